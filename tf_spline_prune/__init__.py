@@ -1,0 +1,60 @@
+"""Prune Keras models by reading them as what they are: splines.
+
+A ReLU network is a continuous piecewise-affine map. This package reads its
+partition of the input space as binary codes, stops a first training when the
+codes settle, removes the units whose spline is redundant, and gives back a
+smaller, plain Keras model.
+
+Names are imported at first use: `import tf_spline_prune` itself imports neither
+TensorFlow nor Keras.
+"""
+
+import importlib
+from importlib import metadata as _metadata
+from typing import Any
+
+__version__ = _metadata.version("tf-spline-prune")
+
+_HOMES = {
+    "partition": (
+        "PartitionCoder",
+        "PartitionCodes",
+        "partition_distance",
+        "unit_distances",
+    ),
+    "graph": ("ChannelGraph", "Cost", "cost"),
+    "pruning": ("PruningPlan", "merge", "plan", "prune", "remove_units", "verify"),
+    "callbacks": ("ArchitectureEarlyBird", "MaskEarlyBird", "SplineEarlyBird"),
+    "export": ("ExportReport", "export_litert", "export_saved_model"),
+    "reporting": ("Report", "report", "training_flops"),
+}
+_NAMES = {
+    name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names
+}
+_MODULES = {
+    "callbacks": f"{__name__}.callbacks",
+    "criteria": f"{__name__}.criteria",
+    "datasets": f"{__name__}.datasets",
+    "errors": f"{__name__}.errors",
+    "graph": f"{__name__}.graph",
+    "litert": f"{__name__}.litert",
+    "probes": f"{__name__}.partition.probes",
+    "visualize": f"{__name__}.visualize",
+}
+
+__all__ = sorted([*_NAMES, *_MODULES])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        value = getattr(importlib.import_module(_NAMES[name]), name)
+    elif name in _MODULES:
+        value = importlib.import_module(_MODULES[name])
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

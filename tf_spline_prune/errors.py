@@ -1,0 +1,57 @@
+"""Every error and warning class of the package, in one place.
+
+Each class derives from the built-in class that a caller would expect, so that
+`except ValueError` keeps working for users who do not know this module.
+"""
+
+
+class FlavourError(TypeError):
+    """A model or layer of the wrong Keras flavour, or of none."""
+
+
+class ModelError(ValueError):
+    """A model that cannot be read: unbuilt, untraceable, or with NaN weights."""
+
+
+class ProbeError(ValueError):
+    """Probe inputs that are empty, misshapen or not finite."""
+
+
+class PlanError(ValueError):
+    """A pruning plan that is broken, or was made for another model."""
+
+
+class BudgetError(ValueError):
+    """A pruning target that no choice of units can meet."""
+
+
+class VerificationError(RuntimeError):
+    """A shrunk model that does not compute what it should."""
+
+
+class ExportError(RuntimeError):
+    """A written model that cannot be loaded or answers differently."""
+
+
+class DatasetError(RuntimeError):
+    """A data set that cannot be had here and now; the message says what to do."""
+
+
+class SplinePruneWarning(UserWarning):
+    """The base class of all warnings of this package."""
+
+
+class NothingPrunedWarning(SplinePruneWarning):
+    """A plan that removes no unit; the message says why."""
+
+
+class SmoothActivationWarning(SplinePruneWarning):
+    """A smooth activation has no knot; the sign of its input stands in."""
+
+
+class LearningRateDropWarning(SplinePruneWarning):
+    """A learning-rate drop, not learning, made a distance fall."""
+
+
+class BackupWarning(SplinePruneWarning):
+    """A detector's backup does not fit the resumed run and is not used."""

@@ -1,0 +1,106 @@
+"""Files and folders that appear whole or not at all.
+
+An output is written under a temporary name beside its destination, on the same
+file system, and moved into place in one step. When anything fails on the way,
+the temporary name is removed and the destination is as it was.
+"""
+
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+PathLike = str | os.PathLike[str]
+
+
+def check_destination(path: PathLike) -> pathlib.Path:
+    """Make sure that an output can be written, before the work on it begins.
+
+    Args:
+        path: Destination file or folder. Missing parent folders are made.
+
+    Returns:
+        The absolute path.
+
+    Raises:
+        OSError: If the folder around it cannot be made or written to.
+    """
+    target = pathlib.Path(path).expanduser().absolute()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"The folder of the output cannot be made: {error}. Name a folder that "
+            f"you may write to. Received: {str(path)!r}"
+        ) from error
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise PermissionError(
+            "The folder of the output cannot be written to. Name a folder that you "
+            f"may write to. Received: {str(path)!r}"
+        )
+    return target
+
+
+@contextmanager
+def atomic_file(path: PathLike) -> Iterator[pathlib.Path]:
+    """Give a temporary path to write to; move it to `path` when all went well.
+
+    The temporary name ends as `path` does, because Keras chooses its format by
+    the ending. An existing file is replaced in one step.
+
+    Args:
+        path: Destination file. Missing parent folders are made.
+
+    Yields:
+        The temporary path.
+
+    Raises:
+        OSError: If the folder cannot be made or written to.
+    """
+    target = check_destination(path)
+    parent = target.parent
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=parent) as folder:
+        temporary = pathlib.Path(folder) / target.name
+        yield temporary
+        os.replace(temporary, target)
+
+
+@contextmanager
+def atomic_folder(path: PathLike) -> Iterator[pathlib.Path]:
+    """Give a temporary folder to fill; move it to `path` when all went well.
+
+    Args:
+        path: Destination folder, which must not exist or be empty.
+
+    Yields:
+        The temporary folder.
+
+    Raises:
+        FileExistsError: If `path` exists and is not an empty folder.
+        OSError: If the parent folder cannot be made or written to.
+    """
+    target = check_destination(path)
+    parent = target.parent
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise FileExistsError(
+            "The output folder already holds something, and two runs do not mix. "
+            f"Name a new folder or empty this one. Received: {str(path)!r}"
+        )
+    temporary = pathlib.Path(tempfile.mkdtemp(prefix=".partial-", dir=parent))
+    try:
+        # mkdtemp makes a private folder; the result should be as readable as
+        # any folder the user makes.
+        temporary.chmod(0o777 & ~_umask())
+        yield temporary
+        os.replace(temporary, target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
