@@ -1,0 +1,66 @@
+"""A callback base class that the `fit` of either flavour accepts."""
+
+import pathlib
+from typing import Any
+
+import keras
+import numpy as np
+
+from tf_spline_prune.files import PathLike, atomic_file
+
+
+class Callback(keras.callbacks.Callback):
+    """A Keras 3 callback that tf_keras' `fit` takes as one of its own.
+
+    tf_keras asks its callbacks which batch hooks they implement, so as not to
+    fetch logs for nothing; Keras 3 does not ask.
+    """
+
+    _supports_tf_logs = False
+    _chief_worker_only = None
+
+    def _implements_train_batch_hooks(self) -> bool:
+        return any(
+            getattr(type(self), hook) is not getattr(keras.callbacks.Callback, hook)
+            for hook in (
+                "on_batch_begin",
+                "on_batch_end",
+                "on_train_batch_begin",
+                "on_train_batch_end",
+            )
+        )
+
+    def _implements_test_batch_hooks(self) -> bool:
+        return False
+
+    def _implements_predict_batch_hooks(self) -> bool:
+        return False
+
+
+def learning_rate(model: Any) -> float:
+    """Read the learning rate that the next step of a compiled model will use.
+
+    Returns:
+        The rate, or NaN for a model without an optimizer.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None:
+        return float("nan")
+    rate = optimizer.learning_rate
+    if callable(rate) and not hasattr(rate, "numpy"):
+        rate = rate(optimizer.iterations)
+    return float(np.asarray(rate))
+
+
+def save_model(model: Any, path: PathLike) -> None:
+    """Save a model, or its weights, so that the file appears whole or not at all.
+
+    Args:
+        model: A model of either flavour.
+        path: `*.weights.h5` saves the weights; `*.keras` and `*.h5` the model.
+    """
+    with atomic_file(path) as temporary:
+        if str(pathlib.Path(path)).endswith(".weights.h5"):
+            model.save_weights(str(temporary))
+        else:
+            model.save(str(temporary))

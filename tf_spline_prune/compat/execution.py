@@ -1,0 +1,130 @@
+"""Running functions of a model's layers on whatever backend the model has."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from tf_spline_prune.compat.flavour import flavour_of
+from tf_spline_prune.compat.tracing import Call
+from tf_spline_prune.errors import FlavourError
+
+
+def compiled(function: Callable[[Any], Any], model: Any) -> Callable[[Any], Any]:
+    """Compile a function that calls layers of `model` on one batch.
+
+    The weights are read at every run, never frozen into the compiled function.
+
+    Args:
+        function: Takes one batch (a tensor of the model's backend).
+        model: The model whose layers it calls.
+
+    Returns:
+        A function that takes a NumPy batch and gives what `function` gives, as
+        tensors of the backend.
+
+    Raises:
+        FlavourError: If a tf_keras model is run while Keras uses a backend
+            other than TensorFlow.
+    """
+    backend = keras.config.backend()
+    if flavour_of(model) == "tf_keras" and backend != "tensorflow":
+        raise FlavourError(
+            "A `tf_keras` model runs on TensorFlow, but Keras was started with the "
+            f"backend {backend!r}. Set KERAS_BACKEND=tensorflow before the first "
+            f"import of keras. Received: model {model.name!r}."
+        )
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, reduce_retracing=True)
+    if backend == "jax":
+        return _compiled_jax(function, model)
+    if backend == "torch":
+        import torch
+
+        @functools.wraps(function)
+        def without_gradients(batch: Any) -> Any:
+            with torch.no_grad():
+                return function(keras.ops.convert_to_tensor(batch))
+
+        return without_gradients
+    return lambda batch: function(keras.ops.convert_to_tensor(batch))
+
+
+def _compiled_jax(function: Callable[[Any], Any], model: Any) -> Callable[[Any], Any]:
+    import jax
+
+    variables = list(model.variables)
+
+    @jax.jit
+    def pure(values: list[Any], batch: Any) -> Any:
+        pairs = list(zip(variables, values, strict=True))
+        with keras.StatelessScope(state_mapping=pairs):
+            return function(batch)
+
+    return lambda batch: pure([variable.value for variable in variables], batch)
+
+
+def call_layer(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run the layer of a call in inference mode; fits `Graph.run`."""
+    function = getattr(call.layer, "call", None)
+    if function is not None and "training" in inspect.signature(function).parameters:
+        kwargs = {**kwargs, "training": False}
+    return call.layer(*args, **kwargs)
+
+
+def call_tapped(
+    call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, Any]:
+    """Run a layer and catch the input of the activation inside it.
+
+    The layer's `activation` is exchanged for the time of the call, so what is
+    caught is a tensor of the same trace as the output.
+
+    Args:
+        call: The call of a layer with an attribute `activation`.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+
+    Returns:
+        The layer's output, and the input of its activation.
+    """
+    caught: list[Any] = []
+    activation = call.layer.activation
+
+    def tapped(tensor: Any) -> Any:
+        caught.append(tensor)
+        return activation(tensor)
+
+    call.layer.activation = tapped
+    try:
+        output = call_layer(call, args, kwargs)
+    finally:
+        call.layer.activation = activation
+    return output, caught[0]
+
+
+def to_numpy(tensor: Any) -> np.ndarray:
+    """Bring a tensor of any backend to the host."""
+    return np.asarray(keras.ops.convert_to_numpy(tensor))
+
+
+def predict(model: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    """Run a model once in inference mode, without progress or side effects.
+
+    Args:
+        model: A model of either flavour.
+        inputs: One array an input, batch axis first.
+
+    Returns:
+        One float64 array an output.
+    """
+    arguments: Any = inputs[0] if len(inputs) == 1 else inputs
+    if isinstance(getattr(model, "input", None), dict):
+        arguments = dict(zip(sorted(model.input), inputs, strict=True))
+    outputs = model(arguments, training=False)
+    return [to_numpy(o).astype("float64") for o in keras.tree.flatten(outputs)]

@@ -1,0 +1,184 @@
+"""Building a model again: the same graph with other sizes, weights or dtype."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from tf_spline_prune.compat.flavour import keras_of
+from tf_spline_prune.compat.tracing import Call, Graph, trace
+from tf_spline_prune.compat.weights import read_weights
+
+Weights = Mapping[str, Mapping[str, np.ndarray]]
+
+
+def rebuild(
+    graph: Graph,
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+    weights: Weights | None = None,
+    change_all: Callable[[Any], Mapping[str, Any]] | None = None,
+) -> Any:
+    """Build a model of new layers from a graph.
+
+    Layer names, nesting, sharing and the structure of inputs and outputs stay.
+    The result is not compiled and shares nothing with the original. A subclassed
+    model comes out as a functional one.
+
+    Args:
+        graph: What `trace` gave.
+        changes: For a layer's path, the entries of its config that change.
+        weights: For a layer's path, its new weights by name, in the layer's own
+            order. Layers that are not named keep their fresh initial values.
+        change_all: Gives, for any layer, entries of its config that change.
+
+    Returns:
+        A new model of the same flavour.
+    """
+    builder = _Builder(graph, changes or {}, change_all)
+    model = builder.build(graph)
+    for path, values in (weights or {}).items():
+        builder.layers[path].set_weights(list(values.values()))
+    return model
+
+
+class _Builder:
+    def __init__(
+        self,
+        graph: Graph,
+        changes: Mapping[str, Mapping[str, Any]],
+        change_all: Callable[[Any], Mapping[str, Any]] | None,
+    ) -> None:
+        self.keras = keras_of(graph.model)
+        self.changes = changes
+        self.change_all = change_all
+        self.layers: dict[str, Any] = {}
+
+    def build(self, graph: Graph, shapes: list[Any] | None = None) -> Any:
+        """Build one model; a nested one gets the shapes that it is called on."""
+        inputs = [
+            self.keras.Input(batch_shape=shape, dtype=i.dtype, name=i.name)
+            for i, shape in zip(graph.inputs, _known(graph, shapes), strict=True)
+        ]
+        if graph.sequential:
+            layers = self._chain(graph, tuple(inputs[0].shape))
+            return self.keras.Sequential([*inputs, *layers], name=graph.model.name)
+
+        def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            tensors = keras.tree.flatten((args, kwargs))
+            shapes = [tuple(t.shape) for t in tensors if hasattr(t, "_keras_history")]
+            return self.layer(call, shapes)(*args, **kwargs)
+
+        outputs = graph.run(inputs, apply, enter=False)
+        structure = graph.structure
+        return self.keras.Model(
+            _pack(structure[0], inputs),
+            _pack(structure[1], outputs),
+            name=graph.model.name,
+        )
+
+    def _chain(self, graph: Graph, shape: Any) -> list[Any]:
+        """Make the layers of a Sequential; sizes matter only to nested models."""
+        nested = any(call.inner is not None for call in graph.calls)
+        layers = []
+        for call in graph.calls:
+            layers.append(self.layer(call, [shape]))
+            if nested:
+                shape = tuple(layers[-1].compute_output_shape(shape))
+        return layers
+
+    def layer(self, call: Call, shapes: list[Any]) -> Any:
+        """Make the new layer of a call, once for all its uses."""
+        if call.path not in self.layers:
+            if call.inner is not None:
+                self.layers[call.path] = self.build(call.inner, shapes)
+            elif not hasattr(call.layer, "weights"):
+                # An operation holds no state, so the new model may share it.
+                self.layers[call.path] = call.layer
+            else:
+                config = {
+                    **call.layer.get_config(),
+                    **(self.change_all(call.layer) if self.change_all else {}),
+                    **self.changes.get(call.path, {}),
+                }
+                config["name"] = call.path.rpartition("/")[2]
+                self.layers[call.path] = type(call.layer).from_config(config)
+        return self.layers[call.path]
+
+
+def _known(graph: Graph, shapes: list[Any] | None) -> list[tuple[int | None, ...]]:
+    """Take new sizes for inputs, where the original had a size at all."""
+    old = [i.shape for i in graph.inputs]
+    if shapes is None:
+        return old
+    return [
+        tuple(None if was is None else now for was, now in zip(o, n, strict=True))
+        for o, n in zip(old, shapes, strict=True)
+    ]
+
+
+def _pack(structure: Any, values: list[Any]) -> Any:
+    """Arrange values as the tensors of `structure` are arranged."""
+    iterator = iter(values)
+
+    def fill(part: Any) -> Any:
+        if isinstance(part, dict):
+            filled = {name: fill(part[name]) for name in sorted(part)}
+            return {name: filled[name] for name in part}
+        if isinstance(part, (list, tuple)):
+            return [fill(item) for item in part]
+        return next(iterator)
+
+    return fill(structure)
+
+
+def current_weights(graph: Graph) -> dict[str, dict[str, np.ndarray]]:
+    """Read all weights of a graph, by path and name."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for call in graph.leaves():
+        if call.path not in found and getattr(call.layer, "weights", None):
+            found[call.path] = read_weights(call.layer)
+    return found
+
+
+def with_weights(model: Any, weights: Weights) -> Any:
+    """Copy a model, with other values for some of its weights.
+
+    Args:
+        model: A built model of either flavour.
+        weights: New arrays by layer path and weight name; the rest is copied.
+
+    Returns:
+        A new model of the same flavour and shape; the original is untouched.
+    """
+    graph = trace(model)
+    values = {
+        path: {**old, **weights.get(path, {})}
+        for path, old in current_weights(graph).items()
+    }
+    return rebuild(graph, weights=values)
+
+
+def with_dtype(model: Any, dtype: str) -> Any:
+    """Copy a model into another floating-point precision.
+
+    Args:
+        model: A built model of either flavour.
+        dtype: `"float64"`, `"float32"` or another dtype policy of Keras.
+
+    Returns:
+        A new model that computes and holds its weights in `dtype`.
+    """
+    graph = trace(model)
+    inputs = tuple(
+        type(i)(
+            i.name, i.shape, dtype if i.dtype.startswith(("float", "bf")) else i.dtype
+        )
+        for i in graph.inputs
+    )
+    graph = Graph(**{**vars(graph), "inputs": inputs})
+    return rebuild(
+        graph,
+        weights=current_weights(graph),
+        change_all=lambda layer: {"dtype": dtype},
+    )

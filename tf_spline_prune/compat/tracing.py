@@ -1,0 +1,397 @@
+"""A model as a list of calls that can be run with any meaning of "call".
+
+`trace(model)` gives the same `Graph` for functional, Sequential, nested and
+(where `call` can be traced symbolically) subclassed models of both flavours.
+`Graph.run` is a small interpreter: with the layers themselves it computes, with
+channel labels it derives the channel graph, with new layers on symbolic tensors
+it rebuilds the model.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+from tf_spline_prune.compat.flavour import keras_of, require_flavour
+from tf_spline_prune.errors import ModelError
+
+Shape = tuple[int | None, ...]
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Input:
+    """One input of a model: its name, shape (batch axis first) and dtype."""
+
+    name: str
+    shape: Shape
+    dtype: str
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One use of one layer or operation.
+
+    Attributes:
+        layer: The layer or operation.
+        kind: The class name of a Keras layer (`"Conv2D"`), `"op:relu"` for an
+            operation, `"custom:Name"` for a user's layer.
+        path: The layer's path, nested models included: `"encoder/conv1"`.
+        name: `path`, with the number of the use from the second use on.
+        inputs: Identities of the tensors that go in.
+        outputs: Identities of the tensors that come out.
+        input_shapes: Their shapes, batch axis first.
+        output_shapes: Their shapes, batch axis first.
+        inner: The graph of a nested model, else `None`.
+    """
+
+    layer: Any
+    kind: str
+    path: str
+    name: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    input_shapes: tuple[Shape, ...]
+    output_shapes: tuple[Shape, ...]
+    inner: "Graph | None"
+    fill: Callable[[dict[int, Any]], Arguments] = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """The calls of a model in the order of computation.
+
+    Attributes:
+        model: The model that was traced.
+        inputs: The model's inputs.
+        calls: The calls, inputs excluded.
+        sequential: Whether the model is a `Sequential`.
+    """
+
+    model: Any
+    inputs: tuple[Input, ...]
+    calls: tuple[Call, ...]
+    input_ids: tuple[int, ...]
+    output_ids: tuple[int, ...]
+    structure: tuple[Any, Any]
+    sequential: bool
+
+    def run(
+        self,
+        inputs: list[Any],
+        apply: Callable[[Call, tuple[Any, ...], dict[str, Any]], Any],
+        enter: bool = True,
+    ) -> list[Any]:
+        """Interpret the graph.
+
+        Args:
+            inputs: One value an input.
+            apply: Called as `apply(call, args, kwargs)`, with the values in the
+                place of the tensors; returns the call's output or outputs.
+            enter: Whether nested models are interpreted call by call; otherwise
+                they are handed to `apply` whole.
+
+        Returns:
+            One value an output.
+        """
+        values = dict(zip(self.input_ids, inputs, strict=True))
+        for call in self.calls:
+            if call.inner is not None and enter:
+                outputs = call.inner.run([values[i] for i in call.inputs], apply)
+            else:
+                args, kwargs = call.fill(values)
+                result = apply(call, args, kwargs)
+                outputs = (
+                    [result] if len(call.outputs) == 1 else keras.tree.flatten(result)
+                )
+                if isinstance(outputs[0], (list, tuple)) and len(outputs[0]) == 1:
+                    outputs = list(outputs[0])
+            values.update(zip(call.outputs, outputs, strict=True))
+        return [values[i] for i in self.output_ids]
+
+    def leaves(self) -> list[Call]:
+        """List all calls, those of nested models in the place of the model."""
+        found: list[Call] = []
+        for call in self.calls:
+            found.extend([call] if call.inner is None else call.inner.leaves())
+        return found
+
+
+def trace(model: Any) -> Graph:
+    """Read a model as a graph of calls.
+
+    Args:
+        model: A built model of either flavour. A subclassed model is traced by
+            calling its `call` on symbolic inputs.
+
+    Returns:
+        The graph.
+
+    Raises:
+        FlavourError: If `model` is no Keras model.
+        ModelError: If it is not built, or its `call` cannot be traced.
+    """
+    require_flavour(model)
+    names = _Names()
+    functional = _functional(model)
+    if functional is None:
+        functional = _symbolic_model(model)
+    return _graph(model, functional, "", names)
+
+
+class _Names:
+    """Paths of layers and numbers of their uses, unique over the whole model."""
+
+    def __init__(self) -> None:
+        self._paths: dict[int, str] = {}
+        self._uses: dict[int, int] = {}
+
+    def path(self, layer: Any, prefix: str) -> str:
+        if id(layer) not in self._paths:
+            path = stem = prefix + str(layer.name).replace("/", "_")
+            taken, count = set(self._paths.values()), 1
+            while path in taken:
+                path = f"{stem}_{count}"
+                count += 1
+            self._paths[id(layer)] = path
+        return self._paths[id(layer)]
+
+    def use(self, layer: Any) -> str:
+        count = self._uses.get(id(layer), 0)
+        self._uses[id(layer)] = count + 1
+        path = self._paths[id(layer)]
+        return f"{path}:{count}" if count else path
+
+
+def _functional(model: Any) -> Any | None:
+    """Return the object that holds the nodes of a model, or `None`."""
+    if _is_sequential(model):
+        inner = getattr(model, "_functional", None)
+        if inner is not None:
+            return inner
+        # tf_keras' Sequential holds the nodes itself once its input is known.
+        if hasattr(model, "_is_graph_network") and model._is_graph_network:
+            return model
+        if not model.built:
+            raise ModelError(_UNBUILT.format(model.name))
+        return None
+    return model if hasattr(model, "_nodes_by_depth") else None
+
+
+_UNBUILT = (
+    "The model is not built, so it has neither weights nor a graph yet. Call it "
+    "once on data, or give its first layer an `Input`. Received: model {0!r}."
+)
+
+
+def _symbolic_model(model: Any) -> Any:
+    """Trace a subclassed model by calling `call` on symbolic inputs."""
+    if not model.built:
+        raise ModelError(_UNBUILT.format(model.name))
+    keras_module = keras_of(model)
+    shape = _built_shape(model)
+    if shape is None:
+        raise ModelError(
+            "The input shape of this subclassed model is not known. Call it once on "
+            "a single array, or build a functional model from it: `keras.Model(x, "
+            f"model.call(x))`. Received: model {model.name!r}."
+        )
+    inputs = _tree(
+        model,
+        lambda s: keras_module.Input(batch_shape=(None, *s[1:])),
+        shape,
+    )
+    try:
+        outputs = _symbolic_call(model, (inputs,), {})
+        return keras_module.Model(inputs, outputs, name=model.name)
+    except Exception as error:
+        raise ModelError(
+            "The `call` of this subclassed model cannot be traced on symbolic "
+            "inputs, so its graph is not known. Use layers and `keras.ops` in "
+            "`call`, and no Python branches on values. Received: model "
+            f"{model.name!r}, which raised {type(error).__name__}: {error}"
+        ) from error
+
+
+def _built_shape(model: Any) -> Any:
+    """Return the input shape, or a structure of shapes, of a subclassed model."""
+    if hasattr(model, "get_build_config"):
+        config = model.get_build_config() or {}
+        shape = config.get("input_shape")
+        if shape is None:
+            shapes = config.get("shapes_dict") or {}
+            shape = next(iter(shapes.values()), None)
+        if shape is not None:
+            return shape
+    return getattr(model, "_build_input_shape", None)
+
+
+def _is_shape(thing: Any) -> bool:
+    return isinstance(thing, (list, tuple)) and all(
+        size is None or isinstance(size, int) for size in thing
+    )
+
+
+def _tree(model: Any, function: Callable[[Any], Any], shapes: Any) -> Any:
+    """Map a function over a shape or a list, tuple or dict of shapes."""
+    if hasattr(shapes, "as_list"):
+        return function(tuple(shapes.as_list()))
+    if _is_shape(shapes):
+        return function(tuple(shapes))
+    if isinstance(shapes, dict):
+        return {name: _tree(model, function, s) for name, s in shapes.items()}
+    return [_tree(model, function, s) for s in shapes]
+
+
+def _symbolic_call(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    parameters = inspect.signature(layer.call).parameters
+    if "training" in parameters and "training" not in kwargs:
+        kwargs = {**kwargs, "training": False}
+    return layer.call(*args, **kwargs)
+
+
+def _graph(model: Any, functional: Any, prefix: str, names: _Names) -> Graph:
+    calls: list[Call] = []
+    depths = sorted(functional._nodes_by_depth, reverse=True)
+    for node in (
+        node for depth in depths for node in functional._nodes_by_depth[depth]
+    ):
+        if node.is_input:
+            continue
+        layer = getattr(node, "operation", None) or node.layer
+        path = names.path(layer, prefix)
+        tensors_in = _input_tensors(node)
+        tensors_out = keras.tree.flatten(node.outputs)
+        calls.append(
+            Call(
+                layer=layer,
+                kind=_kind(layer),
+                path=path,
+                name=names.use(layer),
+                inputs=tuple(id(t) for t in tensors_in),
+                outputs=tuple(id(t) for t in tensors_out),
+                input_shapes=tuple(_shape(t) for t in tensors_in),
+                output_shapes=tuple(_shape(t) for t in tensors_out),
+                inner=_inner(layer, node, tensors_in, f"{path}/", names),
+                fill=_filler(node),
+            )
+        )
+    return Graph(
+        model=model,
+        inputs=tuple(
+            Input(_history(t).name, _shape(t), _dtype(t)) for t in functional.inputs
+        ),
+        calls=tuple(calls),
+        input_ids=tuple(id(t) for t in functional.inputs),
+        output_ids=tuple(id(t) for t in functional.outputs),
+        structure=_structure(functional),
+        sequential=_is_sequential(model),
+    )
+
+
+def _input_tensors(node: Any) -> list[Any]:
+    if hasattr(node, "arguments"):
+        return list(node.arguments.keras_tensors)
+    return list(node.keras_inputs)
+
+
+def _filler(node: Any) -> Callable[[dict[int, Any]], Arguments]:
+    """Return a function that puts values in the place of a node's tensors."""
+    if hasattr(node, "arguments"):
+        return node.arguments.fill_in
+
+    def fill(values: dict[int, Any]) -> Arguments:
+        # tf_keras pops each value as often as the node uses it.
+        uses: dict[str, list[Any]] = {}
+        for tensor in node.keras_inputs:
+            uses.setdefault(str(id(tensor)), []).append(values[id(tensor)])
+        args, kwargs = node.map_arguments(uses)
+        return tuple(args), dict(kwargs)
+
+    return fill
+
+
+def _inner(
+    layer: Any, node: Any, tensors: list[Any], prefix: str, names: _Names
+) -> Graph | None:
+    """Trace a nested model, or a user's layer made of layers."""
+    functional = None
+    if hasattr(layer, "layers"):
+        functional = _functional(layer)
+    if functional is None and _is_composite(layer):
+        functional = _symbolic_layer(layer, node, tensors)
+    return None if functional is None else _graph(layer, functional, prefix, names)
+
+
+def _is_composite(layer: Any) -> bool:
+    own = _kind(layer).startswith("custom:")
+    flatten = getattr(layer, "_flatten_layers", None)
+    return (
+        own and flatten is not None and any(True for _ in flatten(include_self=False))
+    )
+
+
+def _symbolic_layer(layer: Any, node: Any, tensors: list[Any]) -> Any | None:
+    """Trace a composite layer; `None` leaves it opaque, a barrier to pruning."""
+    keras_module = keras_of(layer)
+    inputs = [
+        keras_module.Input(batch_shape=_shape(t), dtype=_dtype(t)) for t in tensors
+    ]
+    values = {id(t): x for t, x in zip(tensors, inputs, strict=True)}
+    try:
+        outputs = _symbolic_call(layer, *_filler(node)(values))
+        return keras_module.Model(inputs, outputs)
+    except Exception:  # whatever the user's `call` raises: it cannot be traced
+        return None
+
+
+def _kind(layer: Any) -> str:
+    cls = type(layer)
+    if _is_keras(cls):
+        if cls.__name__ in ("TFOpLambda", "SlicingOpLambda"):
+            symbol = str(getattr(layer, "symbol", "") or "getitem")
+            return "op:" + symbol.rpartition(".")[2].replace("_", "").lower()
+        is_layer = any(base.__name__ == "Layer" for base in cls.__mro__)
+        return cls.__name__ if is_layer else f"op:{cls.__name__.lower()}"
+    # A user's subclass that computes as its Keras base does is read as the base.
+    for base in cls.__mro__:
+        if _is_keras(base):
+            if base.__name__ not in ("Layer", "Model", "Functional", "Operation"):
+                return base.__name__
+            break
+        if "call" in vars(base) or "__call__" in vars(base):
+            break
+    return f"custom:{cls.__name__}"
+
+
+def _is_sequential(model: Any) -> bool:
+    return any(
+        base.__name__ == "Sequential" and _is_keras(base)
+        for base in type(model).__mro__
+    )
+
+
+def _is_keras(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] in ("keras", "tf_keras")
+
+
+def _history(tensor: Any) -> Any:
+    history = tensor._keras_history
+    return getattr(history, "operation", None) or history.layer
+
+
+def _shape(tensor: Any) -> Shape:
+    return tuple(tensor.shape)
+
+
+def _dtype(tensor: Any) -> str:
+    dtype = tensor.dtype
+    return str(getattr(dtype, "name", dtype))
+
+
+def _structure(functional: Any) -> tuple[Any, Any]:
+    if hasattr(functional, "_inputs_struct"):
+        return functional._inputs_struct, functional._outputs_struct
+    return functional._nested_inputs, functional._nested_outputs
