@@ -1,0 +1,84 @@
+"""`PartitionCodes`: the codes of a probe, one bit a knot."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class PartitionCodes:
+    """The codes of a probe: for each input, which side of every knot it is on.
+
+    Attributes:
+        packed: For each layer, an array of shape `(n, ceil(knots / 8))`, uint8,
+            one bit a knot, the first knot in the highest bit.
+        num_knots: For each layer, the number of knots that are coded.
+        units: For each layer, an array of shape `(knots,)`: the unit (neuron or
+            channel) that a knot belongs to.
+
+    Example:
+
+    ```python
+    codes = tsp.PartitionCoder(model)(x)
+    codes.unpack("relu").mean(axis=0)      # how often each knot is exceeded
+    ```
+    """
+
+    packed: Mapping[str, np.ndarray]
+    num_knots: Mapping[str, int]
+    units: Mapping[str, np.ndarray]
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the coded layers, in the order of computation."""
+        return tuple(self.packed)
+
+    @property
+    def num_points(self) -> int:
+        """Number of inputs in the probe."""
+        return len(next(iter(self.packed.values())))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the codes take."""
+        return sum(bits.nbytes for bits in self.packed.values())
+
+    def unpack(self, layer: str) -> np.ndarray:
+        """Give the codes of one layer as booleans.
+
+        Args:
+            layer: A name from `layers`.
+
+        Returns:
+            Array of shape `(n, knots)`, bool.
+
+        Raises:
+            KeyError: If no such layer is coded.
+        """
+        if layer not in self.packed:
+            raise KeyError(
+                f"No layer of this name is coded. Expected one of {self.layers}. "
+                f"Received: {layer!r}"
+            )
+        bits = np.unpackbits(self.packed[layer], axis=1, count=self.num_knots[layer])
+        return bits.astype(bool)
+
+    def to_bytes(self) -> np.ndarray:
+        """Lay all codes out as one flat uint8 array, layer after layer."""
+        return np.concatenate([bits.ravel() for bits in self.packed.values()])
+
+    def like(self, flat: np.ndarray) -> "PartitionCodes":
+        """Read codes of the same layout back from what `to_bytes` gave.
+
+        Args:
+            flat: Array of shape `(bytes,)`, uint8.
+
+        Returns:
+            Codes with this object's layers and units.
+        """
+        packed, start = {}, 0
+        for layer, bits in self.packed.items():
+            packed[layer] = flat[start : start + bits.size].reshape(bits.shape)
+            start += bits.size
+        return PartitionCodes(packed, self.num_knots, self.units)

@@ -1,0 +1,103 @@
+"""Where the activations of a network change slope.
+
+A call of the graph has knots at fixed values of a tensor (ReLU: 0; ReLU6: 0 and
+6), at the ties of a pooling window, or none. This file is the table; how the
+tensors are had is `coder.py`'s business.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tf_spline_prune.compat import Call, activation_name
+
+Source = Literal["input", "activation", "pool"]
+
+# Knots by the name that Keras serialises an activation under.
+_POSITIONS: dict[str, tuple[float, ...]] = {
+    "relu": (0.0,),
+    "relu6": (0.0, 6.0),
+    "leaky_relu": (0.0,),
+    "abs": (0.0,),
+    "absolute": (0.0,),
+    "hard_sigmoid": (-3.0, 3.0),
+    "hard_sigmoid_2.5": (-2.5, 2.5),
+    "hard_tanh": (-1.0, 1.0),
+    "hard_shrink": (-0.5, 0.5),
+    "soft_shrink": (-0.5, 0.5),
+    "sparse_sigmoid": (-1.0, 1.0),
+}
+_SMOOTH = frozenset(
+    "celu elu exponential gelu hard_silu hard_swish log_sigmoid mish selu sigmoid silu "
+    "softplus softsign squareplus swish tanh tanh_shrink sparse_plus".split()
+)
+_BY_OPERATION = {name.replace("_", ""): name for name in (*_POSITIONS, *_SMOOTH)}
+_POOLS = ("MaxPooling1D", "MaxPooling2D", "MaxPooling3D")
+
+
+@dataclass(frozen=True)
+class Knots:
+    """The knots of one call.
+
+    Attributes:
+        source: Whether they lie on the call's input, on the input of the
+            activation inside its layer, or at the ties of a pooling window.
+        positions: The values at which the slope changes; empty for a pool.
+        smooth: Whether the activation has no knot and the sign stands in.
+    """
+
+    source: Source
+    positions: tuple[float, ...] = (0.0,)
+    smooth: bool = False
+
+
+def knots_of(call: Call) -> Knots | None:
+    """Find the knots of a call.
+
+    Args:
+        call: A call of a traced model.
+
+    Returns:
+        The knots, or `None` where the call has none: linear layers, and softmax,
+        which is no function of single units.
+    """
+    layer, kind = call.layer, call.kind
+    if kind in _POOLS:
+        return Knots("pool", ())
+    if kind == "ReLU":
+        config = layer.get_config()
+        top = config.get("max_value")
+        bottom = float(config.get("threshold") or 0.0)
+        return Knots("input", (bottom,) if top is None else (bottom, float(top)))
+    if kind in ("LeakyReLU", "PReLU"):
+        return Knots("input")
+    if kind == "ELU":
+        return Knots("input", smooth=True)
+    if kind == "op:relu":
+        return _of_relu_operation(layer)
+    if kind.startswith("op:"):
+        return _named(_BY_OPERATION.get(kind[3:], ""), "input")
+    if kind == "Activation":
+        return _named(_name(layer.activation), "input")
+    if callable(vars(layer).get("activation")):
+        return _named(_name(layer.activation), "activation")
+    return None
+
+
+def _name(activation: Any) -> str:
+    # An activation may itself be a layer, as in Dense(..., activation=ReLU()).
+    name = activation_name(activation)
+    return {"ReLU": "relu", "LeakyReLU": "leaky_relu"}.get(name, name)
+
+
+def _named(name: str, source: Source) -> Knots | None:
+    if name in _POSITIONS:
+        return Knots(source, _POSITIONS[name])
+    if name in _SMOOTH:
+        return Knots(source, smooth=True)
+    return None
+
+
+def _of_relu_operation(operation: Any) -> Knots:
+    top = getattr(operation, "max_value", None)
+    bottom = float(getattr(operation, "threshold", 0.0) or 0.0)
+    return Knots("input", (bottom,) if top is None else (bottom, float(top)))

@@ -1,0 +1,46 @@
+"""The knots of a max-pool: where two positions of a window tie."""
+
+import itertools
+from typing import Any
+
+import keras
+
+from tf_spline_prune.compat import Call
+
+
+def pool_ties(call: Call, tensor: Any, pooled: Any) -> list[Any]:
+    """Tell for every position of every window whether it attains the maximum.
+
+    Args:
+        call: A call of a `MaxPooling1D`, `MaxPooling2D` or `MaxPooling3D` layer.
+        tensor: Its input, of shape `(n, *spatial, channels)` or, with
+            `channels_first`, `(n, channels, *spatial)`.
+        pooled: Its output.
+
+    Returns:
+        One boolean tensor of the shape of `pooled` a window position. Where
+        several positions tie, all of them are true.
+    """
+    config = call.layer.get_config()
+    rank = len(tensor.shape) - 2
+    window, stride = _tuple(config["pool_size"], rank), _tuple(config["strides"], rank)
+    first = 2 if config.get("data_format") == "channels_first" else 1
+    axes = range(first, first + rank)
+    sizes = [int(pooled.shape[axis]) for axis in axes]
+    if config["padding"] == "same":
+        pads = [(0, 0)] * len(tensor.shape)
+        for axis, size, w, s in zip(axes, sizes, window, stride, strict=True):
+            total = max((size - 1) * s + w - int(tensor.shape[axis]), 0)
+            pads[axis] = (total // 2, total - total // 2)
+        tensor = keras.ops.pad(tensor, pads, constant_values=float("-inf"))
+    ties = []
+    for offset in itertools.product(*map(range, window)):
+        index: list[slice] = [slice(None)] * len(tensor.shape)
+        for axis, start, size, s in zip(axes, offset, sizes, stride, strict=True):
+            index[axis] = slice(start, start + (size - 1) * s + 1, s)
+        ties.append(tensor[tuple(index)] >= pooled)
+    return ties
+
+
+def _tuple(value: Any, rank: int) -> tuple[int, ...]:
+    return (value,) * rank if isinstance(value, int) else tuple(value)

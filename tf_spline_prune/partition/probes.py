@@ -1,0 +1,184 @@
+"""Probes: the fixed inputs on which codes are taken."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tf_spline_prune.compat import Input, to_numpy
+from tf_spline_prune.errors import ProbeError
+
+
+def plane(a: np.ndarray, b: np.ndarray, n: int = 100) -> np.ndarray:
+    """Lay a grid over the parallelogram that two inputs span with the origin.
+
+    Args:
+        a: One input, without batch axis.
+        b: Another of the same shape.
+        n: Points a side.
+
+    Returns:
+        Array of shape `(n * n, *input shape)`, float32: `alpha * a + beta * b`
+        with `alpha` and `beta` in `linspace(0, 1, n)`, `beta` running fastest.
+
+    Raises:
+        ProbeError: If the inputs differ in shape or `n` is less than 1.
+
+    Example:
+
+    ```python
+    probe = tsp.probes.plane(x_test[0], x_test[1], n=100)    # the paper's probe
+    ```
+
+    Source: You et al. 2022, figure 3, and the released detector's `getCanvas`.
+    """
+    a, b = np.asarray(a, "float32"), np.asarray(b, "float32")
+    if a.shape != b.shape or n < 1:
+        raise ProbeError(
+            "A plane is spanned by two inputs of one shape, with at least one point a "
+            f"side. Received: shapes {a.shape} and {b.shape}, n={n}"
+        )
+    steps = np.linspace(0.0, 1.0, n, dtype="float32")
+    alpha = np.repeat(steps, n).reshape(-1, *[1] * a.ndim)
+    beta = np.tile(steps, n).reshape(-1, *[1] * a.ndim)
+    return alpha * a + beta * b
+
+
+def minibatch(dataset: Iterable[Any], n: int = 1024) -> np.ndarray:
+    """Take the first `n` inputs of a data set.
+
+    Args:
+        dataset: Batches of inputs, or of tuples whose first item is the inputs:
+            a `tf.data.Dataset`, a `keras.utils.Sequence`, a list.
+        n: How many inputs to take.
+
+    Returns:
+        Array of shape `(n, *input shape)`; fewer rows if the data set is smaller.
+
+    Raises:
+        ProbeError: If the data set is empty or `n` is less than 1.
+
+    Example:
+
+    ```python
+    probe = tsp.probes.minibatch(train, 1024)
+    ```
+    """
+    if n < 1:
+        raise ProbeError(f"A probe has at least one input. Received: n={n}")
+    taken: list[np.ndarray] = []
+    count = 0
+    for batch in dataset:
+        inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
+        taken.append(np.asarray(to_numpy(inputs)))
+        count += len(taken[-1])
+        if count >= n:
+            break
+    if not count:
+        raise ProbeError("The data set gave no inputs, so there is nothing to probe.")
+    return np.concatenate(taken)[:n]
+
+
+def mix(x: np.ndarray, n: int = 1024, seed: int = 0) -> np.ndarray:
+    """Draw random convex mixes of pairs of inputs.
+
+    Args:
+        x: Array of shape `(m, *input shape)`.
+        n: How many mixes to draw.
+        seed: Seed of the pairs and of the weights, which are uniform in [0, 1].
+
+    Returns:
+        Array of shape `(n, *input shape)`, float32.
+
+    Raises:
+        ProbeError: If `x` is empty or `n` is less than 1.
+
+    Example:
+
+    ```python
+    probe = tsp.probes.mix(x_train, 1024, seed=0)
+    ```
+    """
+    x = np.asarray(x, "float32")
+    if not len(x) or n < 1:
+        raise ProbeError(
+            "Mixes are drawn from at least one input, and at least one is drawn. "
+            f"Received: {len(x)} inputs, n={n}"
+        )
+    rng = np.random.default_rng(seed)
+    first, second = rng.integers(len(x), size=(2, n))
+    weight = rng.random(n, dtype="float32").reshape(-1, *[1] * (x.ndim - 1))
+    return weight * x[first] + (1 - weight) * x[second]
+
+
+def noise(shape: Sequence[int], n: int = 1024, seed: int = 0) -> np.ndarray:
+    """Draw standard normal inputs.
+
+    Args:
+        shape: Shape of one input, without batch axis.
+        n: How many to draw.
+        seed: Seed of the draw.
+
+    Returns:
+        Array of shape `(n, *shape)`, float32.
+
+    Raises:
+        ProbeError: If `n` is less than 1.
+
+    Example:
+
+    ```python
+    probe = tsp.probes.noise(model.input_shape[1:], 1024)
+    ```
+    """
+    if n < 1:
+        raise ProbeError(f"A probe has at least one input. Received: n={n}")
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, *shape), dtype="float32")
+
+
+def check_probe(x: Any, inputs: Sequence[Input]) -> list[np.ndarray]:
+    """Check a probe against the inputs of a model.
+
+    Args:
+        x: An array, or a list of arrays, one an input.
+        inputs: The inputs of the traced model.
+
+    Returns:
+        One array an input, of the input's dtype.
+
+    Raises:
+        ProbeError: If the probe is empty, misshapen or not finite.
+    """
+    arrays = list(x) if isinstance(x, (list, tuple)) else [x]
+    if len(arrays) != len(inputs):
+        raise ProbeError(
+            f"Expected one array an input of the model, that is {len(inputs)}. "
+            f"Received: {len(arrays)}"
+        )
+    checked = []
+    for array, expected in zip(arrays, inputs, strict=True):
+        array = to_numpy(array)
+        fits = array.ndim == len(expected.shape) and all(
+            want in (None, have)
+            for want, have in zip(expected.shape[1:], array.shape[1:], strict=True)
+        )
+        if not fits:
+            raise ProbeError(
+                f"The probe does not fit the model's input {expected.name!r}. "
+                f"Expected: shape {('n', *expected.shape[1:])}. Received: "
+                f"{array.shape}"
+            )
+        if not len(array) or len(array) != len(to_numpy(arrays[0])):
+            raise ProbeError(
+                "A probe has at least one input, and the same number for every input "
+                f"of the model. Received: shape {array.shape}"
+            )
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            raise ProbeError(
+                "The probe holds NaN or infinite values, whose side of a knot means "
+                f"nothing. Received: {np.count_nonzero(~np.isfinite(array))} of "
+                f"{array.size} values for the input {expected.name!r}."
+            )
+        checked.append(array.astype(expected.dtype, copy=False))
+    return checked
