@@ -1,0 +1,53 @@
+"""What the channel graph knows of a tensor: for each axis, whose units it holds."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tf_spline_prune.compat import Call
+
+Shape = tuple[int | None, ...]
+Labels = np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class TensorAxes:
+    """A tensor, reduced to the units that each of its axes holds.
+
+    Attributes:
+        shape: Shape with the batch axis first; `None` where a size is open.
+        labels: For each axis an array of shape `(size,)`, the label of the unit
+            at each position, or `None` where the axis holds no units (batch,
+            space, time).
+    """
+
+    shape: Shape
+    labels: tuple[Labels | None, ...]
+
+    @property
+    def rank(self) -> int:
+        """Number of axes, the batch axis included."""
+        return len(self.shape)
+
+    @property
+    def labelled(self) -> list[int]:
+        """The axes that hold units."""
+        return [axis for axis, labels in enumerate(self.labels) if labels is not None]
+
+    def with_labels(self, shape: Shape, changes: dict[int, Labels]) -> "TensorAxes":
+        """Describe a tensor of another shape that holds units on the axes given."""
+        return TensorAxes(shape, tuple(changes.get(axis) for axis in range(len(shape))))
+
+
+def channel_axis(call: Call, rank: int) -> int:
+    """Find the channel axis of a layer with a `data_format`.
+
+    Args:
+        call: A call of a layer.
+        rank: Rank of its input, the batch axis included.
+
+    Returns:
+        The index of the axis, not negative.
+    """
+    first = getattr(call.layer, "data_format", None) == "channels_first"
+    return 1 if first and rank > 2 else rank - 1

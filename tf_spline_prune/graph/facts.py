@@ -1,0 +1,121 @@
+"""What is known of a model's units once its graph has been walked."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from tf_spline_prune.graph.axes import Labels
+
+# How an axis of a weight relates to units: it makes them, reads them, or holds
+# one entry a unit on their way from maker to reader.
+Role = Literal["out", "in", "channel"]
+
+
+@dataclass(frozen=True, eq=False)
+class WeightFact:
+    """One weight array: whose units its axes hold, and what it costs.
+
+    Attributes:
+        path: Path of the layer.
+        name: Name of the weight in the layer.
+        shape: Shape of the array.
+        axes: For each axis the labels of its units, or `None`.
+        roles: For each axis its role, or `None`.
+        uses: Multiply-accumulates of each entry for one input of the model;
+            `None` where a size is open.
+    """
+
+    path: str
+    name: str
+    shape: tuple[int, ...]
+    axes: tuple[Labels | None, ...]
+    roles: tuple[Role | None, ...]
+    uses: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Resize:
+    """An entry of a layer's config that counts units.
+
+    Attributes:
+        path: Path of the layer.
+        key: Key of the entry, such as `"filters"`.
+        labels: The units that it counts.
+        index: Position in the entry where it is a list, else `None`.
+    """
+
+    path: str
+    key: str
+    labels: Labels
+    index: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One axis of one weight in which a group's units appear.
+
+    Attributes:
+        path: Path of the layer.
+        name: Name of the weight.
+        axis: The axis.
+        role: The axis' role.
+        positions: Array of shape `(units, m)`: the positions of each unit.
+    """
+
+    path: str
+    name: str
+    axis: int
+    role: Role
+    positions: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Units of several layers that live or die together.
+
+    Attributes:
+        name: Path of the layer that makes the units, the first one if several.
+        roots: Array of shape `(units,)`: identities of the units in the graph.
+        members: All places in which the units appear.
+    """
+
+    name: str
+    roots: np.ndarray = field(repr=False)
+    members: tuple[Member, ...] = field(repr=False)
+
+    @property
+    def num_units(self) -> int:
+        """Number of units."""
+        return len(self.roots)
+
+    @property
+    def producers(self) -> tuple[Member, ...]:
+        """The members that make the units."""
+        return tuple(m for m in self.members if m.role == "out")
+
+    @property
+    def consumers(self) -> tuple[Member, ...]:
+        """The members that read the units."""
+        return tuple(m for m in self.members if m.role == "in")
+
+    def member(self, path: str, name: str) -> Member | None:
+        """Find the units' place in one weight."""
+        return next(
+            (m for m in self.members if m.path == path and m.name == name), None
+        )
+
+
+@dataclass(frozen=True)
+class Barrier:
+    """Units that may not be pruned.
+
+    Attributes:
+        layer: Path of the layer that makes them.
+        units: How many of its units.
+        reason: Why.
+    """
+
+    layer: str
+    units: int
+    reason: str

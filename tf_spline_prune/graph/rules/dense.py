@@ -1,0 +1,28 @@
+"""`Dense`."""
+
+import math
+
+from tf_spline_prune.compat import Call
+from tf_spline_prune.graph.axes import TensorAxes
+from tf_spline_prune.graph.recorder import Recorder
+from tf_spline_prune.graph.rules.elementwise import mixes_units
+from tf_spline_prune.graph.rules.registry import rule
+
+
+@rule("Dense")
+def dense(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
+    """Reads the last axis, makes new units on it."""
+    (value,) = inputs
+    shape = call.output_shapes[0]
+    taken = recorder.read(value, value.rank - 1, call)
+    made = recorder.units(call, call.layer.units)
+    if mixes_units(call):
+        recorder.bar(made, f"the softmax of {call.path} mixes its units")
+    rows = shape[1:-1]
+    uses = None if None in rows else math.prod(rows)  # type: ignore[arg-type]
+    recorder.weight(call, "kernel", (taken, made), ("in", "out"), uses)
+    recorder.vector(call, "bias", made)
+    recorder.resize(call, "units", made)
+    labels = {axis: value.labels[axis] for axis in value.labelled[:]}
+    kept = {a: v for a, v in labels.items() if v is not None}
+    return value.with_labels(shape, {**kept, value.rank - 1: made})

@@ -1,0 +1,81 @@
+"""Layers that treat each entry alone: activations, dropout, identities."""
+
+from tf_spline_prune.compat import Call, activation_name
+from tf_spline_prune.graph.axes import TensorAxes
+from tf_spline_prune.graph.facts import Role
+from tf_spline_prune.graph.recorder import Recorder
+from tf_spline_prune.graph.rules.registry import rule
+
+_HOMOGENEOUS = ("linear", "relu", "leaky_relu", "abs", "ReLU", "LeakyReLU")
+
+
+def is_homogeneous_activation(call: Call) -> bool:
+    """Tell whether a layer's `activation` hands positive scales on."""
+    return activation_name(call.layer.activation) in _HOMOGENEOUS
+
+
+def _is_plain_relu(call: Call) -> bool:
+    source = call.layer.get_config() if call.kind == "ReLU" else vars(call.layer)
+    return source.get("max_value") is None and not source.get("threshold")
+
+
+@rule(
+    "Dropout",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "SpatialDropout3D",
+    "LeakyReLU",
+    "Identity",
+    "ActivityRegularization",
+    "op:leakyrelu",
+    "op:abs",
+    "op:absolute",
+    homogeneous=True,
+)
+@rule("ReLU", "op:relu", homogeneous=_is_plain_relu)
+@rule("Activation", homogeneous=is_homogeneous_activation)
+@rule(
+    "ELU",
+    "GaussianDropout",
+    "GaussianNoise",
+    "op:elu",
+    "op:gelu",
+    "op:hardsigmoid",
+    "op:hardsilu",
+    "op:hardswish",
+    "op:hardtanh",
+    "op:relu6",
+    "op:selu",
+    "op:sigmoid",
+    "op:silu",
+    "op:softplus",
+    "op:swish",
+    "op:tanh",
+)
+def elementwise(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
+    """Each entry alone: the units stay where they are."""
+    (value,) = inputs
+    if call.kind == "Activation" and mixes_units(call):
+        recorder.bar_tensor(value, f"{call.path} (softmax) mixes its units")
+    return TensorAxes(call.output_shapes[0], value.labels)
+
+
+def mixes_units(call: Call) -> bool:
+    """Tell whether a layer's `activation` mixes units, as softmax does."""
+    name = activation_name(call.layer.activation)
+    return name in ("softmax", "log_softmax", "sparsemax", "glu", "Softmax")
+
+
+@rule("PReLU", homogeneous=False)
+def prelu(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
+    """A slope an entry, or one shared along some axes."""
+    (value,) = inputs
+    shared = {axis % value.rank for axis in call.layer.shared_axes or ()}
+    axes = [
+        None if axis in shared else value.labels[axis] for axis in range(1, value.rank)
+    ]
+    roles: list[Role | None] = [
+        None if labels is None else "channel" for labels in axes
+    ]
+    recorder.weight(call, "alpha", axes, roles)
+    return TensorAxes(call.output_shapes[0], value.labels)

@@ -1,0 +1,57 @@
+"""Layers that work on space and leave channels alone: pooling, padding, resizing."""
+
+from tf_spline_prune.compat import Call
+from tf_spline_prune.graph.axes import TensorAxes, channel_axis
+from tf_spline_prune.graph.recorder import Recorder
+from tf_spline_prune.graph.rules.registry import rule
+
+
+@rule(
+    "AveragePooling1D",
+    "AveragePooling2D",
+    "AveragePooling3D",
+    "MaxPooling1D",
+    "MaxPooling2D",
+    "MaxPooling3D",
+    "ZeroPadding1D",
+    "ZeroPadding2D",
+    "ZeroPadding3D",
+    "Cropping1D",
+    "Cropping2D",
+    "Cropping3D",
+    "UpSampling1D",
+    "UpSampling2D",
+    "UpSampling3D",
+    homogeneous=True,
+)
+def spatial(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
+    """The channels stay, the positions change."""
+    (value,) = inputs
+    axis = channel_axis(call, value.rank)
+    for other in value.labelled:
+        if other != axis:
+            recorder.bar(value.labels[other], f"{call.path} moves along these units")  # type: ignore[arg-type]
+    labels = value.labels[axis]
+    shape = call.output_shapes[0]
+    return value.with_labels(shape, {} if labels is None else {axis: labels})
+
+
+@rule(
+    "GlobalAveragePooling1D",
+    "GlobalAveragePooling2D",
+    "GlobalAveragePooling3D",
+    "GlobalMaxPooling1D",
+    "GlobalMaxPooling2D",
+    "GlobalMaxPooling3D",
+    homogeneous=True,
+)
+def global_pooling(
+    call: Call, inputs: list[TensorAxes], recorder: Recorder
+) -> TensorAxes:
+    """The channels stay, the positions go, or stay with size 1."""
+    (value,) = inputs
+    axis = channel_axis(call, value.rank)
+    shape = call.output_shapes[0]
+    labels = value.labels[axis]
+    target = axis if len(shape) == value.rank else 1
+    return value.with_labels(shape, {} if labels is None else {target: labels})
