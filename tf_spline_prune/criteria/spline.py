@@ -1,0 +1,170 @@
+"""`Spline`: of two units that cut the input space alike, one is redundant."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import numpy as np
+
+from tf_spline_prune.criteria.criterion import PairCriterion, UnitPairs
+from tf_spline_prune.criteria.effective import effective_weights
+from tf_spline_prune.graph import Group, Member
+from tf_spline_prune.partition import PartitionCoder, probes
+
+Mode = Literal["paper", "hyperplane", "unit", "code"]
+Rows = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass
+class Spline(PairCriterion):
+    """How alike two units cut the input space of their layer.
+
+    A unit's subdivision line is where its activation changes slope. With the
+    effective weights `w` (BatchNormalization folded in), the offset `b`, and
+    `b~ = b / |w|` in standard deviations of the layer's input, the distance is
+
+    - `"paper"`: `1 - |cos(w, w')| + rho |b - b'|`, as published: the course of
+      the boundary alone, and not invariant to the scale of a unit;
+    - `"hyperplane"`: `1 - |cos| + rho |b~ - sign(cos) b~'|`: the same boundary;
+    - `"unit"`: `1 - cos + rho |b~ - b~'|`: the same function up to a positive
+      scale, the only kind that a ReLU network can merge without loss;
+    - `"code"`: the share of probe inputs, and positions, at which the two units'
+      codes differ.
+
+    Distances are averaged over the group's layers. Of the closest surviving pair
+    the unit of smaller `|w| |outgoing|` goes, and so on; units without any
+    weight go first. The surviving twin and the scale that merging needs go into
+    the plan.
+
+    Args:
+        mode: One of the four above.
+        rho: Weight of the offsets against the angle.
+        num_points: Size of the Gaussian probe that `"code"` uses without data.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+
+    ```python
+    tsp.plan(model, tsp.criteria.Spline(mode="unit"), target_macs=0.5)
+    ```
+
+    Source: You et al., "Max-Affine Spline Insights Into Deep Network Pruning",
+    TMLR 2022, section 3 (`"paper"`); the other modes are this package's.
+    """
+
+    mode: Mode = "unit"
+    rho: float = 1.0
+    num_points: int = 1024
+    name: ClassVar[str] = "spline"
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(Mode):
+            raise ValueError(
+                f"`mode` must be one of {get_args(Mode)}. Received: {self.mode!r}"
+            )
+        if not self.rho >= 0 or self.num_points < 1:
+            raise ValueError(
+                "`rho` must not be negative and `num_points` must be at least 1. "
+                f"Received: rho={self.rho}, num_points={self.num_points}"
+            )
+
+    def pairs(self, group: Group) -> UnitPairs:
+        """Measure the pairs of a group; see the class."""
+        kernels = [
+            m
+            for m in group.members
+            if m.role == "out" or (m.role == "channel" and m.name.endswith("kernel"))
+        ]
+        lengths, rows = [], []
+        for member in kernels:
+            length, row = self._member(group, member)
+            lengths.append(length)
+            rows.append(row)
+        outgoing = np.zeros(group.num_units)
+        for member in group.consumers:
+            outgoing += (self.graph.rows(member) ** 2).sum(axis=1)
+        length = np.prod(lengths, axis=0)
+        direction = self._directions(group)
+
+        def mean_rows(chosen: np.ndarray) -> np.ndarray:
+            total = rows[0](chosen)
+            for row in rows[1:]:
+                total += row(chosen)
+            return total / len(rows)
+
+        def scale(units: np.ndarray, twins: np.ndarray) -> np.ndarray:
+            cosine = np.einsum("nd,nd->n", direction[units], direction[twins])
+            return np.where(cosine > 0, length[units] / length[twins], 0.0)
+
+        return UnitPairs(
+            worth=length * np.sqrt(outgoing),
+            dead=np.any([one == 0 for one in lengths], axis=0),
+            rows=mean_rows,
+            scale=scale,
+        )
+
+    def _directions(self, group: Group) -> np.ndarray:
+        rows, _, _ = effective_weights(self.graph, group, group.producers[0])
+        return _normalised(rows)
+
+    def _member(self, group: Group, member: Member) -> tuple[np.ndarray, Rows]:
+        """Give the lengths of a layer's units and their distances, row by row."""
+        weights, offset, spread = effective_weights(self.graph, group, member)
+        length = np.linalg.norm(weights, axis=1)
+        if self.mode == "code":
+            return length, self._code_rows(group, member)
+        direction = _normalised(weights).astype("float32")
+        if self.mode != "paper":
+            safe = np.where(length > 0, length, 1.0)[:, None]
+            offset = offset / (safe * spread)
+        offset = offset.astype("float32")
+
+        def rows(chosen: np.ndarray) -> np.ndarray:
+            cosine = np.clip(direction[chosen] @ direction.T, -1.0, 1.0)
+            distance = 1.0 - (cosine if self.mode == "unit" else np.abs(cosine))
+            for column in offset.T:
+                other = column[None, :]
+                if self.mode == "hyperplane":
+                    other = np.where(cosine < 0, -other, other)
+                gap = np.abs(column[chosen, None] - other)
+                distance += self.rho * gap / offset.shape[1]
+            return np.asarray(distance)
+
+        return length, rows
+
+    def _code_rows(self, group: Group, member: Member) -> Rows:
+        """Compare the units' codes on a probe, over all inputs and positions."""
+        call = self.graph.path_of(group).activation.get(member.path)
+        coder = PartitionCoder(self.graph.model, max_units_per_layer=None)
+        if call not in coder.layers:
+            raise ValueError(
+                'Spline(mode="code") compares units at their activation, but the '
+                f"units of {member.path!r} do not run into a single one. Use another "
+                "mode, or leave this layer out with `layers=`."
+            )
+        probe = self.data
+        if probe is None:
+            shape = self.graph.graph.inputs[0].shape[1:]
+            probe = probes.noise(shape, self.num_points, self.seed)  # type: ignore[arg-type]
+        coder = PartitionCoder(
+            self.graph.model, layers=[call], max_units_per_layer=None
+        )
+        codes = coder(probe)
+        order = np.argsort(codes.units[call], kind="stable")
+        width = codes.num_knots[call] // (codes.units[call].max() + 1)
+        bits = codes.unpack(call)[:, order].reshape(codes.num_points, -1, width)
+        signs = bits.transpose(1, 0, 2).reshape(bits.shape[1], -1)
+        signs = (2.0 * signs - 1.0).astype("float32")[member.positions]
+        signs = signs.reshape(len(member.positions), -1)
+
+        def rows(chosen: np.ndarray) -> np.ndarray:
+            return 0.5 - 0.5 * (signs[chosen] @ signs.T) / signs.shape[1]
+
+        return rows
+
+
+def _normalised(rows: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.where(length > 0, length, 1.0))

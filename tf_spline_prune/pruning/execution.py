@@ -1,0 +1,163 @@
+"""Carrying a decision out: slicing weights, folding twins, building the model."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tf_spline_prune.compat import rebuild, with_weights
+from tf_spline_prune.errors import PlanError
+from tf_spline_prune.graph import ChannelGraph
+
+Weights = Mapping[str, Mapping[str, np.ndarray]]
+
+
+def remove_units(model: Any, units: Mapping[str, Sequence[int]]) -> Any:
+    """Remove units of layers by hand.
+
+    A unit that lives in a group with units of other layers takes them along.
+
+    Args:
+        model: A built model of either flavour. It is not changed.
+        units: For each layer's path, the indices of the units to remove.
+
+    Returns:
+        A new, plain, uncompiled model of the same flavour.
+
+    Raises:
+        FlavourError: If `model` is no Keras model.
+        ModelError: If it is unbuilt, cannot be traced, or has NaN weights.
+        ValueError: If a path or index is wrong, a unit may not be removed, or a
+            layer would be left without units.
+
+    Example:
+
+    ```python
+    small = tsp.remove_units(model, {"conv2d_3": [0, 7]})
+    ```
+    """
+    graph = ChannelGraph(model)
+    removed = graph.removal({path: list(map(int, i)) for path, i in units.items()})
+    for path, size in graph.unit_counts().items():
+        if len(graph.indices(removed).get(path, ())) == size:
+            raise ValueError(
+                "A layer must keep at least one unit. Received: all "
+                f"{size} units of {path!r}"
+            )
+    return shrink(graph, removed, graph.arrays)
+
+
+def shrink(graph: ChannelGraph, removed: np.ndarray, weights: Weights | None) -> Any:
+    """Build the model without the removed units.
+
+    Args:
+        graph: The model's channel graph.
+        removed: Array of shape `(labels,)`, bool, indexed by unit.
+        weights: The weights to slice, by path and name; `None` keeps fresh ones.
+
+    Returns:
+        A new model.
+    """
+    changes: dict[str, dict[str, Any]] = {}
+    for resize in graph.resizes:
+        kept = int((~removed[graph.units_of(resize.labels)]).sum())
+        if kept == len(resize.labels):
+            continue
+        entries = changes.setdefault(resize.path, {})
+        if resize.index is None:
+            entries[resize.key] = kept
+        else:
+            old = (
+                entries.get(resize.key)
+                or graph.layer(resize.path).get_config()[resize.key]
+            )
+            entries[resize.key] = [
+                kept if i == resize.index else size for i, size in enumerate(old)
+            ]
+    sliced = None if weights is None else _sliced(graph, removed, weights)
+    return rebuild(graph.graph, changes, sliced)
+
+
+def _sliced(
+    graph: ChannelGraph, removed: np.ndarray, weights: Weights
+) -> dict[str, dict[str, np.ndarray]]:
+    sliced: dict[str, dict[str, np.ndarray]] = {}
+    for path, arrays in weights.items():
+        sliced[path] = dict(arrays)
+        for name, array in arrays.items():
+            fact = graph.weights.get((path, name))
+            for axis, labels in enumerate(fact.axes if fact else ()):
+                if labels is not None:
+                    keep = ~removed[graph.units_of(labels)]
+                    if not keep.all():
+                        array = np.compress(keep, array, axis=axis)
+            sliced[path][name] = array
+    return sliced
+
+
+def merge(model: Any, plan: Any) -> Any:
+    """Fold the units that a plan removes into their twins' outgoing weights.
+
+    Where a removed unit is a positive multiple of its twin, the result computes
+    the same function as the model once the unit is gone: nothing is lost. Where
+    it only resembles its twin, the fold is an approximation. Units are folded
+    only where a single layer makes them and all that follows, up to the layers
+    that read them, hands positive scales on.
+
+    Args:
+        model: The model that the plan was made for. It is not changed.
+        plan: A plan of a pair criterion, such as `"spline"`.
+
+    Returns:
+        A model of the same shape, with changed outgoing weights; apply the plan
+        to it.
+
+    Raises:
+        PlanError: If the plan was made for another structure.
+
+    Example:
+
+    ```python
+    small = plan.apply(tsp.merge(model, plan))    # what tsp.prune does
+    ```
+    """
+    graph = ChannelGraph(model)
+    plan.check(graph)
+    changed: dict[str, dict[str, np.ndarray]] = {}
+    for path, triples in plan.merges.items():
+        group = next(
+            (g for g in graph.groups if [m.path for m in g.producers] == [path]), None
+        )
+        if group is None:
+            raise PlanError(
+                f"The plan merges units of {path!r}, which this model cannot. Make "
+                "the plan again."
+            )
+        place = {int(p): i for i, p in enumerate(group.producers[0].positions[:, 0])}
+        for reader in group.consumers:
+            arrays = changed.setdefault(reader.path, {})
+            array = arrays.get(reader.name)
+            if array is None:
+                array = graph.arrays[reader.path][reader.name].copy()
+                arrays[reader.name] = array
+            rows = np.moveaxis(array, reader.axis, 0)  # a view: edits `array`
+            for unit, twin, scale in triples:
+                source = reader.positions[place[unit]]
+                rows[reader.positions[place[twin]]] += scale * rows[source]
+    return with_weights(model, changed)
+
+
+def check_same(
+    expected: Mapping[str, Any], found: Mapping[str, Any], name: str
+) -> None:
+    """Raise `PlanError` unless two fingerprints agree, naming what differs."""
+    if dict(expected) == dict(found):
+        return
+    missing = [path for path in expected if path not in found]
+    added = [path for path in found if path not in expected]
+    changed = [p for p in expected if p in found and expected[p] != found[p]]
+    raise PlanError(
+        "The plan was made for a model of another structure. Make a plan for this "
+        f"one. Received: model {name!r}; layers it lacks: {missing[:5]}; layers the "
+        f"plan lacks: {added[:5]}; layers that differ: {changed[:5]}"
+    )

@@ -1,0 +1,121 @@
+"""`prune`: plan, merge, apply and verify in one call."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from tf_spline_prune.compat import require_flavour
+from tf_spline_prune.criteria import Criterion
+from tf_spline_prune.pruning.execution import merge
+from tf_spline_prune.pruning.planner import Scope, plan
+from tf_spline_prune.pruning.selection import Selector
+from tf_spline_prune.pruning.verification import require_equal
+from tf_spline_prune.pruning.verification import verify as _verify
+
+_STEPS = ("merge",)
+
+
+def prune(
+    model: Any,
+    criterion: str | Criterion = "spline",
+    *,
+    sparsity: float | None = None,
+    target_macs: float | int | None = None,
+    target_params: float | int | None = None,
+    scope: Scope = "global",
+    layers: Selector = None,
+    data: Any = None,
+    round_to: int = 1,
+    min_units: int = 1,
+    max_sparsity: float | None = None,
+    seed: int = 0,
+    recover: None | str | Sequence[str] = "auto",
+    weights: Literal["inherit", "reinitialize"] | Any = "inherit",
+    verify: bool = True,
+) -> Any:
+    """Shrink a model: decide, recover what can be recovered, build, prove.
+
+    Args:
+        model: A built model of either flavour. It is not changed.
+        criterion: As in `plan`.
+        sparsity: As in `plan`.
+        target_macs: As in `plan`.
+        target_params: As in `plan`.
+        scope: As in `plan`.
+        layers: As in `plan`.
+        data: As in `plan`.
+        round_to: As in `plan`.
+        min_units: As in `plan`.
+        max_sparsity: As in `plan`.
+        seed: As in `plan`.
+        recover: What to do about the loss, before any training: `"merge"` folds
+            removed units into their twins; `"auto"` does what fits the criterion
+            and the weights; `None` nothing; or a list of steps.
+        weights: As in `PruningPlan.apply`.
+        verify: Whether the result is compared with the original in which nobody
+            reads the removed units.
+
+    Returns:
+        A new, plain, uncompiled model of the same flavour, layer names kept.
+
+    Raises:
+        FlavourError: If `model` is no Keras model.
+        ModelError: If it is unbuilt, cannot be traced, or has NaN weights.
+        BudgetError: If the target is above what is there or out of reach.
+        VerificationError: If the result does not compute what it should.
+        ValueError: If an argument is out of range.
+
+    Example:
+
+    ```python
+    small = tsp.prune(model, target_macs=0.5)
+    small.compile("adam", "sparse_categorical_crossentropy")
+    small.fit(train, epochs=10)
+    ```
+    """
+    require_flavour(model)
+    steps = _steps(recover, weights)
+    decision = plan(
+        model,
+        criterion,
+        sparsity=sparsity,
+        target_macs=target_macs,
+        target_params=target_params,
+        scope=scope,
+        layers=layers,
+        data=data,
+        round_to=round_to,
+        min_units=min_units,
+        max_sparsity=max_sparsity,
+        seed=seed,
+    )
+    base = merge(model, decision) if "merge" in steps and decision.merges else model
+    small = decision.apply(base, weights)
+    if verify and weights != "reinitialize":
+        source = base if isinstance(weights, str) else weights
+        require_equal(_verify(source, small, decision), _dtype(source))
+    return small
+
+
+def _steps(recover: None | str | Sequence[str], weights: Any) -> tuple[str, ...]:
+    inherits = isinstance(weights, str) and weights == "inherit"
+    if recover == "auto":
+        return _STEPS if inherits else ()
+    asked = (
+        () if recover is None else (recover,) if isinstance(recover, str) else recover
+    )
+    unknown = [step for step in asked if step not in _STEPS]
+    if unknown:
+        raise ValueError(
+            f'`recover` must be None, "auto", or steps out of {_STEPS}. '
+            f"Received: {unknown}"
+        )
+    if asked and not inherits:
+        raise ValueError(
+            "Recovery mends the model's own weights, so it goes with "
+            f'weights="inherit" only. Received: recover={recover!r}'
+        )
+    return tuple(asked)
+
+
+def _dtype(model: Any) -> str:
+    return str(getattr(model, "compute_dtype", None) or "float32")

@@ -1,0 +1,230 @@
+"""`PruningPlan`: the frozen decision, in coordinates of the original model."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tf_spline_prune.compat import say
+from tf_spline_prune.errors import PlanError
+from tf_spline_prune.files import PathLike, atomic_file
+from tf_spline_prune.graph import Barrier, ChannelGraph, Cost
+from tf_spline_prune.pruning.execution import check_same, shrink
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class PruningPlan:
+    """Which units go: a decision that can be read, stored and replayed.
+
+    A plan holds no model, graph or tensor. Indices count the units of the
+    original model.
+
+    Attributes:
+        model: Name of the model it was made for.
+        fingerprint: For each layer with weights, its kind and weight shapes; a
+            plan fits any model of the same fingerprint, of either flavour.
+        criterion: Name of the criterion.
+        criterion_config: Its arguments.
+        scope: What was ranked together.
+        budget: What was asked for.
+        removed: For each layer's path, the indices of the units that go.
+        merges: For each layer's path, in the order of removal, triples of a unit
+            that goes, its surviving twin, and the scale that merging needs.
+        barriers: The units that may not go, with reasons.
+        units: For each layer's path, its number of units before and after.
+        before: The model's cost.
+        after: The cost once the plan is applied.
+
+    Example:
+
+    ```python
+    plan = tsp.plan(model, sparsity=0.5)
+    plan.save("plan.json")
+    small = tsp.PruningPlan.load("plan.json").apply(model)
+    ```
+    """
+
+    model: str
+    fingerprint: Mapping[str, Any] = field(repr=False)
+    criterion: str
+    criterion_config: Mapping[str, Any]
+    scope: str
+    budget: Mapping[str, float | int]
+    removed: Mapping[str, list[int]] = field(repr=False)
+    merges: Mapping[str, tuple[tuple[int, int, float], ...]] = field(repr=False)
+    barriers: tuple[Barrier, ...] = field(repr=False)
+    units: Mapping[str, tuple[int, int]] = field(repr=False)
+    before: Cost
+    after: Cost
+
+    def apply(
+        self, model: Any, weights: Literal["inherit", "reinitialize"] | Any = "inherit"
+    ) -> Any:
+        """Build the smaller model.
+
+        Args:
+            model: The model that the plan was made for, or one of the same
+                structure. It is not changed.
+            weights: `"inherit"` slices the model's weights, `"reinitialize"`
+                draws new ones, and another model of the same structure gives its
+                own (to rewind to).
+
+        Returns:
+            A new, plain, uncompiled model of the same flavour, layer names kept.
+
+        Raises:
+            PlanError: If the plan was made for another structure.
+            ValueError: If `weights` is none of the above.
+        """
+        graph = ChannelGraph(model)
+        self.check(graph)
+        source = None
+        if weights == "inherit":
+            source = graph.arrays
+        elif not isinstance(weights, str):
+            other = ChannelGraph(weights)
+            self.check(other)
+            source = other.arrays
+        elif weights != "reinitialize":
+            raise ValueError(
+                '`weights` must be "inherit", "reinitialize" or a model. '
+                f"Received: {weights!r}"
+            )
+        return shrink(graph, graph.removal(dict(self.removed)), source)
+
+    def check(self, graph: ChannelGraph) -> None:
+        """Raise `PlanError` unless the plan was made for this structure."""
+        check_same(self.fingerprint, fingerprint(graph), graph.model.name)
+
+    def summary(self, print_fn: Callable[[str], Any] | None = None) -> None:
+        """Print what the plan does, layer by layer, as `Model.summary` prints.
+
+        Args:
+            print_fn: Takes the text; defaults to Keras' own printing.
+        """
+        (print_fn or say)(str(self))
+
+    def __str__(self) -> str:
+        width = max([len("layer"), *map(len, self.units)])
+        lines = [
+            f"Pruning plan for {self.model!r}: {self.criterion}, scope {self.scope}, "
+            + ", ".join(f"{k}={v}" for k, v in self.budget.items()),
+            "",
+            f"{'layer':<{width}}  {'units':>7}  {'kept':>7}  {'removed':>8}",
+        ]
+        for path, (old, new) in self.units.items():
+            share = (old - new) / old
+            lines.append(f"{path:<{width}}  {old:>7}  {new:>7}  {share:>8.1%}")
+        lines.append("")
+        for name in ("macs", "params", "bytes"):
+            old, new = getattr(self.before, name), getattr(self.after, name)
+            if old is not None and new is not None:
+                lines.append(f"{name:<8}{old:>15,}  ->{new:>15,}  ({new / old:.1%})")
+        if self.barriers:
+            lines += ["", "Must stay:"]
+            lines += [
+                f"  {b.layer}: {b.units} units: {b.reason}" for b in self.barriers
+            ]
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the plan as plain numbers, strings, lists and dicts."""
+        return {"format": _FORMAT, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "PruningPlan":
+        """Make a plan from what `to_dict` gave.
+
+        Raises:
+            PlanError: If the values are not those of a plan.
+        """
+        try:
+            if values["format"] != _FORMAT:
+                raise PlanError(
+                    f"This plan has the format {values['format']!r}; this version "
+                    f"reads the format {_FORMAT}. Make the plan again."
+                )
+            given = {f.name: values[f.name] for f in dataclasses.fields(cls)}
+            given["removed"] = {
+                str(path): [_index(i) for i in units]
+                for path, units in given["removed"].items()
+            }
+            given["merges"] = {
+                str(path): tuple(
+                    (_index(u), _index(t), float(s)) for u, t, s in triples
+                )
+                for path, triples in given["merges"].items()
+            }
+            given["barriers"] = tuple(Barrier(**b) for b in given["barriers"])
+            given["units"] = {
+                p: (int(a), int(b)) for p, (a, b) in given["units"].items()
+            }
+            for name in ("before", "after"):
+                costs = dict(given[name])
+                given[name] = Cost(**{**costs, "uncounted": tuple(costs["uncounted"])})
+            return cls(**given)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise PlanError(
+                "This is not a whole pruning plan. Expected what `PruningPlan.to_dict` "
+                f"or `save` gives. The first thing wrong: {type(error).__name__}: {error}"
+            ) from error
+
+    def save(self, path: PathLike) -> None:
+        """Write the plan as JSON; the file appears whole or not at all.
+
+        Args:
+            path: The file.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        with atomic_file(path) as temporary:
+            temporary.write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: PathLike) -> "PruningPlan":
+        """Read a plan from JSON.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The plan.
+
+        Raises:
+            PlanError: If the file is broken or no plan.
+            OSError: If it cannot be read.
+        """
+        text = pathlib.Path(path).read_text(encoding="utf-8")
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise PlanError(
+                f"The plan file is broken: {error}. Write it again with `plan.save`. "
+                f"Received: {str(path)!r}"
+            ) from error
+        if not isinstance(values, dict):
+            raise PlanError(
+                f"The plan file holds no plan. Received: {str(path)!r} with a "
+                f"{type(values).__name__}"
+            )
+        return cls.from_dict(values)
+
+
+def _index(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise PlanError(f"A unit's index must be an integer. Received: {value!r}")
+    return value
+
+
+def fingerprint(graph: ChannelGraph) -> dict[str, Any]:
+    """Describe a model's structure: kinds and weight shapes of its layers."""
+    kinds = {call.path: call.kind for call in graph.graph.leaves()}
+    return {
+        path: [kinds[path], {name: list(a.shape) for name, a in arrays.items()}]
+        for path, arrays in graph.arrays.items()
+    }

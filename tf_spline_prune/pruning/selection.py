@@ -1,0 +1,53 @@
+"""Which layers a user means by `layers=`."""
+
+import difflib
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from tf_spline_prune.graph import ChannelGraph
+
+Selector = str | Iterable[str] | Callable[[Any], bool] | None
+
+
+def selected(graph: ChannelGraph, layers: Selector) -> set[str]:
+    """Find the layers that a selector means.
+
+    Args:
+        graph: The model's channel graph.
+        layers: `None` for all; the path or name of a layer, or a regular
+            expression that matches paths whole; a list of these; or a function
+            of the layer.
+
+    Returns:
+        Paths of layers that make units.
+
+    Raises:
+        ValueError: If nothing is meant, or a name means nothing.
+    """
+    makers = {m.path for group in graph.groups for m in group.producers}
+    everyone = makers | {barrier.layer for barrier in graph.barriers}
+    if layers is None:
+        return everyone
+    if callable(layers):
+        found = {path for path in everyone if layers(graph.layer(path))}
+        if not found:
+            raise ValueError("`layers` chose none of the layers that make units.")
+        return found
+    found = set()
+    for pattern in [layers] if isinstance(layers, str) else layers:
+        hits = {
+            path
+            for path in everyone
+            if pattern in (path, path.rpartition("/")[2]) or re.fullmatch(pattern, path)
+        }
+        if not hits:
+            near = difflib.get_close_matches(pattern, everyone, 3, 0.4)
+            raise ValueError(
+                "`layers` names no layer that makes units. "
+                f"Nearest: {near or sorted(everyone)[:5]}. Received: {pattern!r}"
+            )
+        found |= hits
+    if not found:
+        raise ValueError("`layers` is empty, so there is nothing to prune.")
+    return found
