@@ -1,0 +1,13 @@
+"""Keras callbacks: the early-bird detectors."""
+
+from tf_spline_prune.callbacks.architecture_early_bird import ArchitectureEarlyBird
+from tf_spline_prune.callbacks.early_bird import EarlyBird
+from tf_spline_prune.callbacks.mask_early_bird import MaskEarlyBird
+from tf_spline_prune.callbacks.spline_early_bird import SplineEarlyBird
+
+__all__ = [
+    "ArchitectureEarlyBird",
+    "EarlyBird",
+    "MaskEarlyBird",
+    "SplineEarlyBird",
+]

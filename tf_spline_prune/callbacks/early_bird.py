@@ -1,0 +1,314 @@
+"""`EarlyBird`: what the early-bird detectors share."""
+
+import hashlib
+import math
+import pathlib
+import tempfile
+import warnings
+import zipfile
+from abc import abstractmethod
+from typing import IO, Any
+
+import numpy as np
+
+from tf_spline_prune.compat import Callback, learning_rate, save_model, say
+from tf_spline_prune.errors import BackupWarning, LearningRateDropWarning
+from tf_spline_prune.files import PathLike, atomic_file, check_destination
+
+_ENDINGS = (".keras", ".h5")
+# A drop of the learning rate to less than this share makes distances fall.
+_LR_DROP = 0.5
+
+
+class EarlyBird(Callback):
+    """Takes a snapshot after each epoch and stops when snapshots settle.
+
+    A subclass says what a snapshot is, how far apart two are, and when the
+    distances of a window mean that the early bird is found.
+
+    Args:
+        lookback: Number of earlier snapshots that the newest is compared with.
+        stop: Whether training stops when the early bird is found.
+        filepath: File for the ticket: `*.keras` or `*.h5` for the model,
+            `*.weights.h5` for its weights. It appears whole or not at all.
+        keep_history: Whether all snapshots are kept, on disk, for
+            `distance_matrix`.
+        backup_dir: Folder in which the detector's state is kept after each epoch,
+            for runs that resume, as `BackupAndRestore` resumes them. A finished
+            run removes the state.
+        verbose: 1 prints a line when the early bird is found.
+
+    Attributes:
+        ticket_epoch: The epoch (counted from 0) after which the early bird was
+            found, or `None`.
+        records: For each epoch, the distances of its snapshot to those of the
+            last `lookback` epochs, the nearest first.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    log_name = ""
+    _from_start = False
+
+    def __init__(
+        self,
+        lookback: int,
+        stop: bool,
+        filepath: PathLike | None,
+        keep_history: bool,
+        backup_dir: PathLike | None,
+        verbose: int,
+    ) -> None:
+        super().__init__()
+        if lookback < 1:
+            raise ValueError(f"`lookback` must be at least 1. Received: {lookback}")
+        if filepath is not None and not str(filepath).endswith(_ENDINGS):
+            raise ValueError(
+                f"`filepath` must end in one of {_ENDINGS}. Received: {filepath!r}"
+            )
+        self.lookback = lookback
+        self.stop = stop
+        self.filepath = filepath
+        self.keep_history = keep_history
+        self.backup_dir = backup_dir
+        self.verbose = verbose
+        self._reset()
+
+    @abstractmethod
+    def _snapshot(self) -> np.ndarray:
+        """Take a snapshot of the model: a flat uint8 array."""
+
+    @abstractmethod
+    def _distance(self, first: np.ndarray, second: np.ndarray) -> float:
+        """Measure how far apart two snapshots are, in [0, 1]."""
+
+    @abstractmethod
+    def _value(self, recent: list[list[float]]) -> float:
+        """Draw the number that decides from the records up to the newest.
+
+        Returns:
+            NaN while there are too few records.
+        """
+
+    @abstractmethod
+    def _settled(self, value: float) -> bool:
+        """Decide on that number; it is not NaN."""
+
+    def _key(self) -> str:
+        """Name what the detector's backup depends on."""
+        return f"{type(self).__name__} lookback={self.lookback}"
+
+    def _reset(self) -> None:
+        self.ticket_epoch: int | None = None
+        self.records: dict[int, list[float]] = {}
+        self._window: dict[int, np.ndarray] = {}
+        self._rates: dict[int, float] = {}
+        self._history_file: IO[bytes] | None = None
+        self._history_epochs: list[int] = []
+        self._resumed = False
+        self._started = False
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Start anew, or from the backup of a run that was cut off."""
+        self._reset()
+        for path in (self.filepath, self._backup_file()):
+            if path is not None:
+                check_destination(path)
+        self._check_model()
+        self._load()
+
+    def _check_model(self) -> None:
+        """Raise early what can be known before the first epoch."""
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Bring a restored state in line with the epoch that training resumes at."""
+        if self._started:
+            return
+        self._started = True
+        if self._resumed:
+            self._rewind(epoch)
+        if self._from_start and not self._window:
+            self._take(epoch - 1)
+        if self.ticket_epoch is not None and self.stop:
+            self.model.stop_training = True
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Take a snapshot, compare, decide, and log."""
+        self._take(epoch)
+        recent = [self.records[e] for e in sorted(self.records)]
+        value = self._value(recent)
+        if logs is not None:
+            logs[self.log_name] = value
+        if self.ticket_epoch is None and not math.isnan(value) and self._settled(value):
+            self.ticket_epoch = epoch
+            self._warn_of_rate_drop(epoch)
+            if self.filepath is not None:
+                save_model(self.model, self.filepath)
+            if self.verbose:
+                say(f"\nEpoch {epoch + 1}: early bird, {self.log_name} {value:.4f}.")
+            if self.stop:
+                self.model.stop_training = True
+        self._save()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Remove the backup of a run that came to its end."""
+        backup = self._backup_file()
+        if backup is not None:
+            backup.unlink(missing_ok=True)
+
+    def _take(self, epoch: int) -> None:
+        snapshot = self._snapshot()
+        if any(old.size != snapshot.size for old in self._window.values()):
+            self._refuse(self._backup_file(), "it belongs to another model")
+        earlier = sorted(self._window, reverse=True)[: self.lookback]
+        distances = [self._distance(snapshot, self._window[e]) for e in earlier]
+        if distances:
+            self.records[epoch] = distances
+        self._window[epoch] = snapshot
+        self._rates[epoch] = learning_rate(self.model)
+        for old in sorted(self._window)[: -self._held()]:
+            del self._window[old], self._rates[old]
+        self._remember(epoch, snapshot)
+
+    def _held(self) -> int:
+        """Count the snapshots to hold; one more lets a resumed run step back."""
+        return self.lookback + (self.backup_dir is not None)
+
+    def _warn_of_rate_drop(self, epoch: int) -> None:
+        rates = [self._rates[e] for e in sorted(self._rates)]
+        if rates[-1] < _LR_DROP * max(rates):
+            warnings.warn(
+                f"{type(self).__name__} found its early bird after epoch {epoch + 1}, "
+                f"while the learning rate fell from {max(rates):g} to {rates[-1]:g} "
+                "within its window. A smaller rate moves the network less, settled or "
+                "not, so this says little. Let the detector run at a constant rate.",
+                LearningRateDropWarning,
+                stacklevel=3,
+            )
+
+    # History: every snapshot, on disk.
+
+    def _remember(self, epoch: int, snapshot: np.ndarray) -> None:
+        if not self.keep_history:
+            return
+        if self._history_file is None:
+            if self.backup_dir is None:
+                # The file lives as long as the callback's history does.
+                self._history_file = tempfile.TemporaryFile()  # noqa: SIM115
+            else:
+                path = pathlib.Path(self.backup_dir) / "history.bin"
+                self._history_file = path.open("r+b" if self._history_epochs else "w+b")
+        self._history_file.seek(len(self._history_epochs) * snapshot.nbytes)
+        self._history_file.write(snapshot.tobytes())
+        self._history_file.flush()
+        self._history_epochs.append(epoch)
+
+    def distance_matrix(self) -> np.ndarray:
+        """Measure the distances between the snapshots of all epochs.
+
+        Returns:
+            Array of shape `(epochs, epochs)`, symmetric, zero on the diagonal.
+
+        Raises:
+            ValueError: If the history was not kept, or there is none yet.
+        """
+        if not self.keep_history:
+            raise ValueError(
+                "The snapshots of all epochs are needed, and they were not kept. "
+                "Give `keep_history=True`, which keeps them on disk."
+            )
+        if self._history_file is None:
+            raise ValueError("No epoch has been seen yet. Train with this callback.")
+        count = len(self._history_epochs)
+        stored = np.memmap(self._history_file, np.uint8, "r").reshape(count, -1)
+        matrix = np.zeros((count, count))
+        for i in range(count):
+            for j in range(i):
+                matrix[i, j] = matrix[j, i] = self._distance(stored[i], stored[j])
+        return matrix
+
+    # Backup: what a resumed run needs.
+
+    def _backup_file(self) -> pathlib.Path | None:
+        if self.backup_dir is None:
+            return None
+        return pathlib.Path(self.backup_dir) / f"{self.log_name}.npz"
+
+    def _digest(self) -> str:
+        return hashlib.sha256(self._key().encode()).hexdigest()
+
+    def _save(self) -> None:
+        backup = self._backup_file()
+        if backup is None:
+            return
+        window, records = sorted(self._window), sorted(self.records)
+        lags = np.full((len(records), self.lookback), np.nan)
+        for row, epoch in zip(lags, records, strict=True):
+            row[: len(self.records[epoch])] = self.records[epoch]
+        with atomic_file(backup) as temporary:
+            np.savez(
+                temporary,
+                digest=self._digest(),
+                window=np.array(window, int),
+                snapshots=np.stack([self._window[e] for e in window]),
+                rates=np.array([self._rates[e] for e in window]),
+                records=np.array(records, int),
+                lags=lags,
+                ticket=-1 if self.ticket_epoch is None else self.ticket_epoch,
+                history=np.array(self._history_epochs, int),
+            )
+
+    def _load(self) -> None:
+        backup = self._backup_file()
+        if backup is None or not backup.exists():
+            return
+        try:
+            with np.load(backup) as stored:
+                state = {name: stored[name] for name in stored.files}
+            if str(state["digest"]) != self._digest():
+                self._refuse(backup, "it was made by a detector of other settings")
+                return
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            self._refuse(backup, f"it cannot be read ({error})")
+            return
+        window = state["window"].tolist()
+        self._window = dict(zip(window, state["snapshots"], strict=True))
+        self._rates = dict(zip(window, state["rates"].tolist(), strict=True))
+        self.records = {
+            epoch: [d for d in row if not math.isnan(d)]
+            for epoch, row in zip(
+                state["records"].tolist(), state["lags"].tolist(), strict=True
+            )
+        }
+        ticket = int(state["ticket"])
+        self.ticket_epoch = None if ticket < 0 else ticket
+        self._history_epochs = state["history"].tolist()
+        self._resumed = True
+
+    def _rewind(self, epoch: int) -> None:
+        """Forget what a resumed run will do again."""
+        for kept in (self._window, self._rates, self.records):
+            for later in [e for e in kept if e >= epoch]:
+                del kept[later]  # type: ignore[attr-defined]
+        self._history_epochs = [e for e in self._history_epochs if e < epoch]
+        if self.ticket_epoch is not None and self.ticket_epoch >= epoch:
+            self.ticket_epoch = None
+        if epoch and max(self._window, default=-1) != epoch - 1:
+            self._refuse(self._backup_file(), f"it does not reach epoch {epoch}")
+        if not epoch:
+            self._forget()
+
+    def _refuse(self, backup: pathlib.Path | None, why: str) -> None:
+        warnings.warn(
+            f"The detector's backup is not used, because {why}; its window starts "
+            f"anew. Received: {str(backup)!r}",
+            BackupWarning,
+            stacklevel=4,
+        )
+        self._forget()
+
+    def _forget(self) -> None:
+        started = self._started
+        self._reset()
+        self._started = started
