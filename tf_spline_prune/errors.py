@@ -30,7 +30,7 @@ class VerificationError(RuntimeError):
 
 
 class ExportError(RuntimeError):
-    """A written model that cannot be loaded or answers differently."""
+    """A model that cannot be exported, or answers differently once it is."""
 
 
 class DatasetError(RuntimeError):

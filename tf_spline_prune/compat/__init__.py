@@ -28,6 +28,7 @@ from tf_spline_prune.compat.rebuilding import (
     with_dtype,
     with_weights,
 )
+from tf_spline_prune.compat.samples import random_inputs
 from tf_spline_prune.compat.tfmot import import_tfmot
 from tf_spline_prune.compat.tracing import Call, Graph, Input, trace
 from tf_spline_prune.compat.weights import (
@@ -54,6 +55,7 @@ __all__ = [
     "learning_rate",
     "predict",
     "progress",
+    "random_inputs",
     "read_weights",
     "rebuild",
     "require_flavour",

@@ -198,11 +198,7 @@ def _symbolic_model(model: Any) -> Any:
             "a single array, or build a functional model from it: `keras.Model(x, "
             f"model.call(x))`. Received: model {model.name!r}."
         )
-    inputs = _tree(
-        model,
-        lambda s: keras_module.Input(batch_shape=(None, *s[1:])),
-        shape,
-    )
+    inputs = _inputs(keras_module, shape)
     try:
         outputs = _symbolic_call(model, (inputs,), {})
         return keras_module.Model(inputs, outputs, name=model.name)
@@ -234,15 +230,15 @@ def _is_shape(thing: Any) -> bool:
     )
 
 
-def _tree(model: Any, function: Callable[[Any], Any], shapes: Any) -> Any:
-    """Map a function over a shape or a list, tuple or dict of shapes."""
+def _inputs(keras_module: Any, shapes: Any, name: str | None = None) -> Any:
+    """Make symbolic inputs for a shape, or for a list, tuple or dict of shapes."""
     if hasattr(shapes, "as_list"):
-        return function(tuple(shapes.as_list()))
+        shapes = tuple(shapes.as_list())
     if _is_shape(shapes):
-        return function(tuple(shapes))
+        return keras_module.Input(batch_shape=(None, *shapes[1:]), name=name)
     if isinstance(shapes, dict):
-        return {name: _tree(model, function, s) for name, s in shapes.items()}
-    return [_tree(model, function, s) for s in shapes]
+        return {key: _inputs(keras_module, s, key) for key, s in shapes.items()}
+    return [_inputs(keras_module, s) for s in shapes]
 
 
 def _symbolic_call(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -1,0 +1,199 @@
+"""`Servable`: a Keras model as one function from named to named tensors."""
+
+import keyword
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from tf_spline_prune.compat import (
+    Graph,
+    check_finite,
+    current_weights,
+    random_inputs,
+    trace,
+    with_dtype,
+)
+from tf_spline_prune.errors import ExportError, ModelError
+
+
+class Servable:
+    """A model in float32 and inference mode, with names for what goes in and out.
+
+    Both export formats are written from this one function, so that a client
+    finds the same names in both. Inputs and outputs are named by the keys of a
+    dictionary, or by the layers of a functional model (changed where they are
+    not Python names: `conv.1` becomes `conv_1`). The layers of a subclassed model say
+    nothing about its ends: they are `inputs` and `outputs`, numbered
+    (`inputs_0`) when there are several.
+
+    A model in another precision, mixed ones included, is rebuilt in float32.
+
+    Args:
+        model: A built model of either flavour.
+
+    Attributes:
+        model: The model, or its float32 copy.
+        inputs: Shape (batch axis first, `None` where open) and dtype by name.
+        outputs: The names of the outputs.
+
+    Raises:
+        FlavourError: If `model` is no Keras model.
+        ModelError: If it is not built, cannot be traced, takes strings, or has
+            weights that are not finite.
+        ExportError: If Keras runs on another backend than TensorFlow.
+
+    Example:
+
+    ```python
+    servable = tsp.litert.Servable(model)
+    servable.inputs                              # {"image": ((None, 28, 28, 1), ...)}
+    servable.predict(servable.random_inputs(4, seed=0))
+    ```
+    """
+
+    def __init__(self, model: Any) -> None:
+        graph = trace(model)
+        if keras.config.backend() != "tensorflow":
+            raise ExportError(
+                "A model is exported through TensorFlow. Save it with `model.save`, "
+                "set KERAS_BACKEND=tensorflow before the first import of keras, "
+                f"load it there and export. Received: model {model.name!r} on the "
+                f"backend {keras.config.backend()!r}."
+            )
+        for path, weights in current_weights(graph).items():
+            check_finite(path, weights)
+        self.model = _in_float32(graph)
+        self.inputs = {
+            name: (i.shape, "float32" if _is_float(i.dtype) else i.dtype)
+            for name, i in zip(_input_names(graph), graph.inputs, strict=True)
+        }
+        self.outputs = _output_names(graph)
+        self._structure = graph.structure[0]
+        for name, (_, dtype) in self.inputs.items():
+            if dtype == "string":
+                raise ModelError(
+                    "A model that takes strings cannot be compared on random "
+                    "inputs. Export the part after the text preprocessing. "
+                    f"Received: model {model.name!r} with the string input {name!r}."
+                )
+
+    def __call__(self, *tensors: Any) -> dict[str, Any]:
+        """Run the model on one tensor an input, in the order of `inputs`."""
+        arguments = keras.tree.pack_sequence_as(self._structure, list(tensors))
+        outputs = keras.tree.flatten(self.model(arguments, training=False))
+        return dict(zip(self.outputs, outputs, strict=True))
+
+    def predict(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run the model eagerly on the CPU, whose float32 is not TF32.
+
+        Args:
+            inputs: Arrays by input name, batch axis first.
+
+        Returns:
+            Arrays by output name.
+        """
+        import tensorflow as tf
+
+        with tf.device("CPU:0"):
+            tensors = [tf.convert_to_tensor(inputs[name]) for name in self.inputs]
+            return {name: np.asarray(y) for name, y in self(*tensors).items()}
+
+    def concrete_function(self) -> tuple[Any, Any]:
+        """Trace the model into a TensorFlow function.
+
+        Returns:
+            The concrete function, and a `tf.Module` that holds its variables and
+            nothing of Keras.
+        """
+        import tensorflow as tf
+
+        specs = [
+            tf.TensorSpec(shape, dtype, name)
+            for name, (shape, dtype) in self.inputs.items()
+        ]
+        function = tf.function(self.__call__, autograph=False)
+        concrete = function.get_concrete_function(*specs)
+        module = tf.Module()
+        module.weights = list(concrete.graph.variables)
+        return concrete, module
+
+    def random_inputs(self, batch: int, seed: int) -> dict[str, np.ndarray]:
+        """Draw inputs: normal numbers, or zeros and ones for integer inputs.
+
+        Args:
+            batch: Batch size, where the model leaves it open; other open sizes
+                become 32.
+            seed: Seed of the numbers.
+
+        Returns:
+            Arrays by input name.
+        """
+        return random_inputs(self.inputs, batch, seed)
+
+
+def _is_float(dtype: str) -> bool:
+    return dtype.startswith(("float", "bfloat"))
+
+
+def _in_float32(graph: Graph) -> Any:
+    dtypes = {
+        str(getattr(call.layer, attribute, None))
+        for call in graph.leaves()
+        for attribute in ("compute_dtype", "variable_dtype")
+    }
+    if any(_is_float(dtype) and dtype != "float32" for dtype in dtypes):
+        return with_dtype(graph.model, "float32")
+    return graph.model
+
+
+def _input_names(graph: Graph) -> list[str]:
+    count = len(graph.inputs)
+    names = (
+        [i.name for i in graph.inputs]
+        if _has_ends(graph)
+        else _numbered("inputs", count)
+    )
+    return _unique(_keys(graph.structure[0], names))
+
+
+def _output_names(graph: Graph) -> list[str]:
+    layers = dict(zip(graph.input_ids, _input_names(graph), strict=True))
+    layers.update({i: call.layer.name for call in graph.calls for i in call.outputs})
+    names = _numbered("outputs", len(graph.output_ids))
+    if _has_ends(graph):
+        names = [layers[i] for i in graph.output_ids]
+    return _unique(_keys(graph.structure[1], names))
+
+
+def _has_ends(graph: Graph) -> bool:
+    """Whether the model itself, not only our trace of it, has input layers."""
+    return bool(getattr(graph.model, "inputs", None))
+
+
+def _numbered(name: str, count: int) -> list[str]:
+    return [name] if count == 1 else [f"{name}_{i}" for i in range(count)]
+
+
+def _keys(structure: Any, names: list[str]) -> list[str]:
+    """Replace names by the keys of a dictionary of tensors, if it is one."""
+    if not isinstance(structure, dict):
+        return names
+    paths = [path for path, _ in keras.tree.flatten_with_path(structure)]
+    return ["_".join(map(str, path)) for path in paths]
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    found: list[str] = []
+    for name in names:
+        stem = re.sub(r"[^A-Za-z0-9_]", "_", name).lstrip("_")
+        if not stem.isidentifier() or keyword.iskeyword(stem):
+            stem = f"tensor_{stem}"
+        name, count = stem, 1
+        while name in found:
+            name = f"{stem}_{count}"
+            count += 1
+        found.append(name)
+    return found
