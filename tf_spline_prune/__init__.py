@@ -38,6 +38,7 @@ _MODULES = {
     "errors": f"{__name__}.errors",
     "graph": f"{__name__}.graph",
     "litert": f"{__name__}.litert",
+    "reporting": f"{__name__}.reporting",
     "probes": f"{__name__}.partition.probes",
     "visualize": f"{__name__}.visualize",
 }

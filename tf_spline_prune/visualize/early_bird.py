@@ -1,0 +1,142 @@
+"""Pictures of an early-bird search: the distances, as a map and as a curve."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tf_spline_prune.files import PathLike, atomic_file
+
+_INK, _ACCENT = "#333333", "#c0392b"
+
+
+def _axes(size: tuple[float, float]) -> tuple[Any, Any]:
+    """Make a figure of its own, without matplotlib's global state."""
+    try:
+        figure_module = importlib.import_module("matplotlib.figure")
+    except ImportError as error:
+        raise ImportError(
+            "Pictures need matplotlib. Install it with "
+            '`pip install "tf-spline-prune[viz]"`.'
+        ) from error
+    figure = figure_module.Figure(figsize=size, layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _finished(figure: Any, path: PathLike | None) -> Any:
+    if path is not None:
+        with atomic_file(path) as temporary:
+            figure.savefig(temporary, dpi=150)
+    return figure
+
+
+def plot_distance_matrix(
+    matrix: np.ndarray,
+    ticket_epoch: int | None = None,
+    path: PathLike | None = None,
+    label: str = "share of bits that differ",
+) -> Any:
+    """Draw the distances between all epochs as a heat map.
+
+    Args:
+        matrix: Array of shape `(epochs, epochs)`, as `distance_matrix` gives it.
+        ticket_epoch: The epoch to mark, counted from 0.
+        path: File for the picture; its ending chooses the format.
+        label: What the distances are.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+        ValueError: If the matrix is not square.
+
+    Example:
+
+    ```python
+    tsp.visualize.plot_distance_matrix(
+        bird.distance_matrix(), bird.ticket_epoch, "map.png"
+    )
+    ```
+    """
+    matrix = np.asarray(matrix)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
+        raise ValueError(
+            "Expected a square matrix of distances between epochs. Received: shape "
+            f"{matrix.shape}"
+        )
+    figure, axes = _axes((5.2, 4.4))
+    edges = np.arange(len(matrix) + 1) + 0.5
+    image = axes.pcolormesh(edges, edges, matrix, cmap="viridis_r")
+    figure.colorbar(image, ax=axes, label=label)
+    if ticket_epoch is not None:
+        at = ticket_epoch + 1
+        axes.axvline(at, color=_ACCENT, linewidth=1, linestyle="--")
+        axes.axhline(at, color=_ACCENT, linewidth=1, linestyle="--")
+        axes.set_title(f"early bird after epoch {at}", color=_ACCENT, fontsize=10)
+    axes.set(xlabel="epoch", ylabel="epoch", aspect="equal")
+    return _finished(figure, path)
+
+
+def plot_distance_curve(
+    records: Mapping[int, list[float]],
+    threshold: float | None = None,
+    ticket_epoch: int | None = None,
+    path: PathLike | None = None,
+    label: str = "share of bits that differ",
+) -> Any:
+    """Draw, epoch by epoch, how far the newest snapshot is from the earlier ones.
+
+    Args:
+        records: For each epoch, counted from 0, the distances to the snapshots
+            of the last epochs, the nearest first: `EarlyBird.records`.
+        threshold: The bound to draw.
+        ticket_epoch: The epoch to mark, counted from 0.
+        path: File for the picture; its ending chooses the format.
+        label: What the distances are.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+        ValueError: If there are no records.
+
+    Example:
+
+    ```python
+    tsp.visualize.plot_distance_curve(
+        bird.records, bird.threshold, bird.ticket_epoch, "curve.png"
+    )
+    ```
+    """
+    if not records:
+        raise ValueError("There are no records yet. Train with the callback first.")
+    figure, axes = _axes((6.4, 3.6))
+    epochs = np.array(sorted(records)) + 1
+    lags = max(len(distances) for distances in records.values())
+    shades = np.linspace(0.35, 1.0, lags)
+    for lag in range(lags):
+        values = [
+            records[e - 1][lag] if len(records[e - 1]) > lag else np.nan for e in epochs
+        ]
+        name = "to the epoch before" if lag == 0 else f"to {lag + 1} epochs before"
+        axes.plot(
+            epochs, values, color=_INK, alpha=shades[lag], linewidth=1.4, label=name
+        )
+    if threshold is not None:
+        axes.axhline(threshold, color=_ACCENT, linewidth=1, label="threshold")
+    if ticket_epoch is not None:
+        axes.axvline(ticket_epoch + 1, color=_ACCENT, linewidth=1, linestyle="--")
+        axes.annotate(
+            f" early bird after epoch {ticket_epoch + 1}",
+            (ticket_epoch + 1, 0.97),
+            xycoords=("data", "axes fraction"),
+            color=_ACCENT,
+            va="top",
+        )
+    axes.set(xlabel="epoch", ylabel=label, ylim=(0, None))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
+    return _finished(figure, path)
