@@ -290,7 +290,7 @@ class EarlyBird(Callback):
         """Forget what a resumed run will do again."""
         for kept in (self._window, self._rates, self.records):
             for later in [e for e in kept if e >= epoch]:
-                del kept[later]  # type: ignore[attr-defined]
+                del kept[later]
         self._history_epochs = [e for e in self._history_epochs if e < epoch]
         if self.ticket_epoch is not None and self.ticket_epoch >= epoch:
             self.ticket_epoch = None

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
-from tf_spline_prune.criteria.criterion import PairCriterion, UnitPairs
+from tf_spline_prune.criteria.criterion import Normalizer, PairCriterion, UnitPairs
 from tf_spline_prune.criteria.effective import effective_weights
 from tf_spline_prune.graph import Group, Member
 from tf_spline_prune.partition import PartitionCoder, probes
@@ -58,6 +58,7 @@ class Spline(PairCriterion):
     rho: float = 1.0
     num_points: int = 1024
     name: ClassVar[str] = "spline"
+    normalizer: ClassVar[Normalizer] = "mean"
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):

@@ -3,6 +3,7 @@
 import warnings
 import zlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -102,7 +103,7 @@ class PartitionCoder:
         self.max_bytes = max_bytes
         self._graph = trace(model)
         self._knots = _select(self._find_knots(), layers)
-        self._sampled: dict[str, np.ndarray] | None = None
+        self._sampled: dict[str, _Subset] | None = None
         self._units: dict[str, np.ndarray] = {}
         self._pack = compiled(self._packed, model)
 
@@ -198,12 +199,12 @@ class PartitionCoder:
         self._graph.run(inputs, apply)
         return {name: taps[name] for name in self._knots}
 
-    def _sample(self, one: list[np.ndarray], num_points: int) -> dict[str, np.ndarray]:
+    def _sample(self, one: list[np.ndarray], num_points: int) -> dict[str, "_Subset"]:
         """Choose the activations to code, from the sizes seen on one input."""
-        dtypes = [keras.ops.convert_to_tensor(i) for i in one]
+        inputs = [keras.ops.convert_to_tensor(i) for i in one]
         shapes = {
             name: (tuple(tensors[0].shape)[1:], len(tensors))
-            for name, tensors in self._taps(dtypes).items()
+            for name, tensors in self._taps(inputs).items()
         }
         # Knots per activation: positions on a value, or positions of a window.
         per_activation = {
@@ -214,16 +215,20 @@ class PartitionCoder:
         cap = self._cap(sizes, per_activation, num_points)
         sampled = {}
         for name, (shape, _) in shapes.items():
-            size = sizes[name]
-            chosen = np.arange(size)
-            if size > cap:
+            axis = _channel_axis(self._call(name), len(shape))
+            # Where the units come last, a whole position is chosen with all its
+            # units: contiguous memory, and every unit is seen equally often.
+            width = shape[-1] if axis == len(shape) - 1 and shape[-1] <= cap else 1
+            count = sizes[name] // width
+            chosen = np.arange(count)
+            if count * width > cap:
                 # A layer's subset depends on its name and the seed alone.
                 rng = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
-                chosen = np.sort(rng.choice(size, cap, replace=False))
-            axis = _channel_axis(self._call(name), len(shape))
-            channels = np.unravel_index(chosen, shape)[axis] if shape else chosen
+                chosen = np.sort(rng.choice(count, cap // width, replace=False))
+            flat = (chosen[:, None] * width + np.arange(width)).ravel()
+            channels = np.unravel_index(flat, shape)[axis]
             self._units[name] = np.repeat(channels, per_activation[name])
-            sampled[name] = chosen.astype("int32")
+            sampled[name] = _Subset(chosen.astype("int32"), count, width)
         return sampled
 
     def _cap(
@@ -266,11 +271,11 @@ class PartitionCoder:
         sampled = self._sampled or {}
         packed = []
         for name, tensors in self._taps(inputs).items():
-            flat = [_gathered(t, sampled[name]) for t in tensors]
+            flat = [sampled[name].of(t) for t in tensors]
             positions = self._knots[name].positions
             bits = [flat[0] > knot for knot in positions] if positions else flat
             joined = bits[0] if len(bits) == 1 else keras.ops.stack(bits, axis=-1)
-            packed.append(_pack_bits(joined, len(sampled[name]) * len(bits)))
+            packed.append(_pack_bits(joined, sampled[name].size * len(bits)))
         return packed
 
 
@@ -301,10 +306,30 @@ def _channel_axis(call: Call, rank: int) -> int:
     return 0 if layout == "channels_first" and rank > 1 else rank - 1
 
 
-def _gathered(tensor: Any, chosen: np.ndarray) -> Any:
-    size = int(np.prod(tuple(tensor.shape)[1:]))
-    flat = keras.ops.reshape(tensor, (-1, size))
-    return flat if len(chosen) == size else keras.ops.take(flat, chosen, axis=1)
+@dataclass(frozen=True, eq=False)
+class _Subset:
+    """Which activations of a layer are coded.
+
+    Attributes:
+        chosen: Indices of blocks.
+        count: Number of blocks in the layer.
+        width: Activations in a block, side by side in memory.
+    """
+
+    chosen: np.ndarray
+    count: int
+    width: int
+
+    @property
+    def size(self) -> int:
+        return len(self.chosen) * self.width
+
+    def of(self, tensor: Any) -> Any:
+        """Take the subset from a tensor of shape `(n, *activations)`."""
+        if len(self.chosen) < self.count:
+            blocks = keras.ops.reshape(tensor, (-1, self.count, self.width))
+            tensor = keras.ops.take(blocks, self.chosen, axis=1)
+        return keras.ops.reshape(tensor, (-1, self.size))
 
 
 def _pack_bits(bits: Any, num_knots: int) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from tf_spline_prune import criteria
 from tf_spline_prune.criteria import Criterion
 from tf_spline_prune.errors import BudgetError, NothingPrunedWarning
-from tf_spline_prune.graph import Barrier, ChannelGraph, Cost, Group
+from tf_spline_prune.graph import Barrier, ChannelGraph, Group
 from tf_spline_prune.graph.costing import cost_after, require_macs
 from tf_spline_prune.pruning.budget import Budget
 from tf_spline_prune.pruning.pruning_plan import PruningPlan, fingerprint

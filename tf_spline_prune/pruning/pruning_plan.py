@@ -170,7 +170,7 @@ class PruningPlan:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PlanError(
                 "This is not a whole pruning plan. Expected what `PruningPlan.to_dict` "
-                f"or `save` gives. The first thing wrong: {type(error).__name__}: {error}"
+                f"or `save` gives. What is wrong: {type(error).__name__}: {error}"
             ) from error
 
     def save(self, path: PathLike) -> None:

@@ -57,8 +57,9 @@ def rank(criterion: Criterion, group: Group) -> Ranking:
             "A criterion must give finite scores. Received: NaN or infinite scores of "
             f"{criterion.name!r} for the units of {group.name!r}."
         )
-    if criterion.normalizer == "mean" and keys.any():
-        keys = keys / keys.mean()
+    finite = keys[np.isfinite(keys)]
+    if criterion.normalizer == "mean" and finite.any():
+        keys = keys / finite.mean()
     return Ranking(
         ranking.order, np.maximum.accumulate(keys), ranking.twins, ranking.scales
     )

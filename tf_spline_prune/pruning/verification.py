@@ -1,10 +1,10 @@
-"""`verify`: does a shrunk model compute what it should?"""
+"""`verify`: whether a shrunk model computes what it should."""
 
 from typing import Any
 
 import numpy as np
 
-from tf_spline_prune.compat import predict, with_weights
+from tf_spline_prune.compat import predict, random_inputs, with_weights
 from tf_spline_prune.errors import VerificationError
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.pruning.pruning_plan import PruningPlan
@@ -47,7 +47,8 @@ def verify(
     graph = ChannelGraph(model)
     plan.check(graph)
     reference = _without_readers(graph, plan)
-    inputs = _random_inputs(graph, num_inputs, seed)
+    specs = {str(i): (e.shape, e.dtype) for i, e in enumerate(graph.graph.inputs)}
+    inputs = list(random_inputs(specs, num_inputs, seed).values())
     worst = 0.0
     outputs = zip(predict(reference, inputs), predict(small, inputs), strict=True)
     for expected, found in outputs:
@@ -72,19 +73,6 @@ def _without_readers(graph: ChannelGraph, plan: PruningPlan) -> Any:
                 np.moveaxis(array, axis, 0)[removed[graph.units_of(labels)]] = 0
                 changed.setdefault(path, {})[name] = array
     return with_weights(graph.model, changed)
-
-
-def _random_inputs(graph: ChannelGraph, count: int, seed: int) -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    inputs = []
-    for entry in graph.graph.inputs:
-        # An open size may be anything; 32 passes through most networks.
-        shape = (count, *(32 if size is None else size for size in entry.shape[1:]))
-        if entry.dtype.startswith(("float", "bfloat")):
-            inputs.append(rng.standard_normal(shape).astype(entry.dtype))
-        else:
-            inputs.append(rng.integers(0, 2, shape).astype(entry.dtype))
-    return inputs
 
 
 def require_equal(error: float, dtype: str) -> None:
