@@ -3,14 +3,14 @@
 import hashlib
 import math
 import pathlib
-import tempfile
 import warnings
 import zipfile
 from abc import abstractmethod
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
+from tf_spline_prune.callbacks.snapshot_history import SnapshotHistory
 from tf_spline_prune.compat import Callback, learning_rate, save_model, say
 from tf_spline_prune.errors import BackupWarning, LearningRateDropWarning
 from tf_spline_prune.files import PathLike, atomic_file, check_destination
@@ -104,8 +104,8 @@ class EarlyBird(Callback):
         self.records: dict[int, list[float]] = {}
         self._window: dict[int, np.ndarray] = {}
         self._rates: dict[int, float] = {}
-        self._history_file: IO[bytes] | None = None
-        self._history_epochs: list[int] = []
+        folder = None if self.backup_dir is None else pathlib.Path(self.backup_dir)
+        self._history = SnapshotHistory(folder)
         self._resumed = False
         self._started = False
 
@@ -169,7 +169,8 @@ class EarlyBird(Callback):
         self._rates[epoch] = learning_rate(self.model)
         for old in sorted(self._window)[: -self._held()]:
             del self._window[old], self._rates[old]
-        self._remember(epoch, snapshot)
+        if self.keep_history:
+            self._history.append(epoch, snapshot)
 
     def _held(self) -> int:
         """Count the snapshots to hold; one more lets a resumed run step back."""
@@ -187,23 +188,6 @@ class EarlyBird(Callback):
                 stacklevel=3,
             )
 
-    # History: every snapshot, on disk.
-
-    def _remember(self, epoch: int, snapshot: np.ndarray) -> None:
-        if not self.keep_history:
-            return
-        if self._history_file is None:
-            if self.backup_dir is None:
-                # The file lives as long as the callback's history does.
-                self._history_file = tempfile.TemporaryFile()  # noqa: SIM115
-            else:
-                path = pathlib.Path(self.backup_dir) / "history.bin"
-                self._history_file = path.open("r+b" if self._history_epochs else "w+b")
-        self._history_file.seek(len(self._history_epochs) * snapshot.nbytes)
-        self._history_file.write(snapshot.tobytes())
-        self._history_file.flush()
-        self._history_epochs.append(epoch)
-
     def distance_matrix(self) -> np.ndarray:
         """Measure the distances between the snapshots of all epochs.
 
@@ -218,15 +202,7 @@ class EarlyBird(Callback):
                 "The snapshots of all epochs are needed, and they were not kept. "
                 "Give `keep_history=True`, which keeps them on disk."
             )
-        if self._history_file is None:
-            raise ValueError("No epoch has been seen yet. Train with this callback.")
-        count = len(self._history_epochs)
-        stored = np.memmap(self._history_file, np.uint8, "r").reshape(count, -1)
-        matrix = np.zeros((count, count))
-        for i in range(count):
-            for j in range(i):
-                matrix[i, j] = matrix[j, i] = self._distance(stored[i], stored[j])
-        return matrix
+        return self._history.distances(self._distance)
 
     # Backup: what a resumed run needs.
 
@@ -256,7 +232,7 @@ class EarlyBird(Callback):
                 records=np.array(records, int),
                 lags=lags,
                 ticket=-1 if self.ticket_epoch is None else self.ticket_epoch,
-                history=np.array(self._history_epochs, int),
+                history=np.array(self._history.epochs, int),
             )
 
     def _load(self) -> None:
@@ -283,7 +259,7 @@ class EarlyBird(Callback):
         }
         ticket = int(state["ticket"])
         self.ticket_epoch = None if ticket < 0 else ticket
-        self._history_epochs = state["history"].tolist()
+        self._history.epochs = state["history"].tolist()
         self._resumed = True
 
     def _rewind(self, epoch: int) -> None:
@@ -291,7 +267,7 @@ class EarlyBird(Callback):
         for kept in (self._window, self._rates, self.records):
             for later in [e for e in kept if e >= epoch]:
                 del kept[later]
-        self._history_epochs = [e for e in self._history_epochs if e < epoch]
+        self._history.epochs = [e for e in self._history.epochs if e < epoch]
         if self.ticket_epoch is not None and self.ticket_epoch >= epoch:
             self.ticket_epoch = None
         if epoch and max(self._window, default=-1) != epoch - 1:

@@ -6,6 +6,7 @@ meaning of "call", weights by name, rebuilt models, and callbacks that either
 flavour's `fit` accepts. Asking costs no import of the other flavour.
 """
 
+from tf_spline_prune.compat.call_graph import Call, Graph, Input
 from tf_spline_prune.compat.callback import Callback, learning_rate, save_model
 from tf_spline_prune.compat.execution import (
     call_layer,
@@ -30,7 +31,7 @@ from tf_spline_prune.compat.rebuilding import (
 )
 from tf_spline_prune.compat.samples import random_inputs
 from tf_spline_prune.compat.tfmot import import_tfmot
-from tf_spline_prune.compat.tracing import Call, Graph, Input, trace
+from tf_spline_prune.compat.tracing import trace
 from tf_spline_prune.compat.weights import (
     check_finite,
     read_weights,

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from tf_spline_prune.compat.call_graph import Call
 from tf_spline_prune.compat.flavour import flavour_of
-from tf_spline_prune.compat.tracing import Call
 from tf_spline_prune.errors import FlavourError
 
 

@@ -6,8 +6,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from tf_spline_prune.compat.call_graph import Call, Graph
 from tf_spline_prune.compat.flavour import keras_of
-from tf_spline_prune.compat.tracing import Call, Graph, trace
+from tf_spline_prune.compat.tracing import trace
 from tf_spline_prune.compat.weights import read_weights
 
 Weights = Mapping[str, Mapping[str, np.ndarray]]

@@ -1,9 +1,7 @@
 """`PartitionCoder`: reads the codes of a probe off a model."""
 
 import warnings
-import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -24,6 +22,7 @@ from tf_spline_prune.partition.codes import PartitionCodes
 from tf_spline_prune.partition.knots import Knots, knots_of
 from tf_spline_prune.partition.pool_ties import pool_ties
 from tf_spline_prune.partition.probes import check_probe
+from tf_spline_prune.partition.subset import Subset, largest_cap, pack_bits
 
 
 class PartitionCoder:
@@ -103,7 +102,7 @@ class PartitionCoder:
         self.max_bytes = max_bytes
         self._graph = trace(model)
         self._knots = _select(self._find_knots(), layers)
-        self._sampled: dict[str, _Subset] | None = None
+        self._sampled: dict[str, Subset] | None = None
         self._units: dict[str, np.ndarray] = {}
         self._pack = compiled(self._packed, model)
 
@@ -199,7 +198,7 @@ class PartitionCoder:
         self._graph.run(inputs, apply)
         return {name: taps[name] for name in self._knots}
 
-    def _sample(self, one: list[np.ndarray], num_points: int) -> dict[str, "_Subset"]:
+    def _sample(self, one: list[np.ndarray], num_points: int) -> dict[str, Subset]:
         """Choose the activations to code, from the sizes seen on one input."""
         inputs = [keras.ops.convert_to_tensor(i) for i in one]
         shapes = {
@@ -212,55 +211,20 @@ class PartitionCoder:
             for name, (_, count) in shapes.items()
         }
         sizes = {name: int(np.prod(shape)) for name, (shape, _) in shapes.items()}
-        cap = self._cap(sizes, per_activation, num_points)
+        cap = largest_cap(
+            [(size, per_activation[name]) for name, size in sizes.items()],
+            num_points,
+            self.max_units_per_layer,
+            self.max_bytes,
+        )
         sampled = {}
         for name, (shape, _) in shapes.items():
             axis = _channel_axis(self._call(name), len(shape))
-            # Where the units come last, a whole position is chosen with all its
-            # units: contiguous memory, and every unit is seen equally often.
-            width = shape[-1] if axis == len(shape) - 1 and shape[-1] <= cap else 1
-            count = sizes[name] // width
-            chosen = np.arange(count)
-            if count * width > cap:
-                # A layer's subset depends on its name and the seed alone.
-                rng = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
-                chosen = np.sort(rng.choice(count, cap // width, replace=False))
-            flat = (chosen[:, None] * width + np.arange(width)).ravel()
-            channels = np.unravel_index(flat, shape)[axis]
+            subset = Subset.choose(shape, axis, cap, name, self.seed)
+            channels = np.unravel_index(subset.indices(), shape)[axis]
             self._units[name] = np.repeat(channels, per_activation[name])
-            sampled[name] = _Subset(chosen.astype("int32"), count, width)
+            sampled[name] = subset
         return sampled
-
-    def _cap(
-        self, sizes: dict[str, int], per_activation: dict[str, int], num_points: int
-    ) -> int:
-        """Find the largest subset size within both bounds."""
-
-        def total(cap: int) -> int:
-            return num_points * sum(
-                -(-min(size, cap) * per_activation[name] // 8)
-                for name, size in sizes.items()
-            )
-
-        high = max(sizes.values())
-        if self.max_units_per_layer is not None:
-            high = min(high, self.max_units_per_layer)
-        if self.max_bytes is None or total(high) <= self.max_bytes:
-            return high
-        low = 0
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (
-                (middle, high) if total(middle) <= self.max_bytes else (low, middle)
-            )
-        if low == 0:
-            raise ValueError(
-                "The codes of this probe do not fit, even with one activation a "
-                "layer. Use fewer probe inputs or a larger bound. Received: "
-                f"{num_points} inputs, {len(sizes)} layers, "
-                f"max_bytes={self.max_bytes}"
-            )
-        return low
 
     def _call(self, name: str) -> Call:
         return next(call for call in self._graph.leaves() if call.name == name)
@@ -275,7 +239,7 @@ class PartitionCoder:
             positions = self._knots[name].positions
             bits = [flat[0] > knot for knot in positions] if positions else flat
             joined = bits[0] if len(bits) == 1 else keras.ops.stack(bits, axis=-1)
-            packed.append(_pack_bits(joined, sampled[name].size * len(bits)))
+            packed.append(pack_bits(joined, sampled[name].size * len(bits)))
         return packed
 
 
@@ -304,42 +268,3 @@ def _channel_axis(call: Call, rank: int) -> int:
     default = keras.config.image_data_format() if rank > 2 else "channels_last"
     layout = getattr(call.layer, "data_format", None) or default
     return 0 if layout == "channels_first" and rank > 1 else rank - 1
-
-
-@dataclass(frozen=True, eq=False)
-class _Subset:
-    """Which activations of a layer are coded.
-
-    Attributes:
-        chosen: Indices of blocks.
-        count: Number of blocks in the layer.
-        width: Activations in a block, side by side in memory.
-    """
-
-    chosen: np.ndarray
-    count: int
-    width: int
-
-    @property
-    def size(self) -> int:
-        return len(self.chosen) * self.width
-
-    def of(self, tensor: Any) -> Any:
-        """Take the subset from a tensor of shape `(n, *activations)`."""
-        if len(self.chosen) < self.count:
-            blocks = keras.ops.reshape(tensor, (-1, self.count, self.width))
-            tensor = keras.ops.take(blocks, self.chosen, axis=1)
-        return keras.ops.reshape(tensor, (-1, self.size))
-
-
-def _pack_bits(bits: Any, num_knots: int) -> Any:
-    """Pack booleans into bytes, eight to a byte, first bit highest.
-
-    A product with the powers of two is exact in float32 and faster than shifts
-    on every backend.
-    """
-    values = keras.ops.cast(keras.ops.reshape(bits, (-1, num_knots)), "float32")
-    values = keras.ops.pad(values, ((0, 0), (0, -num_knots % 8)))
-    values = keras.ops.reshape(values, (-1, -(-num_knots // 8), 8))
-    powers = np.array([128, 64, 32, 16, 8, 4, 2, 1], "float32")
-    return keras.ops.cast(keras.ops.matmul(values, powers), "uint8")

@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 from tf_spline_prune.compat import require_flavour
 from tf_spline_prune.criteria import Criterion
+from tf_spline_prune.pruning.allocation import Scope
 from tf_spline_prune.pruning.execution import merge
-from tf_spline_prune.pruning.planner import Scope, plan
+from tf_spline_prune.pruning.planner import plan
 from tf_spline_prune.pruning.selection import Selector
 from tf_spline_prune.pruning.verification import require_equal
 from tf_spline_prune.pruning.verification import verify as _verify
