@@ -1,0 +1,48 @@
+"""Lazy public names: cheap to import, the same object at every access."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+ORDERS = {
+    "forward": "names = sorted(tsp.__all__)",
+    "backward": "names = sorted(tsp.__all__, reverse=True)",
+}
+
+
+def run(code):
+    subprocess.run(
+        [sys.executable, "-W", "error::ImportWarning", "-c", code],
+        check=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_names_are_the_same_at_every_access(order):
+    run(
+        "import tf_spline_prune as tsp, types\n"
+        f"{ORDERS[order]}\n"
+        "first = {n: getattr(tsp, n) for n in names}\n"
+        "second = {n: getattr(tsp, n) for n in names}\n"
+        "assert all(first[n] is second[n] for n in names)\n"
+        "functions = ['plan', 'prune', 'verify', 'merge', 'cost', 'report']\n"
+        "assert not any(isinstance(first[n], types.ModuleType) for n in functions)\n"
+        "assert set(names) <= set(dir(tsp))\n"
+    )
+
+
+def test_importing_the_package_imports_no_framework():
+    run(
+        "import sys, tf_spline_prune as tsp\n"
+        "heavy = {'tensorflow', 'keras', 'tf_keras', 'numpy', 'matplotlib'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+        "try:\n"
+        "    tsp.no_such_name\n"
+        "except AttributeError as error:\n"
+        "    assert 'no_such_name' in str(error)\n"
+        "else:\n"
+        "    raise SystemExit('no error')\n"
+    )
