@@ -105,6 +105,14 @@ class Graph:
             values.update(zip(call.outputs, outputs, strict=True))
         return [values[i] for i in self.output_ids]
 
+    def ends(self) -> set[str]:
+        """Name the calls, nested ones included, that give the model's outputs."""
+        found: set[str] = set()
+        for call in self.calls:
+            if not set(self.output_ids).isdisjoint(call.outputs):
+                found |= {call.name} if call.inner is None else call.inner.ends()
+        return found
+
     def leaves(self) -> list[Call]:
         """List all calls, those of nested models in the place of the model."""
         found: list[Call] = []

@@ -12,6 +12,7 @@ from tf_spline_prune.graph import Group, Member
 from tf_spline_prune.partition import PartitionCoder, probes
 
 Mode = Literal["paper", "hyperplane", "unit", "code"]
+_ROUNDING = 1e-6
 Rows = Callable[[np.ndarray], np.ndarray]
 
 
@@ -78,15 +79,14 @@ class Spline(PairCriterion):
             for m in group.members
             if m.role == "out" or (m.role == "channel" and m.name.endswith("kernel"))
         ]
-        lengths, rows = [], []
+        lengths, rows = {}, []
         for member in kernels:
-            length, row = self._member(group, member)
-            lengths.append(length)
+            lengths[member], row = self._member(group, member)
             rows.append(row)
         outgoing = np.zeros(group.num_units)
         for member in group.consumers:
             outgoing += (self.graph.rows(member) ** 2).sum(axis=1)
-        length = np.prod(lengths, axis=0)
+        first = lengths[group.producers[0]]
         direction = self._directions(group)
 
         def mean_rows(chosen: np.ndarray) -> np.ndarray:
@@ -97,11 +97,11 @@ class Spline(PairCriterion):
 
         def scale(units: np.ndarray, twins: np.ndarray) -> np.ndarray:
             cosine = np.einsum("nd,nd->n", direction[units], direction[twins])
-            return np.where(cosine > 0, length[units] / length[twins], 0.0)
+            return np.where(cosine > 0, first[units] / first[twins], 0.0)
 
         return UnitPairs(
-            worth=length * np.sqrt(outgoing),
-            dead=np.any([one == 0 for one in lengths], axis=0),
+            worth=_joint_length(list(lengths.values())) * np.sqrt(outgoing),
+            dead=np.all([lengths[m] == 0 for m in group.producers], axis=0),
             rows=mean_rows,
             scale=scale,
         )
@@ -131,7 +131,8 @@ class Spline(PairCriterion):
                     other = np.where(cosine < 0, -other, other)
                 gap = np.abs(column[chosen, None] - other)
                 distance += self.rho * gap / offset.shape[1]
-            return np.asarray(distance)
+            # Rounding must not tell apart units that are the same.
+            return np.where(distance < _ROUNDING, 0.0, distance)
 
         return length, rows
 
@@ -154,7 +155,7 @@ class Spline(PairCriterion):
         )
         codes = coder(probe)
         order = np.argsort(codes.units[call], kind="stable")
-        width = codes.num_knots[call] // (codes.units[call].max() + 1)
+        width = codes.num_knots[call] // codes.layout.num_units[call]
         bits = codes.unpack(call)[:, order].reshape(codes.num_points, -1, width)
         signs = bits.transpose(1, 0, 2).reshape(bits.shape[1], -1)
         signs = (2.0 * signs - 1.0).astype("float32")[member.positions]
@@ -164,6 +165,13 @@ class Spline(PairCriterion):
             return 0.5 - 0.5 * (signs[chosen] @ signs.T) / signs.shape[1]
 
         return rows
+
+
+def _joint_length(lengths: list[np.ndarray]) -> np.ndarray:
+    """Join the lengths of several layers, each in units of its own mean."""
+    if len(lengths) == 1:
+        return lengths[0]
+    return np.asarray(sum(one / one.mean() for one in lengths if one.any()))
 
 
 def _normalised(rows: np.ndarray) -> np.ndarray:

@@ -141,8 +141,8 @@ class ChannelGraph:
             Array of shape `(labels,)`, bool, indexed by unit.
 
         Raises:
-            ValueError: If a layer makes no units, an index is out of range, or a
-                unit may not be removed.
+            ValueError: If a layer makes no units, an index is out of range, a unit
+                may not be removed, or a layer would be left without units.
         """
         makers = self._makers()
         removed = self.nothing_removed()
@@ -160,6 +160,12 @@ class ChannelGraph:
                     f"Received: indices {wrong}"
                 )
             removed[roots[list(indices)]] = True
+        emptied = [path for path, roots in makers.items() if removed[roots].all()]
+        if emptied:
+            raise ValueError(
+                "A layer must keep at least one unit. Received: all units of "
+                f"{', '.join(emptied)}"
+            )
         allowed = self.nothing_removed()
         for group in self.groups:
             allowed[group.roots] = True

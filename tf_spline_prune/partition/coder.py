@@ -1,6 +1,7 @@
 """`PartitionCoder`: reads the codes of a probe off a model."""
 
 import warnings
+import zlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,7 +19,7 @@ from tf_spline_prune.compat import (
     trace,
 )
 from tf_spline_prune.errors import ModelError, SmoothActivationWarning
-from tf_spline_prune.partition.codes import PartitionCodes
+from tf_spline_prune.partition.codes import CodeLayout, PartitionCodes
 from tf_spline_prune.partition.knots import Knots, knots_of
 from tf_spline_prune.partition.pool_ties import pool_ties
 from tf_spline_prune.partition.probes import check_probe
@@ -102,8 +103,8 @@ class PartitionCoder:
         self.max_bytes = max_bytes
         self._graph = trace(model)
         self._knots = _select(self._find_knots(), layers)
-        self._sampled: dict[str, Subset] | None = None
-        self._units: dict[str, np.ndarray] = {}
+        self._sampled: dict[str, Subset] = {}
+        self._layout: CodeLayout | None = None
         self._pack = compiled(self._packed, model)
 
     @property
@@ -129,8 +130,8 @@ class PartitionCoder:
         for path, weights in current_weights(self._graph).items():
             check_finite(path, weights)
         num_points = len(inputs[0])
-        if self._sampled is None:
-            self._sampled = self._sample([i[:1] for i in inputs], num_points)
+        if self._layout is None:
+            self._layout = self._sample([i[:1] for i in inputs], num_points)
         # Equal batches keep one compiled function for the whole probe.
         size = min(self.batch_size, num_points)
         batches = []
@@ -141,17 +142,15 @@ class PartitionCoder:
             name: np.concatenate([batch[i] for batch in batches])[:num_points]
             for i, name in enumerate(self._knots)
         }
-        return PartitionCodes(
-            packed, {n: len(u) for n, u in self._units.items()}, self._units
-        )
+        return PartitionCodes(packed, self._layout)
 
     def _find_knots(self) -> dict[str, Knots]:
         """Find every call with knots, and warn of the smooth ones."""
         found: dict[str, Knots] = {}
-        at_output = set(self._graph.output_ids)
+        ends = self._graph.ends()
         for call in self._graph.leaves():
             knots = knots_of(call)
-            if knots and not (knots.smooth and at_output.intersection(call.outputs)):
+            if knots and not (knots.smooth and call.name in ends):
                 found[call.name] = knots
         if not found:
             raise ModelError(
@@ -198,7 +197,7 @@ class PartitionCoder:
         self._graph.run(inputs, apply)
         return {name: taps[name] for name in self._knots}
 
-    def _sample(self, one: list[np.ndarray], num_points: int) -> dict[str, Subset]:
+    def _sample(self, one: list[np.ndarray], num_points: int) -> CodeLayout:
         """Choose the activations to code, from the sizes seen on one input."""
         inputs = [keras.ops.convert_to_tensor(i) for i in one]
         shapes = {
@@ -217,29 +216,30 @@ class PartitionCoder:
             self.max_units_per_layer,
             self.max_bytes,
         )
-        sampled = {}
+        calls = {call.name: call for call in self._graph.leaves()}
+        units, num_units, key = {}, {}, []
         for name, (shape, _) in shapes.items():
-            axis = _channel_axis(self._call(name), len(shape))
+            axis = _channel_axis(calls[name], len(shape))
             subset = Subset.choose(shape, axis, cap, name, self.seed)
             channels = np.unravel_index(subset.indices(), shape)[axis]
-            self._units[name] = np.repeat(channels, per_activation[name])
-            sampled[name] = subset
-        return sampled
-
-    def _call(self, name: str) -> Call:
-        return next(call for call in self._graph.leaves() if call.name == name)
+            units[name] = np.repeat(channels, per_activation[name])
+            num_units[name] = shape[axis]
+            key.append(f"{name} {shape} {zlib.crc32(subset.chosen.tobytes())}")
+            self._sampled[name] = subset
+        num_knots = {name: len(of_knots) for name, of_knots in units.items()}
+        return CodeLayout(num_knots, num_units, units, "; ".join(key))
 
     def _packed(self, inputs: list[Any]) -> list[Any]:
         """Compute the packed codes of one batch; runs on the device."""
         inputs = [keras.ops.convert_to_tensor(i) for i in inputs]
-        sampled = self._sampled or {}
         packed = []
         for name, tensors in self._taps(inputs).items():
-            flat = [sampled[name].of(t) for t in tensors]
+            subset = self._sampled[name]
+            flat = [subset.of(tensor) for tensor in tensors]
             positions = self._knots[name].positions
             bits = [flat[0] > knot for knot in positions] if positions else flat
             joined = bits[0] if len(bits) == 1 else keras.ops.stack(bits, axis=-1)
-            packed.append(pack_bits(joined, sampled[name].size * len(bits)))
+            packed.append(pack_bits(joined, subset.size * len(bits)))
         return packed
 
 

@@ -1,9 +1,27 @@
-"""`PartitionCodes`: the codes of a probe, one bit a knot."""
+"""`PartitionCodes`: the codes of a probe, one bit a knot, and their layout."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class CodeLayout:
+    """What the bits of codes mean; the same for all codes of one coder.
+
+    Attributes:
+        num_knots: For each layer, the number of knots that are coded.
+        num_units: For each layer, the number of its units, coded or not.
+        units: For each layer, an array of shape `(knots,)`: the unit (neuron or
+            channel) that a knot belongs to.
+        key: Names the layers and the subsets of their knots.
+    """
+
+    num_knots: Mapping[str, int]
+    num_units: Mapping[str, int]
+    units: Mapping[str, np.ndarray]
+    key: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -13,9 +31,7 @@ class PartitionCodes:
     Attributes:
         packed: For each layer, an array of shape `(n, ceil(knots / 8))`, uint8,
             one bit a knot, the first knot in the highest bit.
-        num_knots: For each layer, the number of knots that are coded.
-        units: For each layer, an array of shape `(knots,)`: the unit (neuron or
-            channel) that a knot belongs to.
+        layout: What the bits mean.
 
     Example:
 
@@ -26,8 +42,17 @@ class PartitionCodes:
     """
 
     packed: Mapping[str, np.ndarray]
-    num_knots: Mapping[str, int]
-    units: Mapping[str, np.ndarray]
+    layout: CodeLayout
+
+    @property
+    def num_knots(self) -> Mapping[str, int]:
+        """For each layer, the number of knots that are coded."""
+        return self.layout.num_knots
+
+    @property
+    def units(self) -> Mapping[str, np.ndarray]:
+        """For each layer, the unit that each coded knot belongs to."""
+        return self.layout.units
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -81,4 +106,4 @@ class PartitionCodes:
         for layer, bits in self.packed.items():
             packed[layer] = flat[start : start + bits.size].reshape(bits.shape)
             start += bits.size
-        return PartitionCodes(packed, self.num_knots, self.units)
+        return PartitionCodes(packed, self.layout)

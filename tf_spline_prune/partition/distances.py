@@ -83,19 +83,16 @@ def unit_distances(
             axis=1,
             count=codes.num_knots[name],
         ).mean(axis=0)
-        counts = np.bincount(codes.units[name])
-        sums = np.bincount(codes.units[name], weights=changed)
+        units, size = codes.units[name], codes.layout.num_units[name]
+        counts = np.bincount(units, minlength=size)
+        sums = np.bincount(units, weights=changed, minlength=size)
         with np.errstate(invalid="ignore"):
             result[name] = sums / counts
     return result
 
 
 def _check_alike(codes: PartitionCodes, other: PartitionCodes) -> None:
-    if (
-        codes.num_knots != other.num_knots
-        or codes.layers != other.layers
-        or codes.num_points != other.num_points
-    ):
+    if codes.layout.key != other.layout.key or codes.num_points != other.num_points:
         raise ValueError(
             "Two snapshots are compared bit by bit, so they must come from the same "
             "coder and the same probe. Received: codes of "

@@ -31,6 +31,7 @@ _SMOOTH = frozenset(
     "softplus softsign squareplus swish tanh tanh_shrink sparse_plus".split()
 )
 _BY_OPERATION = {name.replace("_", ""): name for name in (*_POSITIONS, *_SMOOTH)}
+_LAYERS = ("ReLU", "LeakyReLU", "PReLU", "ELU")
 _POOLS = ("MaxPooling1D", "MaxPooling2D", "MaxPooling3D")
 
 
@@ -63,30 +64,33 @@ def knots_of(call: Call) -> Knots | None:
     layer, kind = call.layer, call.kind
     if kind in _POOLS:
         return Knots("pool", ())
-    if kind == "ReLU":
-        config = layer.get_config()
-        top = config.get("max_value")
-        bottom = float(config.get("threshold") or 0.0)
-        return Knots("input", (bottom,) if top is None else (bottom, float(top)))
-    if kind in ("LeakyReLU", "PReLU"):
-        return Knots("input")
-    if kind == "ELU":
-        return Knots("input", smooth=True)
+    if kind in _LAYERS:
+        return _of_layer(layer, "input")
     if kind == "op:relu":
         return _of_relu_operation(layer)
     if kind.startswith("op:"):
         return _named(_BY_OPERATION.get(kind[3:], ""), "input")
     if kind == "Activation":
-        return _named(_name(layer.activation), "input")
+        return _of_function(layer.activation, "input")
     if callable(vars(layer).get("activation")):
-        return _named(_name(layer.activation), "activation")
+        return _of_function(layer.activation, "activation")
     return None
 
 
-def _name(activation: Any) -> str:
+def _of_function(activation: Any, source: Source) -> Knots | None:
     # An activation may itself be a layer, as in Dense(..., activation=ReLU()).
-    name = activation_name(activation)
-    return {"ReLU": "relu", "LeakyReLU": "leaky_relu"}.get(name, name)
+    if type(activation).__name__ in _LAYERS:
+        return _of_layer(activation, source)
+    return _named(activation_name(activation), source)
+
+
+def _of_layer(layer: Any, source: Source) -> Knots:
+    config = layer.get_config()
+    if type(layer).__name__ == "ELU":
+        return Knots(source, smooth=True)
+    top = config.get("max_value")
+    bottom = float(config.get("threshold") or 0.0)
+    return Knots(source, (bottom,) if top is None else (bottom, float(top)))
 
 
 def _named(name: str, source: Source) -> Knots | None:

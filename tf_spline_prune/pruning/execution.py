@@ -38,12 +38,6 @@ def remove_units(model: Any, units: Mapping[str, Sequence[int]]) -> Any:
     """
     graph = ChannelGraph(model)
     removed = graph.removal({path: list(map(int, i)) for path, i in units.items()})
-    for path, size in graph.unit_counts().items():
-        if len(graph.indices(removed).get(path, ())) == size:
-            raise ValueError(
-                "A layer must keep at least one unit. Received: all "
-                f"{size} units of {path!r}"
-            )
     return shrink(graph, removed, graph.arrays)
 
 

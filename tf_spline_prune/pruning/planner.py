@@ -114,7 +114,7 @@ def plan(
         counts = allocation.by_cost(cost_of, limit, budget, _reasons(barriers))
     removed = allocation.removed(graph, counts)
     if not removed.any():
-        _warn_nothing(budget, groups, barriers)
+        _warn_nothing(budget, groups, barriers, round_to)
     return PruningPlan(
         model=model.name,
         fingerprint=fingerprint(graph),
@@ -209,11 +209,18 @@ def _reasons(barriers: list[Barrier]) -> str:
     return "; ".join(sorted({f"{b.layer}: {b.reason}" for b in barriers})) or "none"
 
 
-def _warn_nothing(budget: Budget, groups: list[Group], barriers: list[Barrier]) -> None:
-    if groups:
-        why = f"the model meets {budget.kind}={budget.value} as it is"
-    else:
+def _warn_nothing(
+    budget: Budget, groups: list[Group], barriers: list[Barrier], round_to: int
+) -> None:
+    if not groups:
         why = f"no units may be pruned: {_reasons(barriers)}"
+    elif budget.measure is None and budget.value:
+        why = (
+            f"sparsity={budget.value} of groups of {[g.num_units for g in groups]} "
+            f"units, kept in multiples of round_to={round_to}, is not one unit"
+        )
+    else:
+        why = f"the model meets {budget.kind}={budget.value} as it is"
     warnings.warn(
         f"Nothing is pruned, because {why}.", NothingPrunedWarning, stacklevel=3
     )

@@ -46,20 +46,21 @@ def rank(criterion: Criterion, group: Group) -> Ranking:
     """
     if isinstance(criterion, PairCriterion):
         ranking = eliminate(criterion.pairs(group))
+        counted = ranking.keys[:-1]  # nothing is lost to compare the last one with
     else:
         scores = np.asarray(criterion.scores(group), "float64")
         order = np.argsort(scores, kind="stable")
         none = np.full(len(order), -1)
         ranking = Ranking(order, scores[order], none, np.zeros(len(order)))
+        counted = ranking.keys
     keys = ranking.keys
-    if not np.isfinite(keys[:-1]).all():
+    if not np.isfinite(counted).all():
         raise ValueError(
             "A criterion must give finite scores. Received: NaN or infinite scores of "
             f"{criterion.name!r} for the units of {group.name!r}."
         )
-    finite = keys[np.isfinite(keys)]
-    if criterion.normalizer == "mean" and finite.any():
-        keys = keys / finite.mean()
+    if criterion.normalizer == "mean" and counted.any():
+        keys = keys / counted.mean()
     return Ranking(
         ranking.order, np.maximum.accumulate(keys), ranking.twins, ranking.scales
     )

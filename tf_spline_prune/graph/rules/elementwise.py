@@ -1,22 +1,32 @@
 """Layers that treat each entry alone: activations, dropout, identities."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from tf_spline_prune.compat import Call, activation_name
 from tf_spline_prune.graph.axes import TensorAxes
 from tf_spline_prune.graph.facts import Role
 from tf_spline_prune.graph.recorder import Recorder
 from tf_spline_prune.graph.rules.registry import rule
 
-_HOMOGENEOUS = ("linear", "relu", "leaky_relu", "abs", "ReLU", "LeakyReLU")
+_HOMOGENEOUS = ("linear", "relu", "leaky_relu", "abs", "LeakyReLU")
 
 
 def is_homogeneous_activation(call: Call) -> bool:
     """Tell whether a layer's `activation` hands positive scales on."""
-    return activation_name(call.layer.activation) in _HOMOGENEOUS
+    activation = call.layer.activation
+    if type(activation).__name__ == "ReLU":
+        return _is_plain(activation.get_config())
+    return activation_name(activation) in _HOMOGENEOUS
 
 
 def _is_plain_relu(call: Call) -> bool:
-    source = call.layer.get_config() if call.kind == "ReLU" else vars(call.layer)
-    return source.get("max_value") is None and not source.get("threshold")
+    layer = call.layer
+    return _is_plain(layer.get_config() if call.kind == "ReLU" else vars(layer))
+
+
+def _is_plain(settings: Mapping[str, Any]) -> bool:
+    return settings.get("max_value") is None and not settings.get("threshold")
 
 
 @rule(
