@@ -129,13 +129,8 @@ def plot_distance_curve(
         axes.axhline(threshold, color=_ACCENT, linewidth=1, label="threshold")
     if ticket_epoch is not None:
         axes.axvline(ticket_epoch + 1, color=_ACCENT, linewidth=1, linestyle="--")
-        axes.annotate(
-            f" early bird after epoch {ticket_epoch + 1}",
-            (ticket_epoch + 1, 0.97),
-            xycoords=("data", "axes fraction"),
-            color=_ACCENT,
-            va="top",
-        )
+        title = f"early bird after epoch {ticket_epoch + 1}"
+        axes.set_title(title, color=_ACCENT, fontsize=10)
     axes.set(xlabel="epoch", ylabel=label, ylim=(0, None))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)

@@ -1,0 +1,78 @@
+"""The main job and the README, run as a newcomer runs them."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+QUIET = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+def run(arguments, folder, check=True):
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=folder,
+        env={**QUIET, "TFDS_DATA_DIR": str(folder / "tfds")},
+        check=check,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("flavour", ["keras", "tf_keras"])
+def test_the_main_job(flavour, tmp_path):
+    command = [ROOT / "examples" / "quickstart.py", "--flavour", flavour]
+    command += ["--epochs", "16", "--output", "out"]
+    done = run(command, tmp_path)
+    out = tmp_path / "out"
+    made = sorted(path.name for path in out.iterdir())
+    assert [name for name in made if name != "early_bird.keras"] == [
+        "distance_curve.png",
+        "distance_map.png",
+        "plan.json",
+        "predictions.npz",
+        "served",
+        "table.json",
+        "ticket.tflite",
+    ]
+    assert (out / "served" / "1" / "saved_model.pb").exists()
+    for picture in ("distance_curve.png", "distance_map.png"):
+        assert (out / picture).read_bytes().startswith(b"\x89PNG")
+    rows = json.loads((out / "table.json").read_text())
+    dense, ticket, chance = rows
+    assert 0.45 * dense["macs"] < ticket["macs"] <= 0.5 * dense["macs"]
+    assert ticket["macs"] == chance["macs"] and ticket["params"] == chance["params"]
+    assert ticket["tflite_bytes"] < 0.7 * dense["tflite_bytes"]
+    assert all(row["accuracy"] > 0.8 for row in rows)
+    assert done.stdout.count("100% of 256 predictions the same") == 2
+    if "early_bird.keras" in made:
+        assert "The partition has settled" in done.stdout
+        assert ticket["flops"] < dense["flops"]
+    else:
+        assert "did not fire" in done.stdout
+
+    # A second run into the same folder is refused before anything happens.
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    again = run(command, tmp_path, check=False)
+    assert again.returncode and "two runs do not mix" in again.stderr
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+
+
+def test_the_readme(tmp_path):
+    text = (ROOT / "README.md").read_text()
+    (tmp_path / "readme.py").write_text(
+        "\n".join(re.findall(r"```python\n(.*?)```", text, re.S))
+    )
+    done = run(["readme.py"], tmp_path)
+    # The numbers vary with the machine; what the README prints is what is printed.
+    shown = re.search(r"<!-- example -->\n```\n(.*?)```", text, re.S).group(1)
+    blank = lambda line: re.sub(r"[\d.,e%-]+", "#", line.split("/")[-1])  # noqa: E731
+    for line in shown.splitlines():
+        assert any(blank(line).split() == blank(o).split() for o in done.stdout.splitlines()), line
+    assert (tmp_path / "served/digits/1/saved_model.pb").exists()
+    assert (tmp_path / "digits.tflite").exists()
