@@ -184,9 +184,10 @@ def main():
         )
     else:
         searched = bird.ticket_epoch + 1
+        distance = max(bird.records[bird.ticket_epoch])
         print(
             f"\nThe partition has settled: stopped after {searched} epochs, "
-            f"{bird.log_name} {max(bird.records[bird.ticket_epoch]):.3f} < {bird.threshold}"
+            f"{bird.log_name} {distance:.3f} < {bird.threshold}"
         )
 
     # 2. Draw the ticket: half the multiply-accumulates, twins merged, verified.

@@ -49,6 +49,10 @@ class SmoothActivationWarning(SplinePruneWarning):
     """A smooth activation has no knot; the sign of its input stands in."""
 
 
+class UnreadActivationWarning(SplinePruneWarning):
+    """An activation whose knots are not known; it is left out of the codes."""
+
+
 class LearningRateDropWarning(SplinePruneWarning):
     """A learning-rate drop, not learning, made a distance fall."""
 

@@ -420,3 +420,53 @@ def test_a_model_without_knots_is_refused(K):
     model = K.Sequential([K.Input((6,)), K.layers.Dense(4), K.layers.Softmax()])
     with pytest.raises(ModelError, match="No piecewise-linear activation"):
         tsp.PartitionCoder(model)
+
+
+def test_global_max_pool(K):
+    """Every position of a channel: whether it attains the channel's maximum."""
+    inputs = K.Input((4, 3, 5))
+    model = K.Model(inputs, K.layers.GlobalMaxPooling2D(name="top")(inputs))
+    x = np.random.default_rng(0).integers(0, 3, (20, 4, 3, 5)).astype("float32")
+    codes = tsp.PartitionCoder(model)(x)
+    expected = x == x.max(axis=(1, 2), keepdims=True)
+    np.testing.assert_array_equal(codes.unpack("top"), expected.reshape(20, -1))
+    np.testing.assert_array_equal(codes.units["top"], np.tile(np.arange(5), 12))
+
+
+def test_bounds_as_operations(K):
+    inputs = K.Input((6,))
+    x = K.layers.Dense(7, name="one")(inputs)
+    if K.__name__ == "keras":
+        x = K.ops.clip(K.ops.maximum(x, 0.5), -1.0, 2.0)
+    else:
+        import tensorflow as tf
+
+        x = tf.clip_by_value(tf.maximum(x, 0.5), -1.0, 2.0)
+    model = K.Model(inputs, x)
+    points = np.random.default_rng(0).normal(size=(30, 6)).astype("float32")
+    codes = tsp.PartitionCoder(model)(points)
+    first, second = codes.layers
+    kernel, bias = model.get_layer("one").get_weights()
+    h = points.astype(float) @ kernel + bias
+    np.testing.assert_array_equal(codes.unpack(first), h > 0.5)
+    clipped = np.stack([np.maximum(h, 0.5) > -1, np.maximum(h, 0.5) > 2], -1)
+    np.testing.assert_array_equal(codes.unpack(second), clipped.reshape(30, -1))
+
+
+def test_unknown_activations_are_named_in_one_warning(K):
+    from tf_spline_prune.errors import UnreadActivationWarning
+
+    L = K.layers
+    model = K.Sequential(
+        [
+            K.Input((5, 6)),
+            L.Dense(4, activation=lambda x: x * x, name="square"),
+            L.TimeDistributed(L.Dense(4, activation="relu"), name="each"),
+            L.Dense(4, activation="relu", name="one"),
+            L.Dense(2),
+        ]
+    )
+    with pytest.warns(UnreadActivationWarning, match="square, each") as caught:
+        coder = tsp.PartitionCoder(model)
+    assert len(caught) == 1
+    assert coder.layers == ("one",)

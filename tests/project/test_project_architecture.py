@@ -4,6 +4,7 @@ import ast
 import pathlib
 
 import pytest
+
 import tf_spline_prune as tsp
 
 PACKAGE = pathlib.Path(tsp.__file__).parent
@@ -60,7 +61,11 @@ def test_imports_run_downward(path):
         return
     for name in imports(path):
         root, _, rest = name.partition(".")
-        if root in ("tensorflow", "tensorflow_datasets", "tensorflow_model_optimization"):
+        if root in (
+            "tensorflow",
+            "tensorflow_datasets",
+            "tensorflow_model_optimization",
+        ):
             assert room in TENSORFLOW, f"{room} imports {name}"
         if root == "tf_keras":
             assert room == "compat", f"{room} imports {name}"
@@ -95,7 +100,9 @@ def test_house_rules_of_a_file(path):
             assert not dotted.startswith("tf.keras"), f"{where}: {dotted}"
             assert not dotted.startswith("keras.src"), f"{where}: {dotted}"
     if room_of(path) != "compat":
-        private = [n for n in imports(path) if n.startswith(("keras.src", "tf_keras.src"))]
+        private = [
+            n for n in imports(path) if n.startswith(("keras.src", "tf_keras.src"))
+        ]
         assert not private
 
 

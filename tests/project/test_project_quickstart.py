@@ -73,6 +73,8 @@ def test_the_readme(tmp_path):
     shown = re.search(r"<!-- example -->\n```\n(.*?)```", text, re.S).group(1)
     blank = lambda line: re.sub(r"[\d.,e%-]+", "#", line.split("/")[-1])  # noqa: E731
     for line in shown.splitlines():
-        assert any(blank(line).split() == blank(o).split() for o in done.stdout.splitlines()), line
+        assert any(
+            blank(line).split() == blank(o).split() for o in done.stdout.splitlines()
+        ), line
     assert (tmp_path / "served/digits/1/saved_model.pb").exists()
     assert (tmp_path / "digits.tflite").exists()

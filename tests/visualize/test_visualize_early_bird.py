@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+
 import tf_spline_prune as tsp
 
 

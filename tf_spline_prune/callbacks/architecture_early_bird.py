@@ -77,11 +77,16 @@ class ArchitectureEarlyBird(EarlyBird):
         self.seed = seed
 
     def survivors(self) -> dict[str, int]:
-        """Count, layer by layer, the units that a plan would keep now."""
+        """Count, for each layer that may be pruned, the units that a plan keeps."""
         decision = plan(
             self.model, self.criterion, sparsity=self.sparsity, seed=self.seed
         )
-        return {path: kept for path, (_, kept) in decision.units.items()}
+        barred = {b.layer: b.units for b in decision.barriers}
+        return {
+            path: kept
+            for path, (size, kept) in decision.units.items()
+            if barred.get(path, 0) < size
+        }
 
     def _snapshot(self) -> np.ndarray:
         counts = np.array(list(self.survivors().values()), np.int64)

@@ -4,7 +4,6 @@ import hashlib
 import math
 import pathlib
 import warnings
-import zipfile
 from abc import abstractmethod
 from typing import Any
 
@@ -18,6 +17,7 @@ from tf_spline_prune.files import PathLike, atomic_file, check_destination
 _ENDINGS = (".keras", ".h5")
 # A drop of the learning rate to less than this share makes distances fall.
 _LR_DROP = 0.5
+_STATE = "digest window snapshots rates records lags ticket history".split()
 
 
 class EarlyBird(Callback):
@@ -113,8 +113,11 @@ class EarlyBird(Callback):
         """Start anew, or from the backup of a run that was cut off."""
         self._reset()
         for path in (self.filepath, self._backup_file()):
-            if path is not None:
-                check_destination(path)
+            if path is not None and check_destination(path).is_dir():
+                raise IsADirectoryError(
+                    "A folder is in the place of an output file. Name another file "
+                    f"or remove the folder. Received: {str(path)!r}"
+                )
         self._check_model()
         self._load()
 
@@ -135,11 +138,13 @@ class EarlyBird(Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Take a snapshot, compare, decide, and log."""
-        self._take(epoch)
-        recent = [self.records[e] for e in sorted(self.records)]
-        value = self._value(recent)
+        value = self._judge(epoch)
         if logs is not None:
             logs[self.log_name] = value
+
+    def _judge(self, epoch: int) -> float:
+        self._take(epoch)
+        value = self._value([self.records[e] for e in sorted(self.records)])
         if self.ticket_epoch is None and not math.isnan(value) and self._settled(value):
             self.ticket_epoch = epoch
             self._warn_of_rate_drop(epoch)
@@ -150,6 +155,7 @@ class EarlyBird(Callback):
             if self.stop:
                 self.model.stop_training = True
         self._save()
+        return value
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Remove the backup of a run that came to its end."""
@@ -240,12 +246,12 @@ class EarlyBird(Callback):
         if backup is None or not backup.exists():
             return
         try:
-            with np.load(backup) as stored:
-                state = {name: stored[name] for name in stored.files}
+            with backup.open("rb") as file, np.load(file) as stored:
+                state = {name: stored[name] for name in _STATE}
             if str(state["digest"]) != self._digest():
                 self._refuse(backup, "it was made by a detector of other settings")
                 return
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except Exception as error:  # a broken archive raises almost anything
             self._refuse(backup, f"it cannot be read ({error})")
             return
         window = state["window"].tolist()
@@ -270,7 +276,11 @@ class EarlyBird(Callback):
         self._history.epochs = [e for e in self._history.epochs if e < epoch]
         if self.ticket_epoch is not None and self.ticket_epoch >= epoch:
             self.ticket_epoch = None
-        if epoch and max(self._window, default=-1) != epoch - 1:
+        newest = max(self._window, default=-1)
+        if epoch and newest == epoch - 2:
+            # Cut off between two backups: the model is that of the last epoch.
+            self._judge(epoch - 1)
+        elif epoch and newest != epoch - 1:
             self._refuse(self._backup_file(), f"it does not reach epoch {epoch}")
         if not epoch:
             self._forget()

@@ -2,6 +2,7 @@
 
 import pathlib
 import tempfile
+import weakref
 from collections.abc import Callable
 from typing import IO
 
@@ -29,6 +30,7 @@ class SnapshotHistory:
         """Add the snapshot of an epoch: a flat uint8 array."""
         if self._file is None:
             self._file = self._open()
+            weakref.finalize(self, self._file.close)
         self._file.seek(len(self.epochs) * snapshot.nbytes)
         self._file.write(snapshot.tobytes())
         self._file.truncate()

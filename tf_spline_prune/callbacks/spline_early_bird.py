@@ -127,6 +127,7 @@ class SplineEarlyBird(EarlyBird):
         if self.model.built:
             check_probe(self.probe, trace(self.model).inputs)
             self.coder = self._make_coder()
+            self._snapshot()  # what cannot be coded is known before training
         else:  # a subclassed model, which its first batch builds
             self.coder = None
 

@@ -18,9 +18,14 @@ from tf_spline_prune.compat import (
     to_numpy,
     trace,
 )
-from tf_spline_prune.errors import ModelError, SmoothActivationWarning
-from tf_spline_prune.partition.codes import CodeLayout, PartitionCodes
-from tf_spline_prune.partition.knots import Knots, knots_of
+from tf_spline_prune.errors import (
+    ModelError,
+    SmoothActivationWarning,
+    UnreadActivationWarning,
+)
+from tf_spline_prune.partition.code_layout import CodeLayout
+from tf_spline_prune.partition.codes import PartitionCodes
+from tf_spline_prune.partition.knots import Knots, is_unread, knots_of
 from tf_spline_prune.partition.pool_ties import pool_ties
 from tf_spline_prune.partition.probes import check_probe
 from tf_spline_prune.partition.subset import Subset, largest_cap, pack_bits
@@ -148,8 +153,11 @@ class PartitionCoder:
         """Find every call with knots, and warn of the smooth ones."""
         found: dict[str, Knots] = {}
         ends = self._graph.ends()
+        unread = []
         for call in self._graph.leaves():
             knots = knots_of(call)
+            if knots is None and call.name not in ends and is_unread(call):
+                unread.append(call.name)
             if knots and not (knots.smooth and call.name in ends):
                 found[call.name] = knots
         if not found:
@@ -158,6 +166,13 @@ class PartitionCoder:
                 "partition to read. Expected ReLU, LeakyReLU, PReLU, ReLU6, abs, "
                 "hard_sigmoid, hard_tanh or max-pooling somewhere. Received: model "
                 f"{self.model.name!r}."
+            )
+        if unread:
+            warnings.warn(
+                "Some activations are not known here and are not coded; the codes "
+                f"are those of the others. This concerns: {', '.join(unread)}.",
+                UnreadActivationWarning,
+                stacklevel=3,
             )
         smooth = [name for name, knots in found.items() if knots.smooth]
         if smooth:

@@ -32,7 +32,12 @@ _SMOOTH = frozenset(
 )
 _BY_OPERATION = {name.replace("_", ""): name for name in (*_POSITIONS, *_SMOOTH)}
 _LAYERS = ("ReLU", "LeakyReLU", "PReLU", "ELU")
-_POOLS = ("MaxPooling1D", "MaxPooling2D", "MaxPooling3D")
+_POOLS = tuple(
+    f"{kind}MaxPooling{rank}D" for kind in ("", "Global") for rank in (1, 2, 3)
+)
+# Operations with knots at their other operands, where those are numbers.
+_BOUNDS = ("op:maximum", "op:minimum", "op:clip", "op:clipbyvalue")
+_KNOTLESS = ("linear", "softmax", "log_softmax", "sparsemax", "Softmax")
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,8 @@ def knots_of(call: Call) -> Knots | None:
         return _of_layer(layer, "input")
     if kind == "op:relu":
         return _of_relu_operation(layer)
+    if kind in _BOUNDS:
+        return _of_bounds(call)
     if kind.startswith("op:"):
         return _named(_BY_OPERATION.get(kind[3:], ""), "input")
     if kind == "Activation":
@@ -75,6 +82,32 @@ def knots_of(call: Call) -> Knots | None:
     if callable(vars(layer).get("activation")):
         return _of_function(layer.activation, "activation")
     return None
+
+
+def is_unread(call: Call) -> bool:
+    """Tell whether a call may have knots that this table does not know.
+
+    Args:
+        call: A call for which `knots_of` gave `None`.
+
+    Returns:
+        True for unknown activation functions, and for layers that hold layers
+        with activations: recurrent ones, wrappers.
+    """
+    layers = [call.layer]
+    if hasattr(call.layer, "_flatten_layers"):
+        layers = list(call.layer._flatten_layers())
+    functions = [getattr(layer, "activation", None) for layer in layers]
+    return any(callable(f) and activation_name(f) not in _KNOTLESS for f in functions)
+
+
+def _of_bounds(call: Call) -> Knots | None:
+    args, kwargs = call.fill(dict.fromkeys(call.inputs))
+    held = [getattr(call.layer, name, None) for name in ("x_min", "x_max")]
+    others = [
+        a for a in (*args, *kwargs.values(), *held) if isinstance(a, (int, float))
+    ]
+    return Knots("input", tuple(map(float, others))) if others else None
 
 
 def _of_function(activation: Any, source: Source) -> Knots | None:

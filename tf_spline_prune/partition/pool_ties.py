@@ -12,20 +12,23 @@ def pool_ties(call: Call, tensor: Any, pooled: Any) -> list[Any]:
     """Tell for every position of every window whether it attains the maximum.
 
     Args:
-        call: A call of a `MaxPooling1D`, `MaxPooling2D` or `MaxPooling3D` layer.
+        call: A call of a `MaxPooling` or `GlobalMaxPooling` layer.
         tensor: Its input, of shape `(n, *spatial, channels)` or, with
             `channels_first`, `(n, channels, *spatial)`.
         pooled: Its output.
 
     Returns:
-        One boolean tensor of the shape of `pooled` a window position. Where
-        several positions tie, all of them are true.
+        One boolean tensor of the shape of `pooled` a window position; for a
+        global pool a single one of the shape of `tensor`. Where several positions
+        tie, all of them are true.
     """
     config = call.layer.get_config()
     rank = len(tensor.shape) - 2
-    window, stride = _tuple(config["pool_size"], rank), _tuple(config["strides"], rank)
     first = 2 if config.get("data_format") == "channels_first" else 1
-    axes = range(first, first + rank)
+    axes = tuple(range(first, first + rank))
+    if "pool_size" not in config:
+        return [tensor >= keras.ops.max(tensor, axis=axes, keepdims=True)]
+    window, stride = _tuple(config["pool_size"], rank), _tuple(config["strides"], rank)
     sizes = [int(pooled.shape[axis]) for axis in axes]
     if config["padding"] == "same":
         pads = [(0, 0)] * len(tensor.shape)
