@@ -131,9 +131,7 @@ def test_spline_distances(K, net, layer, mode):
     assert not pairs.dead.any()
 
     np.fill_diagonal(expected, np.inf)
-    np.testing.assert_allclose(
-        criterion.scores(group), expected.min(axis=1), atol=2e-6
-    )
+    np.testing.assert_allclose(criterion.scores(group), expected.min(axis=1), atol=2e-6)
     units, twins = np.array([0, 1, 2, 3]), np.array([3, 2, 0, 1])
     cos = (rows[units] * rows[twins]).sum(axis=1)
     scale = np.where(cos > 0, length[units] / length[twins], 0.0)

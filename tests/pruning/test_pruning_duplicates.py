@@ -156,7 +156,9 @@ def build(K, name, way="gamma"):
     values = widen(read(original), spec, np.random.default_rng(5), way)
     for layer in wide.layers:
         if layer.weights:
-            layer.set_weights([v.astype("float32") for v in values[layer.name].values()])
+            layer.set_weights(
+                [v.astype("float32") for v in values[layer.name].values()]
+            )
     return original, wide, [maker for maker, _, _ in spec]
 
 

@@ -198,7 +198,10 @@ def test_bounds_with_everything_asked(K):
         ("a._conv", {"a1_conv", "a2_conv"}),
         (["fc", "b1.*"], {"fc", "b1_conv"}),
         (("fc",), {"fc"}),
-        (lambda layer: "Conv" in type(layer).__name__, {"a1_conv", "a2_conv", "b1_conv"}),
+        (
+            lambda layer: "Conv" in type(layer).__name__,
+            {"a1_conv", "a2_conv", "b1_conv"},
+        ),
         (None, {"a1_conv", "a2_conv", "b1_conv", "fc"}),
     ],
     ids=["name", "regex", "list", "tuple", "predicate", "all"],

@@ -24,6 +24,9 @@ def effective_weights(
     arrays = graph.arrays[member.path]
     kernel = arrays[member.name].astype("float64")
     norms = graph.path_of(group).norms.get(member.path, ())
+    if member.name == "depthwise_kernel":
+        # The first half of a separable layer; the bias is behind the second.
+        arrays, norms = {}, ()
     # A depthwise kernel ends in (channels, multiplier), any other in (units,).
     depthwise = member.axis == kernel.ndim - 2
     outputs = kernel.shape[-2:] if depthwise else kernel.shape[-1:]
