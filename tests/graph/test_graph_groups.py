@@ -253,3 +253,37 @@ def test_ties_join_like_a_plain_union_find():
                 assert (root[i] == root[j]) == (find(i) == find(j))
             expected = any(find(i) == find(b) for b in barred)
             assert (int(root[i]) in reasons) == expected
+
+
+@pytest.mark.parametrize("layer", ["conv", "pool", "global", "depthwise"])
+def test_units_on_a_spatial_axis_must_stay(K, layer):
+    """Neurons that a convolution or a pool moves along are no free units."""
+    L = K.layers
+    x = inputs = K.Input((5,))
+    x = L.Dense(8, activation="relu", name="one")(x)
+    x = L.Reshape((8, 1))(x)
+    x = {
+        "conv": L.Conv1D(3, 3),
+        "pool": L.MaxPooling1D(2),
+        "global": L.GlobalAveragePooling1D(),
+        "depthwise": L.DepthwiseConv1D(3),
+    }[layer](x)
+    if layer != "global":
+        x = L.Flatten()(x)
+    model = K.Model(inputs, L.Dense(2, name="head")(x))
+    assert "one" not in groups_of(model)
+    barriers = tsp.ChannelGraph(model).barriers
+    assert "mixes positions" in next(b.reason for b in barriers if b.layer == "one")
+
+
+def test_a_norm_along_space_is_not_folded(K):
+    L = K.layers
+    x = inputs = K.Input((6, 6, 3))
+    x = L.Conv2D(4, 1, name="conv")(x)
+    x = L.BatchNormalization(axis=1, name="rows")(x)
+    x = L.ReLU()(x)
+    x = L.GlobalAveragePooling2D()(x)
+    model = zoo.settle(K.Model(inputs, L.Dense(2, name="head")(x)))
+    plan = tsp.plan(model, "spline", sparsity=0.5)
+    assert plan.merges == {}
+    assert tsp.verify(model, plan.apply(model), plan) <= 1e-5

@@ -39,6 +39,20 @@ class TensorAxes:
         return TensorAxes(shape, tuple(changes.get(axis) for axis in range(len(shape))))
 
 
+def norm_axis(call: Call, rank: int) -> int:
+    """Find the axis that a BatchNormalization works on.
+
+    Args:
+        call: A call of a BatchNormalization.
+        rank: Rank of its input, the batch axis included.
+
+    Returns:
+        The index of the axis, not negative.
+    """
+    axis = call.layer.axis
+    return int(axis[0] if isinstance(axis, (list, tuple)) else axis) % rank
+
+
 def channel_axis(call: Call, rank: int) -> int:
     """Find the channel axis of a layer with a `data_format`.
 

@@ -64,6 +64,16 @@ class Recorder:
             if labels is not None:
                 self.bar(labels, reason)
 
+    def bar_space(self, value: TensorAxes, channel: int, call: Call) -> None:
+        """Say that units on other axes than the channels' must stay.
+
+        A layer that moves along an axis, or pools over it, mixes its positions.
+        """
+        for axis in value.labelled:
+            labels = value.labels[axis]
+            if axis != channel and labels is not None:
+                self.bar(labels, f"{call.path} mixes positions along these units")
+
     def weight(
         self,
         call: Call,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tf_spline_prune.compat import Call
-from tf_spline_prune.graph.axes import TensorAxes
+from tf_spline_prune.graph.axes import TensorAxes, channel_axis, norm_axis
 from tf_spline_prune.graph.facts import Group
 from tf_spline_prune.graph.rules.elementwise import is_homogeneous_activation
 from tf_spline_prune.graph.rules.registry import Rule
@@ -106,9 +106,12 @@ def _norms(step: Step, walk: Walk) -> tuple[tuple[str, ...], TensorAxes]:
     """Collect the BatchNormalizations that a linear layer's output runs into."""
     folded: list[str] = []
     tensor = step.outputs[0]
+    units = channel_axis(step.call, tensor.rank)
     while is_linear(step):
         users = walk.users(tensor)
         if len(users) != 1 or users[0].call.kind != "BatchNormalization":
+            break
+        if norm_axis(users[0].call, tensor.rank) != units:
             break
         folded.append(users[0].call.path)
         tensor = users[0].outputs[0]

@@ -25,6 +25,7 @@ def convolution(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> Ten
     (value,) = inputs
     layer, shape = call.layer, call.output_shapes[0]
     axis = channel_axis(call, value.rank)
+    recorder.bar_space(value, axis, call)
     taken = recorder.read(value, axis, call)
     groups = layer.groups
     kernel_rank = value.rank
@@ -64,6 +65,7 @@ def depthwise(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> Tenso
     (value,) = inputs
     shape = call.output_shapes[0]
     axis = channel_axis(call, value.rank)
+    recorder.bar_space(value, axis, call)
     taken = recorder.read(value, axis, call)
     made = np.repeat(taken, call.layer.depth_multiplier)
     spatial: tuple[None, ...] = (None,) * (value.rank - 2)
@@ -85,6 +87,7 @@ def separable(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> Tenso
     (value,) = inputs
     shape = call.output_shapes[0]
     axis = channel_axis(call, value.rank)
+    recorder.bar_space(value, axis, call)
     taken = recorder.read(value, axis, call)
     middle = np.repeat(taken, call.layer.depth_multiplier)
     made = recorder.units(call, call.layer.filters)

@@ -1,7 +1,7 @@
 """`BatchNormalization`: an affine map of each channel alone."""
 
 from tf_spline_prune.compat import Call
-from tf_spline_prune.graph.axes import TensorAxes
+from tf_spline_prune.graph.axes import TensorAxes, norm_axis
 from tf_spline_prune.graph.recorder import Recorder
 from tf_spline_prune.graph.rules.registry import rule
 
@@ -12,8 +12,7 @@ def batch_normalization(
 ) -> TensorAxes:
     """Four vectors with one entry a channel."""
     (value,) = inputs
-    axis = call.layer.axis
-    axis = (axis[0] if isinstance(axis, (list, tuple)) else axis) % value.rank
+    axis = norm_axis(call, value.rank)
     labels = recorder.read(value, axis, call)
     for name in ("gamma", "beta", "moving_mean", "moving_variance"):
         recorder.vector(call, name, labels)

@@ -28,9 +28,7 @@ def spatial(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorA
     """The channels stay, the positions change."""
     (value,) = inputs
     axis = channel_axis(call, value.rank)
-    for other in value.labelled:
-        if other != axis:
-            recorder.bar(value.labels[other], f"{call.path} moves along these units")  # type: ignore[arg-type]
+    recorder.bar_space(value, axis, call)
     labels = value.labels[axis]
     shape = call.output_shapes[0]
     return value.with_labels(shape, {} if labels is None else {axis: labels})
@@ -51,6 +49,7 @@ def global_pooling(
     """The channels stay, the positions go, or stay with size 1."""
     (value,) = inputs
     axis = channel_axis(call, value.rank)
+    recorder.bar_space(value, axis, call)
     shape = call.output_shapes[0]
     labels = value.labels[axis]
     target = axis if len(shape) == value.rank else 1
