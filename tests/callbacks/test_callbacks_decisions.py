@@ -15,7 +15,7 @@ def drive(bird, script, model=None):
 
     `script(epoch)` is called where the training of an epoch would be.
     """
-    model = model or types.SimpleNamespace()
+    model = model or types.SimpleNamespace(built=False)
     model.stop_training = False
     bird.set_model(model)
     bird.on_train_begin()

@@ -6,6 +6,7 @@ import numpy as np
 
 from tf_spline_prune.callbacks.early_bird import EarlyBird
 from tf_spline_prune.criteria import Criterion
+from tf_spline_prune.errors import ModelError
 from tf_spline_prune.files import PathLike
 from tf_spline_prune.pruning import plan
 
@@ -81,12 +82,21 @@ class ArchitectureEarlyBird(EarlyBird):
         decision = plan(
             self.model, self.criterion, sparsity=self.sparsity, seed=self.seed
         )
-        barred = {b.layer: b.units for b in decision.barriers}
+        barred: dict[str, int] = {}
+        for barrier in decision.barriers:
+            barred[barrier.layer] = barred.get(barrier.layer, 0) + barrier.units
         return {
             path: kept
             for path, (size, kept) in decision.units.items()
             if barred.get(path, 0) < size
         }
+
+    def _check_model(self) -> None:
+        if self.model.built and not self.survivors():
+            raise ModelError(
+                "ArchitectureEarlyBird watches the units that a plan would keep, and "
+                f"no unit of the model may be pruned. Received: {self.model.name!r}."
+            )
 
     def _snapshot(self) -> np.ndarray:
         counts = np.array(list(self.survivors().values()), np.int64)

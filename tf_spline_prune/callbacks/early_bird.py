@@ -104,8 +104,8 @@ class EarlyBird(Callback):
         self.records: dict[int, list[float]] = {}
         self._window: dict[int, np.ndarray] = {}
         self._rates: dict[int, float] = {}
-        folder = None if self.backup_dir is None else pathlib.Path(self.backup_dir)
-        self._history = SnapshotHistory(folder)
+        backup = self._backup_file()
+        self._history = SnapshotHistory(backup and backup.with_suffix(".bin"))
         self._resumed = False
         self._started = False
 
@@ -174,7 +174,7 @@ class EarlyBird(Callback):
         self._window[epoch] = snapshot
         self._rates[epoch] = learning_rate(self.model)
         for old in sorted(self._window)[: -self._held()]:
-            del self._window[old], self._rates[old]
+            del self._window[old]
         if self.keep_history:
             self._history.append(epoch, snapshot)
 
@@ -183,7 +183,7 @@ class EarlyBird(Callback):
         return self.lookback + (self.backup_dir is not None)
 
     def _warn_of_rate_drop(self, epoch: int) -> None:
-        rates = [self._rates[e] for e in sorted(self._rates)]
+        rates = [self._rates[e] for e in sorted(self._rates)][-self.lookback - 1 :]
         if rates[-1] < _LR_DROP * max(rates):
             warnings.warn(
                 f"{type(self).__name__} found its early bird after epoch {epoch + 1}, "

@@ -153,4 +153,7 @@ class MaskEarlyBird(EarlyBird):
         return value <= self.threshold
 
     def _key(self) -> str:
-        return f"{super()._key()} sparsity={self.sparsity}"
+        return (
+            f"{super()._key()} sparsity={self.sparsity} threshold={self.threshold} "
+            f"reference={self.reference}"
+        )

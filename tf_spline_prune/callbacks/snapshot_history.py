@@ -13,17 +13,17 @@ class SnapshotHistory:
     """Appends snapshots of one size to a file and reads them back mapped.
 
     Args:
-        folder: Folder of the file, for runs that resume; `None` takes a
-            temporary file that goes when the history does.
+        path: The file, for runs that resume; `None` takes a temporary file that
+            goes when the history does.
 
     Attributes:
         epochs: The epochs of the snapshots, in order. Shorten the list to forget
             the newest ones; the next snapshot overwrites them.
     """
 
-    def __init__(self, folder: pathlib.Path | None) -> None:
+    def __init__(self, path: pathlib.Path | None) -> None:
         self.epochs: list[int] = []
-        self._folder = folder
+        self._path = path
         self._file: IO[bytes] | None = None
 
     def append(self, epoch: int, snapshot: np.ndarray) -> None:
@@ -62,7 +62,7 @@ class SnapshotHistory:
         return matrix
 
     def _open(self) -> IO[bytes]:
-        if self._folder is None:
+        if self._path is None:
             return tempfile.TemporaryFile()
-        path = self._folder / "history.bin"
-        return path.open("r+b" if self.epochs and path.exists() else "w+b")
+        resumed = self.epochs and self._path.exists()
+        return self._path.open("r+b" if resumed else "w+b")

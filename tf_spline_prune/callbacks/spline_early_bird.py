@@ -176,5 +176,6 @@ class SplineEarlyBird(EarlyBird):
         probe = [zlib.crc32(np.ascontiguousarray(a).tobytes()) for a in arrays]
         return (
             f"{super()._key()} probe={probe} layers={self.layers} seed={self.seed} "
+            f"mode={self.mode} threshold={self.threshold} tolerance={self.tolerance} "
             f"units={self.max_units_per_layer} bytes={self.max_bytes}"
         )

@@ -20,6 +20,7 @@ from tf_spline_prune.compat.flavour import (
     activation_name,
     flavour_of,
     keras_of,
+    keras_root,
     require_flavour,
 )
 from tf_spline_prune.compat.messages import progress, say
@@ -53,6 +54,7 @@ __all__ = [
     "flavour_of",
     "import_tfmot",
     "keras_of",
+    "keras_root",
     "learning_rate",
     "predict",
     "progress",

@@ -72,6 +72,13 @@ def keras_of(thing: Any) -> ModuleType:
     return importlib.import_module(flavour)
 
 
+def keras_root(function: Any) -> Flavour | None:
+    """Tell which Keras a function or callable object comes from, if any."""
+    module = getattr(function, "__module__", None) or type(function).__module__
+    root = str(module).partition(".")[0]
+    return root if root in ("keras", "tf_keras") else None  # type: ignore[return-value]
+
+
 def activation_name(function: Any) -> str:
     """Name an activation function the way Keras serialises it.
 

@@ -5,11 +5,13 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.saving.serialization_lib import SafeModeScope
 
 from tf_spline_prune.compat.call_graph import Call, Graph
 from tf_spline_prune.compat.flavour import keras_of
 from tf_spline_prune.compat.tracing import trace
 from tf_spline_prune.compat.weights import read_weights
+from tf_spline_prune.errors import ModelError
 
 Weights = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -39,7 +41,10 @@ def rebuild(
     builder = _Builder(graph, changes or {}, change_all)
     model = builder.build(graph)
     for path, values in (weights or {}).items():
-        builder.layers[path].set_weights(list(values.values()))
+        layer = builder.layers[path]
+        layer.set_weights(list(values.values()))
+        if hasattr(layer, "finalize_state"):  # Normalization derives from its weights
+            layer.finalize_state()
     return model
 
 
@@ -98,13 +103,41 @@ class _Builder:
                 self.layers[call.path] = call.layer
             else:
                 config = {
-                    **call.layer.get_config(),
+                    **self._config(call),
                     **(self.change_all(call.layer) if self.change_all else {}),
                     **self.changes.get(call.path, {}),
                 }
                 config["name"] = call.path.rpartition("/")[2]
-                self.layers[call.path] = type(call.layer).from_config(config)
+                self.layers[call.path] = self._from_config(call, config)
         return self.layers[call.path]
+
+    def _config(self, call: Call) -> dict[str, Any]:
+        try:
+            return dict(call.layer.get_config())
+        except NotImplementedError as error:
+            raise ModelError(
+                "A layer without `get_config` cannot be built again. Define it in the "
+                f"class {type(call.layer).__name__}. Received: {call.path!r}"
+            ) from error
+
+    def _from_config(self, call: Call, config: dict[str, Any]) -> Any:
+        """Make a layer from a config that was never out of this process."""
+        layer = call.layer
+        known = {
+            thing.__name__: thing
+            for thing in vars(layer).values()
+            if callable(thing) and hasattr(thing, "__name__")
+        }
+        try:
+            with SafeModeScope(False), self.keras.utils.custom_object_scope(known):
+                return type(layer).from_config(config)
+        except Exception as error:
+            raise ModelError(
+                "A layer cannot be built again from its config, which is how a model "
+                "is copied and shrunk. Give its class a `get_config` that its "
+                f"`from_config` understands. Received: {call.path!r} of type "
+                f"{type(layer).__name__}, which raised {type(error).__name__}: {error}"
+            ) from error
 
 
 def _known(graph: Graph, shapes: list[Any] | None) -> list[tuple[int | None, ...]]:

@@ -12,6 +12,7 @@ import keras
 
 from tf_spline_prune.compat.call_graph import Arguments, Call, Graph, Input, Shape
 from tf_spline_prune.compat.flavour import keras_of, require_flavour
+from tf_spline_prune.compat.kinds import is_sequential, kind_of
 from tf_spline_prune.errors import ModelError
 
 
@@ -63,7 +64,7 @@ class _Names:
 
 def _functional(model: Any) -> Any | None:
     """Return the object that holds the nodes of a model, or `None`."""
-    if _is_sequential(model):
+    if is_sequential(model):
         inner = getattr(model, "_functional", None)
         if inner is not None:
             return inner
@@ -97,7 +98,7 @@ def _symbolic_model(model: Any) -> Any:
     inputs = _inputs(keras_module, shape)
     try:
         outputs = _symbolic_call(model, (inputs,), {})
-        return keras_module.Model(inputs, outputs, name=model.name)
+        traced = keras_module.Model(inputs, outputs, name=model.name)
     except Exception as error:
         raise ModelError(
             "The `call` of this subclassed model cannot be traced on symbolic "
@@ -105,6 +106,19 @@ def _symbolic_model(model: Any) -> Any:
             "`call`, and no Python branches on values. Received: model "
             f"{model.name!r}, which raised {type(error).__name__}: {error}"
         ) from error
+    lost = _lost_weights(model, traced)
+    if lost:
+        raise ModelError(
+            "The model has weights that belong to no layer, so they cannot be copied. "
+            f"Put them into a layer. Received: model {model.name!r} with {lost}"
+        )
+    return traced
+
+
+def _lost_weights(owner: Any, traced: Any) -> list[str]:
+    """Name the weights that a symbolic trace has made constants of."""
+    kept = {id(weight) for weight in traced.weights}
+    return [str(w.name) for w in owner.weights if id(w) not in kept]
 
 
 def _built_shape(model: Any) -> Any:
@@ -140,7 +154,8 @@ def _inputs(keras_module: Any, shapes: Any, name: str | None = None) -> Any:
 def _symbolic_call(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     parameters = inspect.signature(layer.call).parameters
     if "training" in parameters and "training" not in kwargs:
-        kwargs = {**kwargs, "training": False}
+        # Not False: tf_keras would record it and never train the layers again.
+        kwargs = {**kwargs, "training": None}
     return layer.call(*args, **kwargs)
 
 
@@ -159,7 +174,7 @@ def _graph(model: Any, functional: Any, prefix: str, names: _Names) -> Graph:
         calls.append(
             Call(
                 layer=layer,
-                kind=_kind(layer),
+                kind=kind_of(layer),
                 path=path,
                 name=names.use(layer),
                 inputs=tuple(id(t) for t in tensors_in),
@@ -179,7 +194,7 @@ def _graph(model: Any, functional: Any, prefix: str, names: _Names) -> Graph:
         input_ids=tuple(id(t) for t in functional.inputs),
         output_ids=tuple(id(t) for t in functional.outputs),
         structure=_structure(functional),
-        sequential=_is_sequential(model),
+        sequential=is_sequential(model),
     )
 
 
@@ -218,7 +233,7 @@ def _inner(
 
 
 def _is_composite(layer: Any) -> bool:
-    own = _kind(layer).startswith("custom:")
+    own = kind_of(layer).startswith("custom:")
     flatten = getattr(layer, "_flatten_layers", None)
     return (
         own and flatten is not None and any(True for _ in flatten(include_self=False))
@@ -234,39 +249,10 @@ def _symbolic_layer(layer: Any, node: Any, tensors: list[Any]) -> Any | None:
     values = {id(t): x for t, x in zip(tensors, inputs, strict=True)}
     try:
         outputs = _symbolic_call(layer, *_filler(node)(values))
-        return keras_module.Model(inputs, outputs)
+        traced = keras_module.Model(inputs, outputs)
+        return None if _lost_weights(layer, traced) else traced
     except Exception:  # whatever the user's `call` raises: it cannot be traced
         return None
-
-
-def _kind(layer: Any) -> str:
-    cls = type(layer)
-    if _is_keras(cls):
-        if cls.__name__ in ("TFOpLambda", "SlicingOpLambda"):
-            symbol = str(getattr(layer, "symbol", "") or "getitem")
-            return "op:" + symbol.rpartition(".")[2].replace("_", "").lower()
-        is_layer = any(base.__name__ == "Layer" for base in cls.__mro__)
-        return cls.__name__ if is_layer else f"op:{cls.__name__.lower()}"
-    # A user's subclass that computes as its Keras base does is read as the base.
-    for base in cls.__mro__:
-        if _is_keras(base):
-            if base.__name__ not in ("Layer", "Model", "Functional", "Operation"):
-                return base.__name__
-            break
-        if "call" in vars(base) or "__call__" in vars(base):
-            break
-    return f"custom:{cls.__name__}"
-
-
-def _is_sequential(model: Any) -> bool:
-    return any(
-        base.__name__ == "Sequential" and _is_keras(base)
-        for base in type(model).__mro__
-    )
-
-
-def _is_keras(cls: type) -> bool:
-    return cls.__module__.partition(".")[0] in ("keras", "tf_keras")
 
 
 def _history(tensor: Any) -> Any:

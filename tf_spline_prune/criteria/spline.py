@@ -97,14 +97,21 @@ class Spline(PairCriterion):
 
         def scale(units: np.ndarray, twins: np.ndarray) -> np.ndarray:
             cosine = np.einsum("nd,nd->n", direction[units], direction[twins])
-            return np.where(cosine > 0, first[units] / first[twins], 0.0)
+            lengths = np.where(first[twins] > 0, first[twins], 1.0)
+            fits = (cosine > 0) & (first[twins] > 0)
+            return np.where(fits, first[units] / lengths, 0.0)
 
         return UnitPairs(
             worth=_joint_length(list(lengths.values())) * np.sqrt(outgoing),
-            dead=np.all([lengths[m] == 0 for m in group.producers], axis=0),
+            dead=np.all([self._silent(group, m) for m in group.producers], axis=0),
             rows=mean_rows,
             scale=scale,
         )
+
+    def _silent(self, group: Group, member: Member) -> np.ndarray:
+        """Tell which units a layer makes out of nothing at all."""
+        rows, offsets, _ = effective_weights(self.graph, group, member)
+        return np.asarray(~rows.any(axis=1) & ~offsets.any(axis=1))
 
     def _directions(self, group: Group) -> np.ndarray:
         rows, _, _ = effective_weights(self.graph, group, group.producers[0])

@@ -78,7 +78,8 @@ def cost_after(graph: ChannelGraph, removed: np.ndarray) -> Cost:
                 if fact.uses is None or macs is None:
                     macs = None
                 else:
-                    macs += entries * fact.uses
+                    rows = [int((~removed[graph.units_of(r)]).sum()) for r in fact.rows]
+                    macs += entries * fact.uses * math.prod(rows)
         if not known:
             uncounted.append(path)
     return Cost(macs, params, size, tuple(uncounted))

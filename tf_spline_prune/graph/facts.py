@@ -22,8 +22,10 @@ class WeightFact:
         shape: Shape of the array.
         axes: For each axis the labels of its units, or `None`.
         roles: For each axis its role, or `None`.
-        uses: Multiply-accumulates of each entry for one input of the model;
-            `None` where a size is open.
+        uses: Multiply-accumulates of each entry for one input of the model, at
+            one position of `rows`; `None` where a size is open.
+        rows: Labels of further axes that hold units, at each of whose positions
+            the weight is used.
     """
 
     path: str
@@ -32,6 +34,7 @@ class WeightFact:
     axes: tuple[Labels | None, ...]
     roles: tuple[Role | None, ...]
     uses: int | None
+    rows: tuple[Labels, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -81,6 +81,7 @@ class Recorder:
         axes: Sequence[Labels | None],
         roles: Sequence[Role | None],
         uses: int | None = 0,
+        rows: Sequence[Labels] = (),
     ) -> None:
         """Say whose units the axes of a weight hold; no-op without that weight.
 
@@ -102,7 +103,7 @@ class Recorder:
             uses = None if uses is None or known.uses is None else uses + known.uses
             axes, roles = known.axes, known.roles
         self.weights[key] = WeightFact(
-            call.path, name, shape, tuple(axes), tuple(roles), uses
+            call.path, name, shape, tuple(axes), tuple(roles), uses, tuple(rows)
         )
 
     def vector(self, call: Call, name: str, labels: Labels) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tf_spline_prune.compat import Call
+from tf_spline_prune.compat import Call, activation_name
 from tf_spline_prune.graph.axes import TensorAxes, channel_axis, norm_axis
 from tf_spline_prune.graph.facts import Group
 from tf_spline_prune.graph.rules.elementwise import is_homogeneous_activation
@@ -70,7 +70,9 @@ def follow(group: Group, walk: Walk) -> UnitPath:
     readers = {m.path for m in group.consumers}
     norms: dict[str, tuple[str, ...]] = {}
     activation: dict[str, str | None] = {}
-    mergeable = len(group.producers) == 1
+    # A separable layer filters its input's units one by one before it reads them.
+    filtering = {m.path for m in group.members if m.name == "depthwise_kernel"}
+    mergeable = len(group.producers) == 1 and filtering.isdisjoint(readers)
     for step in walk.steps:
         path = step.call.path
         if path not in kernels or (path in readers and not _makes(group, path)):
@@ -95,7 +97,7 @@ def follow(group: Group, walk: Walk) -> UnitPath:
 def is_linear(step: Step) -> bool:
     """Tell whether a layer has no activation of its own."""
     activation = getattr(step.call.layer, "activation", None)
-    return getattr(activation, "__name__", "linear") == "linear"
+    return activation is None or activation_name(activation) == "linear"
 
 
 def _makes(group: Group, path: str) -> bool:

@@ -30,6 +30,8 @@ from tf_spline_prune.partition.pool_ties import pool_ties
 from tf_spline_prune.partition.probes import check_probe
 from tf_spline_prune.partition.subset import Subset, largest_cap, pack_bits
 
+_LAYOUTS = ("channels_first", "channels_last")
+
 
 class PartitionCoder:
     """Reads which side of every knot of a network each input is on.
@@ -231,10 +233,11 @@ class PartitionCoder:
             self.max_units_per_layer,
             self.max_bytes,
         )
-        calls = {call.name: call for call in self._graph.leaves()}
+        layouts = self._layouts()
         units, num_units, key = {}, {}, []
         for name, (shape, _) in shapes.items():
-            axis = _channel_axis(calls[name], len(shape))
+            first = layouts[name] == "channels_first" and len(shape) > 1
+            axis = 0 if first else len(shape) - 1
             subset = Subset.choose(shape, axis, cap, name, self.seed)
             channels = np.unravel_index(subset.indices(), shape)[axis]
             units[name] = np.repeat(channels, per_activation[name])
@@ -243,6 +246,20 @@ class PartitionCoder:
             self._sampled[name] = subset
         num_knots = {name: len(of_knots) for name, of_knots in units.items()}
         return CodeLayout(num_knots, num_units, units, "; ".join(key))
+
+    def _layouts(self) -> dict[str, str]:
+        """Follow through the graph whether channels come first or last."""
+        found: dict[str, str] = {}
+
+        def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            given = [v for v in keras.tree.flatten((args, kwargs)) if v in _LAYOUTS]
+            before = given[0] if given else "channels_last"
+            own = getattr(call.layer, "data_format", None)
+            found[call.name] = own if own in _LAYOUTS else before
+            return [found[call.name]] * len(call.outputs)
+
+        self._graph.run(["channels_last"] * len(self._graph.inputs), apply)
+        return found
 
     def _packed(self, inputs: list[Any]) -> list[Any]:
         """Compute the packed codes of one batch; runs on the device."""
@@ -276,10 +293,3 @@ def _padded(batch: np.ndarray, size: int) -> np.ndarray:
     return (
         np.concatenate([batch, np.repeat(batch[-1:], missing, 0)]) if missing else batch
     )
-
-
-def _channel_axis(call: Call, rank: int) -> int:
-    """Find the axis of units in an activation's shape without the batch axis."""
-    default = keras.config.image_data_format() if rank > 2 else "channels_last"
-    layout = getattr(call.layer, "data_format", None) or default
-    return 0 if layout == "channels_first" and rank > 1 else rank - 1

@@ -151,6 +151,13 @@ def check_probe(x: Any, inputs: Sequence[Input]) -> list[np.ndarray]:
         ProbeError: If the probe is empty, misshapen or not finite.
     """
     arrays = list(x) if isinstance(x, (list, tuple)) else [x]
+    for array in arrays:
+        if not hasattr(array, "__array__"):
+            raise ProbeError(
+                "A probe is an array, or a list of arrays, one an input of the model. "
+                "`tsp.probes.minibatch` takes one from a data set. Received: an object "
+                f"of type {type(array).__name__}"
+            )
     if len(arrays) != len(inputs):
         raise ProbeError(
             f"Expected one array an input of the model, that is {len(inputs)}. "

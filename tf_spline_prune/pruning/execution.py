@@ -127,6 +127,12 @@ def merge(model: Any, plan: Any) -> Any:
                 f"The plan merges units of {path!r}, which this model cannot. Make "
                 "the plan again."
             )
+        known = range(len(group.producers[0].positions))
+        if not all(unit in known and twin in known for unit, twin, _ in triples):
+            raise PlanError(
+                f"The layer {path!r} has {len(known)} units, counted from 0. Received: "
+                f"merges of other units in the plan"
+            )
         place = {int(p): i for i, p in enumerate(group.producers[0].positions[:, 0])}
         for reader in group.consumers:
             arrays = changed.setdefault(reader.path, {})

@@ -101,6 +101,11 @@ def _steps(recover: None | str | Sequence[str], weights: Any) -> tuple[str, ...]
     inherits = isinstance(weights, str) and weights == "inherit"
     if recover == "auto":
         return _STEPS if inherits else ()
+    if not (recover is None or isinstance(recover, (str, list, tuple))):
+        raise ValueError(
+            f'`recover` must be None, "auto", or steps out of {_STEPS}. '
+            f"Received: {recover!r}"
+        )
     asked = (
         () if recover is None else (recover,) if isinstance(recover, str) else recover
     )

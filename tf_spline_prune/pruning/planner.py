@@ -7,6 +7,7 @@ from typing import Any, get_args
 import numpy as np
 
 from tf_spline_prune import criteria
+from tf_spline_prune.compat import require_flavour
 from tf_spline_prune.criteria import Criterion
 from tf_spline_prune.errors import NothingPrunedWarning
 from tf_spline_prune.graph import Barrier, ChannelGraph, Group
@@ -78,6 +79,7 @@ def plan(
     small = plan.apply(model)
     ```
     """
+    require_flavour(model)
     budget = Budget.of(
         sparsity=sparsity, target_macs=target_macs, target_params=target_params
     )
@@ -138,12 +140,12 @@ def _check_bounds(
         raise ValueError(
             f"`scope` must be one of {get_args(Scope)}. Received: {scope!r}"
         )
-    if round_to < 1 or min_units < 1:
-        raise ValueError(
-            "`round_to` and `min_units` must be at least 1. Received: "
-            f"round_to={round_to}, min_units={min_units}"
-        )
-    if not 0 <= max_sparsity < 1:
+    for name, value in (("round_to", round_to), ("min_units", min_units)):
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(
+                f"`{name}` must be an integer and at least 1. Received: {value!r}"
+            )
+    if not isinstance(max_sparsity, (int, float)) or not 0 <= max_sparsity < 1:
         raise ValueError(
             "`max_sparsity` must be at least 0 and less than 1. Received: "
             f"max_sparsity={max_sparsity}"

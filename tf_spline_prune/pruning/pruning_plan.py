@@ -2,12 +2,15 @@
 
 import dataclasses
 import json
+import math
 import pathlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tf_spline_prune.compat import say
+import keras
+
+from tf_spline_prune.compat import Call, activation_name, say
 from tf_spline_prune.errors import PlanError
 from tf_spline_prune.files import PathLike, atomic_file
 from tf_spline_prune.graph import Barrier, ChannelGraph, Cost
@@ -159,6 +162,12 @@ class PruningPlan:
                 )
                 for path, triples in given["merges"].items()
             }
+            for path, triples in given["merges"].items():
+                if not all(math.isfinite(s) and s > 0 for *_, s in triples):
+                    raise PlanError(
+                        "The scales of merges must be positive numbers. Received: "
+                        f"those of {path!r}"
+                    )
             given["barriers"] = tuple(Barrier(**b) for b in given["barriers"])
             given["units"] = {
                 p: (int(a), int(b)) for p, (a, b) in given["units"].items()
@@ -222,9 +231,30 @@ def _index(value: Any) -> int:
 
 
 def fingerprint(graph: ChannelGraph) -> dict[str, Any]:
-    """Describe a model's structure: kinds and weight shapes of its layers."""
-    kinds = {call.path: call.kind for call in graph.graph.leaves()}
-    return {
-        path: [kinds[path], {name: list(a.shape) for name, a in arrays.items()}]
-        for path, arrays in graph.arrays.items()
-    }
+    """Describe a model's structure: its layers, their weights, and the wiring.
+
+    Layers with weights are named; the others are known by their kind and place,
+    so that automatic names, which differ from session to session, do not matter.
+    """
+    numbers: dict[str, int] = {}
+    found: dict[str, Any] = {}
+
+    def apply(call: Call, args: Any, kwargs: Any) -> list[int]:
+        number = numbers[call.name] = len(numbers)
+        arrays = graph.arrays.get(call.path, {})
+        activation = getattr(call.layer, "activation", None)
+        found[f"{number} {call.path if arrays else ''}".strip()] = [
+            call.kind,
+            activation_name(activation) if callable(activation) else "",
+            {name: list(array.shape) for name, array in arrays.items()},
+            [n for n in keras.tree.flatten((args, kwargs)) if isinstance(n, _Number)],
+        ]
+        return [_Number(number)] * len(call.outputs)
+
+    inputs = [_Number(-1 - i) for i in range(len(graph.graph.inputs))]
+    graph.graph.run(inputs, apply)
+    return found
+
+
+class _Number(int):
+    """A call's number, to be told from the plain integers among arguments."""

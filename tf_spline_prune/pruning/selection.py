@@ -35,7 +35,19 @@ def selected(graph: ChannelGraph, layers: Selector) -> set[str]:
             raise ValueError("`layers` chose none of the layers that make units.")
         return found
     found = set()
+    if not isinstance(layers, Iterable):
+        raise ValueError(
+            "`layers` must be a name, a regular expression, a list of these, or a "
+            f"function of the layer. Received: {layers!r}"
+        )
     for pattern in [layers] if isinstance(layers, str) else layers:
+        try:
+            re.compile(pattern)
+        except (re.error, TypeError) as error:
+            raise ValueError(
+                f"`layers` holds what is neither a name nor a regular expression: "
+                f"{error}. Received: {pattern!r}"
+            ) from error
         hits = {
             path
             for path in everyone

@@ -6,11 +6,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from tf_spline_prune.compat import Call
-from tf_spline_prune.graph.axes import TensorAxes, channel_axis
+from tf_spline_prune.graph.axes import Labels, TensorAxes, channel_axis
 from tf_spline_prune.graph.facts import Role
 from tf_spline_prune.graph.recorder import Recorder
 from tf_spline_prune.graph.rules.elementwise import mixes_units
 from tf_spline_prune.graph.rules.registry import rule
+
+
+def _bar_mixed(call: Call, made: Labels, recorder: Recorder) -> None:
+    if mixes_units(call):
+        recorder.bar(made, f"the activation of {call.path} may mix its units")
 
 
 def _positions(shape: Sequence[int | None], channel: int) -> int | None:
@@ -52,8 +57,7 @@ def convolution(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> Ten
             (*none, "in", "out"),
             uses,
         )
-    if mixes_units(call):
-        recorder.bar(made, f"the softmax of {call.path} mixes its units")
+    _bar_mixed(call, made, recorder)
     recorder.vector(call, "bias", made)
     recorder.resize(call, "filters", made)
     return value.with_labels(shape, {axis: made})
@@ -78,6 +82,7 @@ def depthwise(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> Tenso
         _positions(shape, axis),
     )
     recorder.vector(call, "bias", made)
+    _bar_mixed(call, made, recorder)
     return value.with_labels(shape, {axis: made})
 
 
@@ -105,5 +110,6 @@ def separable(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> Tenso
         call, "pointwise_kernel", (*spatial, middle, made), (*none, "in", "out"), uses
     )
     recorder.vector(call, "bias", made)
+    _bar_mixed(call, made, recorder)
     recorder.resize(call, "filters", made)
     return value.with_labels(shape, {axis: made})

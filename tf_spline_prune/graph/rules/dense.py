@@ -17,12 +17,13 @@ def dense(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxe
     taken = recorder.read(value, value.rank - 1, call)
     made = recorder.units(call, call.layer.units)
     if mixes_units(call):
-        recorder.bar(made, f"the softmax of {call.path} mixes its units")
-    rows = shape[1:-1]
-    uses = None if None in rows else math.prod(rows)  # type: ignore[arg-type]
-    recorder.weight(call, "kernel", (taken, made), ("in", "out"), uses)
+        recorder.bar(made, f"the activation of {call.path} may mix its units")
+    inner = range(1, value.rank - 1)
+    rows = [labels for axis in inner if (labels := value.labels[axis]) is not None]
+    sizes = [shape[axis] for axis in inner if value.labels[axis] is None]
+    uses = None if None in sizes else math.prod(sizes)  # type: ignore[arg-type]
+    recorder.weight(call, "kernel", (taken, made), ("in", "out"), uses, rows)
     recorder.vector(call, "bias", made)
     recorder.resize(call, "units", made)
-    labels = {axis: value.labels[axis] for axis in value.labelled[:]}
-    kept = {a: v for a, v in labels.items() if v is not None}
+    kept = {a: v for a, v in enumerate(value.labels) if v is not None}
     return value.with_labels(shape, {**kept, value.rank - 1: made})

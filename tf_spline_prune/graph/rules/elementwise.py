@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tf_spline_prune.compat import Call, activation_name
+from tf_spline_prune.compat import Call, activation_name, keras_root
 from tf_spline_prune.graph.axes import TensorAxes
 from tf_spline_prune.graph.facts import Role
 from tf_spline_prune.graph.recorder import Recorder
@@ -66,14 +66,21 @@ def elementwise(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> Ten
     """Each entry alone: the units stay where they are."""
     (value,) = inputs
     if call.kind == "Activation" and mixes_units(call):
-        recorder.bar_tensor(value, f"{call.path} (softmax) mixes its units")
+        recorder.bar_tensor(value, f"the activation of {call.path} may mix its units")
     return TensorAxes(call.output_shapes[0], value.labels)
 
 
 def mixes_units(call: Call) -> bool:
-    """Tell whether a layer's `activation` mixes units, as softmax does."""
-    name = activation_name(call.layer.activation)
-    return name in ("softmax", "log_softmax", "sparsemax", "glu", "Softmax")
+    """Tell whether a layer's `activation` mixes units, as softmax does.
+
+    A function that is not Keras' own may do anything, so it counts as mixing,
+    unless its name says that it is one of the plain ones.
+    """
+    function = call.layer.activation
+    name = activation_name(function)
+    own = keras_root(function) is not None
+    mixing = ("softmax", "log_softmax", "sparsemax", "glu", "Softmax")
+    return name in mixing or not (own or name in _HOMOGENEOUS)
 
 
 @rule("PReLU", homogeneous=False)

@@ -1,0 +1,131 @@
+"""Costs against counts by hand."""
+
+import keras
+import numpy as np
+import pytest
+import zoo
+
+import tf_spline_prune as tsp
+
+
+def test_mlp(K):
+    found = tsp.cost(zoo.mlp(K))
+    assert found.macs == 12 * 32 + 32 * 24 + 24 * 5
+    assert found.params == 13 * 32 + 33 * 24 + 25 * 5
+    assert found.bytes == 4 * found.params
+    assert found.uncounted == ()
+
+
+def test_mobilenet(K):
+    """4x4 positions behind the strided stem."""
+    stem = 16 * 9 * 3 * 12
+    block = 16 * (12 * 32 + 9 * 32 + 32 * 12)
+    found = tsp.cost(zoo.mobilenet(K))
+    assert found.macs == stem + 2 * block + 12 * 5
+    weights = 9 * 3 * 12 + 2 * (12 * 32 + 9 * 32 + 32 * 12) + 12 * 5 + 5
+    norms = 4 * (12 + 2 * (32 + 32 + 12))
+    assert found.params == weights + norms
+
+
+CASES = {
+    # 9x7 input; macs are positions x window x channels in x channels out.
+    "valid": (lambda L: L.Conv2D(5, 3), 7 * 5 * 9 * 4 * 5, 9 * 4 * 5 + 5),
+    "strided": (
+        lambda L: L.Conv2D(5, (3, 1), strides=2, padding="same"),
+        5 * 4 * 3 * 4 * 5,
+        3 * 4 * 5 + 5,
+    ),
+    "dilated": (lambda L: L.Conv2D(5, 3, dilation_rate=2), 5 * 3 * 180, 185),
+    "grouped": (
+        lambda L: L.Conv2D(6, 3, groups=2, use_bias=False),
+        7 * 5 * 9 * 2 * 6,
+        9 * 2 * 6,
+    ),
+    "group_a_channel": (
+        lambda L: L.Conv2D(8, 3, groups=4, use_bias=False),
+        7 * 5 * 9 * 8,
+        9 * 8,
+    ),
+    "depthwise": (
+        lambda L: L.DepthwiseConv2D(3, depth_multiplier=2),
+        7 * 5 * 9 * 8,
+        9 * 8 + 8,
+    ),
+    "separable": (
+        lambda L: L.SeparableConv2D(5, 3),
+        7 * 5 * (9 * 4 + 4 * 5),
+        9 * 4 + 4 * 5 + 5,
+    ),
+    "dense_on_maps": (lambda L: L.Dense(5), 9 * 7 * 4 * 5, 25),
+    "norm": (lambda L: L.BatchNormalization(), 0, 16),
+    "prelu": (lambda L: L.PReLU(shared_axes=[1, 2]), 0, 4),
+}
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_single_layers(K, case):
+    layer, macs, params = CASES[case]
+    model = K.Sequential([K.Input((9, 7, 4)), layer(K.layers)])
+    found = tsp.cost(model)
+    assert (found.macs, found.params) == (macs, params)
+
+
+def test_bytes_follow_the_dtype(K):
+    L = K.layers
+    model = K.Sequential([K.Input((4,)), L.Dense(3, dtype="float16")])
+    assert tsp.cost(model).bytes == 2 * 15
+    model = K.Sequential([K.Input((4,)), L.Dense(3, dtype="mixed_float16")])
+    assert tsp.cost(model).bytes == 4 * 15
+
+
+def test_shared_layer_counts_twice_in_macs_only(K):
+    L = K.layers
+    shared = L.Dense(4, name="shared")
+    inputs = K.Input((4,))
+    model = K.Model(inputs, shared(shared(inputs)))
+    assert (tsp.cost(model).macs, tsp.cost(model).params) == (32, 20)
+
+
+def test_open_size_has_no_macs(K):
+    L = K.layers
+    model = K.Sequential(
+        [
+            K.Input((None, None, 3)),
+            L.Conv2D(4, 3, name="c"),
+            L.GlobalAveragePooling2D(),
+            L.Dense(2),
+        ]
+    )
+    found = tsp.cost(model)
+    assert found.macs is None
+    assert found.params == 9 * 3 * 4 + 4 + 10
+    with pytest.raises(tsp.errors.ModelError, match="open input size"):
+        tsp.plan(model, target_macs=0.5)
+    small = tsp.prune(model, "random", target_params=0.6)
+    assert small.count_params() <= 0.6 * found.params
+    assert small(np.zeros((1, 6, 9, 3), "float32")).shape == (1, 2)
+
+
+def test_layer_without_a_rule_is_named(K):
+    model = K.Sequential(
+        [K.Input((6, 4)), K.layers.LSTM(5, name="memory"), K.layers.Dense(2)]
+    )
+    found = tsp.cost(model)
+    assert found.uncounted == ("memory",)
+    assert found.macs == 10
+    assert found.params == model.count_params()
+
+
+@pytest.mark.parametrize("builder", zoo.ALL, ids=lambda b: b.__name__)
+def test_params_are_those_of_keras(K, builder):
+    model = builder(K)
+    found = tsp.cost(model)
+    assert found.params == model.count_params()
+    assert found.macs > 0
+
+
+def test_equal_in_both_flavours():
+    import tf_keras
+
+    for builder in zoo.ALL:
+        assert tsp.cost(builder(keras)) == tsp.cost(builder(tf_keras))
