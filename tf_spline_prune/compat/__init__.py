@@ -23,7 +23,7 @@ from tf_spline_prune.compat.flavour import (
     keras_root,
     require_flavour,
 )
-from tf_spline_prune.compat.messages import progress, say
+from tf_spline_prune.compat.messages import say
 from tf_spline_prune.compat.rebuilding import (
     current_weights,
     rebuild,
@@ -57,7 +57,6 @@ __all__ = [
     "keras_root",
     "learning_rate",
     "predict",
-    "progress",
     "random_inputs",
     "read_weights",
     "rebuild",

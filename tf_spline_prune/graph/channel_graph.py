@@ -247,6 +247,7 @@ class ChannelGraph:
         for number, units in enumerate(gathered.values()):
             index[units] = np.arange(len(units))
             owner[units] = number
+        sizes = [len(units) for units in gathered.values()]
         members: list[list[Member]] = [[] for _ in gathered]
         for fact in self.weights.values():
             for axis, (labels, role) in enumerate(
@@ -260,7 +261,7 @@ class ChannelGraph:
                         continue
                     at = np.flatnonzero(owner[roots] == number)
                     order = at[np.argsort(index[roots[at]], kind="stable")]
-                    size = len(gathered[tuple(gathered)[number]])
+                    size = sizes[number]
                     members[number].append(
                         Member(
                             fact.path, fact.name, axis, role, order.reshape(size, -1)

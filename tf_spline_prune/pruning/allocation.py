@@ -139,13 +139,11 @@ class Allocation:
 
     def _allowed(self, row: np.ndarray) -> np.ndarray:
         """Leave out of a row the last units of each group, which must stay."""
-        seen = np.zeros(len(self.groups), int)
         allowed = np.zeros(len(row), bool)
         most = self.sizes - np.minimum(self.floors, self.sizes)
         for owner in np.unique(row):
             at = np.flatnonzero(row == owner)
             allowed[at[: most[owner]]] = True
-            seen[owner] = len(at)
         return row[allowed]
 
     def _rounded(self, counts: np.ndarray) -> np.ndarray:
