@@ -241,10 +241,9 @@ def test_units_of_channels_first_activations(K):
     inputs = K.Input((3, 8, 8))
     x = L.Conv2D(6, 3, padding="same", data_format="channels_first")(inputs)
     model = K.Model(inputs, L.ReLU(name="r")(x))
-    coder = tsp.PartitionCoder(model)
-    shapes = {name: tuple(model.output_shape[1:]) for name in coder.layers}
-    assert shapes == {"r": (6, 8, 8)}
-    assert coder._layouts()["r"] == "channels_first"
+    codes = tsp.PartitionCoder(model)(points((3, 8, 8)))
+    np.testing.assert_array_equal(codes.units["r"], np.repeat(np.arange(6), 64))
+    assert tsp.unit_distances(codes, codes)["r"].shape == (6,)
 
 
 def test_two_detectors_share_a_backup_folder(K, tmp_path):
