@@ -29,6 +29,10 @@ class VerificationError(RuntimeError):
     """A shrunk model that does not compute what it should."""
 
 
+class RuleError(ValueError):
+    """A rule of the channel graph that does not say what its layer does."""
+
+
 class ExportError(RuntimeError):
     """A model that cannot be exported, or answers differently once it is."""
 

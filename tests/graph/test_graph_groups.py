@@ -230,7 +230,7 @@ def test_costs_by_hand(K):
 def test_ties_join_like_a_plain_union_find():
     rng = np.random.default_rng(0)
     for _ in range(30):
-        recorder = Recorder()
+        recorder = Recorder({}, False)
         labels = recorder.fresh(40)
         parent = list(range(40))
 

@@ -23,17 +23,22 @@ from tf_spline_prune.compat.flavour import (
     keras_root,
     require_flavour,
 )
+from tf_spline_prune.compat.kinds import check_plain, kind_of
+from tf_spline_prune.compat.masking import on_kept, run_eagerly, with_mask
 from tf_spline_prune.compat.messages import say
+from tf_spline_prune.compat.parts import parts_of
+from tf_spline_prune.compat.probing import probe_model, require_layer
 from tf_spline_prune.compat.rebuilding import (
-    current_weights,
     rebuild,
     with_dtype,
     with_weights,
 )
 from tf_spline_prune.compat.samples import random_inputs
+from tf_spline_prune.compat.sizes import with_sizes, without_masks
 from tf_spline_prune.compat.tfmot import import_tfmot
 from tf_spline_prune.compat.tracing import trace
 from tf_spline_prune.compat.weights import (
+    CurrentWeights,
     check_finite,
     read_weights,
     weight_names,
@@ -42,6 +47,7 @@ from tf_spline_prune.compat.weights import (
 __all__ = [
     "Call",
     "Callback",
+    "CurrentWeights",
     "Flavour",
     "Graph",
     "Input",
@@ -49,23 +55,32 @@ __all__ = [
     "call_layer",
     "call_tapped",
     "check_finite",
+    "check_plain",
     "compiled",
-    "current_weights",
     "flavour_of",
     "import_tfmot",
     "keras_of",
     "keras_root",
+    "kind_of",
     "learning_rate",
+    "on_kept",
+    "parts_of",
     "predict",
+    "probe_model",
     "random_inputs",
     "read_weights",
     "rebuild",
     "require_flavour",
+    "require_layer",
+    "run_eagerly",
     "save_model",
     "say",
     "to_numpy",
     "trace",
     "weight_names",
     "with_dtype",
+    "with_mask",
+    "with_sizes",
     "with_weights",
+    "without_masks",
 ]

@@ -5,7 +5,8 @@ channel labels it derives the channel graph, with new layers on symbolic tensors
 it rebuilds the model.
 """
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +52,23 @@ class Call:
     output_shapes: tuple[Shape, ...]
     inner: "Graph | None"
     fill: Callable[[dict[int, Any]], Arguments] = field(repr=False)
+
+    def arguments(self, values: Sequence[Any]) -> dict[str, Any]:
+        """Name all that the call is given.
+
+        Args:
+            values: One value an input, to stand in the place of the tensors.
+
+        Returns:
+            The settings of an operation and the arguments of the call, by name;
+            absent ones have their defaults.
+        """
+        args, kwargs = self.fill(dict(zip(self.inputs, values, strict=True)))
+        function = getattr(self.layer, "function", None) or self.layer.call
+        bound = inspect.signature(function).bind(*args, **kwargs)
+        bound.apply_defaults()
+        settings = {} if hasattr(self.layer, "weights") else vars(self.layer)
+        return {**settings, **bound.arguments}
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from tf_spline_prune.errors import ModelError
+
 # What a subclass may define and still compute as its base does.
 _HARMLESS = ("__init__", "get_config", "__doc__", "__module__", "__qualname__")
 
@@ -22,8 +24,7 @@ def kind_of(layer: Any) -> str:
         if cls.__name__ in ("TFOpLambda", "SlicingOpLambda"):
             symbol = str(getattr(layer, "symbol", "") or "getitem")
             return "op:" + symbol.rpartition(".")[2].replace("_", "").lower()
-        is_layer = any(base.__name__ == "Layer" for base in cls.__mro__)
-        return cls.__name__ if is_layer else f"op:{cls.__name__.lower()}"
+        return cls.__name__ if is_layer(layer) else f"op:{cls.__name__.lower()}"
     # A user's subclass that computes as its Keras base does is read as the base.
     for base in cls.__mro__:
         if _is_keras(base):
@@ -33,6 +34,37 @@ def kind_of(layer: Any) -> str:
         if any(callable(v) for name, v in vars(base).items() if name not in _HARMLESS):
             break
     return f"custom:{cls.__name__}"
+
+
+def is_layer(thing: Any) -> bool:
+    """Tell whether an object is a layer of either flavour."""
+    return any(
+        base.__name__ == "Layer" and _is_keras(base) for base in type(thing).__mro__
+    )
+
+
+def check_plain(path: str, layer: Any) -> None:
+    """Refuse a layer whose weights are not what it computes with.
+
+    Args:
+        path: The layer's path, for the message.
+        layer: A layer or operation.
+
+    Raises:
+        ModelError: If it is quantised, or carries a LoRA update.
+    """
+    mode = getattr(layer, "quantization_mode", None)
+    if mode:
+        raise ModelError(
+            "A quantised layer cannot be pruned. Prune the model first, then "
+            f"quantise the smaller one. Received: {path!r}, quantised to {mode!r}"
+        )
+    if getattr(layer, "lora_enabled", False):
+        raise ModelError(
+            "A layer with a LoRA update cannot be pruned. Merge the update first: "
+            "save the model's weights, in which Keras merges it, and load them into "
+            f"a model without LoRA. Received: {path!r}, with LoRA enabled"
+        )
 
 
 def is_sequential(model: Any) -> bool:

@@ -1,5 +1,6 @@
 """Building a model again: the same graph with other sizes, weights or dtype."""
 
+import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,8 +10,9 @@ from keras.src.saving.serialization_lib import SafeModeScope
 
 from tf_spline_prune.compat.call_graph import Call, Graph
 from tf_spline_prune.compat.flavour import keras_of
+from tf_spline_prune.compat.parts import part_configs
 from tf_spline_prune.compat.tracing import trace
-from tf_spline_prune.compat.weights import read_weights
+from tf_spline_prune.compat.weights import CurrentWeights
 from tf_spline_prune.errors import ModelError
 
 Weights = Mapping[str, Mapping[str, np.ndarray]]
@@ -19,7 +21,7 @@ Weights = Mapping[str, Mapping[str, np.ndarray]]
 def rebuild(
     graph: Graph,
     changes: Mapping[str, Mapping[str, Any]] | None = None,
-    weights: Weights | None = None,
+    weights: Callable[[str], Mapping[str, np.ndarray]] | None = None,
     change_all: Callable[[Any], Mapping[str, Any]] | None = None,
 ) -> Any:
     """Build a model of new layers from a graph.
@@ -31,8 +33,9 @@ def rebuild(
     Args:
         graph: What `trace` gave.
         changes: For a layer's path, the entries of its config that change.
-        weights: For a layer's path, its new weights by name, in the layer's own
-            order. Layers that are not named keep their fresh initial values.
+        weights: Gives, for the path of any layer that has weights, the new ones
+            by name, in the layer's own order; called for one layer after the
+            other. Without it all layers keep their fresh initial values.
         change_all: Gives, for any layer, entries of its config that change.
 
     Returns:
@@ -40,12 +43,23 @@ def rebuild(
     """
     builder = _Builder(graph, changes or {}, change_all)
     model = builder.build(graph)
-    for path, values in (weights or {}).items():
+    for call in graph.leaves():
+        _copy_assets(call.layer, builder.layers[call.path])
+    for path in CurrentWeights(graph) if weights else ():
         layer = builder.layers[path]
-        layer.set_weights(list(values.values()))
-        if hasattr(layer, "finalize_state"):  # Normalization derives from its weights
+        layer.set_weights(list(weights(path).values()))  # type: ignore[misc]
+        if hasattr(layer, "finalize_state"):  # Normalization derives from them
             layer.finalize_state()
     return model
+
+
+def _copy_assets(source: Any, target: Any) -> None:
+    """Hand on what a layer keeps outside its weights, such as a vocabulary."""
+    if not hasattr(source, "save_assets"):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        source.save_assets(folder)
+        target.load_assets(folder)
 
 
 class _Builder:
@@ -100,16 +114,23 @@ class _Builder:
                 self.layers[call.path] = self.build(call.inner, shapes)
             elif not hasattr(call.layer, "weights"):
                 # An operation holds no state, so the new model may share it.
-                self.layers[call.path] = call.layer
+                self.layers[call.path] = self._operation(call)
             else:
                 config = {
                     **self._config(call),
                     **(self.change_all(call.layer) if self.change_all else {}),
                     **self.changes.get(call.path, {}),
                 }
+                config = part_configs(config)
                 config["name"] = call.path.rpartition("/")[2]
                 self.layers[call.path] = self._from_config(call, config)
         return self.layers[call.path]
+
+    def _operation(self, call: Call) -> Any:
+        changes = self.changes.get(call.path)
+        if not changes:
+            return call.layer
+        return type(call.layer).from_config({**call.layer.get_config(), **changes})
 
     def _config(self, call: Call) -> dict[str, Any]:
         try:
@@ -166,15 +187,6 @@ def _pack(structure: Any, values: list[Any]) -> Any:
     return fill(structure)
 
 
-def current_weights(graph: Graph) -> dict[str, dict[str, np.ndarray]]:
-    """Read all weights of a graph, by path and name."""
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for call in graph.leaves():
-        if call.path not in found and getattr(call.layer, "weights", None):
-            found[call.path] = read_weights(call.layer)
-    return found
-
-
 def with_weights(model: Any, weights: Weights) -> Any:
     """Copy a model, with other values for some of its weights.
 
@@ -186,11 +198,10 @@ def with_weights(model: Any, weights: Weights) -> Any:
         A new model of the same flavour and shape; the original is untouched.
     """
     graph = trace(model)
-    values = {
-        path: {**old, **weights.get(path, {})}
-        for path, old in current_weights(graph).items()
-    }
-    return rebuild(graph, weights=values)
+    current = CurrentWeights(graph)
+    return rebuild(
+        graph, weights=lambda path: {**current[path], **weights.get(path, {})}
+    )
 
 
 def with_dtype(model: Any, dtype: str) -> Any:
@@ -213,6 +224,6 @@ def with_dtype(model: Any, dtype: str) -> Any:
     graph = Graph(**{**vars(graph), "inputs": inputs})
     return rebuild(
         graph,
-        weights=current_weights(graph),
+        weights=CurrentWeights(graph).__getitem__,
         change_all=lambda layer: {"dtype": dtype},
     )

@@ -1,10 +1,17 @@
 """Weights of a layer, by the names that both flavours can agree on."""
 
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from tf_spline_prune.compat.call_graph import Graph
+from tf_spline_prune.compat.parts import parts_of
 from tf_spline_prune.errors import ModelError
+
+# What Keras calls a weight that was given no name.
+_NAMELESS = re.compile(r"[Vv]ariable(_\d+)?")
 
 
 def weight_names(layer: Any) -> list[str]:
@@ -14,14 +21,25 @@ def weight_names(layer: Any) -> list[str]:
         layer: A built layer of either flavour.
 
     Returns:
-        Names such as `["kernel", "bias"]`. A depthwise kernel is `"kernel"` in
-        both flavours; a repeated name gets a number.
+        Names such as `["kernel", "bias"]`, with the part of the layer that they
+        belong to: `"query/kernel"`. A depthwise kernel is `"kernel"` in both
+        flavours; a nameless weight has the name of its attribute; a repeated
+        name gets a number.
     """
+    owner = {
+        id(variable): f"{part}/"
+        for part, inner in parts_of(layer).items()
+        for variable in inner.weights
+    }
     names: list[str] = []
     for variable in layer.weights:
         name = str(variable.name).rpartition("/")[2].partition(":")[0]
         if name == "depthwise_kernel" and "Depthwise" in type(layer).__name__:
             name = "kernel"
+        if _NAMELESS.fullmatch(name):
+            held = (key for key, value in vars(layer).items() if value is variable)
+            name = next(held, name)
+        name = owner.get(id(variable), "") + name
         stem, count = name, 1
         while name in names:
             name = f"{stem}_{count}"
@@ -30,20 +48,72 @@ def weight_names(layer: Any) -> list[str]:
     return names
 
 
-def read_weights(layer: Any) -> dict[str, np.ndarray]:
+def read_weights(layer: Any) -> Mapping[str, np.ndarray]:
     """Read the weights of a layer as arrays.
 
     Args:
         layer: A built layer of either flavour.
 
     Returns:
-        The arrays by name, in the layer's own order.
+        The arrays by name, in the layer's own order; each is read when asked for.
     """
-    values = layer.get_weights() if layer.weights else []
-    return dict(zip(weight_names(layer), values, strict=True))
+    return _of(layer)
 
 
-def check_finite(path: str, weights: dict[str, np.ndarray]) -> None:
+def _of(layer: Any) -> "_LayerWeights":
+    return _LayerWeights(dict(zip(weight_names(layer), layer.weights, strict=True)))
+
+
+class _LayerWeights(Mapping[str, np.ndarray]):
+    """The weights of one layer by name; nothing is kept, so nothing is held twice."""
+
+    def __init__(self, variables: dict[str, Any]) -> None:
+        self.variables = variables
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return np.asarray(self.variables[name].numpy())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.variables)
+
+    def __len__(self) -> int:
+        return len(self.variables)
+
+
+class CurrentWeights(Mapping[str, Mapping[str, np.ndarray]]):
+    """The weights of a model by layer path and name, read when asked for.
+
+    Args:
+        graph: What `trace` gave.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self._layers: dict[str, _LayerWeights] = {}
+        for call in graph.leaves():
+            if call.path not in self._layers and getattr(call.layer, "weights", None):
+                self._layers[call.path] = _of(call.layer)
+
+    def __getitem__(self, path: str) -> Mapping[str, np.ndarray]:
+        return self._layers[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def shapes(self, path: str) -> dict[str, tuple[int, ...]]:
+        """Give the shapes of a layer's weights, without reading any value."""
+        held = self._layers.get(path)
+        variables = held.variables if held else {}
+        return {name: tuple(v.shape) for name, v in variables.items()}
+
+    def itemsize(self, path: str, name: str) -> int:
+        """Give the bytes of one entry of a weight, without reading any value."""
+        return _itemsize(self._layers[path].variables[name].dtype)
+
+
+def check_finite(path: str, weights: Mapping[str, np.ndarray]) -> None:
     """Refuse weights that hold NaN or infinity.
 
     Args:
@@ -54,10 +124,29 @@ def check_finite(path: str, weights: dict[str, np.ndarray]) -> None:
         ModelError: If an array holds a value that is not finite.
     """
     for name, value in weights.items():
-        if np.issubdtype(value.dtype, np.inexact) and not np.isfinite(value).all():
+        if _is_float(value.dtype) and not _all_finite(value):
             bad = int(value.size - np.count_nonzero(np.isfinite(value)))
             raise ModelError(
                 "The model has weights that are NaN or infinite, so nothing that is "
                 "read from it would mean anything. Train again from a finite state. "
                 f"Received: {bad} of {value.size} values of {path}/{name}."
             )
+
+
+def _itemsize(dtype: Any) -> int:
+    name = str(getattr(dtype, "name", dtype))
+    return 2 if name == "bfloat16" else np.dtype(name).itemsize
+
+
+def _is_float(dtype: np.dtype) -> bool:
+    return np.issubdtype(dtype, np.inexact) or dtype.name == "bfloat16"
+
+
+def _all_finite(value: np.ndarray) -> bool:
+    """Tell whether all values are finite, quickly where they are."""
+    flat = value.ravel()
+    with np.errstate(all="ignore"):
+        # A sum of squares is finite only if every term is; it may overflow, so
+        # only a finite one decides.
+        quick = flat.dtype == np.float32 and np.isfinite(np.dot(flat, flat))
+    return bool(quick or np.isfinite(flat).all())

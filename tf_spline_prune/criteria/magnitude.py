@@ -43,7 +43,6 @@ class Magnitude(Criterion):
         """Score the units; see the class."""
         norms = []
         for member in group.producers:
-            rows = self.graph.rows(member)
-            norm = np.linalg.norm(rows, self.p, axis=1)
+            norm = self.graph.lengths(member, self.p)
             norms.append(norm / norm.mean() if norm.any() else norm)
         return np.asarray(np.mean(norms, axis=0))

@@ -79,15 +79,25 @@ class Spline(PairCriterion):
             for m in group.members
             if m.role == "out" or (m.role == "channel" and m.name.endswith("kernel"))
         ]
-        lengths, rows = {}, []
+        lengths, rows, silent = [], [], []
+        first: np.ndarray | None = None
         for member in kernels:
-            lengths[member], row = self._member(group, member)
-            rows.append(row)
+            weights, offsets, spread = effective_weights(self.graph, group, member)
+            length = np.linalg.norm(weights, axis=1)
+            lengths.append(length)
+            if member.role == "out":
+                silent.append(~weights.any(axis=1) & ~offsets.any(axis=1))
+            direction = _normalised(weights, length)
+            if member is group.producers[0]:
+                first, made = direction, length
+            if self.mode == "code":
+                rows.append(self._code_rows(group, member))
+            else:
+                rows.append(self._rows(direction, length, offsets, spread))
+            del weights
         outgoing = np.zeros(group.num_units)
         for member in group.consumers:
-            outgoing += (self.graph.rows(member) ** 2).sum(axis=1)
-        first = lengths[group.producers[0]]
-        direction = self._directions(group)
+            outgoing += self.graph.lengths(member) ** 2
 
         def mean_rows(chosen: np.ndarray) -> np.ndarray:
             total = rows[0](chosen)
@@ -96,34 +106,27 @@ class Spline(PairCriterion):
             return total / len(rows)
 
         def scale(units: np.ndarray, twins: np.ndarray) -> np.ndarray:
-            cosine = np.einsum("nd,nd->n", direction[units], direction[twins])
-            lengths = np.where(first[twins] > 0, first[twins], 1.0)
-            fits = (cosine > 0) & (first[twins] > 0)
-            return np.where(fits, first[units] / lengths, 0.0)
+            if first is None:
+                return np.zeros(len(units))
+            cosine = np.einsum("nd,nd->n", first[units], first[twins])
+            fits = (cosine > 0) & (made[twins] > 0)
+            return np.where(fits, made[units] / np.where(fits, made[twins], 1.0), 0.0)
 
         return UnitPairs(
-            worth=_joint_length(list(lengths.values())) * np.sqrt(outgoing),
-            dead=np.all([self._silent(group, m) for m in group.producers], axis=0),
+            worth=_joint_length(lengths) * np.sqrt(outgoing),
+            dead=np.all(silent, axis=0),
             rows=mean_rows,
             scale=scale,
         )
 
-    def _silent(self, group: Group, member: Member) -> np.ndarray:
-        """Tell which units a layer makes out of nothing at all."""
-        rows, offsets, _ = effective_weights(self.graph, group, member)
-        return np.asarray(~rows.any(axis=1) & ~offsets.any(axis=1))
-
-    def _directions(self, group: Group) -> np.ndarray:
-        rows, _, _ = effective_weights(self.graph, group, group.producers[0])
-        return _normalised(rows)
-
-    def _member(self, group: Group, member: Member) -> tuple[np.ndarray, Rows]:
-        """Give the lengths of a layer's units and their distances, row by row."""
-        weights, offset, spread = effective_weights(self.graph, group, member)
-        length = np.linalg.norm(weights, axis=1)
-        if self.mode == "code":
-            return length, self._code_rows(group, member)
-        direction = _normalised(weights).astype("float32")
+    def _rows(
+        self,
+        direction: np.ndarray,
+        length: np.ndarray,
+        offset: np.ndarray,
+        spread: float,
+    ) -> Rows:
+        """Give the distances of a layer's units, row by row."""
         if self.mode != "paper":
             safe = np.where(length > 0, length, 1.0)[:, None]
             offset = offset / (safe * spread)
@@ -141,7 +144,7 @@ class Spline(PairCriterion):
             # Rounding must not tell apart units that are the same.
             return np.where(distance < _ROUNDING, 0.0, distance)
 
-        return length, rows
+        return rows
 
     def _code_rows(self, group: Group, member: Member) -> Rows:
         """Compare the units' codes on a probe, over all inputs and positions."""
@@ -181,6 +184,6 @@ def _joint_length(lengths: list[np.ndarray]) -> np.ndarray:
     return np.asarray(sum(one / one.mean() for one in lengths if one.any()))
 
 
-def _normalised(rows: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.where(length > 0, length, 1.0))
+def _normalised(rows: np.ndarray, length: np.ndarray) -> np.ndarray:
+    safe = np.where(length > 0, length, 1.0).astype(rows.dtype)
+    return np.asarray((rows / safe[:, None]).astype("float32", copy=False))

@@ -1,17 +1,27 @@
 """The channel view of a network: units, groups, barriers, cost."""
 
+from tf_spline_prune.compat import Call
+from tf_spline_prune.graph.axes import TensorAxes
 from tf_spline_prune.graph.channel_graph import ChannelGraph
 from tf_spline_prune.graph.costing import Cost, cost
-from tf_spline_prune.graph.facts import Barrier, Group, Member, WeightFact
+from tf_spline_prune.graph.facts import Barrier, Group, Meeting, Member, WeightFact
+from tf_spline_prune.graph.recorder import Recorder
+from tf_spline_prune.graph.rules import per_unit, register_rule
 from tf_spline_prune.graph.unit_path import UnitPath
 
 __all__ = [
     "Barrier",
+    "Call",
     "ChannelGraph",
     "Cost",
     "Group",
+    "Meeting",
     "Member",
+    "Recorder",
+    "TensorAxes",
     "UnitPath",
     "WeightFact",
     "cost",
+    "per_unit",
+    "register_rule",
 ]

@@ -1,6 +1,9 @@
 """What the channel graph knows of a tensor: for each axis, whose units it holds."""
 
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +37,11 @@ class TensorAxes:
         """The axes that hold units."""
         return [axis for axis, labels in enumerate(self.labels) if labels is not None]
 
+    @property
+    def kept(self) -> dict[int, Labels]:
+        """The labels by axis, where there are any."""
+        return {a: labels for a, labels in enumerate(self.labels) if labels is not None}
+
     def with_labels(self, shape: Shape, changes: dict[int, Labels]) -> "TensorAxes":
         """Describe a tensor of another shape that holds units on the axes given."""
         return TensorAxes(shape, tuple(changes.get(axis) for axis in range(len(shape))))
@@ -65,3 +73,36 @@ def channel_axis(call: Call, rank: int) -> int:
     """
     first = getattr(call.layer, "data_format", None) == "channels_first"
     return 1 if first and rank > 2 else rank - 1
+
+
+def tensors(args: Any, kwargs: Any) -> list[TensorAxes]:
+    """List the tensors among the arguments of a call."""
+    found: list[TensorAxes] = []
+
+    def visit(part: Any) -> None:
+        if isinstance(part, TensorAxes):
+            found.append(part)
+        elif isinstance(part, dict):
+            for item in part.values():
+                visit(item)
+        elif isinstance(part, (list, tuple)):
+            for item in part:
+                visit(item)
+
+    visit((args, kwargs))
+    return found
+
+
+def positions(shape: Sequence[int | None], channels: Iterable[int]) -> int | None:
+    """Count the positions of a tensor for one input of the model.
+
+    Args:
+        shape: Shape of the tensor, the batch axis first.
+        channels: The axes that do not count as positions.
+
+    Returns:
+        The product of the other sizes, the batch left out; `None` if one is open.
+    """
+    left_out = {0, *channels}
+    sizes = [size for axis, size in enumerate(shape) if axis not in left_out]
+    return None if None in sizes else math.prod(sizes)  # type: ignore[arg-type]

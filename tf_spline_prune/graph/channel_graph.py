@@ -1,13 +1,25 @@
 """`ChannelGraph`: which units of a model live or die together."""
 
+import difflib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from tf_spline_prune.compat import Call, check_finite, current_weights, trace
-from tf_spline_prune.graph.axes import TensorAxes
-from tf_spline_prune.graph.facts import Barrier, Group, Member, Resize, WeightFact
-from tf_spline_prune.graph.recorder import Recorder, tensors
+from tf_spline_prune.compat import (
+    Call,
+    CurrentWeights,
+    check_finite,
+    check_plain,
+    trace,
+    with_sizes,
+    without_masks,
+)
+from tf_spline_prune.graph.axes import TensorAxes, tensors
+from tf_spline_prune.graph.facts import Group, Member, WeightFact
+from tf_spline_prune.graph.grouping import find_barriers, find_groups
+from tf_spline_prune.graph.recorder import Recorder
+from tf_spline_prune.graph.rows import lengths_of, rows_of
 from tf_spline_prune.graph.rules import opaque, rule_of
 from tf_spline_prune.graph.unit_path import Step, UnitPath, Walk, follow
 
@@ -23,11 +35,22 @@ class ChannelGraph:
 
     Args:
         model: A built model of either flavour. It is read, never changed.
+        approximate: Whether units may go although a normalisation runs over them
+            (LayerNormalization and the like), so that its statistics change.
 
     Attributes:
         groups: The groups that may be pruned.
         barriers: The layers with units that may not, and why.
+        makers: For the name of each layer that makes units, the units it makes. A
+            layer that makes several kinds has a name for each:
+            `"attention/heads"`.
         weights: What is known of each weight, by layer path and name.
+        edits: What of the layers' configs depends on units.
+        rescales: The weights that make up for a changed number of units.
+        work: Multiply-accumulates between tensors.
+        mixings: Normalisations over units that may go.
+        contractions: Calls in which units meet although no weight reads them.
+        arrays: The values of the weights, by layer path and name.
 
     Raises:
         FlavourError: If `model` is no Keras model.
@@ -42,37 +65,55 @@ class ChannelGraph:
     ```
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, approximate: bool = False) -> None:
         self.model = model
+        self.approximate = approximate
         self.graph = trace(model)
-        self.arrays = current_weights(self.graph)
+        self.arrays = CurrentWeights(self.graph)
+        self._layers = {call.path: call.layer for call in self.graph.leaves()}
+        for path, layer in self._layers.items():
+            check_plain(path, layer)
         for path, weights in self.arrays.items():
             check_finite(path, weights)
-        self._layers = {call.path: call.layer for call in self.graph.leaves()}
-        recorder = Recorder()
+        shapes = {path: self.arrays.shapes(path) for path in self.arrays}
+        recorder = Recorder(shapes, approximate)
         self._steps = Walk()
         self._walk(recorder)
         self.weights: dict[tuple[str, str], WeightFact] = recorder.weights
-        self.resizes: list[Resize] = recorder.resizes
+        self.edits = tuple(recorder.edits)
+        self.rescales = tuple(recorder.rescales)
+        self.work = tuple(recorder.work)
+        self.mixings = tuple(recorder.mixings)
+        self.contractions = tuple(recorder.contractions)
         self._root, reasons = recorder.solve()
-        self.groups = self._find_groups(reasons)
-        self.barriers = self._find_barriers(reasons)
+        self.makers = {
+            n: self._root[units] for n, (_, units) in recorder.makers.items()
+        }
+        self._maker_paths = {name: path for name, (path, _) in recorder.makers.items()}
+        self.groups = find_groups(
+            self.makers, self.weights.values(), self.mixings, self._root, reasons
+        )
+        self.barriers = find_barriers(self.makers, reasons)
         self._paths: dict[str, UnitPath] = {}
 
     def _walk(self, recorder: Recorder) -> None:
         """Run the graph on labels in the place of tensors."""
         inputs = []
         for entry in self.graph.inputs:
-            labels = tuple(
-                None if axis == 0 or size is None else recorder.fresh(size)
-                for axis, size in enumerate(entry.shape)
-            )
-            inputs.append(TensorAxes(entry.shape, labels))
+            labels: list[Any] = [None] * len(entry.shape)
+            if len(labels) > 1 and entry.shape[-1] is not None:
+                labels[-1] = recorder.fresh(entry.shape[-1])
+            inputs.append(TensorAxes(entry.shape, tuple(labels)))
             recorder.bar_tensor(inputs[-1], "they are the model's input")
 
         def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             rule = rule_of(call)
-            values = tensors(args, kwargs)
+            given = tensors(args, kwargs)
+            call, places = without_masks(call)
+            for place in set(range(len(given))).difference(places):
+                recorder.bar_tensor(given[place], f"{call.path} reads them as a mask")
+            values = [given[place] for place in places]
+            call = with_sizes(call, [value.shape for value in values])
             found = (rule.apply if rule else opaque)(call, values, recorder)
             outputs = found if isinstance(found, list) else [found]
             # Every step gets tensors of its own, so that steps can be followed.
@@ -83,9 +124,13 @@ class ChannelGraph:
         for value in self.graph.run(inputs, apply):
             recorder.bar_tensor(value, "they are the model's output")
 
-    def layer(self, path: str) -> Any:
-        """Give the layer object of a path."""
-        return self._layers[path]
+    def layer(self, name: str) -> Any:
+        """Give the layer object of a path, or of the name of a maker of units."""
+        return self._layers[self._maker_paths.get(name, name)]
+
+    def path_of_maker(self, name: str) -> str:
+        """Give the path of the layer that makes units under a name."""
+        return self._maker_paths[name]
 
     def units_of(self, labels: np.ndarray) -> np.ndarray:
         """Give the unit that each label names, an index into removal arrays."""
@@ -98,11 +143,22 @@ class ChannelGraph:
             member: A member of a group.
 
         Returns:
-            Array of shape `(units, d)`, float64.
+            Array of shape `(units, d)`, float64; float32 where a weight is so big
+            that a copy of twice its size would hurt.
         """
-        array = self.arrays[member.path][member.name].astype("float64")
-        array = np.moveaxis(array, member.axis, 0)
-        return array[member.positions].reshape(len(member.positions), -1)
+        return rows_of(self.arrays[member.path][member.name], member)
+
+    def lengths(self, member: Member, p: int = 2) -> np.ndarray:
+        """Measure the entries of a weight that belong to each unit of a group.
+
+        Args:
+            member: A member of a group.
+            p: 1 or 2.
+
+        Returns:
+            Array of shape `(units,)`, float64: the p-norms of the rows.
+        """
+        return lengths_of(self.arrays[member.path][member.name], member, p)
 
     def path_of(self, group: Group) -> UnitPath:
         """Follow a group's units from the layer that makes them to its readers."""
@@ -127,6 +183,13 @@ class ChannelGraph:
             ]
         return counts
 
+    def owners(self, groups: Sequence[Group]) -> np.ndarray:
+        """Give for each unit the index of its group, or -1."""
+        owner = np.full(len(self._root), -1)
+        for number, group in enumerate(groups):
+            owner[group.roots] = number
+        return owner
+
     def nothing_removed(self) -> np.ndarray:
         """Give the array, indexed by unit, that removes nothing."""
         return np.zeros(len(self._root), bool)
@@ -144,23 +207,18 @@ class ChannelGraph:
             ValueError: If a layer makes no units, an index is out of range, a unit
                 may not be removed, or a layer would be left without units.
         """
-        makers = self._makers()
         removed = self.nothing_removed()
-        for path, indices in units.items():
-            if path not in makers:
-                raise ValueError(
-                    f"No layer of this path makes units. Expected one of "
-                    f"{tuple(makers)}. Received: {path!r}"
-                )
-            roots = makers[path]
+        for name, indices in units.items():
+            self._require_maker(name)
+            roots = self.makers[name]
             wrong = [i for i in indices if not 0 <= i < len(roots)]
             if wrong:
                 raise ValueError(
-                    f"The layer {path!r} has {len(roots)} units, counted from 0. "
+                    f"The layer {name!r} has {len(roots)} units, counted from 0. "
                     f"Received: indices {wrong}"
                 )
             removed[roots[list(indices)]] = True
-        emptied = [path for path, roots in makers.items() if removed[roots].all()]
+        emptied = [name for name, roots in self.makers.items() if removed[roots].all()]
         if emptied:
             raise ValueError(
                 "A layer must keep at least one unit. Received: all units of "
@@ -170,7 +228,9 @@ class ChannelGraph:
         for group in self.groups:
             allowed[group.roots] = True
         if (removed & ~allowed).any():
-            blocked = [p for p, r in makers.items() if (removed & ~allowed)[r].any()]
+            blocked = [
+                p for p, r in self.makers.items() if (removed & ~allowed)[r].any()
+            ]
             reasons = {b.layer: b.reason for b in self.barriers}
             raise ValueError(
                 "These units may not be removed: "
@@ -180,20 +240,19 @@ class ChannelGraph:
 
     def indices(self, removed: np.ndarray) -> dict[str, list[int]]:
         """Translate units of the graph into unit indices of the layers."""
-        found = {
-            p: np.flatnonzero(removed[r]).tolist() for p, r in self._makers().items()
-        }
+        found = {p: np.flatnonzero(removed[r]).tolist() for p, r in self.makers.items()}
         return {path: indices for path, indices in found.items() if indices}
 
     def unit_counts(self) -> dict[str, int]:
         """Count the units that each layer makes, by path."""
-        return {path: len(roots) for path, roots in self._makers().items()}
+        return {name: len(roots) for name, roots in self.makers.items()}
 
     def explain(self, layer: str) -> str:
         """Tell in words what becomes of a layer's units.
 
         Args:
-            layer: Path of a layer that makes units.
+            layer: Path of a layer that makes units, or the name of one kind of
+                its units.
 
         Returns:
             One paragraph: the group and its members, or the barrier's reason.
@@ -201,19 +260,21 @@ class ChannelGraph:
         Raises:
             ValueError: If no layer of this path makes units.
         """
-        if layer not in self._makers():
-            raise ValueError(
-                f"No layer of this path makes units. Expected one of "
-                f"{tuple(self._makers())}. Received: {layer!r}"
-            )
+        names = [n for n, path in self._maker_paths.items() if path == layer]
+        if not names:
+            self._require_maker(layer)
+        return "\n".join(self._explain(name) for name in names or [layer])
+
+    def _explain(self, layer: str) -> str:
         lines = []
         for group in self.groups:
-            if any(m.path == layer for m in group.producers):
-                makers = ", ".join(m.path for m in group.producers)
-                readers = ", ".join(m.path for m in group.consumers)
+            if layer in group.makers:
+                readers = ", ".join(dict.fromkeys(m.path for m in group.consumers))
+                norms = ", ".join(group.approximate)
                 lines.append(
                     f"{layer}: {group.num_units} units may be pruned; made by "
-                    f"{makers}; read by {readers or 'nothing'}."
+                    f"{', '.join(group.makers)}; read by {readers or 'nothing'}"
+                    + (f"; approximate, because of {norms}." if norms else ".")
                 )
         for barrier in self.barriers:
             if barrier.layer == layer:
@@ -222,66 +283,10 @@ class ChannelGraph:
                 )
         return "\n".join(lines)
 
-    def _makers(self) -> dict[str, np.ndarray]:
-        """Map each layer that makes units to the units it makes."""
-        found = {}
-        for fact in self.weights.values():
-            for labels, role in zip(fact.axes, fact.roles, strict=True):
-                if role == "out" and labels is not None:
-                    found[fact.path] = self._root[labels]
-        return found
-
-    def _find_groups(self, reasons: dict[int, str]) -> tuple[Group, ...]:
-        """Gather the free units that the same layers make."""
-        makers = self._makers()
-        signature: dict[int, tuple[str, ...]] = {}
-        for path, roots in makers.items():
-            for unit in roots.tolist():
-                if unit not in reasons:
-                    signature[unit] = (*signature.get(unit, ()), path)
-        gathered: dict[tuple[str, ...], list[int]] = {}
-        for unit, paths in signature.items():
-            gathered.setdefault(paths, []).append(unit)
-        index = np.full(len(self._root), -1)
-        owner = np.full(len(self._root), -1)
-        for number, units in enumerate(gathered.values()):
-            index[units] = np.arange(len(units))
-            owner[units] = number
-        sizes = [len(units) for units in gathered.values()]
-        members: list[list[Member]] = [[] for _ in gathered]
-        for fact in self.weights.values():
-            for axis, (labels, role) in enumerate(
-                zip(fact.axes, fact.roles, strict=True)
-            ):
-                if labels is None or role is None:
-                    continue
-                roots = self._root[labels]
-                for number in np.unique(owner[roots]).tolist():
-                    if number < 0:
-                        continue
-                    at = np.flatnonzero(owner[roots] == number)
-                    order = at[np.argsort(index[roots[at]], kind="stable")]
-                    size = sizes[number]
-                    members[number].append(
-                        Member(
-                            fact.path, fact.name, axis, role, order.reshape(size, -1)
-                        )
-                    )
-        taken: dict[str, int] = {}
-        groups = []
-        for number, (paths, units) in enumerate(gathered.items()):
-            count = taken.get(paths[0], 0)
-            taken[paths[0]] = count + 1
-            name = f"{paths[0]}#{count}" if count else paths[0]
-            groups.append(Group(name, np.array(units), tuple(members[number])))
-        return tuple(groups)
-
-    def _find_barriers(self, reasons: dict[int, str]) -> tuple[Barrier, ...]:
-        found = []
-        for path, roots in self._makers().items():
-            barred = [unit for unit in roots.tolist() if unit in reasons]
-            counts: dict[str, int] = {}
-            for unit in barred:
-                counts[reasons[unit]] = counts.get(reasons[unit], 0) + 1
-            found += [Barrier(path, n, reason) for reason, n in counts.items()]
-        return tuple(found)
+    def _require_maker(self, name: str) -> None:
+        if name not in self.makers:
+            near = difflib.get_close_matches(name, self.makers, 3, 0.4)
+            raise ValueError(
+                "No layer of this name makes units. Nearest: "
+                f"{near or list(self.makers)[:5]}. Received: {name!r}"
+            )

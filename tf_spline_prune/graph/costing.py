@@ -1,6 +1,7 @@
 """What a model costs: multiply-accumulates, parameters, bytes."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from tf_spline_prune.errors import ModelError
 from tf_spline_prune.graph.channel_graph import ChannelGraph
+from tf_spline_prune.graph.facts import Group
 
 
 @dataclass(frozen=True)
@@ -15,8 +17,9 @@ class Cost:
     """What a model costs.
 
     Attributes:
-        macs: Multiply-accumulates of one inference on one input, in Dense and
-            convolution layers; `None` where the input size is open.
+        macs: Multiply-accumulates of one inference on one input, in layers with
+            kernels and between tensors (attention, Dot); `None` where the input
+            size is open.
         params: Number of weights, statistics of normalisations included.
         bytes: Bytes of the weights as the model holds them.
         uncounted: Paths of layers with weights whose multiply-accumulates are
@@ -66,23 +69,112 @@ def cost_after(graph: ChannelGraph, removed: np.ndarray) -> Cost:
     macs: int | None = 0
     params = size = 0
     uncounted = []
-    for path, arrays in graph.arrays.items():
+    for work in graph.work:
+        macs = _plus(macs, work.uses, 1, graph, removed, work.rows)
+    for path in graph.arrays:
         known = False
-        for name, array in arrays.items():
-            entries = math.prod(kept.get((path, name), array.shape))
+        for name, shape in graph.arrays.shapes(path).items():
+            entries = math.prod(kept.get((path, name), shape))
             params += entries
-            size += entries * array.dtype.itemsize
+            size += entries * graph.arrays.itemsize(path, name)
             fact = graph.weights.get((path, name))
             if fact is not None:
                 known = True
-                if fact.uses is None or macs is None:
-                    macs = None
-                else:
-                    rows = [int((~removed[graph.units_of(r)]).sum()) for r in fact.rows]
-                    macs += entries * fact.uses * math.prod(rows)
+                macs = _plus(macs, fact.uses, entries, graph, removed, fact.rows)
         if not known:
             uncounted.append(path)
     return Cost(macs, params, size, tuple(uncounted))
+
+
+def _plus(
+    macs: int | None,
+    uses: int | None,
+    entries: int,
+    graph: ChannelGraph,
+    removed: np.ndarray,
+    rows: Sequence[np.ndarray],
+) -> int | None:
+    if macs is None or uses is None:
+        return None
+    sizes = [int((~removed[graph.units_of(labels)]).sum()) for labels in rows]
+    return macs + entries * uses * math.prod(sizes)
+
+
+class CostOfCounts:
+    """What a model costs once so many units of each group are gone.
+
+    Every axis of every weight shrinks by a fixed number of places for each unit of
+    a group, so the cost of a choice is a few products.
+
+    Args:
+        graph: The model's channel graph.
+        groups: Groups of the graph.
+    """
+
+    def __init__(self, graph: ChannelGraph, groups: Sequence[Group]) -> None:
+        owner = graph.owners(groups)
+        units = np.array([group.num_units for group in groups], float)
+        self._sizes: list[int] = [1]  # an axis that is not there
+        self._places: list[np.ndarray] = [np.zeros(len(groups))]
+        known: dict[int, int] = {}
+
+        def axis(labels: np.ndarray) -> int:
+            if id(labels) not in known:
+                known[id(labels)] = len(self._sizes)
+                owners = owner[graph.units_of(labels)]
+                counts = np.bincount(owners + 1, minlength=len(groups) + 1)[1:]
+                self._sizes.append(len(labels))
+                self._places.append(counts / np.maximum(units, 1))
+            return known[id(labels)]
+
+        entries, uses, axes, rows, itemsizes = [], [], [], [], []
+        for path in graph.arrays:
+            for name, shape in graph.arrays.shapes(path).items():
+                fact = graph.weights.get((path, name))
+                held = fact.axes if fact else (None,) * len(shape)
+                fixed = [n for n, a in zip(shape, held, strict=True) if a is None]
+                entries.append(math.prod(fixed))
+                uses.append((fact.uses or 0) if fact else 0)
+                axes.append([axis(a) for a in held if a is not None])
+                rows.append([axis(a) for a in fact.rows] if fact else [])
+                itemsizes.append(graph.arrays.itemsize(path, name))
+        for work in graph.work:
+            entries.append(0)
+            uses.append(work.uses or 0)
+            axes.append([])
+            rows.append([axis(a) for a in work.rows])
+            itemsizes.append(0)
+        self._entries = np.array(entries, np.int64)
+        self._factors = np.array([max(1, n) for n in entries], np.int64) * uses
+        self._axes, self._rows = _table(axes), _table(rows)
+        self._itemsizes = np.array(itemsizes, np.int64)
+        self._matrix = np.rint(np.stack(self._places)).astype(np.int64)
+        self._all = np.array(self._sizes, np.int64)
+
+    def __call__(self, measure: str, counts: np.ndarray) -> int:
+        """Give one cost.
+
+        Args:
+            measure: `"macs"`, `"params"` or `"bytes"`.
+            counts: Array of shape `(groups,)`: how many units of each are gone.
+
+        Returns:
+            The cost.
+        """
+        kept = self._all - self._matrix @ counts
+        sizes = kept[self._axes].prod(axis=1)
+        if measure == "macs":
+            return int((self._factors * sizes * kept[self._rows].prod(axis=1)).sum())
+        entries = self._entries * sizes
+        return int((entries * (self._itemsizes if measure == "bytes" else 1)).sum())
+
+
+def _table(lists: list[list[int]]) -> np.ndarray:
+    """Put lists of axes into one array, filled up with the axis that is not there."""
+    width = max((len(one) for one in lists), default=0) or 1
+    return np.array([one + [0] * (width - len(one)) for one in lists]).reshape(
+        -1, width
+    )
 
 
 def require_macs(found: Cost, name: str) -> int:

@@ -1,7 +1,8 @@
 """What is known of a model's units once its graph has been walked."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -38,20 +39,72 @@ class WeightFact:
 
 
 @dataclass(frozen=True, eq=False)
-class Resize:
-    """An entry of a layer's config that counts units.
+class Work:
+    """Multiply-accumulates between tensors, such as those of attention scores.
 
     Attributes:
         path: Path of the layer.
-        key: Key of the entry, such as `"filters"`.
-        labels: The units that it counts.
-        index: Position in the entry where it is a list, else `None`.
+        uses: Multiply-accumulates for each combination of units; `None` where a
+            size is open.
+        rows: Labels of each axis of units that they run over.
+    """
+
+    path: str
+    uses: int | None
+    rows: tuple[Labels, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """An entry of a layer's config that depends on which units there are.
+
+    Attributes:
+        path: Path of the layer.
+        key: Key of the entry, such as `"filters"`; dots lead into entries that
+            hold entries: `"layer.config.units"`.
+        labels: The units that it depends on.
+        change: Called as `change(old, keep=keep)`, with one bool a unit; gives the new
+            value of the entry.
     """
 
     path: str
     key: str
     labels: Labels
-    index: int | None = None
+    change: Callable[..., Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Rescale:
+    """A weight that makes up for a number of units which the layer divides by.
+
+    Attributes:
+        path: Path of the layer.
+        name: Name of the weight.
+        labels: The units that are counted.
+        exponent: The weight is multiplied by `(kept / all) ** exponent`.
+    """
+
+    path: str
+    name: str
+    labels: Labels
+    exponent: float
+
+
+@dataclass(frozen=True, eq=False)
+class Meeting:
+    """A call in which units meet although no weight reads them.
+
+    Attributes:
+        call: Name of the call.
+        input: Index of the input that holds the units.
+        axis: The axis of that input.
+        labels: Their labels.
+    """
+
+    call: str
+    input: int
+    axis: int
+    labels: Labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,14 +131,20 @@ class Group:
     """Units of several layers that live or die together.
 
     Attributes:
-        name: Path of the layer that makes the units, the first one if several.
+        name: Name of the layer that makes the units, the first one if several.
+        makers: Names of all layers that make them: paths, with the kind of unit
+            where a layer makes several kinds (`"attention/heads"`).
         roots: Array of shape `(units,)`: identities of the units in the graph.
         members: All places in which the units appear.
+        approximate: Paths of normalisations over these units, whose statistics
+            change when units go; empty unless they were asked for.
     """
 
     name: str
+    makers: tuple[str, ...]
     roots: np.ndarray = field(repr=False)
     members: tuple[Member, ...] = field(repr=False)
+    approximate: tuple[str, ...] = ()
 
     @property
     def num_units(self) -> int:
@@ -114,7 +173,7 @@ class Barrier:
     """Units that may not be pruned.
 
     Attributes:
-        layer: Path of the layer that makes them.
+        layer: Name of the layer that makes them.
         units: How many of its units.
         reason: Why.
     """

@@ -1,13 +1,15 @@
 """`Recorder`: what the rules write down while the graph is walked."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from tf_spline_prune.compat import Call, read_weights
+from tf_spline_prune.compat import Call
 from tf_spline_prune.graph.axes import Labels, TensorAxes
-from tf_spline_prune.graph.facts import Resize, Role, WeightFact
+from tf_spline_prune.graph.facts import Edit, Meeting, Rescale, Role, WeightFact, Work
+from tf_spline_prune.graph.ties import joined
 
 
 class Recorder:
@@ -15,28 +17,53 @@ class Recorder:
 
     A *label* is an integer that names one unit of one layer. Ties say that two
     labels are the same unit of the network; barriers that a label must stay.
+    Rules for users' own layers write into the same recorder; see
+    `register_rule`.
+
+    Args:
+        shapes: For each layer's path the shapes of its weights by name.
+        approximate: Whether units under a normalisation over units may go.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, shapes: Mapping[str, Mapping[str, tuple[int, ...]]], approximate: bool
+    ) -> None:
         self.weights: dict[tuple[str, str], WeightFact] = {}
-        self.resizes: list[Resize] = []
-        self._made: dict[tuple[str, int], Labels] = {}
+        self.edits: list[Edit] = []
+        self.rescales: list[Rescale] = []
+        self.work: list[Work] = []
+        self.mixings: list[Meeting] = []
+        self.contractions: list[Meeting] = []
+        self.makers: dict[str, tuple[str, Labels]] = {}
+        self._shapes = shapes
+        self._approximate = approximate
         self._count = 0
         self._ties: list[tuple[Labels, Labels]] = []
         self._bars: list[tuple[Labels, str]] = []
-        self._shapes: dict[str, dict[str, tuple[int, ...]]] = {}
+        # Where the weights and config of a layer inside a layer are found.
+        self._names, self._keys = "", ""
+        self._times: int | None = 1
 
     def fresh(self, size: int) -> Labels:
         """Name `size` new units."""
         self._count += size
         return np.arange(self._count - size, self._count)
 
-    def units(self, call: Call, size: int, axis: int = 0) -> Labels:
-        """Name the units that a layer makes, the same for all uses of the layer."""
-        key = (call.path, axis)
-        if key not in self._made:
-            self._made[key] = self.fresh(size)
-        return self._made[key]
+    def units(self, call: Call, size: int, part: str = "") -> Labels:
+        """Name the units that a layer makes, the same for all uses of the layer.
+
+        Args:
+            call: A call of the layer.
+            size: How many.
+            part: The kind of unit, where a layer makes several kinds.
+
+        Returns:
+            Their labels.
+        """
+        name = f"{call.path}/{part}" if part else call.path
+        if name not in self.makers:
+            self.makers[name] = (call.path, self.fresh(size))
+        return self.makers[name][1]
 
     def read(self, value: TensorAxes, axis: int, call: Call) -> Labels:
         """Give the labels of an axis that a layer reads by position."""
@@ -53,6 +80,11 @@ class Recorder:
         """Say that two arrays of labels name the same units, entry by entry."""
         if first is not second:
             self._ties.append((first.ravel(), second.ravel()))
+
+    def tie_groups(self, labels: Labels, groups: int) -> None:
+        """Say that units of equal place in groups of equal size are one unit."""
+        by_group = labels.reshape(groups, -1)
+        self.tie(np.repeat(by_group[:1], groups, axis=0), by_group)
 
     def bar(self, labels: Labels, reason: str) -> None:
         """Say that units must stay, and why."""
@@ -74,6 +106,36 @@ class Recorder:
             if axis != channel and labels is not None:
                 self.bar(labels, f"{call.path} mixes positions along these units")
 
+    def mix(self, call: Call, values: Sequence[TensorAxes], axis: int) -> None:
+        """Say that a call normalises over the units on an axis of its first input.
+
+        They must stay, unless approximations were asked for.
+        """
+        labels = values[0].labels[axis]
+        if labels is None:
+            return
+        if self._approximate:
+            self.mixings.append(Meeting(call.name, 0, axis, labels))
+        else:
+            self.bar(
+                labels,
+                f"{call.path} ({call.kind}) normalises over them; "
+                "`approximate=True` lets them go",
+            )
+
+    def contract(
+        self, call: Call, first: tuple[int, int, Labels], second: Labels
+    ) -> None:
+        """Say that a call multiplies and sums the units of two inputs.
+
+        Args:
+            call: The call.
+            first: Index of one input, its axis, and the labels there.
+            second: Labels of the other input, of the same length.
+        """
+        self.tie(first[2], second)
+        self.contractions.append(Meeting(call.name, *first))
+
     def weight(
         self,
         call: Call,
@@ -86,14 +148,22 @@ class Recorder:
         """Say whose units the axes of a weight hold; no-op without that weight.
 
         A layer that is used several times holds the same units in every use.
+
+        Args:
+            call: A call of the layer.
+            name: Name of the weight.
+            axes: For each axis of the weight the labels of its units, or `None`.
+            roles: For each axis its role, or `None`.
+            uses: Multiply-accumulates of each entry for one input of the model;
+                `None` where a size is open.
+            rows: Labels of further axes at each of whose positions it is used.
         """
-        if call.path not in self._shapes:
-            self._shapes[call.path] = {
-                n: w.shape for n, w in read_weights(call.layer).items()
-            }
-        shape = self._shapes[call.path].get(name)
+        shape = self.shape(call, name)
         if shape is None:
             return
+        name = self._names + name
+        if uses is not None:
+            uses = None if self._times is None else uses * self._times
         key = (call.path, name)
         if key in self.weights:
             known = self.weights[key]
@@ -106,15 +176,89 @@ class Recorder:
             call.path, name, shape, tuple(axes), tuple(roles), uses, tuple(rows)
         )
 
+    def shape(self, call: Call, name: str) -> tuple[int, ...] | None:
+        """Give the shape of a layer's weight, or `None` if it has none of the name."""
+        return self._shapes.get(call.path, {}).get(self._names + name)
+
     def vector(self, call: Call, name: str, labels: Labels) -> None:
         """Say that a weight holds one entry a unit, such as a bias."""
         self.weight(call, name, (labels,), ("channel",))
 
+    def edit(
+        self,
+        call: Call,
+        key: str,
+        labels: Labels,
+        change: Callable[[Any, np.ndarray], Any],
+    ) -> None:
+        """Say that an entry of the layer's config depends on units; see `Edit`."""
+        self.edits.append(Edit(call.path, self._keys + key, labels, change))
+
     def resize(
         self, call: Call, key: str, labels: Labels, index: int | None = None
     ) -> None:
-        """Say that an entry of the layer's config counts units."""
-        self.resizes.append(Resize(call.path, key, labels, index))
+        """Say that an entry of the layer's config counts units.
+
+        Args:
+            call: A call of the layer.
+            key: Key of the entry.
+            labels: The units that it counts.
+            index: Position in the entry where it is a list; -1 and `None` there
+                mean that Keras counts by itself.
+        """
+
+        def change(old: Any, keep: np.ndarray) -> Any:
+            kept = int(keep.sum())
+            if index is None:
+                return kept
+            sizes = list(old)
+            if sizes[index] not in (None, -1):
+                sizes[index] = kept
+            return tuple(sizes)
+
+        self.edit(call, key, labels, change)
+
+    def slice(self, call: Call, key: str, labels: Labels) -> None:
+        """Say that an entry of the layer's config may hold one number a unit."""
+
+        def change(old: Any, keep: np.ndarray) -> Any:
+            numbers = np.asarray(old)
+            if old is None or numbers.shape[-1:] != keep.shape:
+                return old
+            return numbers[..., keep].tolist()
+
+        self.edit(call, key, labels, change)
+
+    def rescale(self, call: Call, name: str, labels: Labels, exponent: float) -> None:
+        """Say that a weight makes up for a number of units; see `Rescale`."""
+        if self.shape(call, name) is not None:
+            name = self._names + name
+            self.rescales.append(Rescale(call.path, name, labels, exponent))
+
+    def multiply(self, call: Call, uses: int | None, rows: Sequence[Labels]) -> None:
+        """Count multiply-accumulates between tensors; see `Work`."""
+        if uses is not None:
+            uses = None if self._times is None else uses * self._times
+        self.work.append(Work(call.path, uses, tuple(rows)))
+
+    @contextlib.contextmanager
+    def within(self, names: str, keys: str, times: int | None = 1) -> Iterator[None]:
+        """Write down what is said of a layer that another layer holds.
+
+        Args:
+            names: What its weights' names begin with in the outer layer.
+            keys: What leads to its config in the outer layer's.
+            times: How often the outer layer calls it; `None` if that is open.
+        """
+        outer = self._names, self._keys, self._times
+        both = None not in (times, outer[2])
+        product = times * outer[2] if both else None  # type: ignore[operator]
+        self._names, self._keys = outer[0] + names, outer[1] + keys
+        self._times = product
+        try:
+            yield
+        finally:
+            self._names, self._keys, self._times = outer
 
     def solve(self) -> tuple[np.ndarray, dict[int, str]]:
         """Find which labels name the same unit, and which units must stay.
@@ -123,39 +267,9 @@ class Recorder:
             Array of shape `(labels,)`, the unit of each label (its smallest
             label), and the reason for each unit that must stay.
         """
-        root = np.arange(self._count)
-        if self._ties:
-            first = np.concatenate([a for a, _ in self._ties])
-            second = np.concatenate([b for _, b in self._ties])
-            while True:
-                # Hook the larger root to the smaller one, then shorten the paths.
-                low = np.minimum(root[first], root[second])
-                high = np.maximum(root[first], root[second])
-                if np.array_equal(low, high):
-                    break
-                np.minimum.at(root, high, low)
-                while not np.array_equal(root, root[root]):
-                    root = root[root]
+        root = joined(self._count, self._ties)
         reasons: dict[int, str] = {}
         for labels, reason in self._bars:
             for unit in np.unique(root[labels]).tolist():
                 reasons.setdefault(unit, reason)
         return root, reasons
-
-
-def tensors(args: Any, kwargs: Any) -> list[TensorAxes]:
-    """List the tensors among the arguments of a call."""
-    found: list[TensorAxes] = []
-
-    def visit(part: Any) -> None:
-        if isinstance(part, TensorAxes):
-            found.append(part)
-        elif isinstance(part, dict):
-            for item in part.values():
-                visit(item)
-        elif isinstance(part, (list, tuple)):
-            for item in part:
-                visit(item)
-
-    visit((args, kwargs))
-    return found

@@ -8,6 +8,9 @@ from tf_spline_prune.graph.facts import Group
 from tf_spline_prune.graph.rules.elementwise import is_homogeneous_activation
 from tf_spline_prune.graph.rules.registry import Rule
 
+# Layers that apply one affine map a unit, and then an activation.
+_PLAIN = ("Conv", "Dense", "Depthwise", "Separable")
+
 
 @dataclass(frozen=True, eq=False)
 class Step:
@@ -79,6 +82,9 @@ def follow(group: Group, walk: Walk) -> UnitPath:
             continue
         if path in norms:  # a shared layer: its uses may go different ways
             mergeable = False
+            continue
+        if not step.call.kind.startswith(_PLAIN):
+            norms[path], activation[path], mergeable = (), None, False
             continue
         folded, tail = _norms(step, walk)
         norms[path] = folded

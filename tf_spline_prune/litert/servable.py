@@ -9,9 +9,9 @@ import keras
 import numpy as np
 
 from tf_spline_prune.compat import (
+    CurrentWeights,
     Graph,
     check_finite,
-    current_weights,
     random_inputs,
     trace,
     with_dtype,
@@ -63,7 +63,7 @@ class Servable:
                 f"load it there and export. Received: model {model.name!r} on the "
                 f"backend {keras.config.backend()!r}."
             )
-        for path, weights in current_weights(graph).items():
+        for path, weights in CurrentWeights(graph).items():
             check_finite(path, weights)
         self.model = _in_float32(graph)
         self.inputs = {

@@ -10,11 +10,11 @@ import numpy as np
 
 from tf_spline_prune.compat import (
     Call,
+    CurrentWeights,
     call_layer,
     call_tapped,
     check_finite,
     compiled,
-    current_weights,
     to_numpy,
     trace,
 )
@@ -134,7 +134,7 @@ class PartitionCoder:
             ModelError: If the model has weights that are not finite.
         """
         inputs = check_probe(x, self._graph.inputs)
-        for path, weights in current_weights(self._graph).items():
+        for path, weights in CurrentWeights(self._graph).items():
             check_finite(path, weights)
         num_points = len(inputs[0])
         if self._layout is None:

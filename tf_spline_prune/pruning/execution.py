@@ -1,6 +1,7 @@
 """Carrying a decision out: slicing weights, folding twins, building the model."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,22 @@ from tf_spline_prune.graph import ChannelGraph
 Weights = Mapping[str, Mapping[str, np.ndarray]]
 
 
-def remove_units(model: Any, units: Mapping[str, Sequence[int]]) -> Any:
+def remove_units(
+    model: Any,
+    units: Mapping[str, Sequence[int]],
+    *,
+    approximate: bool = False,
+) -> Any:
     """Remove units of layers by hand.
 
     A unit that lives in a group with units of other layers takes them along.
 
     Args:
         model: A built model of either flavour. It is not changed.
-        units: For each layer's path, the indices of the units to remove.
+        units: For each layer's path, the indices of the units to remove; for a
+            layer with several kinds of units also the kind: `"attention/heads"`.
+        approximate: Whether units may go although a LayerNormalization or its
+            like runs over them, whose statistics change then.
 
     Returns:
         A new, plain, uncompiled model of the same flavour.
@@ -36,7 +45,7 @@ def remove_units(model: Any, units: Mapping[str, Sequence[int]]) -> Any:
     small = tsp.remove_units(model, {"conv2d_3": [0, 7]})
     ```
     """
-    graph = ChannelGraph(model)
+    graph = ChannelGraph(model, approximate=approximate)
     removed = graph.removal({path: list(map(int, i)) for path, i in units.items()})
     return shrink(graph, removed, graph.arrays)
 
@@ -53,39 +62,53 @@ def shrink(graph: ChannelGraph, removed: np.ndarray, weights: Weights | None) ->
         A new model.
     """
     changes: dict[str, dict[str, Any]] = {}
-    for resize in graph.resizes:
-        kept = int((~removed[graph.units_of(resize.labels)]).sum())
-        if kept == len(resize.labels):
-            continue
-        entries = changes.setdefault(resize.path, {})
-        if resize.index is None:
-            entries[resize.key] = kept
-        else:
-            old = (
-                entries.get(resize.key)
-                or graph.layer(resize.path).get_config()[resize.key]
+    for edit in graph.edits:
+        keep = ~removed[graph.units_of(edit.labels)]
+        if not keep.all():
+            config = changes.setdefault(
+                edit.path, dict(graph.layer(edit.path).get_config())
             )
-            entries[resize.key] = [
-                kept if i == resize.index else size for i, size in enumerate(old)
-            ]
-    sliced = None if weights is None else _sliced(graph, removed, weights)
-    return rebuild(graph.graph, changes, sliced)
+            _change(config, edit.key, functools.partial(edit.change, keep=keep))
+    if weights is None:
+        return rebuild(graph.graph, changes)
+    return rebuild(
+        graph.graph, changes, lambda path: _sliced(graph, removed, path, weights[path])
+    )
+
+
+def _change(config: dict[str, Any], key: str, change: Callable[[Any], Any]) -> None:
+    """Change an entry of a config, copying the entries that lead to it."""
+    first, _, rest = key.partition(".")
+    if first not in config:  # a layer may leave out what follows from the rest
+        return
+    if rest:
+        config[first] = dict(config[first])
+        _change(config[first], rest, change)
+    else:
+        config[first] = change(config[first])
 
 
 def _sliced(
-    graph: ChannelGraph, removed: np.ndarray, weights: Weights
-) -> dict[str, dict[str, np.ndarray]]:
-    sliced: dict[str, dict[str, np.ndarray]] = {}
-    for path, arrays in weights.items():
-        sliced[path] = dict(arrays)
-        for name, array in arrays.items():
-            fact = graph.weights.get((path, name))
-            for axis, labels in enumerate(fact.axes if fact else ()):
-                if labels is not None:
-                    keep = ~removed[graph.units_of(labels)]
-                    if not keep.all():
-                        array = np.compress(keep, array, axis=axis)
-            sliced[path][name] = array
+    graph: ChannelGraph,
+    removed: np.ndarray,
+    path: str,
+    arrays: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Cut the removed units out of a layer's weights."""
+    sliced = {}
+    for name, array in arrays.items():
+        fact = graph.weights.get((path, name))
+        for axis, labels in enumerate(fact.axes if fact else ()):
+            if labels is not None:
+                keep = ~removed[graph.units_of(labels)]
+                if not keep.all():
+                    array = np.compress(keep, array, axis=axis)
+        sliced[name] = array
+    for rescale in graph.rescales:
+        if rescale.path == path:
+            share = (~removed[graph.units_of(rescale.labels)]).mean()
+            array = sliced[rescale.name]
+            sliced[rescale.name] = (array * share**rescale.exponent).astype(array.dtype)
     return sliced
 
 
@@ -115,8 +138,7 @@ def merge(model: Any, plan: Any) -> Any:
     small = plan.apply(tsp.merge(model, plan))    # what tsp.prune does
     ```
     """
-    graph = ChannelGraph(model)
-    plan.check(graph)
+    graph = plan.graph_of(model)
     changed: dict[str, dict[str, np.ndarray]] = {}
     for path, triples in plan.merges.items():
         group = next(

@@ -28,6 +28,7 @@ def prune(
     round_to: int = 1,
     min_units: int = 1,
     max_sparsity: float | None = None,
+    approximate: bool = False,
     seed: int = 0,
     recover: None | str | Sequence[str] = "auto",
     weights: Literal["inherit", "reinitialize"] | Any = "inherit",
@@ -47,6 +48,7 @@ def prune(
         round_to: As in `plan`.
         min_units: As in `plan`.
         max_sparsity: As in `plan`.
+        approximate: As in `plan`.
         seed: As in `plan`.
         recover: What to do about the loss, before any training: `"merge"` folds
             removed units into their twins; `"auto"` does what fits the criterion
@@ -87,6 +89,7 @@ def prune(
         round_to=round_to,
         min_units=min_units,
         max_sparsity=max_sparsity,
+        approximate=approximate,
         seed=seed,
     )
     base = merge(model, decision) if "merge" in steps and decision.merges else model

@@ -1,5 +1,6 @@
 """`plan`: which units go, so that a budget is met."""
 
+import functools
 import math
 import warnings
 from typing import Any, get_args
@@ -11,7 +12,7 @@ from tf_spline_prune.compat import require_flavour
 from tf_spline_prune.criteria import Criterion
 from tf_spline_prune.errors import NothingPrunedWarning
 from tf_spline_prune.graph import Barrier, ChannelGraph, Group
-from tf_spline_prune.graph.costing import cost_after, require_macs
+from tf_spline_prune.graph.costing import CostOfCounts, cost_after, require_macs
 from tf_spline_prune.pruning.allocation import Allocation, Scope
 from tf_spline_prune.pruning.budget import Budget
 from tf_spline_prune.pruning.pruning_plan import PruningPlan, fingerprint
@@ -32,6 +33,7 @@ def plan(
     round_to: int = 1,
     min_units: int = 1,
     max_sparsity: float | None = None,
+    approximate: bool = False,
     seed: int = 0,
 ) -> PruningPlan:
     """Decide which units of a model to remove; the model is not changed.
@@ -60,6 +62,8 @@ def plan(
         min_units: Keep at least this many units of each group.
         max_sparsity: Remove at most this share of a group, in [0, 1). Defaults
             to 0.9, or more where `sparsity` asks for more.
+        approximate: Whether units may go although a LayerNormalization or its
+            like runs over them; its statistics change then, and the plan says so.
         seed: Seed of whatever is random.
 
     Returns:
@@ -87,7 +91,7 @@ def plan(
     if max_sparsity is None:
         max_sparsity = max(0.9, (1 + (sparsity or 0)) / 2)
     _check_bounds(scope, round_to, min_units, max_sparsity)
-    graph = ChannelGraph(model)
+    graph = ChannelGraph(model, approximate=approximate)
     before = cost_after(graph, graph.nothing_removed())
     if budget.measure == "macs":
         require_macs(before, model.name)
@@ -108,11 +112,7 @@ def plan(
     if budget.measure is None:
         counts = allocation.by_share(float(budget.value))
     else:
-
-        def cost_of(counts: np.ndarray) -> int:
-            removed = allocation.removed(graph, counts)
-            return int(getattr(cost_after(graph, removed), str(budget.measure)))
-
+        cost_of = functools.partial(CostOfCounts(graph, groups), budget.measure)
         counts = allocation.by_cost(cost_of, limit, budget, _reasons(barriers))
     removed = allocation.removed(graph, counts)
     if not removed.any():
@@ -127,6 +127,7 @@ def plan(
         removed=graph.indices(removed),
         merges=_merges(graph, groups, allocation.rankings, counts),
         barriers=tuple(barriers),
+        approximate=_approximate(groups, counts),
         units=_units(graph, removed),
         before=before,
         after=cost_after(graph, removed),
@@ -160,14 +161,17 @@ def _candidates(
     barriers = list(graph.barriers)
     groups = []
     for group in graph.groups:
-        makers = [member.path for member in group.producers]
+        makers = group.makers
         reason = criterion.reason_against(group)
+        frozen = [name for name in makers if not graph.layer(name).trainable]
+        if frozen and layers is None:
+            reason = f"{frozen[0]} is frozen; name it in `layers` to prune it"
         if not chosen.issuperset(makers):
             reason = "`layers` leaves them out"
         if reason is None:
             groups.append(group)
         else:
-            barriers += [Barrier(path, group.num_units, reason) for path in makers]
+            barriers += [Barrier(name, group.num_units, reason) for name in makers]
     return groups, barriers
 
 
@@ -196,6 +200,12 @@ def _merges(
             if twin >= 0 and scale > 0
         )
     return {path: pairs for path, pairs in found.items() if pairs}
+
+
+def _approximate(groups: list[Group], counts: np.ndarray) -> tuple[str, ...]:
+    """Name the normalisations whose statistics change."""
+    touched = [g.approximate for g, count in zip(groups, counts, strict=True) if count]
+    return tuple(dict.fromkeys(name for names in touched for name in names))
 
 
 def _units(graph: ChannelGraph, removed: np.ndarray) -> dict[str, tuple[int, int]]:

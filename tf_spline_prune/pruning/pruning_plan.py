@@ -38,6 +38,7 @@ class PruningPlan:
         merges: For each layer's path, in the order of removal, triples of a unit
             that goes, its surviving twin, and the scale that merging needs.
         barriers: The units that may not go, with reasons.
+        approximate: Normalisations over units that go, whose statistics change.
         units: For each layer's path, its number of units before and after.
         before: The model's cost.
         after: The cost once the plan is applied.
@@ -60,6 +61,7 @@ class PruningPlan:
     removed: Mapping[str, list[int]] = field(repr=False)
     merges: Mapping[str, tuple[tuple[int, int, float], ...]] = field(repr=False)
     barriers: tuple[Barrier, ...] = field(repr=False)
+    approximate: tuple[str, ...] = field(repr=False)
     units: Mapping[str, tuple[int, int]] = field(repr=False)
     before: Cost
     after: Cost
@@ -83,15 +85,12 @@ class PruningPlan:
             PlanError: If the plan was made for another structure.
             ValueError: If `weights` is none of the above.
         """
-        graph = ChannelGraph(model)
-        self.check(graph)
+        graph = self.graph_of(model)
         source = None
-        if weights == "inherit":
+        if isinstance(weights, str) and weights == "inherit":
             source = graph.arrays
         elif not isinstance(weights, str):
-            other = ChannelGraph(weights)
-            self.check(other)
-            source = other.arrays
+            source = self.graph_of(weights).arrays
         elif weights != "reinitialize":
             raise ValueError(
                 '`weights` must be "inherit", "reinitialize" or a model. '
@@ -99,9 +98,21 @@ class PruningPlan:
             )
         return shrink(graph, graph.removal(dict(self.removed)), source)
 
-    def check(self, graph: ChannelGraph) -> None:
-        """Raise `PlanError` unless the plan was made for this structure."""
+    def graph_of(self, model: Any) -> ChannelGraph:
+        """Read a model as the plan was made, if it is of the plan's structure.
+
+        Args:
+            model: A built model of either flavour.
+
+        Returns:
+            Its channel graph.
+
+        Raises:
+            PlanError: If the plan was made for another structure.
+        """
+        graph = ChannelGraph(model, approximate=bool(self.approximate))
         check_same(self.fingerprint, fingerprint(graph), graph.model.name)
+        return graph
 
     def summary(self, print_fn: Callable[[str], Any] | None = None) -> None:
         """Print what the plan does, layer by layer, as `Model.summary` prints.
@@ -127,6 +138,9 @@ class PruningPlan:
             old, new = getattr(self.before, name), getattr(self.after, name)
             if old is not None and new is not None:
                 lines.append(f"{name:<8}{old:>15,}  ->{new:>15,}  ({new / old:.1%})")
+        if self.approximate:
+            lines += ["", "Approximate, because their statistics change:"]
+            lines += [f"  {name}" for name in self.approximate]
         if self.barriers:
             lines += ["", "Must stay:"]
             lines += [
@@ -168,6 +182,7 @@ class PruningPlan:
                         "The scales of merges must be positive numbers. Received: "
                         f"those of {path!r}"
                     )
+            given["approximate"] = tuple(map(str, given["approximate"]))
             given["barriers"] = tuple(Barrier(**b) for b in given["barriers"])
             given["units"] = {
                 p: (int(a), int(b)) for p, (a, b) in given["units"].items()
@@ -241,12 +256,12 @@ def fingerprint(graph: ChannelGraph) -> dict[str, Any]:
 
     def apply(call: Call, args: Any, kwargs: Any) -> list[int]:
         number = numbers[call.name] = len(numbers)
-        arrays = graph.arrays.get(call.path, {})
+        shapes = graph.arrays.shapes(call.path)
         activation = getattr(call.layer, "activation", None)
-        found[f"{number} {call.path if arrays else ''}".strip()] = [
+        found[f"{number} {call.path if shapes else ''}".strip()] = [
             call.kind,
             activation_name(activation) if callable(activation) else "",
-            {name: list(array.shape) for name, array in arrays.items()},
+            {name: list(shape) for name, shape in shapes.items()},
             [n for n in keras.tree.flatten((args, kwargs)) if isinstance(n, _Number)],
         ]
         return [_Number(number)] * len(call.outputs)

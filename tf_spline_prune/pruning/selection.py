@@ -20,13 +20,12 @@ def selected(graph: ChannelGraph, layers: Selector) -> set[str]:
             of the layer.
 
     Returns:
-        Paths of layers that make units.
+        Names of layers that make units.
 
     Raises:
         ValueError: If nothing is meant, or a name means nothing.
     """
-    makers = {m.path for group in graph.groups for m in group.producers}
-    everyone = makers | {barrier.layer for barrier in graph.barriers}
+    everyone = set(graph.makers)
     if layers is None:
         return everyone
     if callable(layers):
@@ -49,8 +48,9 @@ def selected(graph: ChannelGraph, layers: Selector) -> set[str]:
                 f"{error}. Received: {pattern!r}"
             ) from error
         hits = {
-            path
-            for path in everyone
+            name
+            for name in everyone
+            for path in (name, graph.path_of_maker(name))
             if pattern in (path, path.rpartition("/")[2]) or re.fullmatch(pattern, path)
         }
         if not hits:

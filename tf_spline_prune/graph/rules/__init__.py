@@ -1,23 +1,40 @@
 """One rule file a layer family; a new family is one new file, imported here."""
 
 from tf_spline_prune.graph.rules import (
+    attention,
+    contraction,
     convolution,
     dense,
     elementwise,
+    embedding,
     merging,
     normalization,
+    operations,
+    recurrent,
     reshaping,
     spatial,
 )
-from tf_spline_prune.graph.rules.registry import opaque, rule_of
+from tf_spline_prune.graph.rules.registry import (
+    opaque,
+    per_unit,
+    register_rule,
+    rule_of,
+)
 
 __all__ = [
+    "attention",
+    "contraction",
     "convolution",
     "dense",
     "elementwise",
+    "embedding",
     "merging",
     "normalization",
     "opaque",
+    "operations",
+    "per_unit",
+    "recurrent",
+    "register_rule",
     "reshaping",
     "rule_of",
     "spatial",

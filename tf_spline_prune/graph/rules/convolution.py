@@ -1,27 +1,13 @@
-"""Convolutions: plain, grouped, depthwise and separable."""
-
-import math
-from collections.abc import Sequence
+"""Convolutions: plain, grouped, transposed, depthwise and separable."""
 
 import numpy as np
 
 from tf_spline_prune.compat import Call
-from tf_spline_prune.graph.axes import Labels, TensorAxes, channel_axis
+from tf_spline_prune.graph.axes import TensorAxes, channel_axis, positions
 from tf_spline_prune.graph.facts import Role
 from tf_spline_prune.graph.recorder import Recorder
-from tf_spline_prune.graph.rules.elementwise import mixes_units
+from tf_spline_prune.graph.rules.elementwise import bar_if_mixing
 from tf_spline_prune.graph.rules.registry import rule
-
-
-def _bar_mixed(call: Call, made: Labels, recorder: Recorder) -> None:
-    if mixes_units(call):
-        recorder.bar(made, f"the activation of {call.path} may mix its units")
-
-
-def _positions(shape: Sequence[int | None], channel: int) -> int | None:
-    """Count the positions that a kernel is applied at."""
-    spatial = [size for axis, size in enumerate(shape) if axis not in (0, channel)]
-    return None if None in spatial else math.prod(spatial)  # type: ignore[arg-type]
 
 
 @rule("Conv1D", "Conv2D", "Conv3D")
@@ -35,7 +21,7 @@ def convolution(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> Ten
     groups = layer.groups
     kernel_rank = value.rank
     spatial: tuple[None, ...] = (None,) * (kernel_rank - 2)
-    uses = _positions(shape, axis)
+    uses = positions(shape, [axis])
     none: tuple[Role | None, ...] = (None,) * (kernel_rank - 2)
     if groups == len(taken) and groups > 1:
         # Every channel has filters of its own: a unit is a channel with them.
@@ -47,9 +33,8 @@ def convolution(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> Ten
     else:
         made = recorder.units(call, layer.filters)
         if groups > 1:
-            for labels in (taken, made):
-                by_group = labels.reshape(groups, -1)
-                recorder.tie(np.repeat(by_group[:1], groups, axis=0), by_group)
+            recorder.tie_groups(taken, groups)
+            recorder.tie_groups(made, groups)
         recorder.weight(
             call,
             "kernel",
@@ -57,10 +42,32 @@ def convolution(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> Ten
             (*none, "in", "out"),
             uses,
         )
-    _bar_mixed(call, made, recorder)
+    bar_if_mixing(call, made, recorder)
     recorder.vector(call, "bias", made)
     recorder.resize(call, "filters", made)
     return value.with_labels(shape, {axis: made})
+
+
+@rule("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
+def transposed(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
+    """As a convolution, with the axes of the kernel the other way round."""
+    (value,) = inputs
+    axis = channel_axis(call, value.rank)
+    recorder.bar_space(value, axis, call)
+    taken = recorder.read(value, axis, call)
+    made = recorder.units(call, call.layer.filters)
+    bar_if_mixing(call, made, recorder)
+    spatial: tuple[None, ...] = (None,) * (value.rank - 2)
+    recorder.weight(
+        call,
+        "kernel",
+        (*spatial, made, taken),
+        (*spatial, "out", "in"),
+        positions(value.shape, [axis]),
+    )
+    recorder.vector(call, "bias", made)
+    recorder.resize(call, "filters", made)
+    return value.with_labels(call.output_shapes[0], {axis: made})
 
 
 @rule("DepthwiseConv1D", "DepthwiseConv2D")
@@ -79,10 +86,10 @@ def depthwise(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> Tenso
         "kernel",
         (*spatial, taken, None),
         (*none, "channel", None),
-        _positions(shape, axis),
+        positions(shape, [axis]),
     )
     recorder.vector(call, "bias", made)
-    _bar_mixed(call, made, recorder)
+    bar_if_mixing(call, made, recorder)
     return value.with_labels(shape, {axis: made})
 
 
@@ -98,7 +105,7 @@ def separable(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> Tenso
     made = recorder.units(call, call.layer.filters)
     spatial: tuple[None, ...] = (None,) * (value.rank - 2)
     none: tuple[Role | None, ...] = (None,) * (value.rank - 2)
-    uses = _positions(shape, axis)
+    uses = positions(shape, [axis])
     recorder.weight(
         call,
         "depthwise_kernel",
@@ -110,6 +117,6 @@ def separable(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> Tenso
         call, "pointwise_kernel", (*spatial, middle, made), (*none, "in", "out"), uses
     )
     recorder.vector(call, "bias", made)
-    _bar_mixed(call, made, recorder)
+    bar_if_mixing(call, made, recorder)
     recorder.resize(call, "filters", made)
     return value.with_labels(shape, {axis: made})

@@ -4,12 +4,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from tf_spline_prune.compat import Call, activation_name, keras_root
-from tf_spline_prune.graph.axes import TensorAxes
+from tf_spline_prune.graph.axes import Labels, TensorAxes
 from tf_spline_prune.graph.facts import Role
 from tf_spline_prune.graph.recorder import Recorder
-from tf_spline_prune.graph.rules.registry import rule
+from tf_spline_prune.graph.rules.registry import opaque, rule
 
 _HOMOGENEOUS = ("linear", "relu", "leaky_relu", "abs", "LeakyReLU")
+
+
+_SOFTMAX = ("softmax", "log_softmax", "sparsemax", "Softmax")
+
+# Functions of one tensor that treat each entry alone, in the words of both flavours.
+_FUNCTIONS = (
+    *("arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctanh", "cbrt", "ceil"),
+    *("cast", "celu", "clip", "clipbyvalue", "cos", "cosh", "elu", "erf", "exp"),
+    *("expm1", "floor", "gelu", "hardshrink", "hardsigmoid", "hardsilu", "hardswish"),
+    *("hardtanh", "isfinite", "isnan", "log", "log10", "log1p", "log2", "logsigmoid"),
+    *("logicalnot", "neg", "negative", "nantonum", "oneslike", "reciprocal", "relu6"),
+    *("round", "rsqrt", "selu", "sigmoid", "sign", "silu", "sin", "sinh", "softplus"),
+    *("softshrink", "softsign", "sparseplus", "sqrt", "square", "squareplus", "swish"),
+    *("tan", "tanh", "tanhshrink", "threshold", "zeroslike"),
+)
 
 
 def is_homogeneous_activation(call: Call) -> bool:
@@ -34,53 +49,68 @@ def _is_plain(settings: Mapping[str, Any]) -> bool:
     "SpatialDropout1D",
     "SpatialDropout2D",
     "SpatialDropout3D",
+    "StochasticDepth",
     "LeakyReLU",
     "Identity",
     "ActivityRegularization",
-    "op:leakyrelu",
     "op:abs",
     "op:absolute",
+    "op:identity",
+    "op:leakyrelu",
+    "op:stopgradient",
     homogeneous=True,
 )
 @rule("ReLU", "op:relu", homogeneous=_is_plain_relu)
 @rule("Activation", homogeneous=is_homogeneous_activation)
-@rule(
-    "ELU",
-    "GaussianDropout",
-    "GaussianNoise",
-    "op:elu",
-    "op:gelu",
-    "op:hardsigmoid",
-    "op:hardsilu",
-    "op:hardswish",
-    "op:hardtanh",
-    "op:relu6",
-    "op:selu",
-    "op:sigmoid",
-    "op:silu",
-    "op:softplus",
-    "op:swish",
-    "op:tanh",
-)
-def elementwise(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
+@rule("ELU", "AlphaDropout", "GaussianDropout", "GaussianNoise")
+@rule(*(f"op:{name}" for name in _FUNCTIONS))
+def elementwise(
+    call: Call, inputs: list[TensorAxes], recorder: Recorder
+) -> TensorAxes | list[TensorAxes]:
     """Each entry alone: the units stay where they are."""
+    if len(inputs) != 1:
+        return opaque(call, inputs, recorder)
     (value,) = inputs
-    if call.kind == "Activation" and mixes_units(call):
-        recorder.bar_tensor(value, f"the activation of {call.path} may mix its units")
+    if call.kind == "Activation":
+        function = call.layer.activation
+        over = [value.rank - 1] if activation_name(function) in _SOFTMAX else value.kept
+        for axis in over:
+            if (labels := value.labels[axis]) is not None:
+                bar_if_mixing(call, labels, recorder)
     return TensorAxes(call.output_shapes[0], value.labels)
 
 
-def mixes_units(call: Call) -> bool:
-    """Tell whether a layer's `activation` mixes units, as softmax does.
+@rule("Softmax", "op:softmax", "op:logsoftmax")
+def softmax(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
+    """Mixes the entries along its axes, and no others."""
+    value = inputs[0]
+    axis = getattr(call.layer, "axis", None)
+    if axis is None:
+        axis = call.arguments(inputs).get("axis", -1)
+    for one in axis if isinstance(axis, (list, tuple)) else [axis]:
+        labels = value.labels[one]
+        if labels is not None:
+            recorder.bar(labels, f"{call.path} is a softmax over them")
+    return TensorAxes(call.output_shapes[0], value.labels)
+
+
+def bar_if_mixing(
+    call: Call, made: Labels, recorder: Recorder, attribute: str = "activation"
+) -> None:
+    """Say that units must stay if a layer's own activation may mix them."""
+    if mixes_units(getattr(call.layer, attribute)):
+        recorder.bar(made, f"the activation of {call.path} may mix its units")
+
+
+def mixes_units(function: Any) -> bool:
+    """Tell whether an activation function mixes units, as softmax does.
 
     A function that is not Keras' own may do anything, so it counts as mixing,
     unless its name says that it is one of the plain ones.
     """
-    function = call.layer.activation
     name = activation_name(function)
     own = keras_root(function) is not None
-    mixing = ("softmax", "log_softmax", "sparsemax", "glu", "Softmax")
-    return name in mixing or not (own or name in _HOMOGENEOUS)
+    return name in (*_SOFTMAX, "glu") or not (own or name in _HOMOGENEOUS)
 
 
 @rule("PReLU", homogeneous=False)

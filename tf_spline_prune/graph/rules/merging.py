@@ -5,7 +5,16 @@ import numpy as np
 from tf_spline_prune.compat import Call
 from tf_spline_prune.graph.axes import Labels, TensorAxes
 from tf_spline_prune.graph.recorder import Recorder
-from tf_spline_prune.graph.rules.registry import opaque, rule
+from tf_spline_prune.graph.rules.registry import rule
+
+# Functions of several tensors, entry by entry, in the words of both flavours.
+_FUNCTIONS = (
+    *("add", "addn", "addv2", "arctan2", "div", "divide", "equal", "floordiv"),
+    *("floordivide", "greater", "greaterequal", "less", "lessequal", "logaddexp"),
+    *("logicaland", "logicalor", "logicalxor", "maximum", "minimum", "mod", "mul"),
+    *("multiply", "notequal", "pow", "power", "realdiv", "squareddifference", "sub"),
+    *("subtract", "truediv", "truedivide", "where"),
+)
 
 
 @rule(
@@ -15,29 +24,20 @@ from tf_spline_prune.graph.rules.registry import opaque, rule
     "Average",
     "Maximum",
     "Minimum",
-    "op:add",
-    "op:addv2",
-    "op:subtract",
-    "op:sub",
-    "op:multiply",
-    "op:mul",
-    "op:maximum",
-    "op:minimum",
+    "CustomScaleLayer",
+    *(f"op:{name}" for name in _FUNCTIONS),
 )
-def combine(
-    call: Call, inputs: list[TensorAxes], recorder: Recorder
-) -> TensorAxes | list[TensorAxes]:
+def combine(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
     """Entries of the same position meet, so their units live or die together."""
     shape = call.output_shapes[0]
-    if len(inputs) == 1 and _holds_array(call):
-        return opaque(call, inputs, recorder)
+    rank = len(shape)
     labels: dict[int, Labels] = {}
-    for axis in range(1, len(shape)):
+    arrays = _arrays(call)
+    for axis in range(1, rank):
         met = [
-            (v, v.labels[axis - len(shape) + v.rank])
+            (v, v.labels[axis - rank + v.rank])
             for v in inputs
-            if v.rank > len(shape) - axis
-            and v.shape[axis - len(shape) + v.rank] == shape[axis]
+            if v.rank > rank - axis and v.shape[axis - rank + v.rank] == shape[axis]
         ]
         known = [label for _, label in met if label is not None]
         for label in known[1:]:
@@ -46,22 +46,28 @@ def combine(
             recorder.bar(known[0], f"{call.path} joins them with what are no units")
         if known:
             labels[axis] = known[0]
+            if any(len(a) >= rank - axis and a[axis - rank] > 1 for a in arrays):
+                recorder.bar(known[0], f"{call.path} joins them with a fixed array")
     return inputs[0].with_labels(shape, labels)
 
 
-def _holds_array(call: Call) -> bool:
-    """Tell whether an operation's other operand is an array with axes."""
+def _arrays(call: Call) -> list[tuple[int, ...]]:
+    """Give the shapes of the operands that are arrays and no tensors of the model."""
     args, kwargs = call.fill({i: None for i in call.inputs})
-    others = [*args, *kwargs.values()]
-    return any(np.ndim(other) > 0 for other in others if other is not None)
+    others = [x for x in (*args, *kwargs.values()) if x is not None]
+    lists = [x for x in others if isinstance(x, (list, tuple))]
+    arrays = [x for x in others if hasattr(x, "shape")]
+    arrays += [x for x in map(np.asarray, lists) if x.dtype.kind in "biuf"]
+    return [tuple(x.shape) for x in arrays]
 
 
-@rule("Concatenate", homogeneous=True)
+@rule("Concatenate", "op:concat", "op:concatenate", homogeneous=True)
 def concatenate(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
     """Units line up along one axis and meet along the others."""
     shape = call.output_shapes[0]
     rank = len(shape)
-    joined = call.layer.axis % rank
+    axis = getattr(call.layer, "axis", None)
+    joined = (call.arguments(inputs)["axis"] if axis is None else axis) % rank
     labels: dict[int, Labels] = {}
     for axis in range(1, rank):
         parts = [v.labels[axis] for v in inputs]

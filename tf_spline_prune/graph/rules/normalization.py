@@ -1,9 +1,10 @@
-"""`BatchNormalization`: an affine map of each channel alone."""
+"""Normalisations: of each unit alone, and over units; scales a unit."""
 
 from tf_spline_prune.compat import Call
-from tf_spline_prune.graph.axes import TensorAxes, norm_axis
+from tf_spline_prune.graph.axes import Labels, TensorAxes, channel_axis, norm_axis
+from tf_spline_prune.graph.facts import Role
 from tf_spline_prune.graph.recorder import Recorder
-from tf_spline_prune.graph.rules.registry import rule
+from tf_spline_prune.graph.rules.registry import per_unit, rule
 
 
 @rule("BatchNormalization")
@@ -11,10 +12,81 @@ def batch_normalization(
     call: Call, inputs: list[TensorAxes], recorder: Recorder
 ) -> TensorAxes:
     """Four vectors with one entry a channel."""
-    (value,) = inputs
+    value = inputs[0]
     axis = norm_axis(call, value.rank)
     labels = recorder.read(value, axis, call)
     for name in ("gamma", "beta", "moving_mean", "moving_variance"):
         recorder.vector(call, name, labels)
-    kept = {a: v for a, v in enumerate(value.labels) if v is not None}
-    return value.with_labels(call.output_shapes[0], {**kept, axis: labels})
+    return value.with_labels(call.output_shapes[0], {**value.kept, axis: labels})
+
+
+rule("LayerScale")(per_unit("gamma", sizes=("projection_dim",)))
+
+
+@rule("LayerNormalization", "RMSNormalization", "UnitNormalization")
+def over_units(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
+    """Statistics over axes of one input; scales along the same axes."""
+    (value,) = inputs
+    axis = call.layer.axis
+    over = sorted(
+        one % value.rank
+        for one in (axis if isinstance(axis, (list, tuple)) else [axis])
+    )
+    axes = [value.labels[one] for one in over]
+    for one in over:
+        recorder.mix(call, inputs, one)
+    for name in ("gamma", "beta", "scale"):
+        recorder.weight(call, name, axes, _channels(axes))
+    return TensorAxes(call.output_shapes[0], value.labels)
+
+
+@rule("GroupNormalization")
+def group_normalization(
+    call: Call, inputs: list[TensorAxes], recorder: Recorder
+) -> TensorAxes:
+    """Statistics over space and groups of channels; one channel a group is exact."""
+    (value,) = inputs
+    axis = call.layer.axis % value.rank
+    recorder.bar_space(value, axis, call)
+    labels = recorder.read(value, axis, call)
+    groups = call.layer.groups
+    if groups in (-1, len(labels)):
+        if call.layer.get_config()["groups"] != -1:
+            recorder.resize(call, "groups", labels)
+    else:
+        recorder.tie_groups(labels, groups)
+        recorder.mix(call, inputs, axis)
+    for name in ("gamma", "beta"):
+        recorder.vector(call, name, labels)
+    return value.with_labels(call.output_shapes[0], {**value.kept, axis: labels})
+
+
+@rule("Normalization")
+def normalization(
+    call: Call, inputs: list[TensorAxes], recorder: Recorder
+) -> TensorAxes:
+    """A mean and a variance for each entry of some axes, learnt or given."""
+    (value,) = inputs
+    axis = call.layer.axis
+    kept = axis if isinstance(axis, (list, tuple)) else [] if axis is None else [axis]
+    axes = [value.labels[one] for one in sorted(one % value.rank for one in kept)]
+    for name in ("mean", "variance"):
+        recorder.weight(call, name, axes, _channels(axes))
+        if len(axes) == 1 and axes[0] is not None:
+            recorder.slice(call, name, axes[0])
+    return TensorAxes(call.output_shapes[0], value.labels)
+
+
+@rule("Rescaling")
+def rescaling(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
+    """A scale and an offset, one for all or one a channel."""
+    (value,) = inputs
+    labels = value.labels[channel_axis(call, value.rank)]
+    if labels is not None:
+        recorder.slice(call, "scale", labels)
+        recorder.slice(call, "offset", labels)
+    return TensorAxes(call.output_shapes[0], value.labels)
+
+
+def _channels(axes: list[Labels | None]) -> list[Role | None]:
+    return [None if labels is None else "channel" for labels in axes]

@@ -26,6 +26,7 @@ class Rule:
 
 
 _RULES: dict[str, Rule] = {}
+_BY_CLASS: dict[type, Rule] = {}
 
 
 def rule(
@@ -43,17 +44,102 @@ def rule(
     """
 
     def register(function: Apply) -> Apply:
-        test = homogeneous if callable(homogeneous) else (lambda call: homogeneous)
         for kind in kinds:
-            _RULES[kind] = Rule(function, test)
+            _RULES[kind] = Rule(function, _test(homogeneous))
         return function
 
     return register
 
 
+def per_unit(*weights: str, sizes: Sequence[str] = ()) -> Apply:
+    """Make the rule of a layer that treats each unit alone.
+
+    The units lie on the last axis of the layer's one input, and stay there.
+
+    Args:
+        *weights: Names of the weights that hold one entry a unit.
+        sizes: Entries of the layer's config that count units.
+
+    Returns:
+        The rule, for `register_rule`.
+
+    Example:
+
+    ```python
+    tsp.register_rule(MyScale)(tsp.graph.per_unit("gamma", sizes=("dim",)))
+    ```
+    """
+
+    def apply(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
+        (value,) = inputs
+        last = value.rank - 1
+        labels = recorder.read(value, last, call)
+        for name in weights:
+            recorder.vector(call, name, labels)
+        for key in sizes:
+            recorder.resize(call, key, labels)
+        return value.with_labels(call.output_shapes[0], {**value.kept, last: labels})
+
+    return apply
+
+
+def register_rule(
+    *layers: type, homogeneous: bool | Callable[[Call], bool] = False
+) -> Callable[[Apply], Apply]:
+    """Register a rule for layers of your own.
+
+    The rule is asked when a model with such a layer is read. It writes down whose
+    units the axes of the layer's weights hold, and returns what the axes of its
+    output hold. A layer that is made of other layers needs no rule: it is read
+    through. `check_rule` tests a rule numerically.
+
+    Args:
+        *layers: Classes of layers, not of layers that Keras defines.
+        homogeneous: Whether the layer treats each unit alone and hands a positive
+            scale of it on, `f(c x) = c f(x)`; or a function of the call.
+
+    Returns:
+        A decorator for a function `rule(call, inputs, recorder)`: `call` holds
+        the layer and its shapes, `inputs` one `TensorAxes` an input, and
+        `recorder` takes what there is to say. It returns one `TensorAxes` an
+        output.
+
+    Raises:
+        TypeError: If anything but a class is given.
+
+    Example:
+
+    ```python
+    @tsp.register_rule(MyScale)
+    def my_scale(call, inputs, recorder):
+        (value,) = inputs
+        recorder.vector(call, "gamma", value.labels[-1])   # one entry a unit
+        recorder.resize(call, "dim", value.labels[-1])     # counts units
+        return value
+    ```
+    """
+    wrong = [layer for layer in layers if not isinstance(layer, type)]
+    if wrong or not layers:
+        raise TypeError(
+            "`register_rule` takes classes of layers, and gives a decorator. "
+            f"Received: {wrong or 'nothing'}"
+        )
+
+    def register(function: Apply) -> Apply:
+        for layer in layers:
+            _BY_CLASS[layer] = Rule(function, _test(homogeneous))
+        return function
+
+    return register
+
+
+def _test(homogeneous: bool | Callable[[Call], bool]) -> Callable[[Call], bool]:
+    return homogeneous if callable(homogeneous) else (lambda call: homogeneous)
+
+
 def rule_of(call: Call) -> Rule | None:
     """Find the rule of a call, or `None`."""
-    return _RULES.get(call.kind)
+    return _BY_CLASS.get(type(call.layer)) or _RULES.get(call.kind)
 
 
 def opaque(

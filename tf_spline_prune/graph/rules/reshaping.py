@@ -1,4 +1,7 @@
-"""Layers that rearrange axes: Flatten, Reshape, Permute."""
+"""Layers that rearrange axes: Flatten, Reshape, Permute, and such operations."""
+
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -39,33 +42,89 @@ def flatten(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorA
     return value.with_labels(shape, {} if labels is None else {1: labels.ravel()})
 
 
-@rule("Reshape", homogeneous=True)
+@rule("Reshape", "op:reshape", homogeneous=True)
 def reshape(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
-    """Units survive where they still lie along a single axis."""
-    (value,) = inputs
+    """Units go where their entries go; several axes share them evenly."""
+    value = inputs[0]
     shape = call.output_shapes[0]
-    sizes = shape[1:]
-    why = f"{call.path} splits its units over several axes"
-    spread = _spread(value, recorder, why)
+    if not value.labelled or shape[-1] is None:
+        recorder.bar_tensor(value, f"{call.path} moves them to an open axis")
+        return value.with_labels(shape, {})
+    last = value.labels[-1]
+    if value.labelled == [value.rank - 1] and last is not None:
+        # Other axes may be open as long as the last one stays whole.
+        if value.shape[-1] == shape[-1]:
+            return _reshaped(call, value, {len(shape) - 1: last}, recorder)
+    spread = _spread(value, recorder, f"{call.path} mixes axes that hold units")
     if spread is None:
         return value.with_labels(shape, {})
-    target = spread.reshape(sizes)  # type: ignore[arg-type]
-    for axis in range(len(sizes)):
-        along = np.moveaxis(target, axis, 0).reshape(target.shape[axis], -1)
-        if (along == along[:, :1]).all():
-            labels = along[:, 0].copy()
-            if call.layer.get_config()["target_shape"][axis] != -1:
-                recorder.resize(call, "target_shape", labels, axis)
-            return value.with_labels(shape, {axis + 1: labels})
-    recorder.bar_tensor(value, why)
-    return value.with_labels(shape, {})
+    sizes = [size or 0 for size in shape[1:]]
+    target = spread.reshape([size or -1 for size in sizes])
+    varying = [
+        axis
+        for axis in range(target.ndim)
+        if (target != np.take(target, [0], axis)).any()
+    ] or [target.ndim - 1]
+    # Where units come to lie on several axes, the last one stands for them: all
+    # that share a place on it live or die together.
+    along = np.moveaxis(target, varying[-1], 0).reshape(target.shape[varying[-1]], -1)
+    labels = along[:, 0].copy()
+    recorder.tie(np.repeat(labels[:, None], along.shape[1], axis=1), along)
+    return _reshaped(call, value, {varying[-1] + 1: labels}, recorder)
+
+
+def _reshaped(
+    call: Call, value: TensorAxes, found: dict[int, Labels], recorder: Recorder
+) -> TensorAxes:
+    shape = call.output_shapes[0]
+    ((axis, labels),) = found.items()
+    if call.kind == "Reshape":
+        recorder.resize(call, "target_shape", labels, axis - 1)
+    elif hasattr(call.layer, "newshape"):
+        recorder.resize(call, "newshape", labels, axis)
+    elif call.arguments([value])["shape"][axis] != -1:
+        recorder.bar(labels, f"the shape is written into {call.path}")
+    return value.with_labels(shape, found)
 
 
 @rule("Permute", homogeneous=True)
 def permute(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
     """The axes change places and take their units along."""
-    (value,) = inputs
-    order = (0, *call.layer.dims)
+    return moved(call, inputs[0], (0, *call.layer.dims), recorder)
+
+
+@rule("op:transpose", homogeneous=True)
+def transpose(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
+    """As Permute, the batch axis included."""
+    given = call.arguments(inputs)
+    order = given.get("axes", given.get("perm"))
+    return moved(call, inputs[0], order or range(inputs[0].rank)[::-1], recorder)
+
+
+@rule("op:swapaxes", "op:moveaxis", homogeneous=True)
+def swap(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
+    """Some axes change places."""
+    given, axes = call.arguments(inputs), np.arange(inputs[0].rank)
+    if call.kind == "op:swapaxes":
+        a, b = given["axis1"], given["axis2"]
+        axes[[a, b]] = axes[[b, a]]
+        return moved(call, inputs[0], axes.tolist(), recorder)
+    order = _moved_order(len(axes), given["source"], given["destination"])
+    return moved(call, inputs[0], order, recorder)
+
+
+def moved(
+    call: Call, value: TensorAxes, order: Iterable[int], recorder: Recorder
+) -> TensorAxes:
+    """Describe a tensor whose axes were put into another order."""
+    order = [axis % value.rank for axis in order]
+    if order[0] != 0:
+        recorder.bar_tensor(value, f"{call.path} moves the batch axis")
     return TensorAxes(
         call.output_shapes[0], tuple(value.labels[axis] for axis in order)
     )
+
+
+def _moved_order(rank: int, source: Any, destination: Any) -> list[int]:
+    shape = np.zeros(range(1, rank + 1), bool)
+    return [size - 1 for size in np.moveaxis(shape, source, destination).shape]

@@ -22,6 +22,17 @@ from tf_spline_prune.graph.rules.registry import rule
     "UpSampling1D",
     "UpSampling2D",
     "UpSampling3D",
+    "AdaptiveAveragePooling1D",
+    "AdaptiveAveragePooling2D",
+    "AdaptiveAveragePooling3D",
+    "AdaptiveMaxPooling1D",
+    "AdaptiveMaxPooling2D",
+    "AdaptiveMaxPooling3D",
+    "CenterCrop",
+    "Resizing",
+    "op:averagepool",
+    "op:maxpool",
+    "op:resize",
     homogeneous=True,
 )
 def spatial(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
@@ -32,6 +43,17 @@ def spatial(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorA
     labels = value.labels[axis]
     shape = call.output_shapes[0]
     return value.with_labels(shape, {} if labels is None else {axis: labels})
+
+
+@rule("RepeatVector", homogeneous=True)
+def repeat_vector(
+    call: Call, inputs: list[TensorAxes], recorder: Recorder
+) -> TensorAxes:
+    """A new axis before the units."""
+    (value,) = inputs
+    labels = value.labels[1]
+    shape = call.output_shapes[0]
+    return value.with_labels(shape, {} if labels is None else {2: labels})
 
 
 @rule(

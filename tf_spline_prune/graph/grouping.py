@@ -1,0 +1,109 @@
+"""From ties and barriers to groups: which units live or die together."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from tf_spline_prune.graph.facts import Barrier, Group, Meeting, Member, WeightFact
+
+
+def find_groups(
+    makers: Mapping[str, np.ndarray],
+    weights: Iterable[WeightFact],
+    mixings: Iterable[Meeting],
+    root: np.ndarray,
+    reasons: Mapping[int, str],
+) -> tuple[Group, ...]:
+    """Gather the free units that the same layers make.
+
+    Args:
+        makers: For the name of each layer that makes units, the units it makes.
+        weights: What is known of each weight.
+        mixings: Normalisations over units.
+        root: Array of shape `(labels,)`: the unit of each label.
+        reasons: The units that must stay.
+
+    Returns:
+        The groups, in the order of the layers.
+    """
+    signature: dict[int, tuple[str, ...]] = {}
+    for name, roots in makers.items():
+        for unit in dict.fromkeys(roots.tolist()):
+            if unit not in reasons:
+                signature[unit] = (*signature.get(unit, ()), name)
+    gathered: dict[tuple[str, ...], list[int]] = {}
+    for unit, names in signature.items():
+        gathered.setdefault(names, []).append(unit)
+    index = np.full(len(root), -1)
+    owner = np.full(len(root), -1)
+    for number, units in enumerate(gathered.values()):
+        index[units] = np.arange(len(units))
+        owner[units] = number
+    members = _members([len(u) for u in gathered.values()], weights, root, index, owner)
+    mixed: list[list[str]] = [[] for _ in gathered]
+    for mixing in mixings:
+        for number in np.unique(owner[root[mixing.labels]]).tolist():
+            if number >= 0 and mixing.call not in mixed[number]:
+                mixed[number].append(mixing.call)
+    taken: dict[str, int] = {}
+    groups = []
+    for number, (names, units) in enumerate(gathered.items()):
+        count = taken.get(names[0], 0)
+        taken[names[0]] = count + 1
+        name = f"{names[0]}#{count}" if count else names[0]
+        groups.append(
+            Group(
+                name,
+                names,
+                np.array(units),
+                tuple(members[number]),
+                tuple(mixed[number]),
+            )
+        )
+    return tuple(groups)
+
+
+def _members(
+    sizes: list[int],
+    weights: Iterable[WeightFact],
+    root: np.ndarray,
+    index: np.ndarray,
+    owner: np.ndarray,
+) -> list[list[Member]]:
+    """Find all places of each group's units in the weights."""
+    members: list[list[Member]] = [[] for _ in sizes]
+    for fact in weights:
+        for axis, (labels, role) in enumerate(zip(fact.axes, fact.roles, strict=True)):
+            if labels is None or role is None:
+                continue
+            roots = root[labels]
+            for number in np.unique(owner[roots]).tolist():
+                if number < 0:
+                    continue
+                at = np.flatnonzero(owner[roots] == number)
+                order = at[np.argsort(index[roots[at]], kind="stable")]
+                places = order.reshape(sizes[number], -1)
+                members[number].append(Member(fact.path, fact.name, axis, role, places))
+    return members
+
+
+def find_barriers(
+    makers: Mapping[str, np.ndarray], reasons: Mapping[int, str]
+) -> tuple[Barrier, ...]:
+    """List the layers with units that must stay.
+
+    Args:
+        makers: For the name of each layer that makes units, the units it makes.
+        reasons: The units that must stay, and why.
+
+    Returns:
+        One barrier for each layer and reason.
+    """
+    found = []
+    for name, roots in makers.items():
+        barred = [unit for unit in roots.tolist() if unit in reasons]
+        counts: dict[str, int] = {}
+        for unit in barred:
+            counts[reasons[unit]] = counts.get(reasons[unit], 0) + 1
+        found += [Barrier(name, n, reason) for reason, n in counts.items()]
+    return tuple(found)

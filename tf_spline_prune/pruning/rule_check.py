@@ -1,0 +1,94 @@
+"""`check_rule`: whether what a rule says of a layer is what the layer does."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tf_spline_prune.compat import kind_of, probe_model, require_layer
+from tf_spline_prune.errors import RuleError
+from tf_spline_prune.graph import ChannelGraph
+from tf_spline_prune.pruning.execution import shrink
+from tf_spline_prune.pruning.verification import error_after
+
+_TOLERANCE = 1e-4
+
+
+def check_rule(
+    layer: Any, *input_shapes: Sequence[int], num_trials: int = 3, seed: int = 0
+) -> float:
+    """Test the rule of a layer numerically.
+
+    The layer is put between layers that make units and one that reads what comes
+    out. Random units go, cut as the rule says; the smaller model must compute what
+    the whole one computes when nobody reads them, with random weights.
+
+    Args:
+        layer: A layer with a `get_config` from which it can be made again. It is
+            copied, never changed.
+        *input_shapes: Shape of each input without the batch axis; the last axis
+            holds the units.
+        num_trials: How many random choices of weights and units to test.
+        seed: Seed of the choices.
+
+    Returns:
+        The largest relative error seen.
+
+    Raises:
+        FlavourError: If `layer` is no Keras layer.
+        RuleError: If the rule is wrong, or lets no unit go.
+        ValueError: If no shape is given, or one has no units.
+
+    Example:
+
+    ```python
+    tsp.check_rule(MyScale(dim=8), (4, 4, 8))     # 1e-07
+    ```
+    """
+    require_layer(layer)
+    shapes = [tuple(int(size) for size in shape) for shape in input_shapes]
+    if not shapes or not all(shape and shape[-1] > 1 for shape in shapes):
+        raise ValueError(
+            "`check_rule` needs the shape of each input without the batch axis, with "
+            f"at least two units on the last axis. Received: {input_shapes}"
+        )
+    if num_trials < 1:
+        raise ValueError(f"`num_trials` must be at least 1. Received: {num_trials}")
+    rng = np.random.default_rng(seed)
+    worst = 0.0
+    for _ in range(num_trials):
+        model = probe_model(layer, shapes, rng)
+        worst = max(worst, _trial(model, layer, shapes, rng))
+    return worst
+
+
+def _trial(
+    model: Any, layer: Any, shapes: list[tuple[int, ...]], rng: np.random.Generator
+) -> float:
+    graph = ChannelGraph(model)
+    if not graph.groups:
+        reasons = "; ".join(sorted({b.reason for b in graph.barriers}))
+        raise RuleError(
+            f"The rule of {kind_of(layer)} lets no unit go, so there is nothing to "
+            f"test. Units must stay because: {reasons}"
+        )
+    removed = graph.nothing_removed()
+    for group in graph.groups:
+        count = int(rng.integers(1, max(2, group.num_units)))
+        removed[rng.choice(group.roots, min(count, group.num_units - 1), False)] = True
+    inputs = [rng.standard_normal((4, *shape)).astype("float32") for shape in shapes]
+    try:
+        small = shrink(graph, removed, graph.arrays)
+        error = error_after(graph, small, removed, inputs)
+    except Exception as found:  # whatever a layer of the wrong size raises
+        raise RuleError(
+            f"A model without some units of {kind_of(layer)} cannot be built as its "
+            f"rule says: {type(found).__name__}: {found}"
+        ) from found
+    if not error <= _TOLERANCE:
+        raise RuleError(
+            f"The rule of {kind_of(layer)} is wrong: a model that is cut as it says "
+            f"computes something else. Relative error {error:.2g}, at most "
+            f"{_TOLERANCE:g} expected."
+        )
+    return error
