@@ -4,7 +4,7 @@
 
 Everything on one thread, in turns; medians are reported.
 
-copy: `ChannelGraph`, `plan` to half of the MACs and `apply`, against
+copy: `plan` to half of the MACs, which reads the graph, and `apply`, against
 `clone_model` and `set_weights` of the same model, in one process.
 
 vgg: VGG16 with BatchNormalization at 224x224, 30 % of the units to go by their
@@ -169,7 +169,6 @@ def one_copy(name: str, repeats: int) -> Result:
         return found
 
     def shrink() -> Any:
-        timed("graph", lambda: tsp.ChannelGraph(model))
         plan = timed("plan", lambda: tsp.plan(model, "magnitude", target_macs=0.5))
         return timed("apply", lambda: plan.apply(model))
 
@@ -224,16 +223,14 @@ def goal(text: str, met: bool) -> None:
 
 
 def copies(options: argparse.Namespace) -> None:
-    print(
-        "\n| model | graph (s) | plan (s) | apply (s) | in all (s) | copy (s) | ratio |"
-    )
-    print("|---|---|---|---|---|---|---|")
+    print("\n| model | plan (s) | apply (s) | in all (s) | copy (s) | ratio |")
+    print("|---|---|---|---|---|---|")
     ratios = {}
     for name in options.models:
         times = child(sys.executable, "copy", name, options.repeats)
         median = {part: statistics.median(values) for part, values in times.items()}
         ratios[name] = median["shrink"] / median["copy"]
-        parts = ("graph", "plan", "apply", "shrink", "copy")
+        parts = ("plan", "apply", "shrink", "copy")
         cells = [name, *(f"{median[p]:.2f}" for p in parts), f"{ratios[name]:.2f}"]
         print(f"| {' | '.join(cells)} |", flush=True)
     for name, ratio in ratios.items():

@@ -28,6 +28,7 @@ from tf_spline_prune.compat.masking import on_kept, run_eagerly, with_mask
 from tf_spline_prune.compat.messages import say
 from tf_spline_prune.compat.parts import parts_of
 from tf_spline_prune.compat.probing import probe_model, require_layer
+from tf_spline_prune.compat.progress import Progress
 from tf_spline_prune.compat.rebuilding import (
     rebuild,
     with_dtype,
@@ -51,6 +52,7 @@ __all__ = [
     "Flavour",
     "Graph",
     "Input",
+    "Progress",
     "activation_name",
     "call_layer",
     "call_tapped",

@@ -11,6 +11,7 @@ from keras.src.saving.serialization_lib import SafeModeScope
 from tf_spline_prune.compat.call_graph import Call, Graph
 from tf_spline_prune.compat.flavour import keras_of
 from tf_spline_prune.compat.parts import part_configs
+from tf_spline_prune.compat.progress import Progress
 from tf_spline_prune.compat.tracing import trace
 from tf_spline_prune.compat.weights import CurrentWeights
 from tf_spline_prune.errors import ModelError
@@ -73,6 +74,7 @@ class _Builder:
         self.changes = changes
         self.change_all = change_all
         self.layers: dict[str, Any] = {}
+        self.progress = Progress(len({c.path for c in graph.leaves()}), "layer")
 
     def build(self, graph: Graph, shapes: list[Any] | None = None) -> Any:
         """Build one model; a nested one gets the shapes that it is called on."""
@@ -124,6 +126,8 @@ class _Builder:
                 config = part_configs(config)
                 config["name"] = call.path.rpartition("/")[2]
                 self.layers[call.path] = self._from_config(call, config)
+            if call.inner is None:
+                self.progress.step()
         return self.layers[call.path]
 
     def _operation(self, call: Call) -> Any:

@@ -71,7 +71,7 @@ class _LayerWeights(Mapping[str, np.ndarray]):
         self.variables = variables
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return np.asarray(self.variables[name].numpy())
+        return _values(self.variables[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.variables)
@@ -131,6 +131,17 @@ def check_finite(path: str, weights: Mapping[str, np.ndarray]) -> None:
                 "read from it would mean anything. Train again from a finite state. "
                 f"Received: {bad} of {value.size} values of {path}/{name}."
             )
+
+
+def _values(variable: Any) -> np.ndarray:
+    """Read a variable, where TensorFlow holds it without a copy."""
+    held = variable.value if hasattr(variable, "_value") else variable
+    if hasattr(held, "read_value"):
+        try:
+            return np.asarray(memoryview(held.read_value()))
+        except (TypeError, ValueError, BufferError, RuntimeError):
+            pass  # a dtype or a place that numpy cannot look at
+    return np.asarray(variable.numpy())
 
 
 def _itemsize(dtype: Any) -> int:

@@ -98,12 +98,13 @@ def _sliced(
     sliced = {}
     for name, array in arrays.items():
         fact = graph.weights.get((path, name))
+        keep = [np.arange(size) for size in array.shape]
         for axis, labels in enumerate(fact.axes if fact else ()):
             if labels is not None:
-                keep = ~removed[graph.units_of(labels)]
-                if not keep.all():
-                    array = np.compress(keep, array, axis=axis)
-        sliced[name] = array
+                keep[axis] = np.flatnonzero(~removed[graph.units_of(labels)])
+        # All axes at once: no copy between the first cut and the last.
+        whole = tuple(map(len, keep)) == array.shape
+        sliced[name] = array if whole else array[np.ix_(*keep)]
     for rescale in graph.rescales:
         if rescale.path == path:
             share = (~removed[graph.units_of(rescale.labels)]).mean()

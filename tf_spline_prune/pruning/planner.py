@@ -8,7 +8,7 @@ from typing import Any, get_args
 import numpy as np
 
 from tf_spline_prune import criteria
-from tf_spline_prune.compat import require_flavour
+from tf_spline_prune.compat import Progress, require_flavour
 from tf_spline_prune.criteria import Criterion
 from tf_spline_prune.errors import NothingPrunedWarning
 from tf_spline_prune.graph import Barrier, ChannelGraph, Group
@@ -100,7 +100,7 @@ def plan(
     groups, barriers = _candidates(graph, criterion, layers)
     allocation = Allocation(
         groups,
-        [rank(criterion, group) for group in groups],
+        _rankings(criterion, groups),
         scope,
         # The smallest number that must stay of each group.
         [
@@ -173,6 +173,15 @@ def _candidates(
         else:
             barriers += [Barrier(name, group.num_units, reason) for name in makers]
     return groups, barriers
+
+
+def _rankings(criterion: Criterion, groups: list[Group]) -> list[Ranking]:
+    progress = Progress(len(groups), "group")
+    rankings = []
+    for group in groups:
+        rankings.append(rank(criterion, group))
+        progress.step()
+    return rankings
 
 
 def _merges(
