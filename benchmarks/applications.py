@@ -128,7 +128,7 @@ def examine(options: argparse.Namespace) -> Record:
         return name not in failed
 
     def count() -> Record:
-        graph = tsp.ChannelGraph(model)
+        graph = tsp.ChannelGraph(model, approximate=options.approximate)
         return {
             "layers": len({call.path for call in graph.graph.leaves()}),
             "groups": len(graph.groups),
@@ -139,7 +139,12 @@ def examine(options: argparse.Namespace) -> Record:
     def shrink() -> Record:
         with PeakMemory() as memory:
             begin = time.perf_counter()
-            held["plan"] = tsp.plan(model, options.criterion, target_macs=TARGET)
+            held["plan"] = tsp.plan(
+                model,
+                options.criterion,
+                target_macs=TARGET,
+                approximate=options.approximate,
+            )
             planned = time.perf_counter()
             held["small"] = held["plan"].apply(model)
             applied = time.perf_counter()
@@ -247,6 +252,7 @@ def in_own_process(options: argparse.Namespace, name: str) -> Record:
     command += ["--criterion", options.criterion]
     command += ["--size", str(options.size)] if options.size else []
     command += ["--skip-export"] if options.skip_export else []
+    command += ["--approximate"] if options.approximate else []
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         reason = f"exit code {done.returncode}: {last_line(done.stderr)}"
@@ -264,6 +270,7 @@ def key(options: argparse.Namespace, name: str) -> Record:
         "criterion": options.criterion,
         "size": options.size,
         "exported": not options.skip_export,
+        "approximate": options.approximate,
     }
 
 
@@ -308,6 +315,9 @@ def main() -> int:
     parser.add_argument("--models", nargs="+", metavar="NAME", help="default: all")
     parser.add_argument("--size", type=int, help="side of the input; default: native")
     parser.add_argument("--criterion", default="magnitude")
+    parser.add_argument(
+        "--approximate", action="store_true", help="prune through LayerNormalization"
+    )
     parser.add_argument("--skip-export", action="store_true")
     parser.add_argument("--json", type=pathlib.Path, help="append the results here")
     parser.add_argument(

@@ -41,6 +41,7 @@ from tf_spline_prune.compat.tracing import trace
 from tf_spline_prune.compat.weights import (
     CurrentWeights,
     check_finite,
+    coarsest_dtype,
     read_weights,
     weight_names,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "call_tapped",
     "check_finite",
     "check_plain",
+    "coarsest_dtype",
     "compiled",
     "flavour_of",
     "import_tfmot",

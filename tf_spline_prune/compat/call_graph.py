@@ -137,3 +137,18 @@ class Graph:
         for call in self.calls:
             found.extend([call] if call.inner is None else call.inner.leaves())
         return found
+
+
+def pack(structure: Any, values: list[Any]) -> Any:
+    """Arrange values as the tensors of `structure` are arranged."""
+    iterator = iter(values)
+
+    def fill(part: Any) -> Any:
+        if isinstance(part, dict):
+            filled = {name: fill(part[name]) for name in sorted(part)}
+            return {name: filled[name] for name in part}
+        if isinstance(part, (list, tuple)):
+            return [fill(item) for item in part]
+        return next(iterator)
+
+    return fill(structure)

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_spline_prune.compat.call_graph import Call
+from tf_spline_prune.compat.call_graph import Call, pack
 from tf_spline_prune.compat.flavour import flavour_of
 from tf_spline_prune.errors import FlavourError
 
@@ -123,8 +123,9 @@ def predict(model: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
     Returns:
         One float64 array an output.
     """
+    structure = getattr(model, "_inputs_struct", getattr(model, "_nested_inputs", None))
     arguments: Any = inputs[0] if len(inputs) == 1 else inputs
-    if isinstance(getattr(model, "input", None), dict):
-        arguments = dict(zip(sorted(model.input), inputs, strict=True))
+    if structure is not None:
+        arguments = pack(structure, inputs)
     outputs = model(arguments, training=False)
     return [to_numpy(o).astype("float64") for o in keras.tree.flatten(outputs)]

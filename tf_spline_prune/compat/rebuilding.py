@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras.src.saving.serialization_lib import SafeModeScope
 
-from tf_spline_prune.compat.call_graph import Call, Graph
+from tf_spline_prune.compat.call_graph import Call, Graph, pack
 from tf_spline_prune.compat.flavour import keras_of
 from tf_spline_prune.compat.parts import part_configs
 from tf_spline_prune.compat.progress import Progress
@@ -94,8 +94,8 @@ class _Builder:
         outputs = graph.run(inputs, apply, enter=False)
         structure = graph.structure
         return self.keras.Model(
-            _pack(structure[0], inputs),
-            _pack(structure[1], outputs),
+            pack(structure[0], inputs),
+            pack(structure[1], outputs),
             name=graph.model.name,
         )
 
@@ -174,21 +174,6 @@ def _known(graph: Graph, shapes: list[Any] | None) -> list[tuple[int | None, ...
         tuple(None if was is None else now for was, now in zip(o, n, strict=True))
         for o, n in zip(old, shapes, strict=True)
     ]
-
-
-def _pack(structure: Any, values: list[Any]) -> Any:
-    """Arrange values as the tensors of `structure` are arranged."""
-    iterator = iter(values)
-
-    def fill(part: Any) -> Any:
-        if isinstance(part, dict):
-            filled = {name: fill(part[name]) for name in sorted(part)}
-            return {name: filled[name] for name in part}
-        if isinstance(part, (list, tuple)):
-            return [fill(item) for item in part]
-        return next(iterator)
-
-    return fill(structure)
 
 
 def with_weights(model: Any, weights: Weights) -> Any:

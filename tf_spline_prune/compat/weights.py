@@ -32,7 +32,7 @@ def weight_names(layer: Any) -> list[str]:
         for variable in inner.weights
     }
     names: list[str] = []
-    for variable in layer.weights:
+    for variable in _variables(layer):
         name = str(variable.name).rpartition("/")[2].partition(":")[0]
         if name == "depthwise_kernel" and "Depthwise" in type(layer).__name__:
             name = "kernel"
@@ -61,7 +61,12 @@ def read_weights(layer: Any) -> Mapping[str, np.ndarray]:
 
 
 def _of(layer: Any) -> "_LayerWeights":
-    return _LayerWeights(dict(zip(weight_names(layer), layer.weights, strict=True)))
+    return _LayerWeights(dict(zip(weight_names(layer), _variables(layer), strict=True)))
+
+
+def _variables(layer: Any) -> list[Any]:
+    """List the weights of a layer; tf_keras counts a vocabulary among them."""
+    return [w for w in getattr(layer, "weights", ()) if hasattr(w, "shape")]
 
 
 class _LayerWeights(Mapping[str, np.ndarray]):
@@ -90,7 +95,7 @@ class CurrentWeights(Mapping[str, Mapping[str, np.ndarray]]):
     def __init__(self, graph: Graph) -> None:
         self._layers: dict[str, _LayerWeights] = {}
         for call in graph.leaves():
-            if call.path not in self._layers and getattr(call.layer, "weights", None):
+            if call.path not in self._layers and _variables(call.layer):
                 self._layers[call.path] = _of(call.layer)
 
     def __getitem__(self, path: str) -> Mapping[str, np.ndarray]:
@@ -147,6 +152,19 @@ def _values(variable: Any) -> np.ndarray:
 def _itemsize(dtype: Any) -> int:
     name = str(getattr(dtype, "name", dtype))
     return 2 if name == "bfloat16" else np.dtype(name).itemsize
+
+
+def coarsest_dtype(model: Any) -> str:
+    """Name the least precise dtype that any layer of a model computes in."""
+    digits = {"float64": 52, "float32": 23, "float16": 10, "bfloat16": 7}
+    found = {str(getattr(layer, "compute_dtype", "")) for layer in _all_layers(model)}
+    return min(found & set(digits), key=digits.__getitem__, default="float32")
+
+
+def _all_layers(model: Any) -> Iterator[Any]:
+    for layer in getattr(model, "layers", ()):
+        yield from _all_layers(layer)
+        yield layer
 
 
 def _is_float(dtype: np.dtype) -> bool:

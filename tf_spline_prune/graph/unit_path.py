@@ -76,6 +76,7 @@ def follow(group: Group, walk: Walk) -> UnitPath:
     # A separable layer filters its input's units one by one before it reads them.
     filtering = {m.path for m in group.members if m.name == "depthwise_kernel"}
     mergeable = len(group.producers) == 1 and filtering.isdisjoint(readers)
+    made = False
     for step in walk.steps:
         path = step.call.path
         if path not in kernels or (path in readers and not _makes(group, path)):
@@ -90,6 +91,7 @@ def follow(group: Group, walk: Walk) -> UnitPath:
         norms[path] = folded
         activation[path] = _activation(step, tail, walk)
         if _makes(group, path):
+            made = True
             linear = is_linear(step)
             mergeable = (
                 mergeable
@@ -97,7 +99,7 @@ def follow(group: Group, walk: Walk) -> UnitPath:
                 and is_homogeneous_activation(step.call)
                 and _hands_scales_on(tail, walk, readers)
             )
-    return UnitPath(norms, activation, mergeable)
+    return UnitPath(norms, activation, mergeable and made)
 
 
 def is_linear(step: Step) -> bool:

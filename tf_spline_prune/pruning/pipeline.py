@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from tf_spline_prune.compat import require_flavour
+from tf_spline_prune.compat import coarsest_dtype, require_flavour
 from tf_spline_prune.criteria import Criterion
 from tf_spline_prune.pruning.allocation import Scope
 from tf_spline_prune.pruning.execution import merge
@@ -96,7 +96,7 @@ def prune(
     small = decision.apply(base, weights)
     if verify and weights != "reinitialize":
         source = base if isinstance(weights, str) else weights
-        require_equal(_verify(source, small, decision), _dtype(source))
+        require_equal(_verify(source, small, decision), coarsest_dtype(source))
     return small
 
 
@@ -124,7 +124,3 @@ def _steps(recover: None | str | Sequence[str], weights: Any) -> tuple[str, ...]
             f'weights="inherit" only. Received: recover={recover!r}'
         )
     return tuple(asked)
-
-
-def _dtype(model: Any) -> str:
-    return str(getattr(model, "compute_dtype", None) or "float32")
