@@ -20,7 +20,7 @@ from tf_spline_prune.graph.facts import Group, Member, WeightFact
 from tf_spline_prune.graph.grouping import find_barriers, find_groups
 from tf_spline_prune.graph.recorder import Recorder
 from tf_spline_prune.graph.rows import lengths_of, rows_of
-from tf_spline_prune.graph.rules import opaque, rule_of
+from tf_spline_prune.graph.rules import describe, rule_of
 from tf_spline_prune.graph.unit_path import Step, UnitPath, Walk, follow
 
 
@@ -107,18 +107,16 @@ class ChannelGraph:
             recorder.bar_tensor(inputs[-1], "they are the model's input")
 
         def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            rule = rule_of(call)
             given = tensors(args, kwargs)
             call, places = without_masks(call)
             for place in set(range(len(given))).difference(places):
                 recorder.bar_tensor(given[place], f"{call.path} reads them as a mask")
             values = [given[place] for place in places]
             call = with_sizes(call, [value.shape for value in values])
-            found = (rule.apply if rule else opaque)(call, values, recorder)
-            outputs = found if isinstance(found, list) else [found]
+            found = describe(call, values, recorder)
             # Every step gets tensors of its own, so that steps can be followed.
-            outputs = [TensorAxes(o.shape, o.labels) for o in outputs]
-            self._steps.add(Step(call, rule, values, outputs))
+            outputs = [TensorAxes(o.shape, o.labels) for o in found]
+            self._steps.add(Step(call, rule_of(call), values, outputs))
             return outputs[0] if len(outputs) == 1 else outputs
 
         for value in self.graph.run(inputs, apply):

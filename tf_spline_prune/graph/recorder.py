@@ -81,6 +81,23 @@ class Recorder:
         if first is not second:
             self._ties.append((first.ravel(), second.ravel()))
 
+    def meet(self, call: Call, met: Sequence[Labels | None]) -> Labels | None:
+        """Say that the axes of several tensors meet in a call, entry by entry.
+
+        Args:
+            call: The call.
+            met: For each tensor its labels, or `None` where it holds no units.
+
+        Returns:
+            The labels of the axis in the result.
+        """
+        known = [labels for labels in met if labels is not None]
+        for labels in known[1:]:
+            self.tie(known[0], labels)
+        if known and len(known) < len(met):
+            self.bar(known[0], f"{call.path} joins them with what are no units")
+        return known[0] if known else None
+
     def tie_groups(self, labels: Labels, groups: int) -> None:
         """Say that units of equal place in groups of equal size are one unit."""
         by_group = labels.reshape(groups, -1)

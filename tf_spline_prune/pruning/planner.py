@@ -12,7 +12,8 @@ from tf_spline_prune.compat import Progress, require_flavour
 from tf_spline_prune.criteria import Criterion
 from tf_spline_prune.errors import NothingPrunedWarning
 from tf_spline_prune.graph import Barrier, ChannelGraph, Group
-from tf_spline_prune.graph.costing import CostOfCounts, cost_after, require_macs
+from tf_spline_prune.graph.cost_of_counts import CostOfCounts
+from tf_spline_prune.graph.costing import cost_after, require_macs
 from tf_spline_prune.pruning.allocation import Allocation, Scope
 from tf_spline_prune.pruning.budget import Budget
 from tf_spline_prune.pruning.pruning_plan import PruningPlan, fingerprint

@@ -15,7 +15,7 @@ from tf_spline_prune.graph.rules import (
     spatial,
 )
 from tf_spline_prune.graph.rules.registry import (
-    opaque,
+    describe,
     per_unit,
     register_rule,
     rule_of,
@@ -26,11 +26,11 @@ __all__ = [
     "contraction",
     "convolution",
     "dense",
+    "describe",
     "elementwise",
     "embedding",
     "merging",
     "normalization",
-    "opaque",
     "operations",
     "per_unit",
     "recurrent",

@@ -22,6 +22,9 @@ def multi_head_attention(
     heads = recorder.units(call, config["num_heads"], "heads")
     keys = recorder.units(call, config["key_dim"], "key_dim")
     values = recorder.units(call, config["value_dim"], "value_dim")
+    if len(keys) == len(values):
+        # Fast kernels, and Keras on JAX, need sizes that are equal to stay equal.
+        recorder.tie(keys, values)
     made = recorder.units(call, out_shape[2])
     for key, labels in (("num_heads", heads), ("key_dim", keys), ("value_dim", values)):
         recorder.resize(call, key, labels)

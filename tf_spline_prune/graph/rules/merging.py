@@ -35,19 +35,15 @@ def combine(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorA
     arrays = _arrays(call)
     for axis in range(1, rank):
         met = [
-            (v, v.labels[axis - rank + v.rank])
+            v.labels[axis - rank + v.rank]
             for v in inputs
             if v.rank > rank - axis and v.shape[axis - rank + v.rank] == shape[axis]
         ]
-        known = [label for _, label in met if label is not None]
-        for label in known[1:]:
-            recorder.tie(known[0], label)
-        if known and len(known) < len(met):
-            recorder.bar(known[0], f"{call.path} joins them with what are no units")
-        if known:
-            labels[axis] = known[0]
+        joined = recorder.meet(call, met)
+        if joined is not None:
+            labels[axis] = joined
             if any(len(a) >= rank - axis and a[axis - rank] > 1 for a in arrays):
-                recorder.bar(known[0], f"{call.path} joins them with a fixed array")
+                recorder.bar(joined, f"{call.path} joins them with a fixed array")
     return inputs[0].with_labels(shape, labels)
 
 
@@ -67,21 +63,13 @@ def concatenate(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> Ten
     shape = call.output_shapes[0]
     rank = len(shape)
     axis = getattr(call.layer, "axis", None)
-    joined = (call.arguments(inputs)["axis"] if axis is None else axis) % rank
+    lined = (call.arguments(inputs)["axis"] if axis is None else axis) % rank
     labels: dict[int, Labels] = {}
     for axis in range(1, rank):
         parts = [v.labels[axis] for v in inputs]
-        known = [part for part in parts if part is not None]
-        if not known:
-            continue
-        if axis == joined:
-            labels[axis] = np.concatenate(
-                [recorder.read(v, axis, call) for v in inputs]
-            )
-            continue
-        for part in known[1:]:
-            recorder.tie(known[0], part)
-        if len(known) < len(parts):
-            recorder.bar(known[0], f"{call.path} joins them with what are no units")
-        labels[axis] = known[0]
+        if axis == lined and any(part is not None for part in parts):
+            read = [recorder.read(v, axis, call) for v in inputs]
+            labels[axis] = np.concatenate(read)
+        elif axis != lined and (met := recorder.meet(call, parts)) is not None:
+            labels[axis] = met
     return inputs[0].with_labels(shape, labels)

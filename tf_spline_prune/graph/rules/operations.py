@@ -136,14 +136,9 @@ def stack(
     new = int(call.arguments(inputs)["axis"]) % len(shape)
     found: dict[int, Labels] = {}
     for axis in range(1, inputs[0].rank):
-        met = [value.labels[axis] for value in inputs]
-        known = [labels for labels in met if labels is not None]
-        for labels in known[1:]:
-            recorder.tie(known[0], labels)
-        if known and len(known) < len(met):
-            recorder.bar(known[0], f"{call.path} joins them with what are no units")
-        if known:
-            found[axis + (axis >= new)] = known[0]
+        met = recorder.meet(call, [value.labels[axis] for value in inputs])
+        if met is not None:
+            found[axis + (axis >= new)] = met
     return inputs[0].with_labels(shape, found)
 
 

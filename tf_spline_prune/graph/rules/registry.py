@@ -142,12 +142,33 @@ def rule_of(call: Call) -> Rule | None:
     return _BY_CLASS.get(type(call.layer)) or _RULES.get(call.kind)
 
 
+def describe(
+    call: Call, inputs: list[TensorAxes], recorder: Recorder
+) -> list[TensorAxes]:
+    """Apply the rule of a call, or treat it as a barrier.
+
+    An operation takes arguments of many forms; one that its rule does not
+    understand makes it a barrier as well.
+    """
+    rule = rule_of(call)
+    if rule is None:
+        return opaque(call, inputs, recorder)
+    try:
+        found = rule.apply(call, inputs, recorder)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        if not call.kind.startswith("op:"):
+            raise
+        return opaque(call, inputs, recorder)
+    return found if isinstance(found, list) else [found]
+
+
 def opaque(
     call: Call, inputs: Sequence[TensorAxes], recorder: Recorder
 ) -> list[TensorAxes]:
     """Treat a call as a barrier: its inputs must stay, its outputs are unknown."""
     for value in inputs:
         recorder.bar_tensor(
-            value, f"{call.path} ({call.kind}) has no rule, so its inputs stay"
+            value,
+            f"{call.path} ({call.kind}) has no rule that fits, so its inputs stay",
         )
     return [TensorAxes(s, (None,) * len(s)) for s in call.output_shapes]
