@@ -15,7 +15,7 @@ demo: .venv/.demo
 	$(BIN)/python examples/quickstart.py $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 lint: .venv/.test
 	$(BIN)/ruff check .

@@ -53,6 +53,14 @@ class Call:
     inner: "Graph | None"
     fill: Callable[[dict[int, Any]], Arguments] = field(repr=False)
 
+    def arrays(self) -> list[tuple[int, ...]]:
+        """Give the shapes of arguments that are arrays and no tensors of the model."""
+        settings = {} if hasattr(self.layer, "weights") else vars(self.layer)
+        given = keras.tree.flatten(self.fill(dict.fromkeys(self.inputs)))
+        given += settings.values()
+        shapes = [getattr(value, "shape", ()) for value in given]
+        return [tuple(shape) for shape in shapes if shape is not None and len(shape)]
+
     def arguments(self, values: Sequence[Any]) -> dict[str, Any]:
         """Name all that the call is given.
 
@@ -80,6 +88,8 @@ class Graph:
         inputs: The model's inputs.
         calls: The calls, inputs excluded.
         sequential: Whether the model is a `Sequential`.
+        flat: Whether it takes all tensors of a call in a row, as a layer does that
+            was traced for the call.
     """
 
     model: Any
@@ -89,6 +99,7 @@ class Graph:
     output_ids: tuple[int, ...]
     structure: tuple[Any, Any]
     sequential: bool
+    flat: bool = False
 
     def run(
         self,
@@ -111,7 +122,9 @@ class Graph:
         values = dict(zip(self.input_ids, inputs, strict=True))
         for call in self.calls:
             if call.inner is not None and enter:
-                outputs = call.inner.run([values[i] for i in call.inputs], apply)
+                # Keras 3 hands masks on as tensors, behind the inputs.
+                given = call.inputs[: len(call.inner.inputs)]
+                outputs = call.inner.run([values[i] for i in given], apply)
             else:
                 args, kwargs = call.fill(values)
                 result = apply(call, args, kwargs)

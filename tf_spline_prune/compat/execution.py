@@ -10,6 +10,8 @@ import numpy as np
 
 from tf_spline_prune.compat.call_graph import Call, pack
 from tf_spline_prune.compat.flavour import flavour_of
+from tf_spline_prune.compat.kinds import is_sequential
+from tf_spline_prune.compat.tracing import trace
 from tf_spline_prune.errors import FlavourError
 
 
@@ -123,9 +125,8 @@ def predict(model: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
     Returns:
         One float64 array an output.
     """
-    structure = getattr(model, "_inputs_struct", getattr(model, "_nested_inputs", None))
     arguments: Any = inputs[0] if len(inputs) == 1 else inputs
-    if structure is not None:
-        arguments = pack(structure, inputs)
+    if not is_sequential(model):
+        arguments = pack(trace(model).structure[0], inputs)
     outputs = model(arguments, training=False)
     return [to_numpy(o).astype("float64") for o in keras.tree.flatten(outputs)]

@@ -5,7 +5,11 @@ from typing import Any
 from tf_spline_prune.errors import ModelError
 
 # What a subclass may define and still compute as its base does.
-_HARMLESS = ("__init__", "get_config", "__doc__", "__module__", "__qualname__")
+_HARMLESS = (
+    *("__annotations__", "__dict__", "__doc__", "__firstlineno__", "__init__"),
+    *("__module__", "__qualname__", "__static_attributes__", "__weakref__"),
+    *("from_config", "get_config"),
+)
 
 
 def kind_of(layer: Any) -> str:
@@ -26,13 +30,17 @@ def kind_of(layer: Any) -> str:
             return "op:" + symbol.rpartition(".")[2].replace("_", "").lower()
         return cls.__name__ if is_layer(layer) else f"op:{cls.__name__.lower()}"
     # A user's subclass that computes as its Keras base does is read as the base.
+    own: dict[str, Any] = {}
     for base in cls.__mro__:
         if _is_keras(base):
-            if base.__name__ not in ("Layer", "Model", "Functional", "Operation"):
+            plain = not any(
+                hasattr(base, name) or isinstance(value, property)
+                for name, value in own.items()
+            )
+            if plain and base.__name__ not in ("Layer", "Model", "Functional"):
                 return base.__name__
             break
-        if any(callable(v) for name, v in vars(base).items() if name not in _HARMLESS):
-            break
+        own |= {n: value for n, value in vars(base).items() if n not in _HARMLESS}
     return f"custom:{cls.__name__}"
 
 

@@ -1,6 +1,6 @@
 """Running calls on tensors in which some units are masked or left out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -50,7 +50,10 @@ def with_mask(
 
 
 def on_kept(
-    call: Call, args: tuple[Any, ...], kwargs: dict[str, Any], axis: int, keep: Any
+    call: Call,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    kept: Sequence[tuple[int, np.ndarray]],
 ) -> Any:
     """Run a call on the kept units of its one input, and put zeros for the rest.
 
@@ -58,18 +61,19 @@ def on_kept(
         call: A call whose layer was built for the kept units.
         args: Positional arguments.
         kwargs: Keyword arguments.
-        axis: The axis of the units.
-        keep: Indices of the kept units.
+        kept: For each axis of units the indices of the kept ones.
 
     Returns:
         The output, as wide as the input.
     """
-    value = args[0]
-    narrow = keras.ops.take(value, keep, axis=axis)
+    value = narrow = args[0]
+    for axis, keep in kept:
+        narrow = keras.ops.take(narrow, keep, axis=axis)
     output = call_layer(call, (narrow, *args[1:]), kwargs)
-    place = np.full(value.shape[axis], len(keep))
-    place[keep] = np.arange(len(keep))
-    rest = keras.ops.zeros_like(keras.ops.take(output, [0], axis=axis))
-    return keras.ops.take(
-        keras.ops.concatenate([output, rest], axis=axis), place, axis=axis
-    )
+    for axis, keep in kept:
+        place = np.full(value.shape[axis], len(keep))
+        place[keep] = np.arange(len(keep))
+        rest = keras.ops.zeros_like(keras.ops.take(output, [0], axis=axis))
+        wide = keras.ops.concatenate([output, rest], axis=axis)
+        output = keras.ops.take(wide, place, axis=axis)
+    return output

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from tf_spline_prune.compat.kinds import kind_of
+
 _PARTS = {
     "query": "_query_dense",
     "key": "_key_dense",
@@ -27,24 +29,38 @@ def parts_of(layer: Any) -> dict[str, Any]:
         The layers by a name that both flavours share, such as `"query"` or
         `"forward"`; empty for most layers.
     """
+    kind = kind_of(layer)
+    if kind == "TimeDistributed":
+        return parts_of(layer.layer)
     held = {
         name: getattr(layer, attribute, None)
-        for name, attribute in _HELD.get(type(layer).__name__, {}).items()
+        for name, attribute in _HELD.get(kind, {}).items()
     }
     return {name: part for name, part in held.items() if part is not None}
 
 
-def part_configs(config: dict[str, Any]) -> dict[str, Any]:
-    """Copy a config so that layers inside it are built for their new inputs.
+def part_configs(config: dict[str, Any], resized: bool) -> dict[str, Any]:
+    """Copy a config so that a layer can be built for other sizes.
 
     Keras 3 stores the shape that an inner layer was built for; a layer that is
-    made again must not be built for the old one.
+    made again must not be built for the old one. An initial value that is a whole
+    matrix has the old size too.
+
+    Args:
+        config: What `get_config` gave, perhaps with changes.
+        resized: Whether weights of the layer change their shapes.
+
+    Returns:
+        The copy.
     """
 
     def strip(part: Any) -> Any:
         if isinstance(part, dict):
             if "class_name" in part and "config" in part:
                 part = {k: v for k, v in part.items() if k != "build_config"}
+                if resized and part["class_name"] == "Constant":
+                    value = part["config"].get("value")
+                    return part if isinstance(value, (int, float)) else "zeros"
             return {key: strip(value) for key, value in part.items()}
         return part
 

@@ -88,8 +88,12 @@ class _Builder:
 
         def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             tensors = keras.tree.flatten((args, kwargs))
-            shapes = [tuple(t.shape) for t in tensors if hasattr(t, "_keras_history")]
-            return self.layer(call, shapes)(*args, **kwargs)
+            tensors = [t for t in tensors if hasattr(t, "_keras_history")]
+            layer = self.layer(call, [tuple(t.shape) for t in tensors])
+            if call.inner is None or not call.inner.flat:
+                return layer(*args, **kwargs)
+            told = {key: kwargs[key] for key in ("training",) if kwargs.get(key)}
+            return layer(tensors if len(tensors) > 1 else tensors[0], **told)
 
         outputs = graph.run(inputs, apply, enter=False)
         structure = graph.structure
@@ -113,9 +117,9 @@ class _Builder:
         """Make the new layer of a call, once for all its uses."""
         if call.path not in self.layers:
             if call.inner is not None:
-                self.layers[call.path] = self.build(call.inner, shapes)
+                inner = shapes[: len(call.inner.inputs)]  # no masks behind them
+                self.layers[call.path] = self.build(call.inner, inner)
             elif not hasattr(call.layer, "weights"):
-                # An operation holds no state, so the new model may share it.
                 self.layers[call.path] = self._operation(call)
             else:
                 config = {
@@ -123,7 +127,7 @@ class _Builder:
                     **(self.change_all(call.layer) if self.change_all else {}),
                     **self.changes.get(call.path, {}),
                 }
-                config = part_configs(config)
+                config = part_configs(config, call.path in self.changes)
                 config["name"] = call.path.rpartition("/")[2]
                 self.layers[call.path] = self._from_config(call, config)
             if call.inner is None:
@@ -133,7 +137,12 @@ class _Builder:
     def _operation(self, call: Call) -> Any:
         changes = self.changes.get(call.path)
         if not changes:
-            return call.layer
+            # A copy, for an operation keeps a list of all graphs that it is in.
+            # (Keras' own way of copying goes through a file.)
+            operation = object.__new__(type(call.layer))
+            vars(operation).update(vars(call.layer))
+            operation._inbound_nodes, operation._outbound_nodes = [], []
+            return operation
         return type(call.layer).from_config({**call.layer.get_config(), **changes})
 
     def _config(self, call: Call) -> dict[str, Any]:
@@ -155,6 +164,8 @@ class _Builder:
         }
         try:
             with SafeModeScope(False), self.keras.utils.custom_object_scope(known):
+                if call.kind == "Lambda":
+                    return _lambda_layer(layer, config)
                 return type(layer).from_config(config)
         except Exception as error:
             raise ModelError(
@@ -163,6 +174,18 @@ class _Builder:
                 f"`from_config` understands. Received: {call.path!r} of type "
                 f"{type(layer).__name__}, which raised {type(error).__name__}: {error}"
             ) from error
+
+
+def _lambda_layer(layer: Any, config: dict[str, Any]) -> Any:
+    """Make a Lambda; in a config its function would lose the names that it uses."""
+    given = {key: config[key] for key in ("name", "trainable", "dtype")}
+    return type(layer)(
+        layer.function,
+        output_shape=layer._output_shape,
+        mask=layer.mask,
+        arguments=layer.arguments,
+        **given,
+    )
 
 
 def _known(graph: Graph, shapes: list[Any] | None) -> list[tuple[int | None, ...]]:

@@ -22,17 +22,25 @@ def with_sizes(call: Call, shapes: Sequence[Shape]) -> Call:
     if list(shapes) == list(call.input_shapes) or not shapes:
         return call
     call = replace(call, input_shapes=tuple(shapes))
-    if not any(None in shape[1:] for shape in call.output_shapes):
-        return call
-    given: Any = list(shapes) if len(shapes) > 1 else shapes[0]
     try:
-        found = call.layer.compute_output_shape(given)
-    except Exception:  # whatever a layer raises: then the sizes stay open
+        found = _output_shapes(call)
+    except Exception:  # whatever a layer raises: then the sizes stay as they were
         return call
-    found = tuple(getattr(found, "as_list", lambda: found)())
-    if len(call.output_shapes) == 1 and len(found) == len(call.output_shapes[0]):
-        return replace(call, output_shapes=(found,))
+    fits = [len(a) == len(b) for a, b in zip(found, call.output_shapes, strict=False)]
+    if len(found) == len(call.output_shapes) and all(fits):
+        return replace(call, output_shapes=found)
     return call
+
+
+def _output_shapes(call: Call) -> tuple[Shape, ...]:
+    if hasattr(call.layer, "compute_output_spec"):
+        tensors = [keras.KerasTensor(shape) for shape in call.input_shapes]
+        args, kwargs = call.fill(dict(zip(call.inputs, tensors, strict=True)))
+        specs = call.layer.compute_output_spec(*args, **kwargs)
+        return tuple(tuple(spec.shape) for spec in keras.tree.flatten(specs))
+    given: Any = list(call.input_shapes)
+    shape = call.layer.compute_output_shape(given[0] if len(given) == 1 else given)
+    return (tuple(shape.as_list()),)
 
 
 def without_masks(call: Call) -> tuple[Call, list[int]]:

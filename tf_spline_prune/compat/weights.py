@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tf_spline_prune.compat.call_graph import Graph
+from tf_spline_prune.compat.kinds import kind_of
 from tf_spline_prune.compat.parts import parts_of
 from tf_spline_prune.errors import ModelError
 
@@ -34,7 +35,7 @@ def weight_names(layer: Any) -> list[str]:
     names: list[str] = []
     for variable in _variables(layer):
         name = str(variable.name).rpartition("/")[2].partition(":")[0]
-        if name == "depthwise_kernel" and "Depthwise" in type(layer).__name__:
+        if name == "depthwise_kernel" and "Depthwise" in kind_of(layer):
             name = "kernel"
         if _NAMELESS.fullmatch(name):
             held = (key for key, value in vars(layer).items() if value is variable)

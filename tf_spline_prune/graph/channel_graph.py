@@ -91,7 +91,12 @@ class ChannelGraph:
         }
         self._maker_paths = {name: path for name, (path, _) in recorder.makers.items()}
         self.groups = find_groups(
-            self.makers, self.weights.values(), self.mixings, self._root, reasons
+            self.makers,
+            self.weights.values(),
+            self.work,
+            self.mixings,
+            self._root,
+            reasons,
         )
         self.barriers = find_barriers(self.makers, reasons)
         self._paths: dict[str, UnitPath] = {}

@@ -1,24 +1,33 @@
 """From ties and barriers to groups: which units live or die together."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
-from tf_spline_prune.graph.facts import Barrier, Group, Meeting, Member, WeightFact
+from tf_spline_prune.graph.facts import (
+    Barrier,
+    Group,
+    Meeting,
+    Member,
+    WeightFact,
+    Work,
+)
 
 
 def find_groups(
     makers: Mapping[str, np.ndarray],
-    weights: Iterable[WeightFact],
+    weights: Collection[WeightFact],
+    work: Iterable[Work],
     mixings: Iterable[Meeting],
     root: np.ndarray,
     reasons: Mapping[int, str],
 ) -> tuple[Group, ...]:
-    """Gather the free units that the same layers make.
+    """Gather the free units that the same layers make and that are used alike.
 
     Args:
         makers: For the name of each layer that makes units, the units it makes.
         weights: What is known of each weight.
+        work: Multiply-accumulates between tensors.
         mixings: Normalisations over units.
         root: Array of shape `(labels,)`: the unit of each label.
         reasons: The units that must stay.
@@ -31,15 +40,17 @@ def find_groups(
         for unit in dict.fromkeys(roots.tolist()):
             if unit not in reasons:
                 signature[unit] = (*signature.get(unit, ()), name)
-    gathered: dict[tuple[str, ...], list[int]] = {}
+    places = _places(weights, work, root)
+    together: dict[tuple[tuple[str, ...], int], list[int]] = {}
     for unit, names in signature.items():
-        gathered.setdefault(names, []).append(unit)
+        together.setdefault((names, int(places[unit])), []).append(unit)
+    gathered = [(names, units) for (names, _), units in together.items()]
     index = np.full(len(root), -1)
     owner = np.full(len(root), -1)
-    for number, units in enumerate(gathered.values()):
+    for number, (_, units) in enumerate(gathered):
         index[units] = np.arange(len(units))
         owner[units] = number
-    members = _members([len(u) for u in gathered.values()], weights, root, index, owner)
+    members = _members([len(u) for _, u in gathered], weights, root, index, owner)
     mixed: list[list[str]] = [[] for _ in gathered]
     for mixing in mixings:
         for number in np.unique(owner[root[mixing.labels]]).tolist():
@@ -47,7 +58,7 @@ def find_groups(
                 mixed[number].append(mixing.call)
     taken: dict[str, int] = {}
     groups = []
-    for number, (names, units) in enumerate(gathered.items()):
+    for number, (names, units) in enumerate(gathered):
         count = taken.get(names[0], 0)
         taken[names[0]] = count + 1
         name = f"{names[0]}#{count}" if count else names[0]
@@ -61,6 +72,24 @@ def find_groups(
             )
         )
     return tuple(groups)
+
+
+def _places(
+    weights: Iterable[WeightFact], work: Iterable[Work], root: np.ndarray
+) -> np.ndarray:
+    """Give units that lie as often on the same axes the same number.
+
+    Units of one layer may be used unevenly, as by a grouped convolution behind a
+    concatenation; a group holds only units that shrink every axis alike.
+    """
+    numbers = np.zeros(len(root), np.uint64)
+    rng = np.random.default_rng(0)  # the numbers mean nothing but "the same"
+    axes = [a for fact in weights for a in (*fact.axes, *fact.rows) if a is not None]
+    axes += [a for one in work for a in one.rows]
+    for key in rng.integers(1, 2**63, len(axes), np.uint64):
+        units, counts = np.unique(root[axes.pop()], return_counts=True)
+        numbers[units] += key * counts.astype(np.uint64)
+    return numbers
 
 
 def _members(

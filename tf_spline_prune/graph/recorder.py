@@ -1,6 +1,7 @@
 """`Recorder`: what the rules write down while the graph is walked."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from tf_spline_prune.compat import Call
 from tf_spline_prune.graph.axes import Labels, TensorAxes
+from tf_spline_prune.graph.edits import counted, cut
 from tf_spline_prune.graph.facts import Edit, Meeting, Rescale, Role, WeightFact, Work
 from tf_spline_prune.graph.ties import joined
 
@@ -43,6 +45,8 @@ class Recorder:
         # Where the weights and config of a layer inside a layer are found.
         self._names, self._keys = "", ""
         self._times: int | None = 1
+        self._rows: tuple[Labels, ...] = ()
+        self._shift = 0
 
     def fresh(self, size: int) -> Labels:
         """Name `size` new units."""
@@ -132,7 +136,7 @@ class Recorder:
         if labels is None:
             return
         if self._approximate:
-            self.mixings.append(Meeting(call.name, 0, axis, labels))
+            self.mixings.append(Meeting(call.name, 0, axis + self._shift, labels))
         else:
             self.bar(
                 labels,
@@ -151,7 +155,8 @@ class Recorder:
             second: Labels of the other input, of the same length.
         """
         self.tie(first[2], second)
-        self.contractions.append(Meeting(call.name, *first))
+        which, axis, labels = first
+        self.contractions.append(Meeting(call.name, which, axis + self._shift, labels))
 
     def weight(
         self,
@@ -190,7 +195,13 @@ class Recorder:
             uses = None if uses is None or known.uses is None else uses + known.uses
             axes, roles = known.axes, known.roles
         self.weights[key] = WeightFact(
-            call.path, name, shape, tuple(axes), tuple(roles), uses, tuple(rows)
+            call.path,
+            name,
+            shape,
+            tuple(axes),
+            tuple(roles),
+            uses,
+            (*rows, *self._rows),
         )
 
     def shape(self, call: Call, name: str) -> tuple[int, ...] | None:
@@ -206,7 +217,7 @@ class Recorder:
         call: Call,
         key: str,
         labels: Labels,
-        change: Callable[[Any, np.ndarray], Any],
+        change: Callable[..., Any],
     ) -> None:
         """Say that an entry of the layer's config depends on units; see `Edit`."""
         self.edits.append(Edit(call.path, self._keys + key, labels, change))
@@ -223,28 +234,11 @@ class Recorder:
             index: Position in the entry where it is a list; -1 and `None` there
                 mean that Keras counts by itself.
         """
-
-        def change(old: Any, keep: np.ndarray) -> Any:
-            kept = int(keep.sum())
-            if index is None:
-                return kept
-            sizes = list(old)
-            if sizes[index] not in (None, -1):
-                sizes[index] = kept
-            return tuple(sizes)
-
-        self.edit(call, key, labels, change)
+        self.edit(call, key, labels, functools.partial(counted, index=index))
 
     def slice(self, call: Call, key: str, labels: Labels) -> None:
         """Say that an entry of the layer's config may hold one number a unit."""
-
-        def change(old: Any, keep: np.ndarray) -> Any:
-            numbers = np.asarray(old)
-            if old is None or numbers.shape[-1:] != keep.shape:
-                return old
-            return numbers[..., keep].tolist()
-
-        self.edit(call, key, labels, change)
+        self.edit(call, key, labels, cut)
 
     def rescale(self, call: Call, name: str, labels: Labels, exponent: float) -> None:
         """Say that a weight makes up for a number of units; see `Rescale`."""
@@ -256,26 +250,36 @@ class Recorder:
         """Count multiply-accumulates between tensors; see `Work`."""
         if uses is not None:
             uses = None if self._times is None else uses * self._times
-        self.work.append(Work(call.path, uses, tuple(rows)))
+        self.work.append(Work(call.path, uses, (*rows, *self._rows)))
 
     @contextlib.contextmanager
-    def within(self, names: str, keys: str, times: int | None = 1) -> Iterator[None]:
+    def within(
+        self,
+        names: str,
+        keys: str,
+        times: int | None = 1,
+        rows: Sequence[Labels] = (),
+        shift: int = 0,
+    ) -> Iterator[None]:
         """Write down what is said of a layer that another layer holds.
 
         Args:
             names: What its weights' names begin with in the outer layer.
             keys: What leads to its config in the outer layer's.
             times: How often the outer layer calls it; `None` if that is open.
+            rows: Labels of axes of units, at each of which it is called as well.
+            shift: How many axes more the outer layer's tensors have.
         """
-        outer = self._names, self._keys, self._times
+        outer = self._names, self._keys, self._times, self._rows, self._shift
         both = None not in (times, outer[2])
         product = times * outer[2] if both else None  # type: ignore[operator]
         self._names, self._keys = outer[0] + names, outer[1] + keys
         self._times = product
+        self._rows, self._shift = (*outer[3], *rows), outer[4] + shift
         try:
             yield
         finally:
-            self._names, self._keys, self._times = outer
+            self._names, self._keys, self._times, self._rows, self._shift = outer
 
     def solve(self) -> tuple[np.ndarray, dict[int, str]]:
         """Find which labels name the same unit, and which units must stay.

@@ -62,6 +62,7 @@ def shrink(graph: ChannelGraph, removed: np.ndarray, weights: Weights | None) ->
         A new model.
     """
     changes: dict[str, dict[str, Any]] = {}
+    kept = graph.kept_counts(removed)
     for edit in graph.edits:
         keep = ~removed[graph.units_of(edit.labels)]
         if not keep.all():
@@ -69,6 +70,9 @@ def shrink(graph: ChannelGraph, removed: np.ndarray, weights: Weights | None) ->
                 edit.path, dict(graph.layer(edit.path).get_config())
             )
             _change(config, edit.key, functools.partial(edit.change, keep=keep))
+    for path, name in graph.weights:
+        if kept[path, name] != list(graph.weights[path, name].shape):
+            changes.setdefault(path, {})
     if weights is None:
         return rebuild(graph.graph, changes)
     return rebuild(

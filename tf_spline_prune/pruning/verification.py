@@ -1,5 +1,6 @@
 """`verify`: whether a shrunk model computes what it should."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -138,8 +139,8 @@ def _run(
     Where units meet without a weight, one side is multiplied by zeros. Where a
     normalisation runs over units, it runs over the kept ones.
     """
-    masks = {m.call: m for m in graph.contractions if _gone(graph, m, removed).any()}
-    norms = {m.call: m for m in graph.mixings if _gone(graph, m, removed).any()}
+    masks = _by_call(graph, graph.contractions, removed)
+    norms = _by_call(graph, graph.mixings, removed)
     if not masks and not norms:
         return predict(reference, inputs)
     traced = trace(reference)
@@ -147,18 +148,30 @@ def _run(
 
     def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if call.name in norms:
-            meeting = norms[call.name]
-            keep = np.flatnonzero(~_gone(graph, meeting, removed))
+            kept = [
+                (meeting.axis, np.flatnonzero(~_gone(graph, meeting, removed)))
+                for meeting in norms[call.name]
+            ]
             narrow = replace(call, layer=layers.get(call.path, call.layer))
-            return on_kept(narrow, args, kwargs, meeting.axis, keep)
-        if call.name in masks:
-            meeting = masks[call.name]
+            return on_kept(narrow, args, kwargs, kept)
+        for meeting in masks.get(call.name, ()):
             keep = ~_gone(graph, meeting, removed)
             args, kwargs = with_mask(args, kwargs, meeting.input, meeting.axis, keep)
         return call_layer(call, args, kwargs)
 
     outputs = run_eagerly(traced, inputs, apply)
     return [to_numpy(output).astype("float64") for output in outputs]
+
+
+def _by_call(
+    graph: ChannelGraph, meetings: Iterable[Meeting], removed: np.ndarray
+) -> dict[str, list[Meeting]]:
+    """Gather by call the meetings of units of which some are gone."""
+    found: dict[str, list[Meeting]] = {}
+    for meeting in meetings:
+        if _gone(graph, meeting, removed).any():
+            found.setdefault(meeting.call, []).append(meeting)
+    return found
 
 
 def _gone(graph: ChannelGraph, meeting: Meeting, removed: np.ndarray) -> np.ndarray:

@@ -28,7 +28,12 @@ def multi_head_attention(
     made = recorder.units(call, out_shape[2])
     for key, labels in (("num_heads", heads), ("key_dim", keys), ("value_dim", values)):
         recorder.resize(call, key, labels)
-    recorder.edit(call, "output_shape", made, lambda old, keep: (int(keep.sum()),))
+    # Left to itself the layer makes as many features as its query has.
+    query = call.arguments(inputs)["query"]
+    both = np.concatenate([made, recorder.read(query, query.rank - 1, call)])
+    recorder.edit(
+        call, "output_shape", both, lambda old, keep: (int(keep[: len(made)].sum()),)
+    )
     _project(call, inputs, (heads, heads), (keys, values), made, recorder)
     return _outputs(call, inputs, heads, made)
 
@@ -95,7 +100,9 @@ def _project(
     # The layer divides by the root of the size of its keys.
     for name in ("query/kernel", "query/bias"):
         recorder.rescale(call, name, keys, 0.5)
-    others = positions(key.shape, [key.rank - 1])
+    axes = getattr(call.layer, "attention_axes", None) or range(1, key.rank - 1)
+    beside = set(range(key.rank)).difference(axis % key.rank for axis in axes)
+    others = positions(key.shape, beside)
     pairs = None if places is None or others is None else places * others
     for size in sizes:
         recorder.multiply(call, pairs, (heads[0], size))

@@ -1,7 +1,7 @@
 """Products of tensors, in which units meet units: Dot, matmul, einsum, Attention."""
 
 from tf_spline_prune.compat import Call
-from tf_spline_prune.graph.axes import Labels, TensorAxes
+from tf_spline_prune.graph.axes import Labels, TensorAxes, positions
 from tf_spline_prune.graph.recorder import Recorder
 from tf_spline_prune.graph.rules.registry import opaque, rule
 
@@ -76,6 +76,13 @@ def attention(
         recorder.read(key, key.rank - 1, call),
     )
     held = value.labels[-1]
+    pairs = positions(query.shape, [query.rank - 1])
+    steps = positions(key.shape, [key.rank - 1])
+    uses = None if pairs is None or steps is None else pairs * steps
+    recorder.multiply(call, uses, (features,))
+    width = 1 if held is not None else value.shape[-1]
+    rows = () if held is None else (held,)
+    recorder.multiply(call, uses and width and uses * width, rows)
     found = {} if held is None else {len(call.output_shapes[0]) - 1: held}
     outputs = [query.with_labels(call.output_shapes[0], found)]
     return outputs + [query.with_labels(s, {}) for s in call.output_shapes[1:]]

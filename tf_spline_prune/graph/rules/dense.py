@@ -50,7 +50,6 @@ def einsum_dense(
         if letter in new:
             size = shape[made.index(letter)] or 0
             units = recorder.units(call, size, letter if len(new) > 1 else "")
-            bar_if_mixing(call, units, recorder)
             labels[letter] = units
             roles.append("out")
         elif letter in taken and letter not in made:
@@ -67,6 +66,7 @@ def einsum_dense(
     given = call.layer.get_config()["output_shape"]
     found = {axis: labels[c] for axis, c in enumerate(made) if c in labels}
     for axis, held in found.items():
+        bar_if_mixing(call, held, recorder)
         # The entry may leave out leading axes.
         index = axis - len(made) + len(given)
         if index >= 0:

@@ -32,7 +32,7 @@ def is_homogeneous_activation(call: Call) -> bool:
     activation = call.layer.activation
     if type(activation).__name__ == "ReLU":
         return _is_plain(activation.get_config())
-    return activation_name(activation) in _HOMOGENEOUS
+    return is_known(activation) and activation_name(activation) in _HOMOGENEOUS
 
 
 def _is_plain_relu(call: Call) -> bool:
@@ -102,15 +102,22 @@ def bar_if_mixing(
         recorder.bar(made, f"the activation of {call.path} may mix its units")
 
 
+def is_known(function: Any) -> bool:
+    """Tell whether a function is what its name says: Keras', TensorFlow's or JAX'."""
+    module = getattr(function, "__module__", None) or type(function).__module__
+    return str(module).partition(".")[0] in ("keras", "tf_keras", "tensorflow", "jax")
+
+
 def mixes_units(function: Any) -> bool:
     """Tell whether an activation function mixes units, as softmax does.
 
     A function that is not Keras' own may do anything, so it counts as mixing,
-    unless its name says that it is one of the plain ones.
+    unless it is one of the plain ones of TensorFlow or JAX.
     """
     name = activation_name(function)
     own = keras_root(function) is not None
-    return name in (*_SOFTMAX, "glu") or not (own or name in _HOMOGENEOUS)
+    plain = is_known(function) and name in _HOMOGENEOUS
+    return name in (*_SOFTMAX, "glu") or not (own or plain)
 
 
 @rule("PReLU", homogeneous=False)

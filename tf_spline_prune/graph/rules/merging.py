@@ -26,13 +26,14 @@ _FUNCTIONS = (
     "Minimum",
     "CustomScaleLayer",
     *(f"op:{name}" for name in _FUNCTIONS),
+    arrays=True,
 )
 def combine(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
     """Entries of the same position meet, so their units live or die together."""
     shape = call.output_shapes[0]
     rank = len(shape)
     labels: dict[int, Labels] = {}
-    arrays = _arrays(call)
+    arrays = call.arrays()
     for axis in range(1, rank):
         met = [
             v.labels[axis - rank + v.rank]
@@ -45,16 +46,6 @@ def combine(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorA
             if any(len(a) >= rank - axis and a[axis - rank] > 1 for a in arrays):
                 recorder.bar(joined, f"{call.path} joins them with a fixed array")
     return inputs[0].with_labels(shape, labels)
-
-
-def _arrays(call: Call) -> list[tuple[int, ...]]:
-    """Give the shapes of the operands that are arrays and no tensors of the model."""
-    args, kwargs = call.fill({i: None for i in call.inputs})
-    others = [x for x in (*args, *kwargs.values()) if x is not None]
-    lists = [x for x in others if isinstance(x, (list, tuple))]
-    arrays = [x for x in others if hasattr(x, "shape")]
-    arrays += [x for x in map(np.asarray, lists) if x.dtype.kind in "biuf"]
-    return [tuple(x.shape) for x in arrays]
 
 
 @rule("Concatenate", "op:concat", "op:concatenate", homogeneous=True)

@@ -28,10 +28,8 @@ def over_units(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> Tens
     """Statistics over axes of one input; scales along the same axes."""
     (value,) = inputs
     axis = call.layer.axis
-    over = sorted(
-        one % value.rank
-        for one in (axis if isinstance(axis, (list, tuple)) else [axis])
-    )
+    given = axis if isinstance(axis, (list, tuple)) else [axis]
+    over = [one % value.rank for one in given]  # the weights keep this order
     axes = [value.labels[one] for one in over]
     for one in over:
         recorder.mix(call, inputs, one)

@@ -102,7 +102,9 @@ def time_distributed(
     known = rule_of(step)
     if known is None or len(inputs) > 1 or len(call.output_shapes) > 1:
         return opaque(call, inputs, recorder)
-    with recorder.within("", "layer.config.", value.shape[1]):
+    steps = value.labels[1]
+    times, rows = (value.shape[1], ()) if steps is None else (1, (steps,))
+    with recorder.within("", "layer.config.", times, rows, shift=1):
         found = known.apply(step, [one], recorder)
     output = found[0] if isinstance(found, list) else found
     return TensorAxes(shape, (None, value.labels[1], *output.labels[1:]))

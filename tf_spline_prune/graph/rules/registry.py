@@ -19,10 +19,12 @@ class Rule:
             ties and barriers, and describes the output.
         homogeneous: Whether the layer, as this call uses it, treats each unit
             alone and hands a positive scale of it on: `f(c x) = c f(x)`.
+        arrays: Whether it understands arguments that are fixed arrays.
     """
 
     apply: Apply
     homogeneous: Callable[[Call], bool]
+    arrays: bool = False
 
 
 _RULES: dict[str, Rule] = {}
@@ -30,7 +32,9 @@ _BY_CLASS: dict[type, Rule] = {}
 
 
 def rule(
-    *kinds: str, homogeneous: bool | Callable[[Call], bool] = False
+    *kinds: str,
+    homogeneous: bool | Callable[[Call], bool] = False,
+    arrays: bool = False,
 ) -> Callable[[Apply], Apply]:
     """Register a function as the rule of one or more kinds of layer.
 
@@ -38,6 +42,7 @@ def rule(
         *kinds: Kinds as `compat.Call.kind` names them.
         homogeneous: Whether a positive scale of a unit is handed on; a function
             of the call where that depends on the layer's config.
+        arrays: Whether the rule understands arguments that are fixed arrays.
 
     Returns:
         A decorator.
@@ -45,7 +50,7 @@ def rule(
 
     def register(function: Apply) -> Apply:
         for kind in kinds:
-            _RULES[kind] = Rule(function, _test(homogeneous))
+            _RULES[kind] = Rule(function, _test(homogeneous), arrays)
         return function
 
     return register
@@ -151,7 +156,7 @@ def describe(
     understand makes it a barrier as well.
     """
     rule = rule_of(call)
-    if rule is None:
+    if rule is None or (not rule.arrays and call.arrays()):
         return opaque(call, inputs, recorder)
     try:
         found = rule.apply(call, inputs, recorder)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tf_spline_prune.compat import Call
-from tf_spline_prune.graph.axes import Labels, TensorAxes
+from tf_spline_prune.graph.axes import Labels, TensorAxes, positions
 from tf_spline_prune.graph.recorder import Recorder
 from tf_spline_prune.graph.rules.registry import rule
 
@@ -57,6 +57,9 @@ def reshape(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorA
             return _reshaped(call, value, {len(shape) - 1: last}, recorder)
     spread = _spread(value, recorder, f"{call.path} mixes axes that hold units")
     if spread is None:
+        return value.with_labels(shape, {})
+    if positions(value.shape, ()) != positions(shape, ()):
+        recorder.bar_tensor(value, f"{call.path} moves them to the batch axis")
         return value.with_labels(shape, {})
     sizes = [size or 0 for size in shape[1:]]
     target = spread.reshape([size or -1 for size in sizes])

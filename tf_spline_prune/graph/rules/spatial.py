@@ -29,12 +29,11 @@ from tf_spline_prune.graph.rules.registry import rule
     "AdaptiveMaxPooling2D",
     "AdaptiveMaxPooling3D",
     "CenterCrop",
-    "Resizing",
     "op:averagepool",
     "op:maxpool",
-    "op:resize",
     homogeneous=True,
 )
+@rule("Resizing", "op:resize")
 def spatial(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
     """The channels stay, the positions change."""
     (value,) = inputs

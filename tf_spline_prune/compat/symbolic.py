@@ -1,0 +1,159 @@
+"""Graphs of models and layers whose `call` has to be run to know them."""
+
+import inspect
+from typing import Any
+
+import keras
+
+from tf_spline_prune.compat.call_graph import Arguments
+from tf_spline_prune.compat.flavour import keras_of
+from tf_spline_prune.compat.kinds import kind_of
+from tf_spline_prune.compat.nodes import dtype_of, filler, shape_of
+from tf_spline_prune.compat.tied import reads_weights
+from tf_spline_prune.errors import ModelError
+
+UNBUILT = (
+    "The model is not built, so it has neither weights nor a graph yet. Call it "
+    "once on data, or give its first layer an `Input`. Received: model {0!r}."
+)
+
+
+def symbolic_model(model: Any) -> Any:
+    """Trace a subclassed model by calling `call` on symbolic inputs."""
+    if not model.built:
+        raise ModelError(UNBUILT.format(model.name))
+    keras_module = keras_of(model)
+    shape = _built_shape(model)
+    if shape is None:
+        raise ModelError(
+            "The input shape of this subclassed model is not known. Call it once on "
+            "a single array, or build a functional model from it: `keras.Model(x, "
+            f"model.call(x))`. Received: model {model.name!r}."
+        )
+    inputs = _inputs(keras_module, shape)
+    try:
+        outputs = _symbolic_call(model, (inputs,), {})
+        traced = keras_module.Model(inputs, outputs, name=model.name)
+    except Exception as error:
+        raise ModelError(
+            "The `call` of this subclassed model cannot be traced on symbolic "
+            "inputs, so its graph is not known. Use layers and `keras.ops` in "
+            "`call`, and no Python branches on values. Received: model "
+            f"{model.name!r}, which raised {type(error).__name__}: {error}"
+        ) from error
+    read = reads_weights(traced, model)
+    if read:
+        raise ModelError(
+            "The model reads weights outside the layers that they belong to, so a "
+            "copy would not share them. Put what reads them into a layer. Received: "
+            f"model {model.name!r}, reading {read}"
+        )
+    if _kinds_in_training(model, ((inputs,), {})) not in (None, _kinds(traced)):
+        raise ModelError(
+            "The `call` of this subclassed model does other things in training than "
+            "else, which its graph cannot hold. Put what differs into a layer, such "
+            f"as Dropout. Received: model {model.name!r}."
+        )
+    lost = _lost_weights(model, traced)
+    if lost:
+        raise ModelError(
+            "The model has weights that belong to no layer, so they cannot be copied. "
+            f"Put them into a layer. Received: model {model.name!r} with {lost}"
+        )
+    return traced
+
+
+def _lost_weights(owner: Any, traced: Any) -> list[str]:
+    """Name the weights that a symbolic trace has made constants of."""
+    kept = {id(weight) for weight in traced.weights}
+    return [str(w.name) for w in owner.weights if id(w) not in kept]
+
+
+def _built_shape(model: Any) -> Any:
+    """Return the input shape, or a structure of shapes, of a subclassed model."""
+    inputs = getattr(model, "inputs", None)
+    if inputs:  # a functional model with a `call` of its own
+        every = [tuple(tensor.shape) for tensor in inputs]
+        return every if len(every) > 1 else every[0]
+    if hasattr(model, "get_build_config"):
+        config = model.get_build_config() or {}
+        shape = config.get("input_shape")
+        if shape is None:
+            shapes = config.get("shapes_dict") or {}
+            shape = next(iter(shapes.values()), None)
+        if shape is not None:
+            return shape
+    return getattr(model, "_build_input_shape", None)
+
+
+def _is_shape(thing: Any) -> bool:
+    return isinstance(thing, (list, tuple)) and all(
+        size is None or isinstance(size, int) for size in thing
+    )
+
+
+def _inputs(keras_module: Any, shapes: Any, name: str | None = None) -> Any:
+    """Make symbolic inputs for a shape, or for a list, tuple or dict of shapes."""
+    if hasattr(shapes, "as_list"):
+        shapes = tuple(shapes.as_list())
+    if _is_shape(shapes):
+        return keras_module.Input(batch_shape=(None, *shapes[1:]), name=name)
+    if isinstance(shapes, dict):
+        return {key: _inputs(keras_module, s, key) for key, s in shapes.items()}
+    return [_inputs(keras_module, s) for s in shapes]
+
+
+def _symbolic_call(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    parameters = inspect.signature(layer.call).parameters
+    if "training" in parameters and "training" not in kwargs:
+        # Not False: tf_keras would record it and never train the layers again.
+        kwargs = {**kwargs, "training": None}
+    return layer.call(*args, **kwargs)
+
+
+def _kinds(functional: Any) -> list[str]:
+    """List the kinds of layers of a traced model, in the order of computation."""
+    depths = sorted(functional._nodes_by_depth, reverse=True)
+    nodes = [node for depth in depths for node in functional._nodes_by_depth[depth]]
+    return [
+        kind_of(getattr(node, "operation", None) or node.layer)
+        for node in nodes
+        if not node.is_input
+    ]
+
+
+def _kinds_in_training(layer: Any, given: Arguments) -> list[str] | None:
+    """List the kinds of what a `call` does in training, if it is told."""
+    args, kwargs = given
+    if "training" not in inspect.signature(layer.call).parameters:
+        return None
+    outputs = layer.call(*args, **{**kwargs, "training": True})
+    tensors = keras.tree.flatten((args, kwargs))
+    inputs = [tensor for tensor in tensors if hasattr(tensor, "_keras_history")]
+    return _kinds(keras_of(layer).Model(inputs, outputs))
+
+
+def is_composite(layer: Any) -> bool:
+    """Tell whether a layer is a user's own and made of other layers."""
+    own = kind_of(layer).startswith("custom:")
+    flatten = getattr(layer, "_flatten_layers", None)
+    return (
+        own and flatten is not None and any(True for _ in flatten(include_self=False))
+    )
+
+
+def symbolic_layer(layer: Any, node: Any, tensors: list[Any]) -> Any | None:
+    """Trace a composite layer; `None` leaves it opaque, a barrier to pruning."""
+    keras_module = keras_of(layer)
+    inputs = [
+        keras_module.Input(batch_shape=shape_of(t), dtype=dtype_of(t)) for t in tensors
+    ]
+    values = {id(t): x for t, x in zip(tensors, inputs, strict=True)}
+    try:
+        outputs = _symbolic_call(layer, *filler(node)(values))
+        traced = keras_module.Model(inputs if len(inputs) > 1 else inputs[0], outputs)
+        lost = _lost_weights(layer, traced) or reads_weights(traced, layer)
+        other = _kinds_in_training(layer, filler(node)(values))
+        return None if lost or other not in (None, _kinds(traced)) else traced
+    except Exception:  # whatever the user's `call` raises: it cannot be traced
+        return None
