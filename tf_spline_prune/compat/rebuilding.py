@@ -1,5 +1,6 @@
 """Building a model again: the same graph with other sizes, weights or dtype."""
 
+import contextlib
 import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -46,6 +47,7 @@ def rebuild(
     model = builder.build(graph)
     for call in graph.leaves():
         _copy_assets(call.layer, builder.layers[call.path])
+        _freeze_alike(call.layer, builder.layers[call.path])
     for path in CurrentWeights(graph) if weights else ():
         layer = builder.layers[path]
         layer.set_weights(list(weights(path).values()))  # type: ignore[misc]
@@ -61,6 +63,17 @@ def _copy_assets(source: Any, target: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         source.save_assets(folder)
         target.load_assets(folder)
+
+
+def _freeze_alike(source: Any, target: Any) -> None:
+    """Freeze single weights, or layers inside a layer, as they were (Keras 3)."""
+    pairs = zip(
+        getattr(source, "weights", ()), getattr(target, "weights", ()), strict=True
+    )
+    for old, new in pairs:
+        if getattr(old, "trainable", None) is False and new.trainable:
+            with contextlib.suppress(AttributeError):  # tf_keras has no such setter
+                new.trainable = False
 
 
 class _Builder:

@@ -41,13 +41,6 @@ def symbolic_model(model: Any) -> Any:
             "`call`, and no Python branches on values. Received: model "
             f"{model.name!r}, which raised {type(error).__name__}: {error}"
         ) from error
-    read = reads_weights(traced, model)
-    if read:
-        raise ModelError(
-            "The model reads weights outside the layers that they belong to, so a "
-            "copy would not share them. Put what reads them into a layer. Received: "
-            f"model {model.name!r}, reading {read}"
-        )
     if _kinds_in_training(model, ((inputs,), {})) not in (None, _kinds(traced)):
         raise ModelError(
             "The `call` of this subclassed model does other things in training than "
@@ -59,6 +52,13 @@ def symbolic_model(model: Any) -> Any:
         raise ModelError(
             "The model has weights that belong to no layer, so they cannot be copied. "
             f"Put them into a layer. Received: model {model.name!r} with {lost}"
+        )
+    read = reads_weights(traced, model)
+    if read:
+        raise ModelError(
+            "The model reads weights outside the layers that they belong to, so a "
+            "copy would not share them. Put what reads them into a layer. Received: "
+            f"model {model.name!r}, reading {read}"
         )
     return traced
 

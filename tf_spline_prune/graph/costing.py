@@ -18,7 +18,8 @@ class Cost:
     Attributes:
         macs: Multiply-accumulates of one inference on one input, in layers with
             kernels and between tensors (attention, Dot); `None` where the input
-            size is open.
+            size is open. Positions that a reshape folds into the batch axis
+            count once.
         params: Number of weights, statistics of normalisations included.
         bytes: Bytes of the weights as the model holds them.
         uncounted: Paths of layers with weights whose multiply-accumulates are
