@@ -64,6 +64,8 @@ def settle(model: Any, seed: int = 0) -> None:
     MobileNet answers every input alike, and any two models would agree.
     """
     rng = np.random.default_rng(seed)
+    # With the full gain these grow so much from block to block that rounding shows.
+    gain = 0.85 if model.name.startswith("efficientnetv2") else 1.0
     for layer in leaves(model):
         kind = type(layer).__name__
         if kind == "Normalization":  # of the input, with values that are given
@@ -78,7 +80,7 @@ def settle(model: Any, seed: int = 0) -> None:
                 depthwise = kind == "DepthwiseConv2D" or "depthwise_kernel" in name
                 fan_in = np.prod(shape[:2] if depthwise else shape[:-1])
                 value = rng.standard_normal(shape, "float32")
-                weight.assign(value * np.float32(np.sqrt(2 / fan_in)))
+                weight.assign(value * np.float32(gain * np.sqrt(2 / fan_in)))
             elif any(part in name for part in ("mean", "beta", "bias")):
                 weight.assign(rng.normal(0.0, 0.1, shape))
 

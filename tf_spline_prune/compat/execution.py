@@ -14,6 +14,9 @@ from tf_spline_prune.compat.kinds import is_sequential
 from tf_spline_prune.compat.tracing import trace
 from tf_spline_prune.errors import FlavourError
 
+# So many numbers go through a model in one call.
+_AT_ONCE = 2**19
+
 
 def compiled(function: Callable[[Any], Any], model: Any) -> Callable[[Any], Any]:
     """Compile a function that calls layers of `model` on one batch.
@@ -125,8 +128,18 @@ def predict(model: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
     Returns:
         One float64 array an output.
     """
-    arguments: Any = inputs[0] if len(inputs) == 1 else inputs
-    if not is_sequential(model):
-        arguments = pack(trace(model).structure[0], inputs)
-    outputs = model(arguments, training=False)
-    return [to_numpy(o).astype("float64") for o in keras.tree.flatten(outputs)]
+    structure = None if is_sequential(model) else trace(model).structure[0]
+    count = len(inputs[0])
+    # Keras keeps all that lies between, so big inputs go few at a time.
+    step = max(1, _AT_ONCE * count // max(1, sum(x.size for x in inputs)))
+    parts = []
+    for start in range(0, count, step):
+        some = [x[start : start + step] for x in inputs]
+        given: Any = some[0] if len(some) == 1 else some
+        if structure is not None:
+            given = pack(structure, some)
+        outputs = keras.tree.flatten(model(given, training=False))
+        parts.append([to_numpy(output).astype("float64") for output in outputs])
+    if len(parts) == 1:
+        return parts[0]
+    return [np.concatenate(one) for one in zip(*parts, strict=True)]
