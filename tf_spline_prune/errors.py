@@ -17,6 +17,10 @@ class ProbeError(ValueError):
     """Probe inputs that are empty, misshapen or not finite."""
 
 
+class CalibrationError(ValueError):
+    """Calibration data that are empty, misshapen, not finite, or lack labels."""
+
+
 class PlanError(ValueError):
     """A pruning plan that is broken, or was made for another model."""
 

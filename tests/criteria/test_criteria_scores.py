@@ -6,6 +6,7 @@ import zoo
 
 import tf_spline_prune as tsp
 from tf_spline_prune import criteria
+from tf_spline_prune.compat import Calibration
 
 RHO = 0.7
 
@@ -178,7 +179,9 @@ def test_code_distances(K, net, layer):
     expected = (signs[:, :, None] != signs[:, None, :]).mean(axis=0)
 
     criterion = tsp.criteria.Spline(mode="code")
-    pairs, _ = pairs_of(model, criterion, layer, data=x.astype("float32"))
+    pairs, _ = pairs_of(
+        model, criterion, layer, data=Calibration([x.astype("float32")])
+    )
     np.testing.assert_allclose(matrix(pairs), expected, atol=1e-6)
 
 

@@ -209,3 +209,24 @@ def check_plan(K, case):
     assert plan.before == tsp.cost(model)
     assert any(old > new for old, new in plan.units.values())
     assert tsp.verify(model, small, plan) <= 3 * case.tolerance
+
+
+def scale_layer(K):
+    """Make a layer class of the flavour with one trained scale a unit."""
+
+    class Scale(K.layers.Layer):
+        def __init__(self, dim, **settings):
+            super().__init__(**settings)
+            self.dim = dim
+
+        def build(self, shape):
+            self.gamma = self.add_weight(name="gamma", shape=(self.dim,))
+            super().build(shape)
+
+        def call(self, inputs):
+            return inputs * self.gamma
+
+        def get_config(self):
+            return {**super().get_config(), "dim": self.dim}
+
+    return Scale

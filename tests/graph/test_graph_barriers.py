@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import zoo
+from masked_twin import scale_layer
 
 import tf_spline_prune as tsp
 from tf_spline_prune.errors import (
@@ -159,25 +160,8 @@ def test_softmax_over_time_bars_nothing(K):
     assert tsp.verify(model, plan.apply(model), plan) <= 1e-5
 
 
-def custom(K, kind):
-    """Make layer classes of the flavour that Keras knows nothing of."""
-
-    class Scale(K.layers.Layer):
-        """One trained scale a unit."""
-
-        def __init__(self, dim=UNITS, **settings):
-            super().__init__(**settings)
-            self.dim = dim
-
-        def build(self, shape):
-            self.gamma = self.add_weight(name="gamma", shape=(self.dim,))
-            super().build(shape)
-
-        def call(self, inputs):
-            return inputs * self.gamma
-
-        def get_config(self):
-            return {**super().get_config(), "dim": self.dim}
+def sum_layer(K):
+    """Make a layer class of the flavour that Keras knows nothing of."""
 
     class Sum(K.layers.Layer):
         """Every unit becomes a running sum over the units: a fixed matrix."""
@@ -188,13 +172,18 @@ def custom(K, kind):
                 mixed.append(mixed[-1] + inputs[..., i : i + 1])
             return K.layers.concatenate(mixed)
 
-    return {"scale": Scale, "sum": Sum}[kind]
+    return Sum
+
+
+def own_layer(K, kind):
+    """Make one of two layers that Keras knows nothing of."""
+    return scale_layer(K)(UNITS) if kind == "scale" else sum_layer(K)()
 
 
 def test_an_unknown_layer_bars_only_what_it_touches(K):
     L = K.layers
     x = inputs = K.Input((5, 3))
-    one = custom(K, "sum")(name="mystery")(L.Dense(6, name="touched")(x))
+    one = sum_layer(K)(name="mystery")(L.Dense(6, name="touched")(x))
     two = L.Dense(7, activation="relu", name="free")(x)
     h = L.Flatten()(L.Concatenate()([L.Dense(4, name="after")(one), two]))
     model = zoo.settle(K.Model(inputs, L.Dense(2, name="head")(h)))
@@ -397,19 +386,30 @@ def lets_nothing_go(call, inputs, recorder):
     return inputs[0]
 
 
+def ties_all_units(call, inputs, recorder):
+    recorder.tie_groups(inputs[0].labels[-1], UNITS)
+    return inputs[0]
+
+
+def ties_unequal_numbers(call, inputs, recorder):
+    labels = inputs[0].labels[-1]
+    recorder.tie(labels, labels[:3])
+    return inputs[0]
+
+
 def test_a_right_rule_passes(K):
-    Scale = custom(K, "scale")
+    Scale = scale_layer(K)
     tsp.register_rule(Scale)(right)
-    assert tsp.check_rule(Scale(), (5, UNITS)) <= 1e-5
-    model = net(K, Scale(name="s"))
+    assert tsp.check_rule(Scale(UNITS), (5, UNITS)) <= 1e-5
+    model = net(K, Scale(UNITS, name="s"))
     plan = tsp.plan(model, "magnitude", sparsity=0.5)
     assert plan.apply(model).get_layer("s").dim == 4
 
 
 def test_per_unit_is_a_right_rule(K):
-    Scale = custom(K, "scale")
+    Scale = scale_layer(K)
     tsp.register_rule(Scale)(tsp.graph.per_unit("gamma", sizes=("dim",)))
-    assert tsp.check_rule(Scale(), (4, 3, UNITS), num_trials=2, seed=4) <= 1e-5
+    assert tsp.check_rule(Scale(UNITS), (4, 3, UNITS), num_trials=2, seed=4) <= 1e-5
 
 
 @pytest.mark.parametrize(
@@ -421,26 +421,28 @@ def test_per_unit_is_a_right_rule(K):
         ("scale", treats_each_entry_alone, "cannot be built"),
         ("sum", treats_each_entry_alone, "computes something else"),
         ("scale", lets_nothing_go, "lets no unit go.*I do not know"),
+        ("scale", ties_all_units, "lets no unit go.*tied into one"),
+        ("scale", ties_unequal_numbers, "fails.*8 units cannot be the same as 3"),
     ],
 )
 def test_a_wrong_rule_is_found(K, kind, rule, message):
-    cls = custom(K, kind)
-    tsp.register_rule(cls)(rule)
+    layer = own_layer(K, kind)
+    tsp.register_rule(type(layer))(rule)
     with pytest.raises(RuleError, match=message):
-        tsp.check_rule(cls(), (5, UNITS))
+        tsp.check_rule(layer, (5, UNITS))
 
 
 def test_a_layer_without_a_rule_lets_nothing_go(K):
     with pytest.raises(RuleError, match="lets no unit go.*no rule"):
-        tsp.check_rule(custom(K, "sum")(), (UNITS,))
+        tsp.check_rule(sum_layer(K)(), (UNITS,))
 
 
 def test_wrong_arguments_of_rules(K):
-    Scale = custom(K, "scale")
+    Scale = scale_layer(K)
     with pytest.raises(TypeError, match="takes classes of layers"):
         tsp.register_rule()
     with pytest.raises(TypeError, match="takes classes of layers"):
-        tsp.register_rule(Scale())
+        tsp.register_rule(Scale(UNITS))
     with pytest.raises(FlavourError, match="not its class"):
         tsp.check_rule(K.layers.Dense, (5, UNITS))
     for shapes in ((), ((),), ((5, 1),)):

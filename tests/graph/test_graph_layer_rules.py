@@ -7,7 +7,7 @@ over the same network must cost what it says.
 
 import numpy as np
 import pytest
-from masked_twin import Case, check, check_plan, collector, names
+from masked_twin import Case, check, check_plan, collector, names, scale_layer
 
 import tf_spline_prune as tsp
 
@@ -390,27 +390,6 @@ def test_removal_equals_masking_by_hand(K, case):
 @pytest.mark.parametrize("case", CASES, ids=names(CASES))
 def test_a_plan_costs_what_it_says_and_verifies(K, case):
     check_plan(K, case)
-
-
-def scale_layer(K):
-    """Make a layer class of the flavour with one trained scale a unit."""
-
-    class Scale(K.layers.Layer):
-        def __init__(self, dim, **settings):
-            super().__init__(**settings)
-            self.dim = dim
-
-        def build(self, shape):
-            self.gamma = self.add_weight(name="gamma", shape=(self.dim,))
-            super().build(shape)
-
-        def call(self, inputs):
-            return inputs * self.gamma
-
-        def get_config(self):
-            return {**super().get_config(), "dim": self.dim}
-
-    return Scale
 
 
 def test_a_custom_layer_with_a_registered_rule(K):

@@ -6,7 +6,9 @@ meaning of "call", weights by name, rebuilt models, and callbacks that either
 flavour's `fit` accepts. Asking costs no import of the other flavour.
 """
 
+from tf_spline_prune.compat.calibration import Calibration, check_inputs
 from tf_spline_prune.compat.call_graph import Call, Graph, Input
+from tf_spline_prune.compat.call_views import with_sizes, without_masks
 from tf_spline_prune.compat.callback import Callback, learning_rate, save_model
 from tf_spline_prune.compat.execution import (
     call_layer,
@@ -35,7 +37,6 @@ from tf_spline_prune.compat.rebuilding import (
     with_weights,
 )
 from tf_spline_prune.compat.samples import random_inputs
-from tf_spline_prune.compat.sizes import with_sizes, without_masks
 from tf_spline_prune.compat.tfmot import import_tfmot
 from tf_spline_prune.compat.tracing import trace
 from tf_spline_prune.compat.weights import (
@@ -49,6 +50,7 @@ from tf_spline_prune.compat.weights import (
 __all__ = [
     "Call",
     "Callback",
+    "Calibration",
     "CurrentWeights",
     "Flavour",
     "Graph",
@@ -58,6 +60,7 @@ __all__ = [
     "call_layer",
     "call_tapped",
     "check_finite",
+    "check_inputs",
     "check_plain",
     "coarsest_dtype",
     "compiled",

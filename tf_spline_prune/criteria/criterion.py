@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from tf_spline_prune.compat import Calibration
 from tf_spline_prune.graph import ChannelGraph, Group
 
 Normalizer = Literal["none", "mean"]
@@ -31,16 +32,15 @@ class Criterion(ABC):
     def prepare(
         self,
         graph: ChannelGraph,
-        data: Any = None,
-        loss: Any = None,
+        data: Calibration | None = None,
         seed: int = 0,
     ) -> None:
         """Gather, once a model, whatever the scores need.
 
         Args:
             graph: The model's channel graph.
-            data: Inputs of the model, where the criterion reads any.
-            loss: A loss, where the criterion needs one.
+            data: Inputs of the model, perhaps with labels, where the criterion
+                reads any.
             seed: Seed of whatever is random.
         """
         self.graph = graph

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -156,7 +156,7 @@ class Spline(PairCriterion):
                 f"units of {member.path!r} do not run into a single one. Use another "
                 "mode, or leave this layer out with `layers=`."
             )
-        probe = self.data
+        probe: Any = None if self.data is None else self.data.inputs
         if probe is None:
             shape = self.graph.graph.inputs[0].shape[1:]
             probe = probes.noise(shape, self.num_points, self.seed)  # type: ignore[arg-type]

@@ -67,7 +67,6 @@ class ChannelGraph:
 
     def __init__(self, model: Any, *, approximate: bool = False) -> None:
         self.model = model
-        self.approximate = approximate
         self.graph = trace(model)
         self.arrays = CurrentWeights(self.graph)
         self._layers = {call.path: call.layer for call in self.graph.leaves()}
@@ -77,7 +76,7 @@ class ChannelGraph:
             check_finite(path, weights)
         shapes = {path: self.arrays.shapes(path) for path in self.arrays}
         recorder = Recorder(shapes, approximate)
-        self._steps = Walk()
+        self.walked = Walk()
         self._walk(recorder)
         self.weights: dict[tuple[str, str], WeightFact] = recorder.weights
         self.edits = tuple(recorder.edits)
@@ -121,7 +120,7 @@ class ChannelGraph:
             found = describe(call, values, recorder)
             # Every step gets tensors of its own, so that steps can be followed.
             outputs = [TensorAxes(o.shape, o.labels) for o in found]
-            self._steps.add(Step(call, rule_of(call), values, outputs))
+            self.walked.add(Step(call, rule_of(call), values, outputs))
             return outputs[0] if len(outputs) == 1 else outputs
 
         for value in self.graph.run(inputs, apply):
@@ -166,7 +165,7 @@ class ChannelGraph:
     def path_of(self, group: Group) -> UnitPath:
         """Follow a group's units from the layer that makes them to its readers."""
         if group.name not in self._paths:
-            self._paths[group.name] = follow(group, self._steps)
+            self._paths[group.name] = follow(group, self.walked)
         return self._paths[group.name]
 
     def kept_counts(self, removed: np.ndarray) -> dict[tuple[str, str], list[int]]:

@@ -82,6 +82,10 @@ class Recorder:
 
     def tie(self, first: Labels, second: Labels) -> None:
         """Say that two arrays of labels name the same units, entry by entry."""
+        if first.size != second.size:
+            raise ValueError(
+                f"{first.size} units cannot be the same as {second.size} units."
+            )
         if first is not second:
             self._ties.append((first.ravel(), second.ravel()))
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_spline_prune.compat import Input, to_numpy
+from tf_spline_prune.compat import Input, check_inputs, to_numpy
 from tf_spline_prune.errors import ProbeError
 
 
@@ -158,34 +158,4 @@ def check_probe(x: Any, inputs: Sequence[Input]) -> list[np.ndarray]:
                 "`tsp.probes.minibatch` takes one from a data set. Received: an object "
                 f"of type {type(array).__name__}"
             )
-    if len(arrays) != len(inputs):
-        raise ProbeError(
-            f"Expected one array an input of the model, that is {len(inputs)}. "
-            f"Received: {len(arrays)}"
-        )
-    checked = []
-    for array, expected in zip(arrays, inputs, strict=True):
-        array = to_numpy(array)
-        fits = array.ndim == len(expected.shape) and all(
-            want in (None, have)
-            for want, have in zip(expected.shape[1:], array.shape[1:], strict=True)
-        )
-        if not fits:
-            raise ProbeError(
-                f"The probe does not fit the model's input {expected.name!r}. "
-                f"Expected: shape {('n', *expected.shape[1:])}. Received: "
-                f"{array.shape}"
-            )
-        if not len(array) or len(array) != len(to_numpy(arrays[0])):
-            raise ProbeError(
-                "A probe has at least one input, and the same number for every input "
-                f"of the model. Received: shape {array.shape}"
-            )
-        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-            raise ProbeError(
-                "The probe holds NaN or infinite values, whose side of a knot means "
-                f"nothing. Received: {np.count_nonzero(~np.isfinite(array))} of "
-                f"{array.size} values for the input {expected.name!r}."
-            )
-        checked.append(array.astype(expected.dtype, copy=False))
-    return checked
+    return check_inputs(arrays, inputs, "probe", ProbeError)

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import numpy as np
 
 from tf_spline_prune import criteria
-from tf_spline_prune.compat import Progress, require_flavour
+from tf_spline_prune.compat import Calibration, Progress, require_flavour
 from tf_spline_prune.criteria import Criterion
 from tf_spline_prune.errors import NothingPrunedWarning
 from tf_spline_prune.graph import Barrier, ChannelGraph, Group
@@ -97,6 +97,8 @@ def plan(
     if budget.measure == "macs":
         require_macs(before, model.name)
     limit = budget.limit(before) if budget.measure else 0
+    if data is not None:
+        data = Calibration.of(data, graph.graph.inputs)
     criterion.prepare(graph, data=data, seed=seed)
     groups, barriers = _candidates(graph, criterion, layers)
     allocation = Allocation(

@@ -65,17 +65,24 @@ def check_rule(
 def _trial(
     model: Any, layer: Any, shapes: list[tuple[int, ...]], rng: np.random.Generator
 ) -> float:
-    graph = ChannelGraph(model)
-    if not graph.groups:
+    try:
+        graph = ChannelGraph(model)
+    except Exception as found:  # whatever a user's rule raises
+        raise RuleError(
+            f"The rule of {kind_of(layer)} fails on {shapes}: "
+            f"{type(found).__name__}: {found}"
+        ) from found
+    if all(group.num_units < 2 for group in graph.groups):
         reasons = "; ".join(sorted({b.reason for b in graph.barriers}))
         raise RuleError(
             f"The rule of {kind_of(layer)} lets no unit go, so there is nothing to "
-            f"test. Units must stay because: {reasons}"
+            f"test. Units must stay because: {reasons or 'all are tied into one'}"
         )
     removed = graph.nothing_removed()
     for group in graph.groups:
-        count = int(rng.integers(1, max(2, group.num_units)))
-        removed[rng.choice(group.roots, min(count, group.num_units - 1), False)] = True
+        if group.num_units > 1:
+            count = int(rng.integers(1, group.num_units))
+            removed[rng.choice(group.roots, count, False)] = True
     inputs = [rng.standard_normal((4, *shape)).astype("float32") for shape in shapes]
     try:
         small = shrink(graph, removed, graph.arrays)

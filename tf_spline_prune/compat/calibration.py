@@ -1,0 +1,178 @@
+"""`Calibration`: inputs, and labels where there are any, checked and in memory."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from tf_spline_prune.compat.call_graph import Input
+from tf_spline_prune.compat.execution import to_numpy
+from tf_spline_prune.errors import CalibrationError
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """A few hundred inputs of a model, on which it is looked at.
+
+    Attributes:
+        inputs: One array an input of the model, of shape `(n, *input shape)`.
+        labels: What the model should answer, as the model's loss takes it; `None`
+            where there are no labels.
+    """
+
+    inputs: list[np.ndarray]
+    labels: Any = None
+
+    def __len__(self) -> int:
+        return len(self.inputs[0])
+
+    def batches(self, size: int) -> Iterator[tuple[list[np.ndarray], Any]]:
+        """Yield the inputs and labels, `size` at a time, always in one order."""
+        for start in range(0, len(self), size):
+            part = slice(start, start + size)
+            labels = keras.tree.map_structure(lambda y, p=part: y[p], self.labels)
+            yield [x[part] for x in self.inputs], labels
+
+    @classmethod
+    def of(cls, data: Any, inputs: Sequence[Input]) -> "Calibration":
+        """Take in what a user calls data.
+
+        Args:
+            data: Inputs (an array; a list of arrays or a dict by input name for a
+                model with several), a tuple of inputs and labels, or an iterable of
+                batches of these: a `tf.data.Dataset`, a `keras.utils.Sequence`.
+            inputs: The inputs of the traced model.
+
+        Returns:
+            The data, in memory.
+
+        Raises:
+            CalibrationError: If it is empty, endless, misshapen or not finite.
+        """
+        if isinstance(data, cls):
+            return data
+        if hasattr(data, "__array__") or isinstance(data, (list, tuple, Mapping)):
+            given, labels = _split(data)
+        else:
+            given, labels = _gathered(data)
+        arrays = check_inputs(
+            _in_order(given, inputs), inputs, "calibration data", CalibrationError
+        )
+        if labels is not None:
+            labels = keras.tree.map_structure(to_numpy, labels)
+            counts = {len(y) for y in keras.tree.flatten(labels)}
+            if counts != {len(arrays[0])}:
+                raise CalibrationError(
+                    f"Expected one label an input, that is {len(arrays[0])}. "
+                    f"Received: {sorted(counts)} labels"
+                )
+        return cls(arrays, labels)
+
+
+def _split(batch: Any) -> tuple[Any, Any]:
+    """Part inputs from labels; as in Keras, a tuple holds both."""
+    if not isinstance(batch, tuple):
+        return batch, None
+    if not 1 <= len(batch) <= 3:
+        raise CalibrationError(
+            "A tuple holds inputs, labels, and perhaps sample weights. Received: "
+            f"{len(batch)} items; put the inputs of a model with several into a list"
+        )
+    return batch[0], (batch[1] if len(batch) > 1 else None)
+
+
+def _gathered(data: Any) -> tuple[Any, Any]:
+    """Put the batches of a data set together."""
+    endless = getattr(data, "cardinality", None)
+    if callable(endless) and int(endless()) == -1:
+        raise CalibrationError(
+            "The data set never ends. Take a part of it: `dataset.take(8)`."
+        )
+    if not isinstance(data, Iterable) and not hasattr(data, "__getitem__"):
+        raise CalibrationError(
+            "Calibration data are inputs, a tuple of inputs and labels, or batches of "
+            f"these. Received: an object of type {type(data).__name__}"
+        )
+    # A `keras.utils.Sequence` is read by index; iterating it might not end.
+    indexed = hasattr(data, "__len__") and hasattr(data, "__getitem__")
+    batches = (data[i] for i in range(len(data))) if indexed else data
+    parts = [keras.tree.map_structure(to_numpy, part) for part in map(_split, batches)]
+    if not parts:
+        raise CalibrationError("The data set is empty: it gave no batch.")
+    inputs, labels = zip(*parts, strict=True)
+    return _joined(inputs), None if labels[0] is None else _joined(labels)
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+def _in_order(given: Any, inputs: Sequence[Input]) -> list[Any]:
+    if not isinstance(given, Mapping):
+        return list(given) if isinstance(given, (list, tuple)) else [given]
+    missing = [entry.name for entry in inputs if entry.name not in given]
+    if missing:
+        raise CalibrationError(
+            f"The data lack the model's inputs {missing}. Received: {sorted(given)}"
+        )
+    return [given[entry.name] for entry in inputs]
+
+
+def check_inputs(
+    arrays: Sequence[Any],
+    inputs: Sequence[Input],
+    what: str,
+    error: type[ValueError],
+) -> list[np.ndarray]:
+    """Check arrays against the inputs of a model.
+
+    Args:
+        arrays: One array an input.
+        inputs: The inputs of the traced model.
+        what: What the arrays are, for messages.
+        error: The class of error to raise.
+
+    Returns:
+        The arrays, of the inputs' dtypes.
+
+    Raises:
+        ValueError: Of class `error`, if they are empty, misshapen or not finite.
+    """
+    if len(arrays) != len(inputs):
+        raise error(
+            f"Expected one array an input of the model, that is {len(inputs)}. "
+            f"Received: {len(arrays)}"
+        )
+    checked: list[np.ndarray] = []
+    for given, expected in zip(arrays, inputs, strict=True):
+        if not hasattr(given, "__array__"):
+            raise error(
+                f"The {what} must be arrays. Received: an object of type "
+                f"{type(given).__name__} for the input {expected.name!r}"
+            )
+        array = to_numpy(given)
+        fits = array.ndim == len(expected.shape) and all(
+            want in (None, have)
+            for want, have in zip(expected.shape[1:], array.shape[1:], strict=True)
+        )
+        if not fits:
+            raise error(
+                f"The {what} does not fit the model's input {expected.name!r}. "
+                f"Expected: shape {('n', *expected.shape[1:])}. Received: "
+                f"{array.shape}"
+            )
+        if not len(array) or len(array) != len(to_numpy(arrays[0])):
+            raise error(
+                f"The {what} has at least one input, and the same number for every "
+                f"input of the model. Received: shape {array.shape}"
+            )
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            raise error(
+                f"The {what} holds NaN or infinite values, from which nothing can be "
+                f"learnt. Received: {np.count_nonzero(~np.isfinite(array))} of "
+                f"{array.size} values for the input {expected.name!r}."
+            )
+        checked.append(array.astype(expected.dtype, copy=False))
+    return checked
