@@ -26,9 +26,11 @@ _HOMES = {
     "pruning": (
         "PruningPlan",
         "check_rule",
+        "least_squares",
         "merge",
         "plan",
         "prune",
+        "recalibrate_batchnorm",
         "remove_units",
         "verify",
     ),

@@ -29,7 +29,9 @@ from tf_spline_prune.compat.kinds import check_plain, kind_of
 from tf_spline_prune.compat.masking import on_kept, run_eagerly, with_mask
 from tf_spline_prune.compat.messages import say
 from tf_spline_prune.compat.parts import parts_of
+from tf_spline_prune.compat.passes import Passes, numpy_of
 from tf_spline_prune.compat.probing import probe_model, require_layer
+from tf_spline_prune.compat.program import Program, ProgramStep, Slot, Values
 from tf_spline_prune.compat.progress import Progress
 from tf_spline_prune.compat.rebuilding import (
     rebuild,
@@ -48,6 +50,12 @@ from tf_spline_prune.compat.weights import (
 )
 
 __all__ = [
+    "Passes",
+    "Program",
+    "ProgramStep",
+    "Slot",
+    "Values",
+    "numpy_of",
     "Call",
     "Callback",
     "Calibration",

@@ -6,10 +6,11 @@ from tf_spline_prune.criteria.batchnorm_scale import BatchNormScale
 from tf_spline_prune.criteria.criterion import Criterion, PairCriterion, UnitPairs
 from tf_spline_prune.criteria.magnitude import Magnitude
 from tf_spline_prune.criteria.random import Random
+from tf_spline_prune.criteria.reconstruction import Reconstruction
 from tf_spline_prune.criteria.spline import Spline
 
 _BY_NAME: dict[str, Callable[[], Criterion]] = {
-    c.name: c for c in (BatchNormScale, Magnitude, Random, Spline)
+    c.name: c for c in (BatchNormScale, Magnitude, Random, Reconstruction, Spline)
 }
 
 
@@ -47,6 +48,7 @@ __all__ = [
     "Magnitude",
     "PairCriterion",
     "Random",
+    "Reconstruction",
     "Spline",
     "UnitPairs",
     "get",

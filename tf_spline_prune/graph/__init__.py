@@ -1,7 +1,7 @@
 """The channel view of a network: units, groups, barriers, cost."""
 
 from tf_spline_prune.compat import Call
-from tf_spline_prune.graph.axes import TensorAxes
+from tf_spline_prune.graph.axes import TensorAxes, norm_axis
 from tf_spline_prune.graph.channel_graph import ChannelGraph
 from tf_spline_prune.graph.costing import Cost, cost
 from tf_spline_prune.graph.facts import Barrier, Group, Meeting, Member, WeightFact
@@ -22,6 +22,7 @@ __all__ = [
     "UnitPath",
     "WeightFact",
     "cost",
+    "norm_axis",
     "per_unit",
     "register_rule",
 ]

@@ -13,12 +13,14 @@ class Reading:
     """One axis of one input of a call that reads the units of a group.
 
     Attributes:
+        path: Path of the layer that reads.
         call: Name of the call.
         input: Index of the input.
         axis: The axis.
         positions: Array of shape `(units, m)`: the positions of each unit.
     """
 
+    path: str
     call: str
     input: int
     axis: int
@@ -71,5 +73,5 @@ def readings(graph: ChannelGraph, group: Group) -> list[Reading]:
                 order = at[np.argsort(owner[at], kind="stable")]
                 positions = order.reshape(group.num_units, -1)
                 key = (step.call.name, index, axis)
-                found.setdefault(key, Reading(*key, positions))
+                found.setdefault(key, Reading(step.call.path, *key, positions))
     return list(found.values())

@@ -1,18 +1,22 @@
-"""`prune`: plan, merge, apply and verify in one call."""
+"""`prune`: plan, apply, verify and recover in one call."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from tf_spline_prune.compat import coarsest_dtype, require_flavour
+from tf_spline_prune.compat import Calibration, coarsest_dtype, require_flavour, trace
 from tf_spline_prune.criteria import Criterion
+from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.pruning.allocation import Scope
+from tf_spline_prune.pruning.batchnorm import recalibrate_batchnorm
 from tf_spline_prune.pruning.execution import merge
+from tf_spline_prune.pruning.least_squares import least_squares
 from tf_spline_prune.pruning.planner import plan
 from tf_spline_prune.pruning.selection import Selector
 from tf_spline_prune.pruning.verification import require_equal
 from tf_spline_prune.pruning.verification import verify as _verify
 
-_STEPS = ("merge",)
+_STEPS = ("merge", "least_squares", "batchnorm")  # in this order
+_WITH_DATA = _STEPS[1:]
 
 
 def prune(
@@ -44,15 +48,19 @@ def prune(
         target_params: As in `plan`.
         scope: As in `plan`.
         layers: As in `plan`.
-        data: As in `plan`.
+        data: Inputs for recovery and for criteria that read any: an array of shape
+            `(n, *input shape)`, a list or dict of arrays for several inputs, a tuple
+            of inputs and labels, or batches of these. A few hundred are enough.
         round_to: As in `plan`.
         min_units: As in `plan`.
         max_sparsity: As in `plan`.
         approximate: As in `plan`.
         seed: As in `plan`.
-        recover: What to do about the loss, before any training: `"merge"` folds
-            removed units into their twins; `"auto"` does what fits the criterion
-            and the weights; `None` nothing; or a list of steps.
+        recover: What to do about the loss, before any training and without labels:
+            `"merge"` folds removed units into their twins, `"least_squares"` solves
+            the readers' weights again on `data`, `"batchnorm"` measures the
+            statistics of normalisations again on `data`; or a list of these. `"auto"`
+            merges, and solves where there are data; `None` does nothing.
         weights: As in `PruningPlan.apply`.
         verify: Whether the result is compared with the original in which nobody
             reads the removed units.
@@ -64,19 +72,22 @@ def prune(
         FlavourError: If `model` is no Keras model.
         ModelError: If it is unbuilt, cannot be traced, or has NaN weights.
         BudgetError: If the target is above what is there or out of reach.
+        CalibrationError: If the data are empty, misshapen, not finite, or missing.
         VerificationError: If the result does not compute what it should.
         ValueError: If an argument is out of range.
 
     Example:
 
     ```python
-    small = tsp.prune(model, target_macs=0.5)
+    small = tsp.prune(model, target_macs=0.5, data=x_train[:512])
     small.compile("adam", "sparse_categorical_crossentropy")
     small.fit(train, epochs=10)
     ```
     """
     require_flavour(model)
-    steps = _steps(recover, weights)
+    steps = _steps(recover, weights, data is not None)
+    if data is not None:
+        data = Calibration.of(data, trace(model).inputs)
     decision = plan(
         model,
         criterion,
@@ -97,13 +108,19 @@ def prune(
     if verify and weights != "reinitialize":
         source = base if isinstance(weights, str) else weights
         require_equal(_verify(source, small, decision), coarsest_dtype(source))
+    if "least_squares" in steps:
+        small = least_squares(model, small, decision, data)
+    if "batchnorm" in steps:
+        small = recalibrate_batchnorm(small, data)
     return small
 
 
-def _steps(recover: None | str | Sequence[str], weights: Any) -> tuple[str, ...]:
+def _steps(
+    recover: None | str | Sequence[str], weights: Any, has_data: bool
+) -> tuple[str, ...]:
     inherits = isinstance(weights, str) and weights == "inherit"
     if recover == "auto":
-        return _STEPS if inherits else ()
+        return (("merge", "least_squares") if has_data else ("merge",)) * inherits
     if not (recover is None or isinstance(recover, (str, list, tuple))):
         raise ValueError(
             f'`recover` must be None, "auto", or steps out of {_STEPS}. '
@@ -122,5 +139,11 @@ def _steps(recover: None | str | Sequence[str], weights: Any) -> tuple[str, ...]
         raise ValueError(
             "Recovery mends the model's own weights, so it goes with "
             f'weights="inherit" only. Received: recover={recover!r}'
+        )
+    blind = [step for step in asked if step in _WITH_DATA]
+    if blind and not has_data:
+        raise CalibrationError(
+            f"{blind} need inputs to look at: `data=x_train[:512]`. Labels are not "
+            "needed. Received: data=None"
         )
     return tuple(asked)

@@ -1,0 +1,112 @@
+"""The nets of `criteria.py`: trained once on Fashion-MNIST, and kept in files."""
+
+import os
+import pathlib
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+
+import tf_spline_prune as tsp
+
+L = keras.layers
+CACHE = pathlib.Path("runs/criteria")
+
+
+def mlp(name):
+    """784-512-256-10."""
+    x = inputs = keras.Input((28, 28, 1))
+    x = L.Flatten()(x)
+    for width in (512, 256):
+        x = L.Dense(width, activation="relu")(x)
+    return keras.Model(inputs, L.Dense(10)(x), name=name)
+
+
+def conv_bn(x, width, stride=1, size=3, relu=True):
+    """A convolution without bias, BatchNormalization, and perhaps a ReLU."""
+    x = L.Conv2D(width, size, stride, padding="same", use_bias=False)(x)
+    x = L.BatchNormalization(momentum=0.9)(x)
+    return L.ReLU()(x) if relu else x
+
+
+def vgg(name):
+    """Five convolutions with BatchNormalization, in the manner of VGG."""
+    x = inputs = keras.Input((28, 28, 1))
+    x = conv_bn(x, 32)
+    for width in (64, 128):
+        x = L.MaxPooling2D()(x)
+        x = conv_bn(conv_bn(x, width), width)
+    x = L.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, L.Dense(10)(x), name=name)
+
+
+def resnet(name):
+    """A stem and four residual blocks, two of them at twice the width."""
+    x = inputs = keras.Input((28, 28, 1))
+    x = conv_bn(x, 32, 2)
+    for stage, width in enumerate((32, 64)):
+        for block in range(2):
+            stride = 2 if stage and not block else 1
+            short = x if stride == 1 else conv_bn(x, width, stride, 1, relu=False)
+            y = conv_bn(x, width, stride)
+            x = L.ReLU()(L.Add()([short, conv_bn(y, width, relu=False)]))
+    x = L.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, L.Dense(10)(x), name=name)
+
+
+NETS = {"mlp": mlp, "vgg": vgg, "resnet": resnet}
+EPOCHS = {"mlp": 12, "vgg": 5, "resnet": 6}
+
+
+def images(split):
+    """Give all images of a split of Fashion-MNIST, in [0, 1], and their labels."""
+    batches = list(tsp.datasets.load("fashion_mnist", split, 10_000, shuffle=False))
+    x, y = zip(*[(np.asarray(x), np.asarray(y)) for x, y in batches], strict=True)
+    return np.concatenate(x), np.concatenate(y)
+
+
+def accuracy(model, x, y):
+    """Give the share of right answers, in percent."""
+    answers = np.concatenate(
+        [
+            np.asarray(model(x[i : i + 1000], training=False)).argmax(-1)
+            for i in range(0, len(x), 1000)
+        ]
+    )
+    return 100 * float((answers == y).mean())
+
+
+def trained(kind, seed):
+    """Load a trained net, or train it and keep it."""
+    file = CACHE / f"{kind}_{seed}.keras"
+    if file.exists():
+        return keras.models.load_model(file)
+    keras.utils.set_random_seed(seed)
+    model = NETS[kind](f"{kind}_{seed}")
+    x, y = images("train")
+    batch, epochs = 128, EPOCHS[kind]
+    rate = keras.optimizers.schedules.CosineDecay(
+        1e-3, epochs * -(-len(x) // batch), warmup_target=3e-3, warmup_steps=400
+    )
+    model.compile(
+        keras.optimizers.Adam(rate),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    start = time.perf_counter()
+    model.fit(x, y, batch, epochs, verbose=2)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial.keras")
+    model.save(partial)
+    partial.rename(file)
+    print(f"{model.name}: {time.perf_counter() - start:.0f} s", flush=True)
+    return model
+
+
+if __name__ == "__main__":
+    for seed in range(3):
+        for kind in NETS:
+            model = trained(kind, seed)
+            print(kind, seed, accuracy(model, *images("test")), flush=True)

@@ -1,0 +1,115 @@
+"""`Program`: a model as one flat list of steps, which can be run piece by piece."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from tf_spline_prune.compat.call_graph import Call, Graph
+from tf_spline_prune.compat.execution import call_layer
+
+
+class Slot(str):
+    """The name of a tensor in a program: of a call, and which of its outputs."""
+
+
+Values = dict[Slot, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class ProgramStep:
+    """One call, with slots in the place of tensors.
+
+    Attributes:
+        name: Name of the call, made unique where a nested model is used twice.
+        call: The call.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        outputs: The slots that it fills.
+    """
+
+    name: str
+    call: Call
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: tuple[Slot, ...]
+
+    @property
+    def inputs(self) -> list[Slot]:
+        """The slots that it reads, in the order of the arguments."""
+        given = keras.tree.flatten((self.args, self.kwargs))
+        return [value for value in given if isinstance(value, Slot)]
+
+
+class Program:
+    """The steps of a model, those of nested models in the place of the model.
+
+    Two models of the same wiring have the same step names and slots, so that their
+    tensors can be compared one by one.
+
+    Args:
+        graph: What `trace` gave.
+
+    Attributes:
+        inputs: Slots of the model's inputs.
+        steps: The steps by name, in the order of computation.
+        outputs: Slots of the model's outputs.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.steps: dict[str, ProgramStep] = {}
+        self.inputs = [Slot(f"input:{i}") for i in range(len(graph.inputs))]
+        self.outputs: list[Slot] = graph.run(list(self.inputs), self._record)
+
+    def _record(self, call: Call, args: Any, kwargs: Any) -> Any:
+        name, count = call.name, 1
+        while name in self.steps:
+            count += 1
+            name = f"{call.name} ({count})"
+        outputs = tuple(Slot(f"{name}:{i}") for i in range(len(call.outputs)))
+        self.steps[name] = ProgramStep(name, call, args, kwargs, outputs)
+        return outputs[0] if len(outputs) == 1 else list(outputs)
+
+    def run(
+        self,
+        names: Iterable[str],
+        values: Values,
+        before: Callable[[ProgramStep, Values], None] | None = None,
+    ) -> None:
+        """Run steps in inference mode.
+
+        Args:
+            names: Names of the steps, each after those that it needs.
+            values: The tensors by slot; what the steps give is added.
+            before: Called with each step and the values before it runs.
+        """
+        for name in names:
+            step = self.steps[name]
+            if before is not None:
+                before(step, values)
+            result = call_layer(step.call, *_filled((step.args, step.kwargs), values))
+            found = [result] if len(step.outputs) == 1 else keras.tree.flatten(result)
+            if isinstance(found[0], (list, tuple)) and len(found[0]) == 1:
+                found = list(found[0])
+            values.update(zip(step.outputs, found, strict=True))
+
+    def live(self, order: Sequence[str], place: int) -> set[Slot]:
+        """Name the slots that are filled before a place and read from there on.
+
+        Args:
+            order: All step names, in the order of running.
+            place: Index of a step.
+
+        Returns:
+            The slots.
+        """
+        made = {slot for name in order[place:] for slot in self.steps[name].outputs}
+        read = {slot for name in order[place:] for slot in self.steps[name].inputs}
+        return (read | set(self.outputs)) - made
+
+
+def _filled(arguments: tuple[Any, Any], values: Values) -> Any:
+    return keras.tree.map_structure(
+        lambda part: values[part] if isinstance(part, Slot) else part, arguments
+    )

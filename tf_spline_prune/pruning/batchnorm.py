@@ -1,0 +1,107 @@
+"""`recalibrate_batchnorm`: statistics of normalisations, measured again."""
+
+from typing import Any
+
+import numpy as np
+
+from tf_spline_prune.compat import (
+    Calibration,
+    Passes,
+    Program,
+    ProgramStep,
+    Progress,
+    Values,
+    numpy_of,
+    read_weights,
+    require_flavour,
+    trace,
+    with_weights,
+)
+from tf_spline_prune.graph import norm_axis
+
+
+def recalibrate_batchnorm(
+    model: Any,
+    data: Any,
+    *,
+    batch_size: int = 32,
+    max_bytes: int = 2**29,
+) -> Any:
+    """Measure the moving statistics of all BatchNormalizations again.
+
+    Pruning shifts what comes into a normalisation, so that the mean and variance that
+    it learnt no longer fit. They are measured exactly over all the data, one layer
+    after the other: each sees what comes through those that are mended already. No
+    labels and no training are needed.
+
+    Args:
+        model: A built model of either flavour. It is not changed.
+        data: Inputs: an array of shape `(n, *input shape)`, a list of arrays or a dict
+            for several inputs, or batches such as a `tf.data.Dataset`. Labels are
+            left aside. A few hundred inputs are enough.
+        batch_size: How many inputs run at a time.
+        max_bytes: How much memory intermediate results may take; where they need
+            more, they are computed again.
+
+    Returns:
+        A copy of the model with new moving means and variances, uncompiled.
+
+    Raises:
+        FlavourError: If `model` is no Keras model.
+        ModelError: If it is unbuilt or cannot be traced.
+        CalibrationError: If the data are empty, misshapen or not finite.
+
+    Example:
+
+    ```python
+    small = tsp.recalibrate_batchnorm(small, x_train[:512])
+    ```
+
+    Source: Li et al., "EagleEye: Fast Sub-net Evaluation for Efficient Neural Network
+    Pruning", ECCV 2020.
+    """
+    require_flavour(model)
+    data = Calibration.of(data, trace(model).inputs)
+    mended = with_weights(model, {})
+    program = Program(trace(mended))
+    passes = Passes([program], data, batch_size, max_bytes)
+    uses: dict[str, list[str]] = {}
+    for name, step in program.steps.items():
+        if step.call.kind == "BatchNormalization":
+            uses.setdefault(step.call.path, []).append(name)
+    order = list(program.steps)
+    progress = Progress(len(uses), "layer")
+    for names in sorted(uses.values(), key=lambda names: order.index(names[-1])):
+        _measure(passes, [order.index(name) for name in names], program.steps[names[0]])
+        progress.step()
+    return mended
+
+
+def _measure(passes: Passes, places: list[int], first: ProgramStep) -> None:
+    """Measure what goes into a normalisation, over all its uses, and set it."""
+    wanted = {passes.order[place] for place in places}
+    total = squares = shift = np.zeros(0)
+    count = 0
+
+    def visit(step: ProgramStep, values: list[Values], batch: int) -> None:
+        nonlocal total, squares, shift, count
+        if step.name not in wanted:
+            return
+        x = numpy_of(values[0], step.inputs[0])
+        axis = norm_axis(step.call, x.ndim)
+        rows = np.moveaxis(x, axis, -1).reshape(-1, x.shape[axis])
+        if not count:
+            shift = rows.mean(axis=0)  # squares of small numbers lose less
+            total = squares = np.zeros(len(shift))
+        rows = rows - shift
+        count += len(rows)
+        total = total + rows.sum(axis=0, dtype="float64")
+        squares = squares + np.square(rows).sum(axis=0, dtype="float64")
+
+    passes.run(min(places), max(places), visit)
+    mean = total / count
+    layer = first.call.layer
+    weights = dict(read_weights(layer))
+    weights["moving_mean"] = mean + shift
+    weights["moving_variance"] = np.maximum(squares / count - mean**2, 0.0)
+    layer.set_weights(list(weights.values()))
