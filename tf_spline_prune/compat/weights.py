@@ -118,6 +118,11 @@ class CurrentWeights(Mapping[str, Mapping[str, np.ndarray]]):
         """Give the bytes of one entry of a weight, without reading any value."""
         return _itemsize(self._layers[path].variables[name].dtype)
 
+    def is_float(self, path: str, name: str) -> bool:
+        """Tell whether a weight holds real numbers, without reading any value."""
+        dtype = self._layers[path].variables[name].dtype
+        return "float" in str(getattr(dtype, "name", dtype))
+
 
 def check_finite(path: str, weights: Mapping[str, np.ndarray]) -> None:
     """Refuse weights that hold NaN or infinity.

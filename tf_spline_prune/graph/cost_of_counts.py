@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tf_spline_prune.graph.channel_graph import ChannelGraph
+from tf_spline_prune.graph.costing import WeightDtype, bytes_of_entry
 from tf_spline_prune.graph.facts import Group
 
 
@@ -18,9 +19,15 @@ class CostOfCounts:
     Args:
         graph: The model's channel graph.
         groups: Groups of the graph.
+        weight_dtype: The dtype in which bytes are counted, as in `cost`.
     """
 
-    def __init__(self, graph: ChannelGraph, groups: Sequence[Group]) -> None:
+    def __init__(
+        self,
+        graph: ChannelGraph,
+        groups: Sequence[Group],
+        weight_dtype: WeightDtype | None = None,
+    ) -> None:
         owner = graph.owners(groups)
         units = np.array([group.num_units for group in groups], float)
         self._sizes: list[int] = [1]  # an axis that is not there
@@ -46,7 +53,7 @@ class CostOfCounts:
                 uses.append((fact.uses or 0) if fact else 0)
                 axes.append([axis(a) for a in held if a is not None])
                 rows.append([axis(a) for a in fact.rows] if fact else [])
-                itemsizes.append(graph.arrays.itemsize(path, name))
+                itemsizes.append(bytes_of_entry(graph, path, name, weight_dtype))
         for work in graph.work:
             entries.append(0)
             uses.append(work.uses or 0)

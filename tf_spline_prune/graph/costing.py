@@ -3,12 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from tf_spline_prune.errors import ModelError
 from tf_spline_prune.graph.channel_graph import ChannelGraph
+
+WeightDtype = Literal["float32", "float16", "int8"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class Cost:
             size is open. Positions that a reshape folds into the batch axis
             count once.
         params: Number of weights, statistics of normalisations included.
-        bytes: Bytes of the weights as the model holds them.
+        bytes: Bytes of the weights as the model holds them, or in the dtype that
+            was asked for.
         uncounted: Paths of layers with weights whose multiply-accumulates are
             not known, because no rule covers them.
     """
@@ -32,11 +35,24 @@ class Cost:
     uncounted: tuple[str, ...] = ()
 
 
-def cost(model: Any) -> Cost:
+def cost(model: Any, weight_dtype: WeightDtype | None = None) -> Cost:
     """Count what a model costs.
+
+    `weight_dtype` tells in what dtype the weights are stored; `None` is as the
+    model holds them. An entry then has
+
+    - `"float32"` 4 bytes, `"float16"` 2 bytes;
+    - `"int8"` 1 byte in arrays of two axes and more (kernels, embeddings), and 4
+      bytes in biases and other vectors, which LiteRT stores in int32.
+
+    Weights that hold no real numbers keep their size. This is the size of the
+    numbers alone. A `.tflite` file has a graph besides, and in int8 a scale for
+    each output channel; the four vectors of a BatchNormalization, which are
+    counted here, become one bias where LiteRT folds them into a kernel.
 
     Args:
         model: A built model of either flavour.
+        weight_dtype: `"float32"`, `"float16"`, `"int8"` or `None`.
 
     Returns:
         The cost.
@@ -44,6 +60,7 @@ def cost(model: Any) -> Cost:
     Raises:
         FlavourError: If `model` is no Keras model.
         ModelError: If it is unbuilt or cannot be traced.
+        ValueError: If `weight_dtype` is none of these.
 
     Example:
 
@@ -51,16 +68,44 @@ def cost(model: Any) -> Cost:
     tsp.cost(model).macs     # 5_120
     ```
     """
+    check_weight_dtype(weight_dtype)
     graph = ChannelGraph(model)
-    return cost_after(graph, graph.nothing_removed())
+    return cost_after(graph, graph.nothing_removed(), weight_dtype)
 
 
-def cost_after(graph: ChannelGraph, removed: np.ndarray) -> Cost:
+def check_weight_dtype(weight_dtype: Any) -> None:
+    """Raise `ValueError` unless weights can be counted in this dtype."""
+    if weight_dtype is not None and weight_dtype not in get_args(WeightDtype):
+        raise ValueError(
+            f"`weight_dtype` must be one of {get_args(WeightDtype)}, or None for the "
+            f"dtypes that the model holds. Received: {weight_dtype!r}"
+        )
+
+
+def bytes_of_entry(
+    graph: ChannelGraph, path: str, name: str, weight_dtype: WeightDtype | None
+) -> int:
+    """Give the bytes that one entry of a weight takes, as `cost` counts them."""
+    if weight_dtype is None or not graph.arrays.is_float(path, name):
+        return graph.arrays.itemsize(path, name)
+    if weight_dtype != "int8":
+        return {"float32": 4, "float16": 2}[weight_dtype]
+    # Some biases have two axes: those of attention heads, of GRU gates.
+    is_bias = "bias" in name.rpartition("/")[2]
+    return 1 if len(graph.arrays.shapes(path)[name]) > 1 and not is_bias else 4
+
+
+def cost_after(
+    graph: ChannelGraph,
+    removed: np.ndarray,
+    weight_dtype: WeightDtype | None = None,
+) -> Cost:
     """Count what a model will cost once units are removed.
 
     Args:
         graph: The model's channel graph.
         removed: Array of shape `(labels,)`, bool, indexed by unit.
+        weight_dtype: As in `cost`.
 
     Returns:
         The cost.
@@ -76,7 +121,7 @@ def cost_after(graph: ChannelGraph, removed: np.ndarray) -> Cost:
         for name, shape in graph.arrays.shapes(path).items():
             entries = math.prod(kept.get((path, name), shape))
             params += entries
-            size += entries * graph.arrays.itemsize(path, name)
+            size += entries * bytes_of_entry(graph, path, name, weight_dtype)
             fact = graph.weights.get((path, name))
             if fact is not None:
                 known = True

@@ -1,32 +1,51 @@
 """`Budget`: what a user asks for, checked before anything else happens."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from tf_spline_prune.errors import BudgetError
-from tf_spline_prune.graph import Cost
+from tf_spline_prune.graph.costing import WeightDtype, check_weight_dtype
 
-_TARGETS = {"target_macs": "macs", "target_params": "params"}
+# A share for all, for each layer named, or what a function says of each layer.
+Sparsity = float | Mapping[str, float] | Callable[[Any], float | None]
+
+_MEASURES = {
+    "target_macs": "macs",
+    "target_params": "params",
+    "target_bytes": "bytes",
+    "target_latency": "microseconds",
+}
 
 
 @dataclass(frozen=True)
 class Budget:
-    """One target: a share of units to remove, or a cost to come down to.
+    """One target: shares of units to remove, or a cost to come down to.
 
     Attributes:
-        kind: `"sparsity"`, `"target_macs"` or `"target_params"`.
+        kind: `"sparsity"`, or the name of the target.
         value: As the user gave it.
+        weight_dtype: The dtype in which bytes are counted.
+        latency: Where latencies come from.
+        details: What the plan records besides.
     """
 
     kind: str
-    value: float | int
+    value: Any
+    weight_dtype: WeightDtype | None = None
+    latency: Any = None
+    details: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, **asked: Any) -> "Budget":
+    def of(
+        cls, *, weight_dtype: Any = None, latency: Any = None, **asked: Any
+    ) -> "Budget":
         """Pick the one target that was given.
 
         Raises:
-            ValueError: If none or several were given, or one is out of range.
+            ValueError: If none or several were given, one is out of range, or
+                `weight_dtype` or `latency` goes with another target.
         """
         given = {kind: value for kind, value in asked.items() if value is not None}
         if len(given) != 1:
@@ -34,15 +53,28 @@ class Budget:
                 f"Give exactly one of {', '.join(asked)}. Received: {given or 'none'}"
             )
         ((kind, value),) = given.items()
+        check_weight_dtype(weight_dtype)
+        for name, owner, setting in (
+            ("weight_dtype", "target_bytes", weight_dtype),
+            ("latency", "target_latency", latency),
+        ):
+            if setting is not None and kind != owner:
+                raise ValueError(
+                    f"`{name}` goes with `{owner}` only. Received: {name}="
+                    f"{setting!r} with {kind}={value!r}"
+                )
+        if kind == "sparsity" and (callable(value) or isinstance(value, Mapping)):
+            return cls(kind, value)
         value = value.item() if hasattr(value, "item") else value
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ValueError(f"`{kind}` must be a number. Received: {value!r}")
+            wanted = (
+                "a number, a dictionary or a function"
+                if kind == "sparsity"
+                else ("a number")
+            )
+            raise ValueError(f"`{kind}` must be {wanted}. Received: {value!r}")
         if kind == "sparsity":
-            if not 0 <= value < 1:
-                raise ValueError(
-                    "`sparsity` is the share of units to remove, at least 0 and less "
-                    f"than 1. Received: sparsity={value}"
-                )
+            check_share(value, "sparsity")
         elif isinstance(value, int):
             if value < 1:
                 raise ValueError(f"`{kind}` must be at least 1. Received: {value}")
@@ -51,18 +83,32 @@ class Budget:
                 f"`{kind}` is a share to keep (a float above 0 and up to 1) or an "
                 f"absolute number (an int). Received: {kind}={value}"
             )
-        return cls(kind, value if isinstance(value, int) else float(value))
+        value = value if isinstance(value, int) else float(value)
+        details = {"weight_dtype": weight_dtype} if weight_dtype else {}
+        if kind == "target_latency":
+            details["latency"] = _source(latency)
+        return cls(kind, value, weight_dtype, latency, details)
 
     @property
     def measure(self) -> str | None:
         """Name of the cost that the target bounds, or `None` for sparsity."""
-        return _TARGETS.get(self.kind)
+        return _MEASURES.get(self.kind)
 
-    def limit(self, before: Cost) -> int:
+    @property
+    def by_layer(self) -> bool:
+        """Whether each layer has a share of its own."""
+        return not isinstance(self.value, (int, float))
+
+    @property
+    def share(self) -> float:
+        """The share of all units to remove, 0 where that is not what was asked."""
+        return 0.0 if self.measure or self.by_layer else float(self.value)
+
+    def limit(self, full: float) -> float:
         """Give the absolute cost to come down to.
 
         Args:
-            before: The model's cost.
+            full: The model's cost, in the budget's measure.
 
         Returns:
             The number that the cost may not exceed.
@@ -70,12 +116,44 @@ class Budget:
         Raises:
             BudgetError: If the target is above what is there.
         """
-        full = getattr(before, str(self.measure))
         if isinstance(self.value, float):
-            return int(self.value * full)
+            share = self.value * full
+            return share if self.kind == "target_latency" else math.floor(share)
         if self.value > full:
             raise BudgetError(
                 "The target is above what the model has. Expected at most "
-                f"{full:,} {self.measure}. Received: {self.kind}={self.value:,}"
+                f"{amount(full)} {self.measure}. Received: {self.kind}={self.value:,}"
             )
-        return self.value
+        return int(self.value)
+
+
+def check_share(value: Any, name: str) -> float:
+    """Return a share of units to remove, or raise `ValueError`."""
+    number = value.item() if hasattr(value, "item") else value
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        raise ValueError(f"A share in `{name}` must be a number. Received: {value!r}")
+    if not 0 <= number < 1:
+        raise ValueError(
+            f"`{name}` is the share of units to remove, at least 0 and less "
+            f"than 1. Received: {name}={number}"
+        )
+    return float(number)
+
+
+def amount(value: float) -> str:
+    """Write a cost: whole numbers whole, microseconds with one decimal."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
+
+
+def _source(latency: Any) -> str:
+    if latency is None:
+        return "LiteRT"
+    if isinstance(latency, Mapping):
+        return "table"
+    if callable(latency):
+        return "function"
+    raise ValueError(
+        "`latency` must be None (measure through LiteRT), a function of the model, or "
+        "a table of microseconds: a dictionary from layer names to sequences. "
+        f"Received: {latency!r}"
+    )

@@ -6,11 +6,14 @@ from typing import Any, Literal
 from tf_spline_prune.compat import Calibration, coarsest_dtype, require_flavour, trace
 from tf_spline_prune.criteria import Criterion
 from tf_spline_prune.errors import CalibrationError
-from tf_spline_prune.pruning.allocation import Scope
+from tf_spline_prune.graph.costing import WeightDtype
 from tf_spline_prune.pruning.batchnorm import recalibrate_batchnorm
+from tf_spline_prune.pruning.budget import Sparsity
 from tf_spline_prune.pruning.execution import merge
+from tf_spline_prune.pruning.latency import Latency
 from tf_spline_prune.pruning.least_squares import least_squares
 from tf_spline_prune.pruning.planner import plan
+from tf_spline_prune.pruning.scopes import Scope
 from tf_spline_prune.pruning.selection import Selector
 from tf_spline_prune.pruning.verification import require_equal
 from tf_spline_prune.pruning.verification import verify as _verify
@@ -23,9 +26,13 @@ def prune(
     model: Any,
     criterion: str | Criterion = "spline",
     *,
-    sparsity: float | None = None,
+    sparsity: Sparsity | None = None,
     target_macs: float | int | None = None,
     target_params: float | int | None = None,
+    target_bytes: float | int | None = None,
+    weight_dtype: WeightDtype | None = None,
+    target_latency: float | int | None = None,
+    latency: Latency | None = None,
     scope: Scope = "global",
     layers: Selector = None,
     data: Any = None,
@@ -46,6 +53,10 @@ def prune(
         sparsity: As in `plan`.
         target_macs: As in `plan`.
         target_params: As in `plan`.
+        target_bytes: As in `plan`.
+        weight_dtype: As in `plan`.
+        target_latency: As in `plan`.
+        latency: As in `plan`.
         scope: As in `plan`.
         layers: As in `plan`.
         data: Inputs for recovery and for criteria that read any: an array of shape
@@ -94,6 +105,10 @@ def prune(
         sparsity=sparsity,
         target_macs=target_macs,
         target_params=target_params,
+        target_bytes=target_bytes,
+        weight_dtype=weight_dtype,
+        target_latency=target_latency,
+        latency=latency,
         scope=scope,
         layers=layers,
         data=data,

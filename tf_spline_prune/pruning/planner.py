@@ -1,33 +1,46 @@
 """`plan`: which units go, so that a budget is met."""
 
-import functools
 import math
 import warnings
-from typing import Any, get_args
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from tf_spline_prune import criteria
-from tf_spline_prune.compat import Calibration, Progress, require_flavour
+from tf_spline_prune.compat import Calibration, require_flavour
 from tf_spline_prune.criteria import Criterion
 from tf_spline_prune.errors import NothingPrunedWarning
 from tf_spline_prune.graph import Barrier, ChannelGraph, Group
-from tf_spline_prune.graph.cost_of_counts import CostOfCounts
-from tf_spline_prune.graph.costing import cost_after, require_macs
-from tf_spline_prune.pruning.allocation import Allocation, Scope
-from tf_spline_prune.pruning.budget import Budget
+from tf_spline_prune.graph.costing import WeightDtype, cost_after, require_macs
+from tf_spline_prune.pruning.allocation import Allocation
+from tf_spline_prune.pruning.budget import Budget, Sparsity
+from tf_spline_prune.pruning.candidates import candidates, rankings_of, reasons
+from tf_spline_prune.pruning.latency import Latency
 from tf_spline_prune.pruning.pruning_plan import PruningPlan, fingerprint
-from tf_spline_prune.pruning.ranking import Ranking, rank
-from tf_spline_prune.pruning.selection import Selector, selected
+from tf_spline_prune.pruning.ranking import Ranking
+from tf_spline_prune.pruning.region_allocation import RegionAllocation
+from tf_spline_prune.pruning.scopes import Scope, check_scope, pools_of
+from tf_spline_prune.pruning.selection import Selector
+from tf_spline_prune.pruning.shares import (
+    recorded,
+    shares_of_groups,
+    shares_of_layers,
+)
+from tf_spline_prune.pruning.solving import solve
 
 
 def plan(
     model: Any,
     criterion: str | Criterion = "spline",
     *,
-    sparsity: float | None = None,
+    sparsity: Sparsity | None = None,
     target_macs: float | int | None = None,
     target_params: float | int | None = None,
+    target_bytes: float | int | None = None,
+    weight_dtype: WeightDtype | None = None,
+    target_latency: float | int | None = None,
+    latency: Latency | None = None,
     scope: Scope = "global",
     layers: Selector = None,
     data: Any = None,
@@ -48,13 +61,35 @@ def plan(
         model: A built model of either flavour.
         criterion: A name such as `"spline"`, `"magnitude"`, `"batchnorm_scale"`,
             `"random"`, or an instance of `criteria.Criterion`.
-        sparsity: Share of the prunable units to remove, in [0, 1).
+        sparsity: Share of the prunable units to remove, in [0, 1); or a dictionary
+            from layer names or regular expressions to shares, or a function from
+            a layer to its share or `None`: then each group loses its own share,
+            and those of layers without one stay. One layer of a group speaks for
+            all whose units live or die with it.
         target_macs: Multiply-accumulates to come down to: a share of the model's
             (float, at most 1.0) or a number (int).
         target_params: Parameters to come down to, likewise.
+        target_bytes: Bytes of the weights to come down to, likewise.
+        weight_dtype: The dtype in which `target_bytes` counts them, as in `cost`:
+            `"float32"`, `"float16"`, `"int8"` (1 byte an entry of a kernel, 4 of
+            a bias or other vector), or `None`, as the model holds them.
+        target_latency: Latency to come down to: a share of the model's (float, at
+            most 1.0) or microseconds (int).
+        latency: Where latencies come from. `None` exports through LiteRT and
+            measures on this machine, up to 12 candidates, each in turns with the
+            model (medians). A function `latency(model)` returns microseconds. A
+            table gives for each layer a sequence of microseconds by the number of
+            units kept, from 0 to all; the latency is the sum over its layers.
         scope: What is ranked together: `"global"` everything, `"layer"` each
             group for itself (every group loses the same share),
-            `"isomorphic"` groups of the same structure.
+            `"isomorphic"` groups of the same structure. A dictionary from names
+            to lists of layers or regular expressions, or a function from a layer
+            to something hashable or `None`, makes pools of one's own; groups in
+            none are each for themselves. With `"regions"` the criterion ranks
+            within groups, and how many units each loses is chosen so that an
+            upper bound on the number of linear regions stays large: see
+            `RegionBound`; channels count as units there. Latencies are weighed
+            by multiply-accumulates.
         layers: Which layers may be pruned: a name, a regular expression, a list
             of these, or a function of the layer. A group is pruned only if all
             layers that make its units may be.
@@ -62,7 +97,8 @@ def plan(
         round_to: Keep a multiple of this many units of each group.
         min_units: Keep at least this many units of each group.
         max_sparsity: Remove at most this share of a group, in [0, 1). Defaults
-            to 0.9, or more where `sparsity` asks for more.
+            to 0.9, or more where `sparsity` asks for more; so no scope empties
+            a layer.
         approximate: Whether units may go although a LayerNormalization or its
             like runs over them; its statistics change then, and the plan says so.
         seed: Seed of whatever is random.
@@ -73,8 +109,12 @@ def plan(
     Raises:
         FlavourError: If `model` is no Keras model.
         ModelError: If it is unbuilt, cannot be traced, or has NaN weights.
-        BudgetError: If the target is above what is there or out of reach.
-        ValueError: If an argument is out of range.
+        BudgetError: If the target is above what is there or out of reach, or
+            `sparsity` names a layer that must stay.
+        ExportError: If LiteRT, which measures, cannot take the model.
+        ValueError: If an argument is out of range, a name means nothing, or
+            layers whose units live or die together are given different shares
+            or pools.
 
     Example:
 
@@ -86,47 +126,58 @@ def plan(
     """
     require_flavour(model)
     budget = Budget.of(
-        sparsity=sparsity, target_macs=target_macs, target_params=target_params
+        sparsity=sparsity,
+        target_macs=target_macs,
+        target_params=target_params,
+        target_bytes=target_bytes,
+        target_latency=target_latency,
+        weight_dtype=weight_dtype,
+        latency=latency,
     )
     criterion = criteria.get(criterion)
-    if max_sparsity is None:
-        max_sparsity = max(0.9, (1 + (sparsity or 0)) / 2)
-    _check_bounds(scope, round_to, min_units, max_sparsity)
+    _check_bounds(budget, scope, round_to, min_units, max_sparsity)
     graph = ChannelGraph(model, approximate=approximate)
+    by_layer = None
+    if budget.by_layer:
+        by_layer = shares_of_layers(graph, sparsity)
     before = cost_after(graph, graph.nothing_removed())
     if budget.measure == "macs":
         require_macs(before, model.name)
-    limit = budget.limit(before) if budget.measure else 0
     if data is not None:
         data = Calibration.of(data, graph.graph.inputs)
     criterion.prepare(graph, data=data, seed=seed)
-    groups, barriers = _candidates(graph, criterion, layers)
-    allocation = Allocation(
-        groups,
-        _rankings(criterion, groups),
-        scope,
-        # The smallest number that must stay of each group.
-        [
-            max(min_units, math.ceil(g.num_units * (1 - max_sparsity) - 1e-9))
-            for g in groups
-        ],
-        round_to,
-    )
-    if budget.measure is None:
-        counts = allocation.by_share(float(budget.value))
+    groups, barriers = candidates(graph, criterion, layers)
+    pools, scope_record = pools_of(graph, groups, scope)
+    shares = None
+    if by_layer is not None:
+        shares = shares_of_groups(graph, groups, barriers, by_layer, sparsity)
+    rankings = rankings_of(criterion, groups)
+    if max_sparsity is None:
+        most = [*(by_layer or {}).values(), budget.share]
+        max_sparsity = max(0.9, (1 + max(most)) / 2)
+    # The smallest number that must stay of each group.
+    floors = [
+        max(min_units, math.ceil(g.num_units * (1 - max_sparsity) - 1e-9))
+        for g in groups
+    ]
+    if scope == "regions":
+        allocation: Allocation = RegionAllocation(
+            graph, groups, rankings, floors, round_to
+        )
     else:
-        cost_of = functools.partial(CostOfCounts(graph, groups), budget.measure)
-        counts = allocation.by_cost(cost_of, limit, budget, _reasons(barriers))
+        allocation = Allocation(groups, rankings, pools, floors, round_to)
+    counts, achieved = solve(budget, allocation, graph, barriers, shares)
+    asked = recorded(by_layer, sparsity) if by_layer else budget.value
     removed = allocation.removed(graph, counts)
     if not removed.any():
-        _warn_nothing(budget, groups, barriers, round_to)
+        _warn_nothing(budget, asked, groups, barriers, round_to)
     return PruningPlan(
         model=model.name,
         fingerprint=fingerprint(graph),
         criterion=criterion.name,
         criterion_config=criterion.get_config(),
-        scope=scope,
-        budget={budget.kind: budget.value},
+        scope=scope_record,
+        budget={budget.kind: asked, **budget.details},
         removed=graph.indices(removed),
         merges=_merges(graph, groups, allocation.rankings, counts),
         barriers=tuple(barriers),
@@ -134,21 +185,30 @@ def plan(
         units=_units(graph, removed),
         before=before,
         after=cost_after(graph, removed),
+        achieved=achieved,
     )
 
 
 def _check_bounds(
-    scope: str, round_to: int, min_units: int, max_sparsity: float
+    budget: Budget,
+    scope: Any,
+    round_to: int,
+    min_units: int,
+    max_sparsity: float | None,
 ) -> None:
-    if scope not in get_args(Scope):
+    check_scope(scope)
+    if budget.by_layer and scope not in ("global", "layer"):
         raise ValueError(
-            f"`scope` must be one of {get_args(Scope)}. Received: {scope!r}"
+            "Where `sparsity` gives each layer its share, nothing is left for `scope` "
+            f"to decide. Leave it out, or give one number. Received: scope={scope!r}"
         )
     for name, value in (("round_to", round_to), ("min_units", min_units)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(
                 f"`{name}` must be an integer and at least 1. Received: {value!r}"
             )
+    if max_sparsity is None:
+        return
     if not isinstance(max_sparsity, (int, float)) or not 0 <= max_sparsity < 1:
         raise ValueError(
             "`max_sparsity` must be at least 0 and less than 1. Received: "
@@ -156,41 +216,10 @@ def _check_bounds(
         )
 
 
-def _candidates(
-    graph: ChannelGraph, criterion: Criterion, layers: Selector
-) -> tuple[list[Group], list[Barrier]]:
-    """Find the groups to rank, and say why the others are not."""
-    chosen = selected(graph, layers)
-    barriers = list(graph.barriers)
-    groups = []
-    for group in graph.groups:
-        makers = group.makers
-        reason = criterion.reason_against(group)
-        frozen = [name for name in makers if not graph.layer(name).trainable]
-        if frozen and layers is None:
-            reason = f"{frozen[0]} is frozen; name it in `layers` to prune it"
-        if not chosen.issuperset(makers):
-            reason = "`layers` leaves them out"
-        if reason is None:
-            groups.append(group)
-        else:
-            barriers += [Barrier(name, group.num_units, reason) for name in makers]
-    return groups, barriers
-
-
-def _rankings(criterion: Criterion, groups: list[Group]) -> list[Ranking]:
-    progress = Progress(len(groups), "group")
-    rankings = []
-    for group in groups:
-        rankings.append(rank(criterion, group))
-        progress.step()
-    return rankings
-
-
 def _merges(
     graph: ChannelGraph,
     groups: list[Group],
-    rankings: list[Ranking],
+    rankings: Sequence[Ranking],
     counts: np.ndarray,
 ) -> dict[str, tuple[tuple[int, int, float], ...]]:
     """List, in the order of removal, whose twin takes over with which scale."""
@@ -229,22 +258,22 @@ def _units(graph: ChannelGraph, removed: np.ndarray) -> dict[str, tuple[int, int
     }
 
 
-def _reasons(barriers: list[Barrier]) -> str:
-    return "; ".join(sorted({f"{b.layer}: {b.reason}" for b in barriers})) or "none"
-
-
 def _warn_nothing(
-    budget: Budget, groups: list[Group], barriers: list[Barrier], round_to: int
+    budget: Budget,
+    asked: Any,
+    groups: list[Group],
+    barriers: list[Barrier],
+    round_to: int,
 ) -> None:
     if not groups:
-        why = f"no units may be pruned: {_reasons(barriers)}"
+        why = f"no units may be pruned: {reasons(barriers)}"
     elif budget.measure is None and budget.value:
         why = (
-            f"sparsity={budget.value} of groups of {[g.num_units for g in groups]} "
+            f"sparsity={asked} of groups of {[g.num_units for g in groups]} "
             f"units, kept in multiples of round_to={round_to}, is not one unit"
         )
     else:
-        why = f"the model meets {budget.kind}={budget.value} as it is"
+        why = f"the model meets {budget.kind}={asked} as it is"
     warnings.warn(
         f"Nothing is pruned, because {why}.", NothingPrunedWarning, stacklevel=3
     )

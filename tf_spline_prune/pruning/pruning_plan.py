@@ -15,6 +15,7 @@ from tf_spline_prune.errors import PlanError
 from tf_spline_prune.files import PathLike, atomic_file
 from tf_spline_prune.graph import Barrier, ChannelGraph, Cost
 from tf_spline_prune.pruning.execution import check_same, shrink
+from tf_spline_prune.pruning.plan_text import plan_text
 
 _FORMAT = 1
 
@@ -32,7 +33,8 @@ class PruningPlan:
             plan fits any model of the same fingerprint, of either flavour.
         criterion: Name of the criterion.
         criterion_config: Its arguments.
-        scope: What was ranked together.
+        scope: What was ranked together: the name of a scope, or the layers of
+            each pool.
         budget: What was asked for.
         removed: For each layer's path, the indices of the units that go.
         merges: For each layer's path, in the order of removal, triples of a unit
@@ -42,6 +44,8 @@ class PruningPlan:
         units: For each layer's path, its number of units before and after.
         before: The model's cost.
         after: The cost once the plan is applied.
+        achieved: What the budget counts, before and after: units, or the cost that
+            the target bounds (latencies in microseconds); `None` in plans of old.
 
     Example:
 
@@ -56,8 +60,8 @@ class PruningPlan:
     fingerprint: Mapping[str, Any] = field(repr=False)
     criterion: str
     criterion_config: Mapping[str, Any]
-    scope: str
-    budget: Mapping[str, float | int]
+    scope: str | Mapping[str, list[str]]
+    budget: Mapping[str, Any]
     removed: Mapping[str, list[int]] = field(repr=False)
     merges: Mapping[str, tuple[tuple[int, int, float], ...]] = field(repr=False)
     barriers: tuple[Barrier, ...] = field(repr=False)
@@ -65,6 +69,7 @@ class PruningPlan:
     units: Mapping[str, tuple[int, int]] = field(repr=False)
     before: Cost
     after: Cost
+    achieved: tuple[float, float] | None = None
 
     def apply(
         self, model: Any, weights: Literal["inherit", "reinitialize"] | Any = "inherit"
@@ -123,30 +128,7 @@ class PruningPlan:
         (print_fn or say)(str(self))
 
     def __str__(self) -> str:
-        width = max([len("layer"), *map(len, self.units)])
-        lines = [
-            f"Pruning plan for {self.model!r}: {self.criterion}, scope {self.scope}, "
-            + ", ".join(f"{k}={v}" for k, v in self.budget.items()),
-            "",
-            f"{'layer':<{width}}  {'units':>7}  {'kept':>7}  {'removed':>8}",
-        ]
-        for path, (old, new) in self.units.items():
-            share = (old - new) / old
-            lines.append(f"{path:<{width}}  {old:>7}  {new:>7}  {share:>8.1%}")
-        lines.append("")
-        for name in ("macs", "params", "bytes"):
-            old, new = getattr(self.before, name), getattr(self.after, name)
-            if old is not None and new is not None:
-                lines.append(f"{name:<8}{old:>15,}  ->{new:>15,}  ({new / old:.1%})")
-        if self.approximate:
-            lines += ["", "Approximate, because their statistics change:"]
-            lines += [f"  {name}" for name in self.approximate]
-        if self.barriers:
-            lines += ["", "Must stay:"]
-            lines += [
-                f"  {b.layer}: {b.units} units: {b.reason}" for b in self.barriers
-            ]
-        return "\n".join(lines)
+        return plan_text(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Give the plan as plain numbers, strings, lists and dicts."""
@@ -165,7 +147,10 @@ class PruningPlan:
                     f"This plan has the format {values['format']!r}; this version "
                     f"reads the format {_FORMAT}. Make the plan again."
                 )
-            given = {f.name: values[f.name] for f in dataclasses.fields(cls)}
+            given = {f.name: values[f.name] for f in dataclasses.fields(cls)[:-1]}
+            if values.get("achieved") is not None:
+                one, two = values["achieved"]
+                given["achieved"] = (_finite(one), _finite(two))
             given["removed"] = {
                 str(path): [_index(i) for i in units]
                 for path, units in given["removed"].items()
@@ -242,6 +227,14 @@ class PruningPlan:
 def _index(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise PlanError(f"A unit's index must be an integer. Received: {value!r}")
+    return value
+
+
+def _finite(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise PlanError(f"A cost must be a number. Received: {value!r}")
+    if not math.isfinite(value):
+        raise PlanError(f"A cost must be finite. Received: {value!r}")
     return value
 
 

@@ -40,26 +40,44 @@ def selected(graph: ChannelGraph, layers: Selector) -> set[str]:
             f"function of the layer. Received: {layers!r}"
         )
     for pattern in [layers] if isinstance(layers, str) else layers:
-        try:
-            re.compile(pattern)
-        except (re.error, TypeError) as error:
-            raise ValueError(
-                f"`layers` holds what is neither a name nor a regular expression: "
-                f"{error}. Received: {pattern!r}"
-            ) from error
-        hits = {
-            name
-            for name in everyone
-            for path in (name, graph.path_of_maker(name))
-            if pattern in (path, path.rpartition("/")[2]) or re.fullmatch(pattern, path)
-        }
-        if not hits:
-            near = difflib.get_close_matches(pattern, everyone, 3, 0.4)
-            raise ValueError(
-                "`layers` names no layer that makes units. "
-                f"Nearest: {near or sorted(everyone)[:5]}. Received: {pattern!r}"
-            )
-        found |= hits
+        found |= matching(graph, pattern, "layers")
     if not found:
         raise ValueError("`layers` is empty, so there is nothing to prune.")
     return found
+
+
+def matching(graph: ChannelGraph, pattern: str, argument: str) -> set[str]:
+    """Find the layers that one name or regular expression means.
+
+    Args:
+        graph: The model's channel graph.
+        pattern: The path or name of a layer, or a regular expression that matches
+            paths whole.
+        argument: Name of the argument that holds it, for the messages.
+
+    Returns:
+        Names of layers that make units, at least one.
+
+    Raises:
+        ValueError: If it means nothing.
+    """
+    try:
+        re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise ValueError(
+            f"`{argument}` holds what is neither a name nor a regular expression: "
+            f"{error}. Received: {pattern!r}"
+        ) from error
+    hits = {
+        name
+        for name in graph.makers
+        for path in (name, graph.path_of_maker(name))
+        if pattern in (path, path.rpartition("/")[2]) or re.fullmatch(pattern, path)
+    }
+    if not hits:
+        near = difflib.get_close_matches(pattern, graph.makers, 3, 0.4)
+        raise ValueError(
+            f"`{argument}` names no layer that makes units. "
+            f"Nearest: {near or sorted(graph.makers)[:5]}. Received: {pattern!r}"
+        )
+    return hits

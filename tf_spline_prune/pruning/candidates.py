@@ -1,0 +1,46 @@
+"""Which groups may lose units, and in which order they would."""
+
+from collections.abc import Sequence
+
+from tf_spline_prune.compat import Progress
+from tf_spline_prune.criteria import Criterion
+from tf_spline_prune.graph import Barrier, ChannelGraph, Group
+from tf_spline_prune.pruning.ranking import Ranking, rank
+from tf_spline_prune.pruning.selection import Selector, selected
+
+
+def candidates(
+    graph: ChannelGraph, criterion: Criterion, layers: Selector
+) -> tuple[list[Group], list[Barrier]]:
+    """Find the groups to rank, and say why the others are not."""
+    chosen = selected(graph, layers)
+    barriers = list(graph.barriers)
+    groups = []
+    for group in graph.groups:
+        makers = group.makers
+        reason = criterion.reason_against(group)
+        frozen = [name for name in makers if not graph.layer(name).trainable]
+        if frozen and layers is None:
+            reason = f"{frozen[0]} is frozen; name it in `layers` to prune it"
+        if not chosen.issuperset(makers):
+            reason = "`layers` leaves them out"
+        if reason is None:
+            groups.append(group)
+        else:
+            barriers += [Barrier(name, group.num_units, reason) for name in makers]
+    return groups, barriers
+
+
+def rankings_of(criterion: Criterion, groups: Sequence[Group]) -> list[Ranking]:
+    """Rank the units of each group, by a prepared criterion."""
+    progress = Progress(len(groups), "group")
+    rankings = []
+    for group in groups:
+        rankings.append(rank(criterion, group))
+        progress.step()
+    return rankings
+
+
+def reasons(barriers: Sequence[Barrier]) -> str:
+    """Say in one line who must stay, and why."""
+    return "; ".join(sorted({f"{b.layer}: {b.reason}" for b in barriers})) or "none"
