@@ -26,6 +26,7 @@ _HOMES = {
     "pruning": (
         "PruningPlan",
         "SanityReport",
+        "Sensitivity",
         "check_rule",
         "compose",
         "merge",
@@ -34,6 +35,7 @@ _HOMES = {
         "prune_in_rounds",
         "remove_units",
         "sanity_checks",
+        "sensitivity",
         "verify",
     ),
     "callbacks": ("ArchitectureEarlyBird", "MaskEarlyBird", "SplineEarlyBird"),

@@ -2,6 +2,7 @@
 
 from tf_spline_prune.pruning.composition import compose
 from tf_spline_prune.pruning.execution import merge, remove_units
+from tf_spline_prune.pruning.layer_sensitivity import Sensitivity, sensitivity
 from tf_spline_prune.pruning.pipeline import prune
 from tf_spline_prune.pruning.planner import plan
 from tf_spline_prune.pruning.pruning_plan import PruningPlan
@@ -14,6 +15,7 @@ from tf_spline_prune.pruning.verification import verify
 __all__ = [
     "PruningPlan",
     "SanityReport",
+    "Sensitivity",
     "check_rule",
     "compose",
     "merge",
@@ -22,5 +24,6 @@ __all__ = [
     "prune_in_rounds",
     "remove_units",
     "sanity_checks",
+    "sensitivity",
     "verify",
 ]
