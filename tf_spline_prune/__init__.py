@@ -29,6 +29,7 @@ _HOMES = {
         "Sensitivity",
         "check_rule",
         "compose",
+        "lossless",
         "merge",
         "plan",
         "prune",

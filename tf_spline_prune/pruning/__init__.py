@@ -3,6 +3,7 @@
 from tf_spline_prune.pruning.composition import compose
 from tf_spline_prune.pruning.execution import merge, remove_units
 from tf_spline_prune.pruning.layer_sensitivity import Sensitivity, sensitivity
+from tf_spline_prune.pruning.lossless_pass import lossless
 from tf_spline_prune.pruning.pipeline import prune
 from tf_spline_prune.pruning.planner import plan
 from tf_spline_prune.pruning.pruning_plan import PruningPlan
@@ -18,6 +19,7 @@ __all__ = [
     "Sensitivity",
     "check_rule",
     "compose",
+    "lossless",
     "merge",
     "plan",
     "prune",
