@@ -29,6 +29,7 @@ _HOMES = {
         "Sensitivity",
         "check_rule",
         "compose",
+        "distill",
         "lossless",
         "merge",
         "plan",

@@ -11,6 +11,7 @@ from tf_spline_prune.pruning.rounds import prune_in_rounds
 from tf_spline_prune.pruning.rule_check import check_rule
 from tf_spline_prune.pruning.sanity import sanity_checks
 from tf_spline_prune.pruning.sanity_report import SanityReport
+from tf_spline_prune.pruning.teaching import distill
 from tf_spline_prune.pruning.verification import verify
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Sensitivity",
     "check_rule",
     "compose",
+    "distill",
     "lossless",
     "merge",
     "plan",
