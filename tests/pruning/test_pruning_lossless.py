@@ -157,6 +157,25 @@ def test_constants_in_front_of_a_convolution(K, way):
     assert same(model, small)
 
 
+def test_a_reader_that_is_an_output_too(K):
+    """The normalisation behind it cannot make up for what the output would lose."""
+    L = K.layers
+    inputs = K.Input((4,))
+    x = L.Dense(6, activation="relu", name="one")(inputs)
+    seen = L.Dense(5, use_bias=False, name="two")(x)
+    model = zoo.settle(K.Model(inputs, [seen, L.BatchNormalization()(seen)]))
+
+    def biases(b):
+        b[3], b[4] = 0.9, -0.2
+
+    edit(model, "one", kernel=zero(ALL, [3, 4]), bias=biases)
+    small = tsp.lossless(model)
+    assert width(small, "one") == 5  # the one that is zero goes, the other stays
+    x = points(model)
+    for found, expected in zip(small(x), model(x), strict=True):
+        np.testing.assert_allclose(np.asarray(found), np.asarray(expected), atol=1e-5)
+
+
 def test_stably_inactive_units_need_a_box(K):
     model = zoo.mlp(K)
     rng = np.random.default_rng(4)
@@ -267,6 +286,52 @@ def test_a_layer_that_is_used_twice(K):
     assert width(small, "shared") == 5
     x = [np.random.default_rng(i).standard_normal((8, 4)).astype("f") for i in (1, 2)]
     np.testing.assert_allclose(outputs(small, x), outputs(model, x), atol=1e-5)
+
+
+def attention(K):
+    L = K.layers
+    inputs = K.Input((6, 8))
+    x = L.Dense(12, name="embed")(inputs)
+    x = L.Add()([x, L.MultiHeadAttention(3, 4, name="attend")(x, x)])
+    x = L.Dense(10, activation="relu", name="feed")(x)
+    return K.Model(inputs, L.Dense(3)(L.GlobalAveragePooling1D()(x)))
+
+
+def recurrent(K):
+    L = K.layers
+    inputs = K.Input((6, 8))
+    x = L.GRU(6, name="two")(L.LSTM(7, return_sequences=True, name="one")(inputs))
+    return K.Model(inputs, L.Dense(3)(x))
+
+
+def grouped(K):
+    L = K.layers
+    inputs = K.Input((8, 8, 4))
+    x = L.Conv2D(8, 3, activation="relu", name="one")(inputs)
+    x = L.Conv2D(8, 3, groups=2, activation="relu", name="two")(x)
+    x = L.Conv2D(6, 3, padding="same", name="three")(x)
+    return K.Model(inputs, L.Dense(3)(L.GlobalMaxPooling2D()(x)))
+
+
+ODD = [attention, recurrent, grouped]
+
+
+@pytest.mark.parametrize("build", [*zoo.FAMILIES, zoo.nested, *ODD])
+def test_zeros_anywhere(K, build):
+    """Whole rows and columns of zeros, strewn at random: never another function."""
+    model = zoo.settle(build(K))
+    rng = np.random.default_rng(1)
+    for weight in model.weights:
+        array = np.array(weight)
+        if "kernel" in weight.name and array.ndim > 1:
+            array[..., rng.random(array.shape[-1]) < 0.3] = 0
+            array[..., rng.random(array.shape[-2]) < 0.3, :] = 0
+        elif "bias" in weight.name or "beta" in weight.name or "mean" in weight.name:
+            array[rng.random(array.shape) < 0.5] = 0
+        weight.assign(array)
+    small = tsp.lossless(model, box=(-1.0, 1.0))
+    assert small.count_params() < model.count_params()
+    assert same(model, small, low=-1, high=1)
 
 
 @pytest.mark.parametrize("name", ["vgg", "resnet", "densenet", "mobilenet", "nested"])

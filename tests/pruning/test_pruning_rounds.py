@@ -58,6 +58,25 @@ def test_composition_is_one_after_the_other(K, name):
     assert tsp.PruningPlan.from_dict(both.to_dict()) == both
 
 
+def test_heads_and_their_sizes_compose(K):
+    """A layer that makes several kinds of units has a name for each."""
+    L = K.layers
+    inputs = K.Input((6, 8))
+    x = L.Dense(12, name="embed")(inputs)
+    x = L.Add()([x, L.MultiHeadAttention(4, 6, name="attend")(x, x)])
+    x = L.LSTM(7, name="recur")(x)
+    model = zoo.settle(K.Model(inputs, L.Dense(3, name="head")(x)))
+    first = tsp.plan(model, "random", sparsity=0.3)
+    middle = first.apply(model)
+    second = tsp.plan(middle, "random", sparsity=0.3, seed=4)
+    both = tsp.compose(first, second)
+    assert "attend/key_dim" in both.removed
+    found, expected = both.apply(model), second.apply(middle)
+    # The key's scale makes up for its size, and is rounded once or twice.
+    for one, other in zip(weights(found), weights(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
 def test_composition_counted_by_hand(K):
     model = zoo.mlp(K)
     first = tsp.plan(model, "magnitude", sparsity=0.1)

@@ -47,6 +47,7 @@ class Folds:
         self.graph = graph
         self.bounds = bounds
         self.changed: dict[str, dict[str, np.ndarray]] = {}
+        self._ends = graph.graph.ends()
         self._steps: dict[str, list[Step]] = {}
         for step in graph.walked.steps:
             self._steps.setdefault(step.call.path, []).append(step)
@@ -63,7 +64,7 @@ class Folds:
         for reading in taken:
             step = calls[reading.call]
             path = step.call.path
-            fixed, constant = self._at(reading)
+            fixed, constant = self._at(reading, step)
             found &= fixed
             if not step.call.kind.startswith(_ZERO):
                 return _Constants(np.zeros_like(found))
@@ -78,12 +79,13 @@ class Folds:
             values[path] = (reading, constant)
         return _Constants(found, values)
 
-    def _at(self, reading: Reading) -> tuple[np.ndarray, np.ndarray]:
+    def _at(self, reading: Reading, step: Step) -> tuple[np.ndarray, np.ndarray]:
         """Tell which units never change at a reading, and their constants."""
         bounds = self.bounds[reading.call, reading.input]
         axis = reading.axis - 1  # bounds have no batch axis
         shape = list(bounds.low.shape)
-        shape[axis] = reading.positions.size
+        # Units of other groups may lie beside these.
+        shape[axis] = int(step.inputs[reading.input].shape[reading.axis] or 0)
         rows = [
             np.moveaxis(np.broadcast_to(bound, shape), axis, -1).reshape(
                 -1, shape[axis]
@@ -109,7 +111,8 @@ class Folds:
         if "bias" in self.graph.arrays[call.path]:
             return call.path, "bias", 1
         users = self.graph.walked.users(step.outputs[0])
-        if len(users) != 1 or not is_linear(step) or len(self._steps[call.path]) != 1:
+        alone = len(users) == 1 and len(self._steps[call.path]) == 1
+        if not alone or not is_linear(step) or call.name in self._ends:
             return None
         norm = users[0].call
         rank = step.outputs[0].rank

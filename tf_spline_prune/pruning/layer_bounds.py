@@ -6,24 +6,16 @@ covers may take any value.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from tf_spline_prune.compat import Call, activation_name, to_numpy
+from tf_spline_prune.compat import Call
 from tf_spline_prune.graph.axes import Shape, channel_axis, norm_axis
-from tf_spline_prune.graph.rules.elementwise import is_known
+from tf_spline_prune.pruning.activation_bounds import activated
 from tf_spline_prune.pruning.bounds import Bounds, affine, product, scaled
 
 Arrays = Mapping[str, np.ndarray]
 
-# Functions of single entries that never fall, by the name Keras serialises.
-_RISING = frozenset(
-    "linear relu relu6 leaky_relu elu selu celu sigmoid tanh softplus softsign "
-    "hard_sigmoid hard_sigmoid_2.5 hard_tanh exponential log_sigmoid squareplus".split()
-)
-# Others of single entries: a value that never changes stays one.
-_OTHER = frozenset("gelu silu swish mish hard_silu hard_swish abs tanh_shrink".split())
 _IDENTITIES = (
     *("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"),
     *("GaussianNoise", "GaussianDropout", "AlphaDropout", "StochasticDepth"),
@@ -80,30 +72,12 @@ def after(
     return Bounds.of(found.low, found.high)
 
 
-def _activated(function: Any, value: Bounds) -> Bounds | None:
-    name = activation_name(function) if callable(function) else "linear"
-    if name == "linear":
-        return value
-    if not is_known(function) or name not in _RISING | _OTHER:
-        return None
-    low, high = (to_numpy(function(b)).astype("float64") for b in _both(value))
-    if name in _RISING:
-        return Bounds(low, high)
-    fixed = value.low == value.high
-    return Bounds(np.where(fixed, low, -np.inf), np.where(fixed, high, np.inf))
-
-
-def _both(value: Bounds) -> tuple[np.ndarray, np.ndarray]:
-    # A copy: a backend must not see an array that numpy only pretends to hold.
-    return np.array(value.low, "float32"), np.array(value.high, "float32")
-
-
 def _dense(site: _Site) -> Bounds | None:
     kernel = site.arrays["kernel"].astype("float64")
     value = site.value.full(site.value.low.ndim - 1, len(kernel))
     found = affine(value, kernel)
     bias = site.arrays.get("bias", np.zeros(1)).astype("float64")
-    return _activated(
+    return activated(
         site.call.layer.activation, Bounds(found.low + bias, found.high + bias)
     )
 
@@ -145,7 +119,7 @@ def _convolution(site: _Site) -> Bounds | None:
     found = Bounds(
         (found.low + bias).reshape(shape), (found.high + bias).reshape(shape)
     )
-    return _activated(site.call.layer.activation, found)
+    return activated(site.call.layer.activation, found)
 
 
 def _batchnorm(site: _Site) -> Bounds | None:
@@ -173,7 +147,7 @@ def _rescaling(site: _Site) -> Bounds | None:
 
 
 def _activation(site: _Site) -> Bounds | None:
-    return _activated(site.call.layer.activation, site.value)
+    return activated(site.call.layer.activation, site.value)
 
 
 def _relu(site: _Site) -> Bounds | None:
