@@ -39,6 +39,11 @@ from tf_spline_prune.compat.rebuilding import (
     with_weights,
 )
 from tf_spline_prune.compat.samples import random_inputs
+from tf_spline_prune.compat.teaching import (
+    require_distillation,
+    softmax_outputs,
+    trainability_kept,
+)
 from tf_spline_prune.compat.tfmot import import_tfmot
 from tf_spline_prune.compat.tracing import trace
 from tf_spline_prune.compat.weights import (
@@ -85,13 +90,16 @@ __all__ = [
     "random_inputs",
     "read_weights",
     "rebuild",
+    "require_distillation",
     "require_flavour",
     "require_layer",
     "run_eagerly",
     "save_model",
     "say",
+    "softmax_outputs",
     "to_numpy",
     "trace",
+    "trainability_kept",
     "weight_names",
     "with_dtype",
     "with_mask",

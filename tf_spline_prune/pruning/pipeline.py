@@ -11,8 +11,8 @@ from tf_spline_prune.pruning.batchnorm import recalibrate_batchnorm
 from tf_spline_prune.pruning.budget import Sparsity
 from tf_spline_prune.pruning.execution import merge
 from tf_spline_prune.pruning.latency import Latency
-from tf_spline_prune.pruning.least_squares import least_squares
 from tf_spline_prune.pruning.planner import plan
+from tf_spline_prune.pruning.reader_regression import least_squares
 from tf_spline_prune.pruning.scopes import Scope
 from tf_spline_prune.pruning.selection import Selector
 from tf_spline_prune.pruning.verification import require_equal

@@ -1,34 +1,12 @@
 """Pictures of an early-bird search: the distances, as a map and as a curve."""
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from tf_spline_prune.files import PathLike, atomic_file
-
-_INK, _ACCENT = "#333333", "#c0392b"
-
-
-def _axes(size: tuple[float, float]) -> tuple[Any, Any]:
-    """Make a figure of its own, without matplotlib's global state."""
-    try:
-        figure_module = importlib.import_module("matplotlib.figure")
-    except ImportError as error:
-        raise ImportError(
-            "Pictures need matplotlib. Install it with "
-            '`pip install "tf-spline-prune[viz]"`.'
-        ) from error
-    figure = figure_module.Figure(figsize=size, layout="constrained")
-    return figure, figure.add_subplot()
-
-
-def _finished(figure: Any, path: PathLike | None) -> Any:
-    if path is not None:
-        with atomic_file(path) as temporary:
-            figure.savefig(temporary, dpi=150)
-    return figure
+from tf_spline_prune.files import PathLike
+from tf_spline_prune.visualize.figures import ACCENT, INK, finished, new_axes
 
 
 def plot_distance_matrix(
@@ -66,17 +44,17 @@ def plot_distance_matrix(
             "Expected a square matrix of distances between epochs. Received: shape "
             f"{matrix.shape}"
         )
-    figure, axes = _axes((5.2, 4.4))
+    figure, axes = new_axes((5.2, 4.4))
     edges = np.arange(len(matrix) + 1) + 0.5
     image = axes.pcolormesh(edges, edges, matrix, cmap="viridis_r")
     figure.colorbar(image, ax=axes, label=label)
     if ticket_epoch is not None:
         at = ticket_epoch + 1
-        axes.axvline(at, color=_ACCENT, linewidth=1, linestyle="--")
-        axes.axhline(at, color=_ACCENT, linewidth=1, linestyle="--")
-        axes.set_title(f"early bird after epoch {at}", color=_ACCENT, fontsize=10)
+        axes.axvline(at, color=ACCENT, linewidth=1, linestyle="--")
+        axes.axhline(at, color=ACCENT, linewidth=1, linestyle="--")
+        axes.set_title(f"early bird after epoch {at}", color=ACCENT, fontsize=10)
     axes.set(xlabel="epoch", ylabel="epoch", aspect="equal")
-    return _finished(figure, path)
+    return finished(figure, path)
 
 
 def plot_distance_curve(
@@ -113,7 +91,7 @@ def plot_distance_curve(
     """
     if not records:
         raise ValueError("There are no records yet. Train with the callback first.")
-    figure, axes = _axes((6.4, 3.6))
+    figure, axes = new_axes((6.4, 3.6))
     epochs = np.array(sorted(records)) + 1
     lags = max(len(distances) for distances in records.values())
     shades = np.linspace(0.35, 1.0, lags)
@@ -123,15 +101,15 @@ def plot_distance_curve(
         ]
         name = "to the epoch before" if lag == 0 else f"to {lag + 1} epochs before"
         axes.plot(
-            epochs, values, color=_INK, alpha=shades[lag], linewidth=1.4, label=name
+            epochs, values, color=INK, alpha=shades[lag], linewidth=1.4, label=name
         )
     if threshold is not None:
-        axes.axhline(threshold, color=_ACCENT, linewidth=1, label="threshold")
+        axes.axhline(threshold, color=ACCENT, linewidth=1, label="threshold")
     if ticket_epoch is not None:
-        axes.axvline(ticket_epoch + 1, color=_ACCENT, linewidth=1, linestyle="--")
+        axes.axvline(ticket_epoch + 1, color=ACCENT, linewidth=1, linestyle="--")
         title = f"early bird after epoch {ticket_epoch + 1}"
-        axes.set_title(title, color=_ACCENT, fontsize=10)
+        axes.set_title(title, color=ACCENT, fontsize=10)
     axes.set(xlabel="epoch", ylabel=label, ylim=(0, None))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
-    return _finished(figure, path)
+    return finished(figure, path)

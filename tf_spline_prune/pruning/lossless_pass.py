@@ -1,0 +1,235 @@
+"""`lossless`: removing what does not matter, and nothing else."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from tf_spline_prune.compat import (
+    Calibration,
+    coarsest_dtype,
+    predict,
+    random_inputs,
+    require_flavour,
+    with_weights,
+    without_masks,
+)
+from tf_spline_prune.errors import NothingPrunedWarning, VerificationError
+from tf_spline_prune.graph import ChannelGraph, Group
+from tf_spline_prune.pruning.bounds import Bounds
+from tf_spline_prune.pruning.constant_units import Folds
+from tf_spline_prune.pruning.execution import shrink
+from tf_spline_prune.pruning.layer_bounds import after
+
+Pair = tuple[Any, Any]
+Box = Pair | Mapping[str, Pair]
+
+_NUM_POINTS = 64
+_TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
+
+
+def lossless(
+    model: Any, data: Any = None, *, box: Box | None = None, seed: int = 0
+) -> Any:
+    """Remove units without changing what the model computes.
+
+    Three kinds of units go, and units that only they needed go with them:
+
+    - nobody reads them: all weights of their readers are zero;
+    - they never change: no weight that is not zero reaches them, so that they are
+      a constant of bias, normalisation and activation. What they add moves into
+      the readers' biases, or into the BatchNormalization behind a reader that has
+      none;
+    - over a `box` of inputs their activation is never reached or always flat, such
+      as a ReLU whose input is never positive. This is certified by interval
+      arithmetic through dense, convolution, BatchNormalization, activation,
+      pooling, reshaping, adding, multiplying and concatenating layers. Behind any
+      other layer nothing is certified.
+
+    A constant other than zero moves into a Dense layer, or into a convolution
+    without padding; other readers keep it. Units whose ReLU is always active are
+    linear but no constant; they stay. Interval bounds are wide: deep in a network
+    they certify little.
+
+    Args:
+        model: A built model of either flavour. It is not changed.
+        data: Inputs on which the result is compared with the model, shape
+            `(n, *input shape)`. They certify nothing, for other inputs may come.
+        box: The lowest and the highest input, as numbers or arrays that broadcast to
+            the input's shape, for all inputs of the model; or such a pair by input
+            name. Outside the box the result may compute something else.
+        seed: Seed of the random inputs that the result is compared on.
+
+    Returns:
+        A new, plain, uncompiled model of the same flavour, layer names kept.
+
+    Raises:
+        FlavourError: If `model` is no Keras model.
+        ModelError: If it is unbuilt, cannot be traced, or has NaN weights.
+        CalibrationError: If the data do not fit the model.
+        VerificationError: If the result computes something else.
+        ValueError: If the box is none.
+
+    Example:
+
+    ```python
+    small = tsp.lossless(model, box=(0.0, 1.0))     # for images scaled to [0, 1]
+    ```
+
+    Source: Serra, Kumar, Ramalingam, "Lossless compression of deep neural networks",
+    CPAIOR 2020 (stably inactive units); Moore, Kearfott, Cloud, "Introduction to
+    interval analysis", SIAM 2009.
+    """
+    require_flavour(model)
+    small, changed = model, False
+    while True:
+        graph = ChannelGraph(small)
+        if small is model:
+            boxes = _boxes(graph, box)
+            if data is not None:
+                data = Calibration.of(data, graph.graph.inputs).inputs
+            points = _points(graph, box, boxes, seed)
+        removed, folds = _decide(graph, boxes)
+        if not removed.any():
+            break
+        weights = {
+            path: {**arrays, **folds.changed[path]} if path in folds.changed else arrays
+            for path, arrays in graph.arrays.items()
+        }
+        small, changed = shrink(graph, removed, weights), True
+    if not changed:
+        where = "" if box is None else " over the box"
+        warnings.warn(
+            f"Nothing is pruned, because no unit that may go is unread or constant"
+            f"{where}.",
+            NothingPrunedWarning,
+            stacklevel=2,
+        )
+        return with_weights(model, {})
+    for inputs in (points, data):
+        if inputs is not None:
+            _require_same(model, small, inputs)
+    return small
+
+
+def _decide(graph: ChannelGraph, boxes: list[Bounds]) -> tuple[np.ndarray, Folds]:
+    """Find the units that go, and what becomes of their constants."""
+    bounds = _at_inputs(graph, boxes)
+    folds = Folds(graph, bounds)
+    barred = graph.nothing_removed()
+    for meeting in (*graph.contractions, *graph.mixings):
+        barred[graph.units_of(meeting.labels)] = True
+    removed = graph.nothing_removed()
+    for group in graph.groups:
+        if barred[group.roots].any() or not group.consumers:
+            continue
+        unread = _unread(graph, group)
+        constants = folds.constants_of(group)
+        gone = unread | constants.found
+        while True:  # one at least stays of every layer
+            removed[group.roots] = gone
+            emptied = any(removed[graph.makers[name]].all() for name in group.makers)
+            if not emptied or not gone.any():
+                break
+            gone[np.flatnonzero(gone)[-1]] = False
+        folds.fold(constants, gone & ~unread)
+    return removed, folds
+
+
+def _unread(graph: ChannelGraph, group: Group) -> np.ndarray:
+    """Tell of each unit whether all weights that read it are zero."""
+    sizes = [graph.lengths(member, 1) for member in group.consumers]
+    return np.asarray(np.sum(sizes, axis=0) == 0)
+
+
+def _at_inputs(
+    graph: ChannelGraph, boxes: list[Bounds]
+) -> dict[tuple[str, int], Bounds]:
+    """Bound what goes into every call, by the call's name and the input's index."""
+    steps = iter(graph.walked.steps)
+    found: dict[tuple[str, int], Bounds] = {}
+
+    def apply(call: Any, args: Any, kwargs: Any) -> Any:
+        step = next(steps)  # the graph was walked in the same order
+        given = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, Bounds)]
+        values = [given[place] for place in without_masks(call)[1]]
+        found.update({(step.call.name, i): value for i, value in enumerate(values)})
+        shapes = [value.shape for value in step.inputs]
+        outputs = [value.shape for value in step.outputs]
+        if len(outputs) > 1:
+            return [Bounds.unknown(shape) for shape in outputs]
+        arrays = graph.arrays.get(step.call.path, {})
+        return after(step.call, values, shapes, outputs[0], arrays)
+
+    graph.graph.run(list(boxes), apply)
+    return found
+
+
+def _boxes(graph: ChannelGraph, box: Box | None) -> list[Bounds]:
+    """Bound the model's inputs."""
+    entries = graph.graph.inputs
+    pairs = box if isinstance(box, Mapping) else {e.name: box for e in entries}
+    unknown = set(pairs) - {entry.name for entry in entries}
+    if unknown:
+        raise ValueError(
+            f"`box` names no input of the model. Expected some of "
+            f"{[entry.name for entry in entries]}. Received: {sorted(unknown)}"
+        )
+    return [_bounded(entry.shape, pairs.get(entry.name)) for entry in entries]
+
+
+def _bounded(shape: tuple[int | None, ...], pair: Any) -> Bounds:
+    if pair is None:
+        return Bounds.unknown(shape)
+    sizes = [1 if size is None else size for size in shape[1:]]
+    try:
+        low, high = (np.asarray(end, "float64") for end in pair)
+        for end in (low, high):
+            np.broadcast_to(end, sizes)
+            if not np.isfinite(end).all():
+                raise ValueError("an end is not finite")
+        if (low > high).any():
+            raise ValueError("the lowest input is above the highest")
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "`box` is the lowest and the highest input, two finite numbers or arrays "
+            f"that broadcast to {tuple(shape[1:])}. What is wrong: {error}. "
+            f"Received: {pair!r}"
+        ) from error
+    ends = [
+        end.reshape([1] * (len(sizes) - end.ndim) + [*end.shape]) for end in (low, high)
+    ]
+    low, high = np.broadcast_arrays(*ends)
+    return Bounds(low, high)
+
+
+def _points(
+    graph: ChannelGraph, box: Box | None, boxes: list[Bounds], seed: int
+) -> list[np.ndarray]:
+    """Draw inputs to compare on: from the box, corners too, or normal ones."""
+    specs = {str(i): (e.shape, e.dtype) for i, e in enumerate(graph.graph.inputs)}
+    drawn = list(random_inputs(specs, _NUM_POINTS, seed).values())
+    rng = np.random.default_rng(seed)
+    for place, bounds in enumerate(boxes):
+        if box is not None and np.isfinite(bounds.low).all():
+            x = drawn[place]
+            along = rng.random(x.shape)
+            along[: len(along) // 2] = np.round(along[: len(along) // 2])
+            inside = bounds.low + along * (bounds.high - bounds.low)
+            drawn[place] = inside.astype(x.dtype)
+    return drawn
+
+
+def _require_same(model: Any, small: Any, inputs: list[np.ndarray]) -> None:
+    tolerance = _TOLERANCE.get(coarsest_dtype(model), 5e-2)
+    for one, other in zip(predict(model, inputs), predict(small, inputs), strict=True):
+        error = float(np.abs(one - other).max() / max(1.0, np.abs(one).max()))
+        if not error <= tolerance:
+            raise VerificationError(
+                "The smaller model computes something else than the model: relative "
+                f"error {error:.2g}, at most {tolerance:g} expected. Data that lie "
+                "outside the box can be the reason; otherwise it is a fault of the "
+                "pass. The original model is untouched."
+            )

@@ -1,0 +1,65 @@
+"""What users hand in to measure and to train models with, checked."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Evaluate = Callable[[Any], float]
+Train = Callable[[Any], Any]
+
+
+def check_callable(name: str, given: Any) -> None:
+    """Raise unless an argument can be called with a model.
+
+    Args:
+        name: Name of the argument, for the message.
+        given: What the user gave.
+
+    Raises:
+        TypeError: If it cannot be called.
+    """
+    if not callable(given):
+        raise TypeError(
+            f"`{name}` must be a function of a model. Received: {given!r} of type "
+            f"{type(given).__name__}"
+        )
+
+
+def measured(evaluate: Evaluate, model: Any) -> float:
+    """Measure a model with the user's function.
+
+    Args:
+        evaluate: The user's function.
+        model: A model.
+
+    Returns:
+        What it gave, as a float; NaN is let through, for a model may be broken.
+
+    Raises:
+        TypeError: If it gave no single number.
+    """
+    found = evaluate(model)
+    try:
+        return float(found)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            "`evaluate(model)` must return one number, such as an accuracy. "
+            f"Received: {found!r} of type {type(found).__name__}"
+        ) from error
+
+
+def mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
+    """Give the mean, and the standard deviation of a sample.
+
+    Args:
+        values: At least one number.
+
+    Returns:
+        The mean, and the standard deviation with `n - 1` below the fraction bar, or
+        `None` for a single value.
+    """
+    mean = math.fsum(values) / len(values)
+    if len(values) < 2:
+        return mean, None
+    squares = math.fsum((value - mean) ** 2 for value in values)
+    return mean, math.sqrt(squares / (len(values) - 1))

@@ -1,0 +1,220 @@
+"""`prune_in_rounds`: towards a budget step by step, with training in between."""
+
+import dataclasses
+import itertools
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from tf_spline_prune.compat import coarsest_dtype, require_flavour
+from tf_spline_prune.criteria import Criterion
+from tf_spline_prune.errors import BudgetError
+from tf_spline_prune.graph import ChannelGraph
+from tf_spline_prune.graph.costing import cost_after, require_macs
+from tf_spline_prune.pruning.budget import Budget
+from tf_spline_prune.pruning.composition import compose
+from tf_spline_prune.pruning.execution import merge
+from tf_spline_prune.pruning.measuring import Train, check_callable
+from tf_spline_prune.pruning.planner import plan
+from tf_spline_prune.pruning.pruning_plan import PruningPlan
+from tf_spline_prune.pruning.verification import require_equal
+from tf_spline_prune.pruning.verification import verify as _verify
+
+Schedule = Literal["linear"] | Callable[[float], float] | Sequence[float]
+
+_KINDS = ("sparsity", "target_macs", "target_params", "target_bytes")
+
+
+def prune_in_rounds(
+    model: Any,
+    criterion: str | Criterion = "spline",
+    *,
+    rounds: int = 3,
+    schedule: Schedule = "linear",
+    train: Train | None = None,
+    recover: Literal["auto", "merge"] | None = "auto",
+    verify: bool = True,
+    **settings: Any,
+) -> tuple[Any, PruningPlan]:
+    """Prune a little, train, prune again, and keep account in original coordinates.
+
+    Each round plans anew on the model as it is by then, towards a target that the
+    schedule sets between the original and the budget. All targets are shares of the
+    original model, not of the last round's.
+
+    Args:
+        model: A built model of either flavour. It is not changed.
+        criterion: As in `plan`.
+        rounds: Number of rounds.
+        schedule: How far the rounds come, as shares of the whole way that rise to 1:
+            `"linear"` makes equal steps; a function of the share of rounds that are
+            done; or one number a round, such as `(0.5, 0.8, 1.0)`.
+        train: Takes the small, uncompiled model after each round but the last and
+            trains it in place; it compiles it itself. Training the result is left
+            to you.
+        recover: `"auto"` or `"merge"` folds removed units into their twins, where
+            the criterion finds any; `None` does not.
+        verify: Whether each round's result is compared with the round's model in
+            which nobody reads the removed units.
+        **settings: As in `plan`: the budget, one of `sparsity`, `target_macs` and
+            `target_params`, and the rest, such as `layers`, `scope`, `data`.
+            `max_sparsity` bounds what one round takes of a group, `min_units` holds
+            for all rounds.
+
+    Returns:
+        The small model, and one plan for the original model whose removals are those
+        of all rounds: `plan.apply(model)` gives the same architecture with the
+        original's weights. It keeps the merges only if nothing was trained in
+        between, for their scales belong to the weights of their round.
+
+    Raises:
+        FlavourError: If `model` is no Keras model.
+        ModelError: If it is unbuilt, cannot be traced, or has NaN weights, be it
+            after a round of training.
+        BudgetError: If the target is above what is there or out of reach.
+        VerificationError: If a round's result does not compute what it should.
+        TypeError: If `train` is no function.
+        ValueError: If an argument is out of range.
+
+    Example:
+
+    ```python
+    small, plan = tsp.prune_in_rounds(model, target_macs=0.3, rounds=3, train=train)
+    rewound = plan.apply(model, weights=early)
+    ```
+
+    Source: Han et al., "Learning both weights and connections for efficient neural
+    networks", NeurIPS 2015, section 3 (iterative pruning).
+    """
+    require_flavour(model)
+    if train is not None:
+        check_callable("train", train)
+    if recover not in ("auto", "merge", None):
+        raise ValueError(
+            f'`recover` must be "auto", "merge" or None here. Received: {recover!r}'
+        )
+    shares = _shares(schedule, rounds)
+    budget = _budget(settings)
+    way = _Way(model, budget, settings)
+
+    def one_round(base: Any, target: float | int | None) -> tuple[Any, PruningPlan]:
+        asked: dict[str, Any] = {**settings, budget.kind: target}
+        decision = plan(base, criterion, **asked)
+        if recover is not None and decision.merges:
+            base = merge(base, decision)
+        found = decision.apply(base)
+        if verify:
+            require_equal(_verify(base, found, decision), coarsest_dtype(base))
+        return found, decision
+
+    small, total = one_round(model, way.target(shares[0], None))
+    for share in shares[1:]:
+        if train is not None:
+            train(small)
+        target = way.target(share, total)
+        if target is not None:  # an earlier round may have come so far already
+            small, decision = one_round(small, target)
+            total = compose(total, decision)
+    keeps_merges = train is None and recover is not None
+    return small, dataclasses.replace(
+        total,
+        budget={budget.kind: budget.value},
+        merges=total.merges if keeps_merges else {},
+    )
+
+
+class _Way:
+    """The way from the original model to the budget."""
+
+    def __init__(self, model: Any, budget: Budget, settings: dict[str, Any]) -> None:
+        self.graph = ChannelGraph(
+            model, approximate=bool(settings.get("approximate", False))
+        )
+        self.kind = budget.kind
+        self.value = budget.value
+        self.before = cost_after(self.graph, self.graph.nothing_removed())
+        if self.kind == "sparsity":
+            return
+        if self.kind == "target_macs":
+            require_macs(self.before, model.name)
+        full = self._measure(self.before)
+        if isinstance(self.value, int) and self.value > full:
+            raise BudgetError(
+                f"The target is above what the model has. Expected at most {full:,}. "
+                f"Received: {self.kind}={self.value:,}"
+            )
+
+    def _measure(self, cost: Any) -> int:
+        return int(getattr(cost, self.kind.removeprefix("target_")))
+
+    def target(self, share: float, so_far: PruningPlan | None) -> float | int | None:
+        """Give what a round asks of `plan`; `None` if there is nothing to do."""
+        if self.kind == "sparsity":
+            return self._sparsity(share, so_far)
+        full = self._measure(self.before)
+        last = int(self.value * full) if isinstance(self.value, float) else self.value
+        limit = full - int(share * (full - last)) if share < 1 else last
+        now = full if so_far is None else self._measure(so_far.after)
+        return limit if so_far is None or limit < now else None
+
+    def _sparsity(self, share: float, so_far: PruningPlan | None) -> float | None:
+        wanted = share * self.value
+        if so_far is None:
+            return wanted
+        removed = self.graph.removal(dict(so_far.removed))
+        gone = sum(int(removed[group.roots].sum()) for group in self.graph.groups)
+        everyone = self._prunable(so_far)
+        more = int(np.floor(wanted * everyone + 0.5)) - gone
+        return more / (everyone - gone) if more > 0 else None
+
+    def _prunable(self, plan: PruningPlan) -> int:
+        """Count the units that a plan for the original model chose from."""
+        barred = Counter((barrier.layer, barrier.units) for barrier in plan.barriers)
+        barred -= Counter((b.layer, b.units) for b in self.graph.barriers)
+        count = 0
+        for group in self.graph.groups:
+            entry = (group.makers[0], group.num_units)
+            if barred[entry]:
+                barred[entry] -= 1
+            else:
+                count += group.num_units
+        return count
+
+
+def _budget(settings: dict[str, Any]) -> Budget:
+    """Take the budget out of the settings."""
+    unknown = [
+        kind for kind in settings if kind.startswith("target_") and kind not in _KINDS
+    ]
+    if unknown:
+        raise ValueError(
+            f"Rounds need a budget that can be approached step by step: one of "
+            f"{_KINDS}. Received: {unknown}"
+        )
+    return Budget.of(**{kind: settings.pop(kind, None) for kind in _KINDS})
+
+
+def _shares(schedule: Schedule, rounds: int) -> list[float]:
+    """Give the share of the way that each round comes to."""
+    if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
+        raise ValueError(
+            f"`rounds` must be an integer and at least 1. Received: {rounds!r}"
+        )
+    done = [(number + 1) / rounds for number in range(rounds)]
+    if isinstance(schedule, str):
+        if schedule != "linear":
+            raise ValueError(
+                '`schedule` must be "linear", a function or one number a round. '
+                f"Received: {schedule!r}"
+            )
+        return done
+    found = list(map(float, map(schedule, done) if callable(schedule) else schedule))
+    rising = all(a < b for a, b in itertools.pairwise([0.0, *found]))
+    if len(found) != rounds or not rising or abs(found[-1] - 1) > 1e-9:
+        raise ValueError(
+            "`schedule` must give one share of the way for each round, rising from "
+            f"above 0 to 1. Expected: {rounds} numbers. Received: {found}"
+        )
+    return [*found[:-1], 1.0]

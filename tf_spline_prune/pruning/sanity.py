@@ -1,0 +1,171 @@
+"""`sanity_checks`: whether a ticket owes anything to the units that it kept."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tf_spline_prune.compat import (
+    CurrentWeights,
+    Progress,
+    keras_of,
+    require_flavour,
+    trace,
+    weight_names,
+    with_weights,
+)
+from tf_spline_prune.graph import ChannelGraph
+from tf_spline_prune.pruning.execution import shrink
+from tf_spline_prune.pruning.measuring import (
+    Evaluate,
+    Train,
+    check_callable,
+    measured,
+)
+from tf_spline_prune.pruning.pruning_plan import PruningPlan
+from tf_spline_prune.pruning.sanity_report import SanityReport
+
+
+def sanity_checks(
+    model: Any,
+    plan: PruningPlan,
+    evaluate: Evaluate,
+    train: Train | None = None,
+    num_seeds: int = 3,
+    seed: int = 0,
+) -> SanityReport:
+    """Compare a ticket with tickets that have no merit but their shape.
+
+    Four small models of one architecture are evaluated right away and, where
+    `train` is given, after training:
+
+    - `"ticket"`: `plan.apply(model)`, without merging or other recovery;
+    - `"random"`: as many units of each group removed as the plan removes, drawn at
+      random, so that every layer is exactly as wide as the ticket's;
+    - `"shuffled"`: the ticket, the entries of each trainable weight put into a
+      random order; statistics, such as those of BatchNormalization, stay;
+    - `"reinitialized"`: the ticket's architecture with new initial weights.
+
+    If `"random"` does as well as the ticket after training, the criterion chose
+    nothing; if `"reinitialized"` does, pruning has only found an architecture.
+
+    Before each training `keras.utils.set_random_seed` is called with a seed derived
+    from `seed`, so that runs can be repeated and differ from each other; new initial
+    weights are drawn after it too.
+
+    Args:
+        model: The model that the plan was made for. It is not changed.
+        plan: The plan.
+        evaluate: Takes a small, uncompiled model and returns a number; more is
+            better or worse, as you like.
+        train: Takes a small, uncompiled model and trains it in place; it compiles
+            it itself.
+        num_seeds: How many times each comparison is drawn, and each is trained.
+        seed: Seed of the draws.
+
+    Returns:
+        All measured numbers; printing it gives a table of means and standard
+        deviations.
+
+    Raises:
+        FlavourError: If `model` is no Keras model.
+        PlanError: If the plan was made for another structure.
+        TypeError: If `evaluate` or `train` is no function, or `evaluate` gives
+            no number.
+        ValueError: If `num_seeds` or `seed` is out of range.
+
+    Example:
+
+    ```python
+    plan = tsp.plan(model, "spline", target_macs=0.5)
+    print(tsp.sanity_checks(model, plan, evaluate, train))
+    ```
+
+    Source: Frankle et al., "Pruning neural networks at initialization: why are we
+    missing the mark?", ICLR 2021; Su et al., "Sanity-checking pruning methods:
+    random tickets can win the jackpot", NeurIPS 2020.
+    """
+    require_flavour(model)
+    check_callable("evaluate", evaluate)
+    if train is not None:
+        check_callable("train", train)
+    for name, value, least in (("num_seeds", num_seeds, 1), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(
+                f"`{name}` must be an integer and at least {least}. Received: {value!r}"
+            )
+    graph = plan.graph_of(model)
+    removed = graph.removal(dict(plan.removed))
+    ticket = shrink(graph, removed, graph.arrays)
+    set_seed = keras_of(model).utils.set_random_seed
+    makers: dict[str, Callable[[np.random.Generator], Any]] = {
+        "ticket": lambda rng: with_weights(ticket, {}),
+        "random": lambda rng: shrink(
+            graph, same_profile(graph, removed, rng), graph.arrays
+        ),
+        "shuffled": lambda rng: with_weights(ticket, _shuffled(ticket, rng)),
+        "reinitialized": lambda rng: shrink(graph, removed, None),
+    }
+    right_away: dict[str, list[float]] = {kind: [] for kind in makers}
+    after: dict[str, list[float]] = {kind: [] for kind in makers}
+    progress = Progress(len(makers) * num_seeds, "model")
+    for number in range(num_seeds):
+        for place, (kind, make) in enumerate(makers.items()):
+            # Seeds of 32 bits, for that is what Keras takes.
+            drawn = np.random.SeedSequence([seed, number, place]).generate_state(1)
+            set_seed(int(drawn[0]))
+            small = make(np.random.default_rng([seed, number, place]))
+            if kind != "ticket" or number == 0:  # untrained, the ticket never differs
+                right_away[kind].append(measured(evaluate, small))
+            if train is not None:
+                set_seed(int(drawn[0]))
+                train(small)
+                after[kind].append(measured(evaluate, small))
+            progress.step()
+    return SanityReport(
+        right_away={kind: tuple(values) for kind, values in right_away.items()},
+        after_training=(
+            {kind: tuple(values) for kind, values in after.items()} if train else None
+        ),
+    )
+
+
+def same_profile(
+    graph: ChannelGraph, removed: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw a removal that takes as many units of each group as another one.
+
+    Args:
+        graph: The channel graph.
+        removed: Array of shape `(labels,)`, bool, indexed by unit.
+        rng: Draws the units.
+
+    Returns:
+        Array of the same shape.
+    """
+    drawn = graph.nothing_removed()
+    for group in graph.groups:
+        count = int(removed[group.roots].sum())
+        drawn[rng.choice(group.roots, count, replace=False)] = True
+    return drawn
+
+
+def _shuffled(model: Any, rng: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
+    """Put the entries of each trainable weight into a random order."""
+    graph = trace(model)
+    layers = {call.path: call.layer for call in graph.leaves()}
+    found = {}
+    for path, arrays in CurrentWeights(graph).items():
+        layer = layers[path]
+        trainable = {id(variable) for variable in layer.trainable_weights}
+        held = [w for w in layer.weights if hasattr(w, "shape")]
+        names = [
+            name
+            for name, variable in zip(weight_names(layer), held, strict=True)
+            if id(variable) in trainable
+        ]
+        found[path] = {
+            name: rng.permutation(arrays[name].ravel()).reshape(arrays[name].shape)
+            for name in names
+        }
+    return found

@@ -1,0 +1,105 @@
+"""The picture of a sensitivity analysis: a curve a layer, or a heat map."""
+
+import importlib
+from typing import Any
+
+import numpy as np
+
+from tf_spline_prune.files import PathLike
+from tf_spline_prune.pruning import Sensitivity
+from tf_spline_prune.visualize.figures import INK, finished, new_axes
+
+# More curves than this cannot be told apart.
+_MOST_CURVES = 10
+
+
+def sensitivity(
+    result: Sensitivity, path: PathLike | None = None, label: str = "metric"
+) -> Any:
+    """Draw what each layer, pruned alone, costs.
+
+    Up to ten layers are drawn as curves over the share of units removed, beginning
+    at the whole model; more as a heat map with one row a layer, the whole
+    model in its first column.
+
+    Args:
+        result: What `tsp.sensitivity` gave.
+        path: File for the picture; its ending chooses the format.
+        label: What was measured.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+        TypeError: If `result` is no `Sensitivity`.
+
+    Example:
+
+    ```python
+    result = tsp.sensitivity(model, None, evaluate)
+    tsp.visualize.sensitivity(result, "sensitivity.png", "validation accuracy")
+    ```
+    """
+    if not isinstance(result, Sensitivity):
+        raise TypeError(
+            "Expected what `tsp.sensitivity` gives, a `Sensitivity`. Received: an "
+            f"object of type {type(result).__name__}"
+        )
+    draw = _curves if len(result.metrics) <= _MOST_CURVES else _heat_map
+    return finished(draw(result, label), path)
+
+
+def _curves(result: Sensitivity, label: str) -> Any:
+    figure, axes = new_axes((7.2, 4.0))
+    shares = 100 * np.array([0.0, *result.shares])
+    count = len(result.metrics)
+    # Early layers dark, late ones light; marks help where colours do not.
+    shades = _colours(count)
+    for place, (name, values) in enumerate(result.metrics.items()):
+        axes.plot(
+            shares,
+            [result.dense, *values],
+            color=shades[place],
+            marker="osD^vPX<>h"[place],
+            markersize=4,
+            linewidth=1.4,
+            label=f"{name} ({result.units[name]})",
+        )
+    axes.axhline(result.dense, color=INK, linewidth=0.8, linestyle=":")
+    axes.set(xlabel="units removed of one layer (%)", ylabel=label, xlim=(0, None))
+    axes.set_title(f"each layer pruned alone, {result.criterion}", fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(
+        frameon=False,
+        fontsize=8,
+        title="layer (units)",
+        title_fontsize=8,
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+    )
+    return figure
+
+
+def _colours(count: int) -> list[Any]:
+    maps = importlib.import_module("matplotlib").colormaps
+    return [maps["viridis"](x) for x in np.linspace(0.0, 0.9, count)]
+
+
+def _heat_map(result: Sensitivity, label: str) -> Any:
+    names = list(result.metrics)
+    figure, axes = new_axes((6.4, 1.2 + 0.2 * len(names)))
+    values = np.array([[result.dense, *result.metrics[name]] for name in names])
+    image = axes.imshow(values, aspect="auto", cmap="viridis", interpolation="nearest")
+    figure.colorbar(image, ax=axes, label=label)
+    shares = (0.0, *result.shares)
+    axes.set_xticks(range(len(shares)), [f"{100 * share:g}" for share in shares])
+    axes.set_yticks(
+        range(len(names)), [f"{n} ({result.units[n]})" for n in names], fontsize=7
+    )
+    axes.set_xlabel("units removed of one layer (%)")
+    axes.set_title(
+        f"each layer pruned alone, {result.criterion}; whole: {result.dense:.4g}",
+        fontsize=10,
+    )
+    return figure
