@@ -1,6 +1,6 @@
-"""`least_squares`: readers learn to do without the units that are gone."""
+"""`least_squares`: the readers of a model learn to do without what is gone."""
 
-from collections.abc import Iterator
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +19,12 @@ from tf_spline_prune.compat import (
     trace,
     with_weights,
 )
+from tf_spline_prune.errors import CalibrationWarning, PlanError
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.pruning.linear_view import LinearView, linear_view
+from tf_spline_prune.pruning.output_tail import OutputTail, output_tail
 from tf_spline_prune.pruning.pruning_plan import PruningPlan
 from tf_spline_prune.pruning.regression import Regression
-
-_IDENTITIES = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "GaussianNoise")
 
 
 def least_squares(
@@ -38,189 +38,218 @@ def least_squares(
     max_rows: int = 2**15,
     max_bytes: int = 2**29,
     seed: int = 0,
-    which: str = "readers",
-    residual: bool = True,
 ) -> Any:
+    """Solve the weights of every layer that lost inputs again, on calibration data.
+
+    A layer that reads removed units is missing their part. Its weights for the units
+    that are left, and its bias, are chosen anew so that it gives, in the least-squares
+    sense, what it gave in the original. Layers are solved in the order of computation,
+    and each sees what comes out of the layers solved before it, so that their errors
+    are made up for too. Where a layer's output is added to another tensor, as in a
+    residual block, it also makes up for what that tensor has lost. No labels and no
+    training are needed.
+
+    Solved are Dense, EinsumDense and convolutions, grouped ones too. A layer without
+    bias moves the mean of the BatchNormalization behind it. Layers of other kinds that
+    read removed units keep their weights.
+
+    Args:
+        model: The model that the plan was made for. It is not changed.
+        small: What `plan.apply(model)` gave, before any training.
+        plan: The plan.
+        data: Inputs: an array of shape `(n, *input shape)`, a list of arrays or a dict
+            for several inputs, or batches such as a `tf.data.Dataset`. Labels are
+            left aside. A few hundred are enough.
+        ridge: How strongly the present weights are held to, as a share of the mean
+            square of the layer's inputs; 0 for none.
+        batch_size: How many inputs run at a time.
+        max_rows: Use about so many output positions of a layer, drawn at random. At
+            least eight for each of its inputs are used where there are so many.
+        max_bytes: How much memory intermediate results may take; where they need
+            more, they are computed again.
+        seed: Seed of the draw.
+
+    Returns:
+        A copy of `small` with new weights, uncompiled.
+
+    Raises:
+        PlanError: If the plan was made for another structure, or `small` is not what
+            it makes.
+        CalibrationError: If the data are empty, misshapen or not finite.
+        ValueError: If an argument is out of range.
+
+    Example:
+
+    ```python
+    small = plan.apply(model)
+    small = tsp.least_squares(model, small, plan, x_train[:512])
+    ```
+
+    Source: He, Zhang and Sun, "Channel Pruning for Accelerating Very Deep Neural
+    Networks", ICCV 2017, section 3.
+    """
+    if not ridge >= 0 or min(batch_size, max_rows, max_bytes) < 1:
+        raise ValueError(
+            "`ridge` must not be negative; `batch_size`, `max_rows` and `max_bytes` "
+            f"must be at least 1. Received: ridge={ridge}, batch_size={batch_size}, "
+            f"max_rows={max_rows}, max_bytes={max_bytes}"
+        )
     graph = plan.graph_of(model)
     removed = graph.removal(dict(plan.removed))
-    mended = with_weights(small, {})
+    _check_small(graph, removed, small)
     data = Calibration.of(data, graph.graph.inputs)
+    mended = with_weights(small, {})
     programs = [Program(graph.graph), Program(trace(mended))]
-    solves = _solves(graph, removed, programs, which, residual)
     passes = Passes(programs, data, batch_size, max_bytes)
-    progress = Progress(len(solves), "layer")
-    for solve in solves:
-        solve.run(passes, len(data), max_rows, ridge, seed)
+    readers = _readers(graph, removed, programs)
+    progress = Progress(len(readers), "layer")
+    scarce = []
+    for reader in readers:
+        rows = _solve(reader, passes, len(data), max_rows, ridge, seed)
+        if rows < reader.first.shape[1]:
+            scarce.append(reader.path)
         progress.step()
+    if scarce:
+        warnings.warn(
+            f"{len(data)} inputs are fewer than some layers have weights to solve, so "
+            "their solution stays near the present weights. More data would help. "
+            f"This concerns: {', '.join(scarce)}.",
+            CalibrationWarning,
+            stacklevel=2,
+        )
     return mended
 
 
 @dataclass(eq=False)
-class _Solve:
-    """One layer to be solved again.
+class _Reader:
+    """A layer that lost inputs.
 
     Attributes:
-        places: Indices of the steps that use it.
+        path: Its path.
+        steps: Names of the steps that use it.
         layer: The layer of the small model.
         view: How it is read as a matrix product.
-        target: The original's matrices, for the kept units only.
-        intercept: Where an intercept goes: a layer of the small model, the name of a
-            weight, and the sign; `None` where there is no room for one.
-        rest: For each step, the other side of a sum that it runs into: the slot,
-            which units are kept, and the scale between; `None` where there is none.
+        target: The original's matrices, all inputs and the kept outputs.
+        first: The small model's matrices.
+        kept: Array of shape `(outputs,)`, bool: the outputs that are kept.
+        tail: What lies behind it.
     """
 
-    names: list[str]
-    places: list[int]
+    path: str
+    steps: list[str]
     layer: Any
     view: LinearView
     target: np.ndarray
-    intercept: tuple[Any, str, int] | None
-    rest: "tuple[Slot, np.ndarray, np.ndarray] | None"
-
-    def run(
-        self, passes: Passes, count: int, max_rows: int, ridge: float, seed: int
-    ) -> None:
-        weights = dict(read_weights(self.layer))
-        kernel = weights[self.view.kernel]
-        first = self.view.matrix(kernel)
-        rng = np.random.default_rng(seed)
-        regressions: list[Regression] = []
-
-        def visit(step: ProgramStep, values: list[Values], batch: int) -> None:
-            if step.name not in self.names:
-                return
-            slot = step.inputs[0]
-            old, new = (numpy_of(one, slot) for one in values)
-            total = self.view.num_rows(old)
-            share = min(1.0, max_rows / (total / len(old) * count * len(self.names)))
-            wanted = max(1, round(share * total))
-            chosen = np.sort(rng.choice(total, wanted, replace=False))
-            if not regressions:
-                expected = -(-wanted * count // len(old)) * len(self.names)
-                for one in first:
-                    regressions.append(
-                        Regression(one, expected, self.intercept is not None)
-                    )
-            y = np.matmul(self.view.rows(old, chosen), self.target)
-            if self.rest is not None and self.rest[0] in values[0]:
-                slot, kept, scale = self.rest
-                gap = self.view.outputs(numpy_of(values[0], slot), chosen)[:, kept]
-                gap = gap - self.view.outputs(numpy_of(values[1], slot), chosen)
-                gap = np.where(scale, gap / np.where(scale, scale, 1), 0)
-                y = y + np.moveaxis(gap.reshape(len(gap), len(y), -1), 1, 0)
-            x = self.view.rows(new, chosen)
-            for one, regression in enumerate(regressions):
-                regression.add(x[one], y[one].astype("float32"))
-
-        passes.run(self.places[0], self.places[-1], visit)
-        found = [regression.solve(ridge) for regression in regressions]
-        matrix = np.stack([one for one, _ in found])
-        weights[self.view.kernel] = self.view.of_matrix(matrix, kernel.shape)
-        if self.intercept is not None:
-            layer, name, sign = self.intercept
-            shift = sign * np.concatenate([one for _, one in found])
-            if layer is self.layer:
-                weights[name] = weights[name] + shift
-            else:
-                others = dict(read_weights(layer))
-                others[name] = others[name] + shift
-                layer.set_weights(list(others.values()))
-        self.layer.set_weights(list(weights.values()))
+    first: np.ndarray
+    kept: np.ndarray
+    tail: OutputTail
 
 
-def _solves(
-    graph: ChannelGraph,
-    removed: np.ndarray,
-    programs: list[Program],
-    which: str,
-    residual: bool,
-) -> list[_Solve]:
-    order = list(programs[0].steps)
-    by_path: dict[str, list[str]] = {}
-    for name, step in programs[0].steps.items():
-        by_path.setdefault(step.call.path, []).append(name)
-    users: dict[Slot, list[ProgramStep]] = {}
-    for step in programs[1].steps.values():
-        for slot in dict.fromkeys(step.inputs):
-            users.setdefault(slot, []).append(step)
+def _readers(
+    graph: ChannelGraph, removed: np.ndarray, programs: list[Program]
+) -> list[_Reader]:
+    """Find the layers to solve, in the order in which they can be."""
+    uses: dict[str, list[str]] = {}
+    for name, step in programs[1].steps.items():
+        uses.setdefault(step.call.path, []).append(name)
     found = []
-    touched: set[Slot] = set()
-    for name in order:
-        step = programs[0].steps[name]
-        fact = graph.weights.get((step.call.path, "kernel"))
-        reads = False
-        if fact is not None:
-            for labels, role in zip(fact.axes, fact.roles, strict=True):
-                if labels is not None and role == "in":
-                    reads |= bool(removed[graph.units_of(labels)].any())
-        if which == "downstream":
-            reads |= any(slot in touched for slot in step.inputs)
-        if reads or any(slot in touched for slot in step.inputs):
-            touched.update(step.outputs)
+    for name, step in programs[0].steps.items():
+        path = step.call.path
+        names = uses.get(path, [])
         view = linear_view(step.call)
-        names = by_path[step.call.path]
-        if not reads or view is None or name != names[-1] or fact is None:
+        if view is None or name != names[-1]:
             continue
-        kernel = graph.arrays[step.call.path]["kernel"]
-        keep = np.ones(kernel.shape[-1], bool)
+        fact = graph.weights.get((path, view.kernel))
+        if fact is None:
+            continue
+        kernel = graph.arrays[path][view.kernel]
+        kept = np.ones(view.outputs_of(kernel.shape), bool)
+        lost = False
         for axis, (labels, role) in enumerate(zip(fact.axes, fact.roles, strict=True)):
-            if labels is not None and role != "in":
-                mask = ~removed[graph.units_of(labels)]
-                kernel = np.compress(mask, kernel, axis)
-                if axis == len(fact.axes) - 1:
-                    keep = mask
-        new = programs[1].steps[name]
-        intercept, rest = _behind(new, users, keep)
-        if len(names) > 1 or not residual:
-            rest = None
-        found.append(
-            _Solve(
-                names,
-                [order.index(n) for n in names],
-                new.call.layer,
-                view,
-                view.matrix(kernel),
-                intercept,
-                rest,
+            if labels is None:
+                continue
+            stay = ~removed[graph.units_of(labels)]
+            if role == "in":
+                lost |= not stay.all()
+            elif not stay.all():
+                kernel = np.compress(stay, kernel, axis)
+                kept = view.kept_outputs(axis, stay, fact.shape)
+        if lost:
+            use = programs[1].steps[name]
+            layer = use.call.layer
+            found.append(
+                _Reader(
+                    path,
+                    names,
+                    layer,
+                    view,
+                    view.matrix(kernel),
+                    view.matrix(read_weights(layer)[view.kernel]),
+                    kept,
+                    output_tail(use, programs[1], len(names) == 1),
+                )
             )
-        )
     return found
 
 
-def _behind(
-    step: ProgramStep, users: dict[Slot, list[ProgramStep]], keep: np.ndarray
-) -> Any:
-    layer = step.call.layer
-    bias = "bias" in read_weights(layer)
-    intercept = (layer, "bias", 1) if bias else None
-    activation = getattr(layer, "activation", None)
-    rest = None
-    if activation is not None and activation.__name__ != "linear":
-        return intercept, rest
-    slot, scale = step.outputs[0], np.ones(int(keep.sum()))
-    for user in _chain(slot, users):
-        if user.call.kind == "BatchNormalization":
-            weights = read_weights(user.call.layer)
-            factor = weights.get("gamma", 1.0) / np.sqrt(
-                weights["moving_variance"] + user.call.layer.epsilon
+def _solve(
+    reader: _Reader,
+    passes: Passes,
+    count: int,
+    max_rows: int,
+    ridge: float,
+    seed: int,
+) -> int:
+    """Solve a layer and set its weights; gives the number of rows it was solved on."""
+    view, tail = reader.view, reader.tail
+    most = max(max_rows, 8 * reader.first.shape[1])
+    rng = np.random.default_rng(seed)
+    regressions: list[Regression] = []
+
+    def visit(step: ProgramStep, values: list[Values], batch: int) -> None:
+        if step.name not in reader.steps:
+            return
+        old, new = (numpy_of(one, step.inputs[0]) for one in values)
+        total = view.num_rows(old)
+        whole = total // len(old) * count * len(reader.steps)
+        wanted = min(total, max(1, round(most * total / whole)))
+        chosen = np.sort(rng.choice(total, wanted, replace=False))
+        x, y = view.rows(new, chosen), view.rows(old, chosen) @ reader.target
+        other = tail.addend
+        if other is not None and all(other in one for one in values):
+            # What the other side of the sum has lost is this layer's to make up for.
+            full, left = (view.outputs(numpy_of(v, other), chosen) for v in values)
+            gap = (full[:, reader.kept] - left) * tail.unscaled
+            y = y + np.moveaxis(gap.reshape(len(gap), len(y), -1), 1, 0)
+        if not regressions:
+            rows = min(whole, -(-wanted * count * len(reader.steps) // len(old)))
+            centred = tail.intercept is not None
+            regressions.extend(Regression(w, rows, centred) for w in reader.first)
+        for regression, inputs, outputs in zip(regressions, x, y, strict=True):
+            regression.add(inputs, outputs.astype("float32", copy=False))
+
+    places = [passes.order.index(name) for name in reader.steps]
+    passes.run(min(places), max(places), visit)
+    found = [regression.solve(ridge) for regression in regressions]
+    weights = dict(read_weights(reader.layer))
+    shape = weights[view.kernel].shape
+    matrix = np.stack([one for one, _ in found])
+    weights[view.kernel] = view.of_matrix(matrix, shape)
+    reader.layer.set_weights(list(weights.values()))
+    tail.shift(np.concatenate([shift for _, shift in found]))
+    return regressions[0].num_rows
+
+
+def _check_small(graph: ChannelGraph, removed: np.ndarray, small: Any) -> None:
+    """Refuse a model that is not what the plan makes."""
+    expected = graph.kept_counts(removed)
+    layers = {call.path: call.layer for call in trace(small).leaves()}
+    for (path, name), shape in expected.items():
+        held = read_weights(layers[path]) if path in layers else {}
+        found = list(held[name].shape) if name in held else None
+        if found != shape:
+            raise PlanError(
+                "`small` is not what the plan makes of the model; give what "
+                f"`plan.apply(model)` gave. Expected: shape {shape} for "
+                f"{path}/{name}. Received: {found}"
             )
-            scale = scale * factor
-            if intercept is None:
-                intercept = (user.call.layer, "moving_mean", -1)
-        elif user.call.kind in ("Add", "op:add", "op:Add"):
-            others = [s for s in user.inputs if s != slot]
-            if len(others) == 1 and len(user.inputs) == 2:
-                rest = (others[0], keep, scale)
-            break
-        elif user.call.kind not in _IDENTITIES:
-            break
-        slot = user.outputs[0]
-    return intercept, rest
-
-
-def _chain(slot: Slot, users: dict[Slot, list[ProgramStep]]) -> Iterator[ProgramStep]:
-    while len(users.get(slot, ())) == 1:
-        (user,) = users[slot]
-        yield user
-        slot = user.outputs[0]
