@@ -21,6 +21,10 @@ class CalibrationError(ValueError):
     """Calibration data that are empty, misshapen, not finite, or lack labels."""
 
 
+class CriterionError(ValueError):
+    """A criterion that does not give one finite score a unit, or hangs on chance."""
+
+
 class PlanError(ValueError):
     """A pruning plan that is broken, or was made for another model."""
 
