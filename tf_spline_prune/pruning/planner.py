@@ -46,8 +46,10 @@ def plan(
 
     Args:
         model: A built model of either flavour.
-        criterion: A name such as `"spline"`, `"magnitude"`, `"batchnorm_scale"`,
-            `"random"`, or an instance of `criteria.Criterion`.
+        criterion: A name: `"spline"`, `"magnitude"`, `"batchnorm_scale"`, `"fpgm"`,
+            `"lamp"`, `"taylor"`, `"fisher"`, `"activation"` or `"random"`; an
+            instance of `criteria.Criterion`; or a function `(graph, group) -> array
+            of shape (units,)`, higher means keep.
         sparsity: Share of the prunable units to remove, in [0, 1).
         target_macs: Multiply-accumulates to come down to: a share of the model's
             (float, at most 1.0) or a number (int).
@@ -58,7 +60,8 @@ def plan(
         layers: Which layers may be pruned: a name, a regular expression, a list
             of these, or a function of the layer. A group is pruned only if all
             layers that make its units may be.
-        data: Inputs for criteria that read any, shape `(n, *input shape)`.
+        data: Inputs for criteria that read any, shape `(n, *input shape)`; with
+            labels, `(inputs, labels)`, for criteria that differentiate the loss.
         round_to: Keep a multiple of this many units of each group.
         min_units: Keep at least this many units of each group.
         max_sparsity: Remove at most this share of a group, in [0, 1). Defaults
