@@ -22,6 +22,7 @@ _HOMES = {
         "partition_distance",
         "unit_distances",
     ),
+    "criteria": ("check_criterion",),
     "graph": ("ChannelGraph", "Cost", "cost", "register_rule"),
     "pruning": (
         "PruningPlan",

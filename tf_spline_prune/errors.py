@@ -21,6 +21,10 @@ class CalibrationError(ValueError):
     """Calibration data that are empty, misshapen, not finite, or lack labels."""
 
 
+class CriterionError(ValueError):
+    """A criterion that does not give one finite score a unit, or hangs on chance."""
+
+
 class PlanError(ValueError):
     """A pruning plan that is broken, or was made for another model."""
 
@@ -51,6 +55,10 @@ class SplinePruneWarning(UserWarning):
 
 class NothingPrunedWarning(SplinePruneWarning):
     """A plan that removes no unit; the message says why."""
+
+
+class CalibrationWarning(SplinePruneWarning):
+    """Calibration data that are too few for what they are asked."""
 
 
 class SmoothActivationWarning(SplinePruneWarning):

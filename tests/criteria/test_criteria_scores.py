@@ -404,14 +404,24 @@ def test_get():
         "magnitude": criteria.Magnitude,
         "batchnorm_scale": criteria.BatchNormScale,
         "random": criteria.Random,
+        "activation": criteria.Activation,
+        "fisher": criteria.Fisher,
+        "fpgm": criteria.FPGM,
+        "lamp": criteria.LAMP,
+        "taylor": criteria.Taylor,
     }
     for name, cls in names.items():
         assert type(criteria.get(name)) is cls
         assert criteria.get(name) == cls()
     mine = criteria.Spline(mode="paper", rho=0.5)
     assert criteria.get(mine) is mine
-    assert mine.get_config() == {"mode": "paper", "rho": 0.5, "num_points": 1024}
-    assert criteria.Magnitude(p=1).get_config() == {"p": 1}
+    assert mine.get_config() == {
+        **{"mode": "paper", "rho": 0.5, "num_points": 1024},
+        **{"reduction": "mean", "normalizer": "mean"},
+    }
+    assert criteria.Magnitude(p=1, normalizer="none").get_config() == {
+        **{"p": 1, "reduction": "mean", "normalizer": "none"},
+    }
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from tf_spline_prune.compat.flavour import (
     keras_root,
     require_flavour,
 )
+from tf_spline_prune.compat.gradients import hand_on_loss, require_loss, value_and_grad
 from tf_spline_prune.compat.kinds import check_plain, kind_of
 from tf_spline_prune.compat.masking import on_kept, run_eagerly, with_mask
 from tf_spline_prune.compat.messages import say
@@ -78,6 +79,7 @@ __all__ = [
     "coarsest_dtype",
     "compiled",
     "flavour_of",
+    "hand_on_loss",
     "import_tfmot",
     "keras_of",
     "keras_root",
@@ -93,6 +95,7 @@ __all__ = [
     "require_distillation",
     "require_flavour",
     "require_layer",
+    "require_loss",
     "run_eagerly",
     "save_model",
     "say",
@@ -100,6 +103,7 @@ __all__ = [
     "to_numpy",
     "trace",
     "trainability_kept",
+    "value_and_grad",
     "weight_names",
     "with_dtype",
     "with_mask",

@@ -32,9 +32,9 @@ class Calibration:
         """Yield the inputs and labels, `size` at a time, always in one order."""
         for start in range(0, len(self), size):
             part = slice(start, start + size)
-            labels = None
-            if self.labels is not None:
-                labels = keras.tree.map_structure(lambda y, p=part: y[p], self.labels)
+            labels = self.labels
+            if labels is not None:  # which would be a leaf
+                labels = keras.tree.map_structure(lambda y, p=part: y[p], labels)
             yield [x[part] for x in self.inputs], labels
 
     @classmethod

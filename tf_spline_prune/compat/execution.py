@@ -18,6 +18,29 @@ from tf_spline_prune.errors import FlavourError
 _AT_ONCE = 2**19
 
 
+def backend_of(model: Any) -> str:
+    """Name the backend that a model runs on.
+
+    Args:
+        model: A model of either flavour.
+
+    Returns:
+        `"tensorflow"`, `"jax"`, `"torch"` or another that Keras knows.
+
+    Raises:
+        FlavourError: If a tf_keras model is run while Keras uses a backend
+            other than TensorFlow.
+    """
+    backend = str(keras.config.backend())
+    if flavour_of(model) == "tf_keras" and backend != "tensorflow":
+        raise FlavourError(
+            "A `tf_keras` model runs on TensorFlow, but Keras was started with the "
+            f"backend {backend!r}. Set KERAS_BACKEND=tensorflow before the first "
+            f"import of keras. Received: model {model.name!r}."
+        )
+    return backend
+
+
 def compiled(function: Callable[[Any], Any], model: Any) -> Callable[[Any], Any]:
     """Compile a function that calls layers of `model` on one batch.
 
@@ -35,13 +58,7 @@ def compiled(function: Callable[[Any], Any], model: Any) -> Callable[[Any], Any]
         FlavourError: If a tf_keras model is run while Keras uses a backend
             other than TensorFlow.
     """
-    backend = keras.config.backend()
-    if flavour_of(model) == "tf_keras" and backend != "tensorflow":
-        raise FlavourError(
-            "A `tf_keras` model runs on TensorFlow, but Keras was started with the "
-            f"backend {backend!r}. Set KERAS_BACKEND=tensorflow before the first "
-            f"import of keras. Received: model {model.name!r}."
-        )
+    backend = backend_of(model)
     if backend == "tensorflow":
         import tensorflow as tf
 

@@ -61,6 +61,18 @@ def read_weights(layer: Any) -> Mapping[str, np.ndarray]:
     return _of(layer)
 
 
+def weight_variables(layer: Any) -> dict[str, Any]:
+    """List the variables that hold the weights of a layer.
+
+    Args:
+        layer: A built layer of either flavour.
+
+    Returns:
+        The variables by name, in the layer's own order.
+    """
+    return _of(layer).variables
+
+
 def _of(layer: Any) -> "_LayerWeights":
     return _LayerWeights(dict(zip(weight_names(layer), _variables(layer), strict=True)))
 

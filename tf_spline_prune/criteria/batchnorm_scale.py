@@ -6,6 +6,12 @@ from typing import ClassVar
 import numpy as np
 
 from tf_spline_prune.criteria.criterion import Criterion
+from tf_spline_prune.criteria.reduction import (
+    Normalizer,
+    Reduction,
+    divisor,
+    reduced,
+)
 from tf_spline_prune.graph import Group, Member
 
 
@@ -15,6 +21,15 @@ class BatchNormScale(Criterion):
 
     Scales are compared across the whole model as they are. Groups without a
     BatchNormalization that has a scale cannot be scored and stay.
+
+    Args:
+        reduction: How the layers of a group are joined: `"mean"`, `"sum"`, `"max"`
+            or `"first"`.
+        normalizer: What the scales of each layer, and those of each group, are
+            divided by: `"none"`, `"mean"`, `"max"` or `"sum"`.
+
+    Raises:
+        ValueError: If an argument is none of these.
 
     Example:
 
@@ -26,6 +41,8 @@ class BatchNormScale(Criterion):
     Network Slimming", ICCV 2017; the mask of You et al., ICLR 2020.
     """
 
+    reduction: Reduction = "mean"
+    normalizer: Normalizer = "none"
     name: ClassVar[str] = "batchnorm_scale"
 
     def reason_against(self, group: Group) -> str | None:
@@ -36,11 +53,11 @@ class BatchNormScale(Criterion):
 
     def scores(self, group: Group) -> np.ndarray:
         """Score the units; see the class."""
-        scales = [
-            np.abs(self.graph.rows(member)).mean(axis=1)
-            for member in self._gammas(group)
-        ]
-        return np.asarray(np.mean(scales, axis=0))
+        scales = []
+        for member in self._gammas(group):
+            scale = np.abs(self.graph.rows(member)).mean(axis=1)
+            scales.append(scale / divisor(scale, self.normalizer))
+        return reduced(scales, self.reduction)
 
     def _gammas(self, group: Group) -> list[Member]:
         return [member for member in group.members if member.name == "gamma"]

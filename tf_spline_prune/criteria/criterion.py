@@ -4,14 +4,13 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
 from tf_spline_prune.compat import Calibration
+from tf_spline_prune.criteria.reduction import Normalizer, Reduction, check_knobs
 from tf_spline_prune.graph import ChannelGraph, Group
-
-Normalizer = Literal["none", "mean"]
 
 
 class Criterion(ABC):
@@ -22,12 +21,22 @@ class Criterion(ABC):
 
     Attributes:
         name: The name under which the criterion is asked for.
+        reduction: How the scores of a group's layers become one: their `"mean"`,
+            `"sum"` or `"max"`, or the `"first"` layer alone.
         normalizer: What makes scores of different groups comparable before they
-            are ranked together: nothing, or division by the group's mean.
+            are ranked together: nothing (`"none"`), or division by the group's
+            `"mean"`, `"max"` or `"sum"`.
+        per_saving: Whether the scores are losses that add up over groups, so that
+            under a target they are weighed against what a unit saves.
     """
 
     name: ClassVar[str]
-    normalizer: ClassVar[Normalizer] = "none"
+    per_saving: ClassVar[bool] = False
+    reduction: Reduction = "mean"
+    normalizer: Normalizer = "none"
+
+    def __post_init__(self) -> None:
+        check_knobs(self.reduction, self.normalizer)
 
     def prepare(
         self,

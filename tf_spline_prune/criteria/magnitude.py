@@ -5,7 +5,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from tf_spline_prune.criteria.criterion import Criterion, Normalizer
+from tf_spline_prune.criteria.criterion import Criterion
+from tf_spline_prune.criteria.reduction import (
+    Normalizer,
+    Reduction,
+    divisor,
+    reduced,
+)
 from tf_spline_prune.graph import Group
 
 
@@ -18,9 +24,13 @@ class Magnitude(Criterion):
 
     Args:
         p: 1 or 2.
+        reduction: How the layers of a group are joined: `"mean"`, `"sum"`, `"max"`
+            or `"first"`.
+        normalizer: What the norms of each layer, and those of each group, are
+            divided by: `"mean"`, `"max"`, `"sum"` or `"none"`.
 
     Raises:
-        ValueError: If `p` is neither.
+        ValueError: If an argument is none of these.
 
     Example:
 
@@ -32,10 +42,12 @@ class Magnitude(Criterion):
     """
 
     p: int = 2
+    reduction: Reduction = "mean"
+    normalizer: Normalizer = "mean"
     name: ClassVar[str] = "magnitude"
-    normalizer: ClassVar[Normalizer] = "mean"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.p not in (1, 2):
             raise ValueError(f"`p` must be 1 or 2. Received: p={self.p}")
 
@@ -44,5 +56,5 @@ class Magnitude(Criterion):
         norms = []
         for member in group.producers:
             norm = self.graph.lengths(member, self.p)
-            norms.append(norm / norm.mean() if norm.any() else norm)
-        return np.asarray(np.mean(norms, axis=0))
+            norms.append(norm / divisor(norm, self.normalizer))
+        return reduced(norms, self.reduction)

@@ -6,21 +6,18 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from tf_spline_prune.compat import (
-    Calibration,
-    Call,
-    Progress,
-    call_layer,
-    run_eagerly,
-    to_numpy,
-)
+from tf_spline_prune.compat import Calibration
 from tf_spline_prune.criteria.criterion import Criterion
+from tf_spline_prune.criteria.reader_statistics import sums_at_readers
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph import ChannelGraph, Group
 from tf_spline_prune.graph.readings import Reading, readings
 
 # Beyond this many units the products of all pairs do not fit into memory.
 _MOST_UNITS = 8192
+# With fewer units than this they go one by one; of more, one in so many at a time.
+_AT_ONCE = 256
+_ALIKE = 0.3
 
 
 @dataclass
@@ -36,6 +33,9 @@ class Reconstruction(Criterion):
     as neighbouring positions are alike. Losses of several readers add up.
 
     The counterpart that carries the making up out is `least_squares`.
+
+    Under a target, what counts is the loss for each multiply-accumulate, parameter or
+    byte that a unit saves.
 
     Args:
         ridge: Noise that is added to every unit, as a share of the mean variance.
@@ -58,6 +58,7 @@ class Reconstruction(Criterion):
     ridge: float = 1e-3
     batch_size: int = 32
     name: ClassVar[str] = "reconstruction"
+    per_saving: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.ridge > 0 or self.batch_size < 1:
@@ -80,12 +81,8 @@ class Reconstruction(Criterion):
         for group in graph.groups:
             if group.num_units <= _MOST_UNITS:
                 self._readings[group.name] = readings(graph, group)
-        self._moments = _moments(
-            graph,
-            [one for found in self._readings.values() for one in found],
-            data,
-            self.batch_size,
-        )
+        everyone = [one for found in self._readings.values() for one in found]
+        self._sums = sums_at_readers(graph, everyone, _products, data, self.batch_size)
 
     def reason_against(self, group: Group) -> str | None:
         """Say why a group cannot be scored, or `None` if it can."""
@@ -99,7 +96,7 @@ class Reconstruction(Criterion):
         """Score the units; see the class."""
         readers = []
         for reading in self._readings[group.name]:
-            moments = self._moments[reading]
+            covariance = _covariance(self._sums[reading])
             weights = np.concatenate(
                 [
                     self.graph.rows(member)
@@ -108,7 +105,7 @@ class Reconstruction(Criterion):
                 ],
                 axis=1,
             )
-            readers.append(_Reader(moments, weights.astype("float64"), self.ridge))
+            readers.append(_Reader(covariance, weights.astype("float64"), self.ridge))
         return _eliminate(readers, group.num_units)
 
 
@@ -133,64 +130,65 @@ class _Reader:
         squares = np.einsum("um,um->u", self.weights, self.weights)
         return np.asarray(squares / np.diag(self.inverse) / self.energy)
 
-    def remove(self, unit: int) -> None:
-        """Take a unit away; the weights of the others make up for it."""
-        column = self.inverse[:, unit] / self.inverse[unit, unit]
-        self.weights -= np.outer(column, self.weights[unit])
-        self.inverse -= np.outer(column, self.inverse[unit])
+    def likeness(self, unit: int, others: list[int]) -> float:
+        """Tell how far a unit stands in for one of others, from 0 to 1."""
+        scale = self.inverse[unit, unit] * np.diag(self.inverse)[others]
+        return float(np.max(np.abs(self.inverse[unit, others]) / np.sqrt(scale)))
+
+    def remove(self, units: np.ndarray) -> None:
+        """Take units away; the weights of the others make up for them."""
+        block = self.inverse[np.ix_(units, units)]
+        shares = np.linalg.solve(block, self.inverse[units]).T
+        self.weights -= shares @ self.weights[units]
+        self.inverse -= shares @ self.inverse[units]
+        self.weights = np.delete(self.weights, units, 0)
+        self.inverse = np.delete(np.delete(self.inverse, units, 0), units, 1)
 
 
 def _eliminate(readers: list[_Reader], count: int) -> np.ndarray:
+    """Take all units away, those of least loss first; gives the losses."""
     scores = np.zeros(count)
     left = np.arange(count)
-    highest = 0.0
-    for step in range(count):
-        losses = sum(reader.losses() for reader in readers)
-        place = int(np.argmin(losses))
-        highest = max(highest, float(losses[place]))
-        # Later ones score higher, also where their loss is not.
-        scores[left[place]] = highest * (1 + 1e-9 * step)
+    highest, step = 0.0, 0
+    while len(left):
+        losses = np.sum([reader.losses() for reader in readers], axis=0)
+        units = _unlike(readers, np.argsort(losses, kind="stable"))
+        for unit in units:
+            highest = max(highest, float(losses[unit]))
+            # Later ones score higher, also where their loss is not.
+            scores[left[unit]] = highest * (1 + 1e-9 * step)
+            step += 1
         for reader in readers:
-            reader.remove(place)
-            reader.weights = np.delete(reader.weights, place, 0)
-            reader.inverse = np.delete(np.delete(reader.inverse, place, 0), place, 1)
-        left = np.delete(left, place)
+            reader.remove(units)
+        left = np.delete(left, units)
     return scores
 
 
-def _moments(
-    graph: ChannelGraph,
-    wanted: list[Reading],
-    data: Calibration,
-    batch_size: int,
-) -> dict[Reading, np.ndarray]:
-    """Run the data once, and give the covariances of the units at each reading."""
-    by_call: dict[str, list[Reading]] = {}
-    for reading in wanted:
-        by_call.setdefault(reading.call, []).append(reading)
-    sums: dict[Reading, np.ndarray] = {}
-    products: dict[Reading, np.ndarray] = {}
-    counts: dict[Reading, int] = dict.fromkeys(wanted, 0)
+def _unlike(readers: list[_Reader], order: np.ndarray) -> np.ndarray:
+    """Choose the first unit; of very many, the first ones that are not alike.
 
-    def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        for reading in by_call.get(call.name, ()):
-            given = [
-                t for t in keras.tree.flatten((args, kwargs)) if hasattr(t, "shape")
-            ]
-            rows = reading.per_unit(to_numpy(given[reading.input]).astype("float32"))
-            counts[reading] += len(rows)
-            sums[reading] = sums.get(reading, 0) + rows.sum(axis=0, dtype="float64")
-            products[reading] = products.get(reading, 0) + (rows.T @ rows).astype(
-                "float64"
-            )
-        return call_layer(call, args, kwargs)
+    Of two that can stand in for each other only one may go at a time.
+    """
+    most = max(1, len(order) // _AT_ONCE)
+    chosen = [int(order[0])]
+    for unit in map(int, order[1 : 4 * most]):
+        if len(chosen) >= most:
+            break
+        if all(reader.likeness(unit, chosen) < _ALIKE for reader in readers):
+            chosen.append(unit)
+    return np.array(chosen)
 
-    progress = Progress(-(-len(data) // batch_size), "batch")
-    for inputs, _ in data.batches(batch_size):
-        run_eagerly(graph.graph, inputs, apply)
-        progress.step()
-    found = {}
-    for reading in wanted:
-        mean = sums[reading] / counts[reading]
-        found[reading] = products[reading] / counts[reading] - np.outer(mean, mean)
-    return found
+
+def _products(reading: Reading, tensor: Any) -> Any:
+    """Multiply all units, and a constant, with each other, over all positions."""
+    count = len(reading.positions)
+    moved = keras.ops.moveaxis(keras.ops.cast(tensor, "float32"), reading.axis, -1)
+    taken = keras.ops.take(moved, reading.positions.T.ravel(), axis=-1)
+    rows = keras.ops.reshape(taken, (-1, count))
+    rows = keras.ops.concatenate([rows, keras.ops.ones_like(rows[:, :1])], axis=1)
+    return keras.ops.matmul(keras.ops.transpose(rows), rows)
+
+
+def _covariance(products: np.ndarray) -> np.ndarray:
+    mean = products[:-1, -1] / products[-1, -1]
+    return np.asarray(products[:-1, :-1] / products[-1, -1] - np.outer(mean, mean))

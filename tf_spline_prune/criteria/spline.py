@@ -1,19 +1,23 @@
 """`Spline`: of two units that cut the input space alike, one is redundant."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
-from tf_spline_prune.criteria.criterion import Normalizer, PairCriterion, UnitPairs
+from tf_spline_prune.criteria.criterion import PairCriterion, UnitPairs
 from tf_spline_prune.criteria.effective import effective_weights
+from tf_spline_prune.criteria.reduction import (
+    Normalizer,
+    Reduction,
+    Rows,
+    reduced_rows,
+)
 from tf_spline_prune.graph import Group, Member
 from tf_spline_prune.partition import PartitionCoder, probes
 
 Mode = Literal["paper", "hyperplane", "unit", "code"]
 _ROUNDING = 1e-6
-Rows = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass
@@ -41,6 +45,10 @@ class Spline(PairCriterion):
         mode: One of the four above.
         rho: Weight of the offsets against the angle.
         num_points: Size of the Gaussian probe that `"code"` uses without data.
+        reduction: How the distances of a group's layers are joined: `"mean"`,
+            `"sum"`, `"max"` or `"first"`.
+        normalizer: What the distances of each group are divided by: `"mean"`,
+            `"max"`, `"sum"` or `"none"`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -58,10 +66,12 @@ class Spline(PairCriterion):
     mode: Mode = "unit"
     rho: float = 1.0
     num_points: int = 1024
+    reduction: Reduction = "mean"
+    normalizer: Normalizer = "mean"
     name: ClassVar[str] = "spline"
-    normalizer: ClassVar[Normalizer] = "mean"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.mode not in get_args(Mode):
             raise ValueError(
                 f"`mode` must be one of {get_args(Mode)}. Received: {self.mode!r}"
@@ -99,11 +109,13 @@ class Spline(PairCriterion):
         for member in group.consumers:
             outgoing += self.graph.lengths(member) ** 2
 
-        def mean_rows(chosen: np.ndarray) -> np.ndarray:
-            total = rows[0](chosen)
-            for row in rows[1:]:
-                total += row(chosen)
-            return total / len(rows)
+        joint = reduced_rows(rows, self.reduction)
+
+        def to_itself_zero(chosen: np.ndarray) -> np.ndarray:
+            distances = joint(chosen)
+            # Units without any weight have no direction, so no cosine of 1.
+            distances[np.arange(len(chosen)), chosen] = 0.0
+            return distances
 
         def scale(units: np.ndarray, twins: np.ndarray) -> np.ndarray:
             if first is None:
@@ -115,7 +127,7 @@ class Spline(PairCriterion):
         return UnitPairs(
             worth=_joint_length(lengths) * np.sqrt(outgoing),
             dead=np.all(silent, axis=0),
-            rows=mean_rows,
+            rows=to_itself_zero,
             scale=scale,
         )
 

@@ -1,10 +1,15 @@
 """Which groups may lose units, and in which order they would."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from tf_spline_prune.compat import Progress
 from tf_spline_prune.criteria import Criterion
 from tf_spline_prune.graph import Barrier, ChannelGraph, Group
+from tf_spline_prune.graph.cost_of_counts import CostOfCounts
+from tf_spline_prune.pruning.budget import Budget
 from tf_spline_prune.pruning.ranking import Ranking, rank
 from tf_spline_prune.pruning.selection import Selector, selected
 
@@ -39,6 +44,26 @@ def rankings_of(criterion: Criterion, groups: Sequence[Group]) -> list[Ranking]:
         rankings.append(rank(criterion, group))
         progress.step()
     return rankings
+
+
+def weighed(
+    graph: ChannelGraph,
+    groups: Sequence[Group],
+    rankings: Sequence[Ranking],
+    budget: Budget,
+) -> list[Ranking]:
+    """Divide what is lost with a unit by what it saves of the budgeted cost."""
+    measure = "macs" if budget.kind == "target_latency" else str(budget.measure)
+    costs = CostOfCounts(graph, groups, budget.weight_dtype)
+    none = np.zeros(len(groups), int)
+    full = costs(measure, none)
+    found = []
+    for index, ranking in enumerate(rankings):
+        one = none.copy()
+        one[index] = 1
+        saved = max(1, full - costs(measure, one)) / full
+        found.append(replace(ranking, keys=ranking.keys / saved))
+    return found
 
 
 def reasons(barriers: Sequence[Barrier]) -> str:

@@ -89,7 +89,7 @@ def _kept(size: int, removed: Sequence[int]) -> list[int]:
     return [unit for unit in range(size) if unit not in gone]
 
 
-def _both(first: str, second: str) -> str:
+def _both(first: Any, second: Any) -> Any:
     return first if first == second else f"{first}, then {second}"
 
 
@@ -105,8 +105,13 @@ def _budget(first: PruningPlan, second: PruningPlan) -> dict[str, float | int]:
     for kind, value in second.budget.items():
         measure = kind.removeprefix("target_")
         full = getattr(second.before, measure, None)
-        if kind == "sparsity" and set(budget) == {"sparsity"}:
-            value = 1 - (1 - budget["sparsity"]) * (1 - value)
+        before = budget.get("sparsity")
+        if (
+            kind == "sparsity"
+            and isinstance(before, float)
+            and isinstance(value, float)
+        ):
+            value = 1 - (1 - before) * (1 - value)
         elif isinstance(value, float) and isinstance(full, int):
             value = int(value * full)
         if kind in budget:

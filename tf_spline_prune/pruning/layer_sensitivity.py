@@ -12,7 +12,7 @@ from tf_spline_prune.compat import (
     require_flavour,
     with_weights,
 )
-from tf_spline_prune.criteria import Criterion
+from tf_spline_prune.criteria import AnyCriterion
 from tf_spline_prune.graph import ChannelGraph, Group
 from tf_spline_prune.pruning.execution import shrink
 from tf_spline_prune.pruning.measuring import Evaluate, check_callable, measured
@@ -77,7 +77,7 @@ def sensitivity(
     model: Any,
     data: Any,
     evaluate: Evaluate,
-    criterion: str | Criterion = "spline",
+    criterion: AnyCriterion = "spline",
     shares: Sequence[float] = (0.1, 0.3, 0.5, 0.7, 0.9),
     layers: Selector = None,
     *,

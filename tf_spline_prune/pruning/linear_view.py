@@ -38,6 +38,10 @@ class LinearView(ABC):
     def outputs(self, y: np.ndarray, chosen: np.ndarray) -> np.ndarray:
         """Give the same rows of a tensor of the output's shape.
 
+        Args:
+            y: The tensor.
+            chosen: Indices of rows.
+
         Returns:
             Array of shape `(len(chosen), groups * m)`.
         """
@@ -55,18 +59,23 @@ class DenseView(LinearView):
     """Dense: every axis but the last one runs over rows."""
 
     def num_rows(self, x: np.ndarray) -> int:
+        """Count the rows of a batch of inputs."""
         return math.prod(x.shape[:-1])
 
     def rows(self, x: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """Give rows of a batch of inputs."""
         return np.asarray(x.reshape(-1, x.shape[-1])[chosen][None])
 
     def outputs(self, y: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """Give the same rows of a tensor of the output's shape."""
         return np.asarray(y.reshape(-1, y.shape[-1])[chosen])
 
     def matrix(self, kernel: np.ndarray) -> np.ndarray:
+        """Arrange a kernel as a stack of matrices."""
         return kernel[None]
 
     def of_matrix(self, matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Arrange a stack of matrices as a kernel of a shape."""
         return matrix.reshape(shape)
 
 
@@ -86,9 +95,11 @@ class ConvView(LinearView):
         self.first = layer.data_format == "channels_first"
 
     def num_rows(self, x: np.ndarray) -> int:
+        """Count the rows of a batch of inputs."""
         return len(x) * math.prod(self._places(self._last(x).shape[1:-1]))
 
     def rows(self, x: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """Give rows of a batch of inputs: patches."""
         x = self._last(x)
         places = self._places(x.shape[1:-1])
         padded = np.pad(x, [(0, 0), *self._pads(x.shape[1:-1]), (0, 0)])
@@ -105,14 +116,17 @@ class ConvView(LinearView):
         return np.moveaxis(patches, 2, 0).reshape(self.groups, len(chosen), -1)
 
     def outputs(self, y: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """Give the same rows of a tensor of the output's shape."""
         y = self._last(y)
         return np.asarray(y.reshape(-1, y.shape[-1])[chosen])
 
     def matrix(self, kernel: np.ndarray) -> np.ndarray:
+        """Arrange a kernel as a stack of matrices."""
         flat = kernel.reshape(-1, self.groups, kernel.shape[-1] // self.groups)
         return np.moveaxis(flat, 1, 0)
 
     def of_matrix(self, matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Arrange a stack of matrices as a kernel of a shape."""
         return np.moveaxis(matrix, 0, 1).reshape(shape)
 
     def _last(self, x: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from tf_spline_prune.compat import Calibration, coarsest_dtype, require_flavour, trace
-from tf_spline_prune.criteria import Criterion
+from tf_spline_prune.criteria import AnyCriterion
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph.costing import WeightDtype
 from tf_spline_prune.pruning.batchnorm import recalibrate_batchnorm
@@ -24,7 +24,7 @@ _WITH_DATA = _STEPS[1:]
 
 def prune(
     model: Any,
-    criterion: str | Criterion = "spline",
+    criterion: AnyCriterion = "spline",
     *,
     sparsity: Sparsity | None = None,
     target_macs: float | int | None = None,

@@ -9,13 +9,13 @@ import numpy as np
 
 from tf_spline_prune import criteria
 from tf_spline_prune.compat import Calibration, require_flavour
-from tf_spline_prune.criteria import Criterion
+from tf_spline_prune.criteria import AnyCriterion
 from tf_spline_prune.errors import NothingPrunedWarning
 from tf_spline_prune.graph import Barrier, ChannelGraph, Group
 from tf_spline_prune.graph.costing import WeightDtype, cost_after, require_macs
 from tf_spline_prune.pruning.allocation import Allocation
 from tf_spline_prune.pruning.budget import Budget, Sparsity
-from tf_spline_prune.pruning.candidates import candidates, rankings_of, reasons
+from tf_spline_prune.pruning.candidates import candidates, rankings_of, reasons, weighed
 from tf_spline_prune.pruning.latency import Latency
 from tf_spline_prune.pruning.pruning_plan import PruningPlan, fingerprint
 from tf_spline_prune.pruning.ranking import Ranking
@@ -32,7 +32,7 @@ from tf_spline_prune.pruning.solving import solve
 
 def plan(
     model: Any,
-    criterion: str | Criterion = "spline",
+    criterion: AnyCriterion = "spline",
     *,
     sparsity: Sparsity | None = None,
     target_macs: float | int | None = None,
@@ -59,8 +59,10 @@ def plan(
 
     Args:
         model: A built model of either flavour.
-        criterion: A name such as `"spline"`, `"magnitude"`, `"batchnorm_scale"`,
-            `"random"`, or an instance of `criteria.Criterion`.
+        criterion: A name: `"spline"`, `"magnitude"`, `"batchnorm_scale"`, `"fpgm"`,
+            `"lamp"`, `"taylor"`, `"fisher"`, `"activation"`, `"reconstruction"` or
+            `"random"`; an instance of `criteria.Criterion`; or a function
+            `(graph, group) -> array of shape (units,)`, higher means keep.
         sparsity: Share of the prunable units to remove, in [0, 1); or a dictionary
             from layer names or regular expressions to shares, or a function from
             a layer to its share or `None`: then each group loses its own share,
@@ -93,7 +95,8 @@ def plan(
         layers: Which layers may be pruned: a name, a regular expression, a list
             of these, or a function of the layer. A group is pruned only if all
             layers that make its units may be.
-        data: Inputs for criteria that read any, shape `(n, *input shape)`.
+        data: Inputs for criteria that read any, shape `(n, *input shape)`; with
+            labels, `(inputs, labels)`, for criteria that differentiate the loss.
         round_to: Keep a multiple of this many units of each group.
         min_units: Keep at least this many units of each group.
         max_sparsity: Remove at most this share of a group, in [0, 1). Defaults
@@ -152,6 +155,8 @@ def plan(
     if by_layer is not None:
         shares = shares_of_groups(graph, groups, barriers, by_layer, sparsity)
     rankings = rankings_of(criterion, groups)
+    if criterion.per_saving and budget.measure:
+        rankings = weighed(graph, groups, rankings, budget)
     if max_sparsity is None:
         most = [*(by_layer or {}).values(), budget.share]
         max_sparsity = max(0.9, (1 + max(most)) / 2)

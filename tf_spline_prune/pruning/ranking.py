@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tf_spline_prune.criteria import Criterion, PairCriterion, UnitPairs
+from tf_spline_prune.criteria.reduction import divisor
+from tf_spline_prune.errors import CriterionError
 from tf_spline_prune.graph import Group
 
 # Distances of up to this many pairs are kept; beyond, rows are computed anew.
@@ -43,24 +45,32 @@ def rank(criterion: Criterion, group: Group) -> Ranking:
 
     Returns:
         The ranking.
+
+    Raises:
+        CriterionError: If the scores are not one finite number a unit.
     """
     if isinstance(criterion, PairCriterion):
         ranking = eliminate(criterion.pairs(group))
         counted = ranking.keys[:-1]  # nothing is lost to compare the last one with
     else:
         scores = np.asarray(criterion.scores(group), "float64")
+        if scores.shape != (group.num_units,):
+            raise CriterionError(
+                "A criterion must give one score a unit. Expected: shape "
+                f"{(group.num_units,)}. Received: shape {scores.shape} of "
+                f"{criterion.name!r} for the units of {group.name!r}."
+            )
         order = np.argsort(scores, kind="stable")
         none = np.full(len(order), -1)
         ranking = Ranking(order, scores[order], none, np.zeros(len(order)))
         counted = ranking.keys
     keys = ranking.keys
     if not np.isfinite(counted).all():
-        raise ValueError(
+        raise CriterionError(
             "A criterion must give finite scores. Received: NaN or infinite scores of "
             f"{criterion.name!r} for the units of {group.name!r}."
         )
-    if criterion.normalizer == "mean" and counted.any():
-        keys = keys / counted.mean()
+    keys = keys / divisor(counted, criterion.normalizer)
     return Ranking(
         ranking.order, np.maximum.accumulate(keys), ranking.twins, ranking.scales
     )

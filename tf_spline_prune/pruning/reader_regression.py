@@ -12,7 +12,6 @@ from tf_spline_prune.compat import (
     Program,
     ProgramStep,
     Progress,
-    Slot,
     Values,
     numpy_of,
     read_weights,
@@ -49,7 +48,7 @@ def least_squares(
     residual block, it also makes up for what that tensor has lost. No labels and no
     training are needed.
 
-    Solved are Dense, EinsumDense and convolutions, grouped ones too. A layer without
+    Solved are Dense layers and convolutions, grouped ones too. A layer without
     bias moves the mean of the BatchNormalization behind it. Layers of other kinds that
     read removed units keep their weights.
 
@@ -163,7 +162,7 @@ def _readers(
         if fact is None:
             continue
         kernel = graph.arrays[path][view.kernel]
-        kept = np.ones(view.outputs_of(kernel.shape), bool)
+        kept = np.ones(kernel.shape[-1], bool)
         lost = False
         for axis, (labels, role) in enumerate(zip(fact.axes, fact.roles, strict=True)):
             if labels is None:
@@ -172,8 +171,7 @@ def _readers(
             if role == "in":
                 lost |= not stay.all()
             elif not stay.all():
-                kernel = np.compress(stay, kernel, axis)
-                kept = view.kept_outputs(axis, stay, fact.shape)
+                kernel, kept = np.compress(stay, kernel, axis), stay
         if lost:
             use = programs[1].steps[name]
             layer = use.call.layer

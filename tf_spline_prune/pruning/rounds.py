@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tf_spline_prune.compat import coarsest_dtype, require_flavour
-from tf_spline_prune.criteria import Criterion
+from tf_spline_prune.criteria import AnyCriterion
 from tf_spline_prune.errors import BudgetError
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.graph.costing import cost_after, require_macs
@@ -29,7 +29,7 @@ _KINDS = ("sparsity", "target_macs", "target_params", "target_bytes")
 
 def prune_in_rounds(
     model: Any,
-    criterion: str | Criterion = "spline",
+    criterion: AnyCriterion = "spline",
     *,
     rounds: int = 3,
     schedule: Schedule = "linear",

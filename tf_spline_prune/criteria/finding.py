@@ -1,0 +1,60 @@
+"""`get`: a criterion by what a user calls it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from tf_spline_prune.criteria.activation import Activation
+from tf_spline_prune.criteria.batchnorm_scale import BatchNormScale
+from tf_spline_prune.criteria.criterion import Criterion
+from tf_spline_prune.criteria.fisher import Fisher
+from tf_spline_prune.criteria.fpgm import FPGM
+from tf_spline_prune.criteria.lamp import LAMP
+from tf_spline_prune.criteria.magnitude import Magnitude
+from tf_spline_prune.criteria.random import Random
+from tf_spline_prune.criteria.reconstruction import Reconstruction
+from tf_spline_prune.criteria.spline import Spline
+from tf_spline_prune.criteria.taylor import Taylor
+from tf_spline_prune.criteria.user_function import UserFunction
+
+_KNOWN: tuple[type[Any], ...] = (
+    *(Activation, BatchNormScale, Fisher, FPGM, LAMP),
+    *(Magnitude, Random, Reconstruction, Spline, Taylor),
+)
+# What users may give for a criterion.
+AnyCriterion = str | Criterion | Callable[..., Any]
+_BY_NAME: dict[str, Callable[[], Criterion]] = {c.name: c for c in _KNOWN}
+
+
+def get(criterion: AnyCriterion) -> Criterion:
+    """Find a criterion by name, hand an instance through, or wrap a function.
+
+    Args:
+        criterion: A name such as `"spline"`, an instance, or a function
+            `(graph, group) -> array of shape (units,)`, higher means keep.
+
+    Returns:
+        A criterion.
+
+    Raises:
+        ValueError: If no criterion has this name.
+        TypeError: If it is none of these.
+
+    Example:
+
+    ```python
+    tsp.criteria.get("magnitude")     # Magnitude(p=2, ...)
+    ```
+    """
+    if isinstance(criterion, Criterion):
+        return criterion
+    if isinstance(criterion, str):
+        if criterion in _BY_NAME:
+            return _BY_NAME[criterion]()
+    elif callable(criterion) and not isinstance(criterion, type):
+        return UserFunction(criterion)
+    expected = (
+        f"one of {tuple(_BY_NAME)}, an instance of `criteria.Criterion`, or a function "
+        "of the graph and a group"
+    )
+    error = ValueError if isinstance(criterion, str) else TypeError
+    raise error(f"Expected {expected}. Received: {criterion!r}")

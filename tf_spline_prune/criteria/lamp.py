@@ -1,0 +1,63 @@
+"""`LAMP`: units that matter least beside the larger ones of their layer."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from tf_spline_prune.criteria.criterion import Criterion
+from tf_spline_prune.criteria.reduction import (
+    Normalizer,
+    Reduction,
+    divisor,
+    reduced,
+)
+from tf_spline_prune.graph import Group
+
+
+@dataclass
+class LAMP(Criterion):
+    """The share that a unit's squared norm has among the units at least as large.
+
+    The score of unit `u` is `|w_u|^2` over the sum of `|w_v|^2` of all units `v` of
+    its layer with `|w_v| >= |w_u|`. The largest unit of every layer has the score 1,
+    so no layer runs dry, and layers compare without any further measure.
+
+    Args:
+        reduction: How the layers of a group are joined: `"mean"`, `"sum"`, `"max"`
+            or `"first"`.
+        normalizer: What the scores of each layer, and those of each group, are
+            divided by: `"none"`, `"mean"`, `"max"` or `"sum"`.
+
+    Raises:
+        ValueError: If an argument is none of these.
+
+    Example:
+
+    ```python
+    tsp.plan(model, "lamp", target_macs=0.5)
+    ```
+
+    Source: Lee et al., "Layer-adaptive Sparsity for the Magnitude-based Pruning",
+    ICLR 2021, equation 1, there for weights, here for units.
+    """
+
+    reduction: Reduction = "mean"
+    normalizer: Normalizer = "none"
+    name: ClassVar[str] = "lamp"
+
+    def scores(self, group: Group) -> np.ndarray:
+        """Score the units; see the class."""
+        shares = []
+        for member in group.producers:
+            share = _shares(self.graph.lengths(member))
+            shares.append(share / divisor(share, self.normalizer))
+        return reduced(shares, self.reduction)
+
+
+def _shares(lengths: np.ndarray) -> np.ndarray:
+    squares = (lengths / (lengths.max() or 1.0)) ** 2
+    ordered = np.sort(squares)
+    at_least = np.cumsum(ordered[::-1])[::-1]  # of this one and the larger ones
+    total = at_least[np.searchsorted(ordered, squares, side="left")]
+    return np.where(total > 0, squares / np.where(total > 0, total, 1.0), 0.0)

@@ -1,0 +1,86 @@
+"""Statistics of what the readers of units see, over calibration data."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tf_spline_prune.compat import (
+    Calibration,
+    Call,
+    Progress,
+    call_layer,
+    compiled,
+    to_numpy,
+    without_masks,
+)
+from tf_spline_prune.graph import ChannelGraph
+from tf_spline_prune.graph.readings import Reading
+
+
+def sums_at_readers(
+    graph: ChannelGraph,
+    wanted: Sequence[Reading],
+    statistic: Callable[[Reading, Any], Any],
+    data: Calibration,
+    batch_size: int,
+) -> dict[Reading, np.ndarray]:
+    """Run the data through the model once, and add up a statistic of each reading.
+
+    Args:
+        graph: The channel graph.
+        wanted: The readings.
+        statistic: Takes a reading and the tensor that it reads, a batch of it; gives
+            a tensor to be added up. It is compiled with the model.
+        data: The data.
+        batch_size: How many inputs run at a time.
+
+    Returns:
+        The sums over all batches, float64, by reading.
+    """
+    by_call: dict[str, list[Reading]] = {}
+    for reading in wanted:
+        by_call.setdefault(reading.call, []).append(reading)
+    entries = {
+        call.name: _entries(call)
+        for call in graph.graph.leaves()
+        if call.name in by_call
+    }
+
+    def statistics(inputs: list[Any]) -> list[Any]:
+        found: dict[Reading, Any] = {}
+
+        def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            for reading in by_call.get(call.name, ()):
+                given = keras.tree.flatten((args, kwargs))
+                tensor = given[entries[call.name][reading.input]]
+                new = statistic(reading, tensor)
+                found[reading] = found[reading] + new if reading in found else new
+            return call_layer(call, args, kwargs)
+
+        graph.graph.run([keras.ops.convert_to_tensor(x) for x in inputs], apply)
+        return [found[reading] for reading in wanted]
+
+    run = compiled(statistics, graph.model)
+    progress = Progress(math.ceil(len(data) / batch_size), "batch")
+    total: list[Any] = [0.0] * len(wanted)
+    for inputs, _ in data.batches(batch_size) if wanted else ():
+        for index, new in enumerate(run(inputs)):
+            total[index] = total[index] + to_numpy(new).astype("float64")
+        progress.step()
+    return dict(zip(wanted, total, strict=True))
+
+
+def _entries(call: Call) -> list[int]:
+    """Find where the inputs of a call, masks left out, are among its arguments."""
+    _, unmasked = without_masks(call)
+    slots = {tensor: _Slot(number) for number, tensor in enumerate(call.inputs)}
+    leaves = keras.tree.flatten(call.fill(dict(slots)))
+    at = {int(x): n for n, x in enumerate(leaves) if isinstance(x, _Slot)}
+    return [at[int(slots[call.inputs[place]])] for place in unmasked]
+
+
+class _Slot(int):
+    """The number of a tensor, to be told from the plain integers among arguments."""
