@@ -96,7 +96,7 @@ def prune(
     ```
     """
     require_flavour(model)
-    steps = _steps(recover, weights, data is not None)
+    steps = recovery_steps(recover, weights, data is not None)
     if data is not None:
         data = Calibration.of(data, trace(model).inputs)
     decision = plan(
@@ -130,9 +130,23 @@ def prune(
     return small
 
 
-def _steps(
+def recovery_steps(
     recover: None | str | Sequence[str], weights: Any, has_data: bool
 ) -> tuple[str, ...]:
+    """Find the steps of recovery that `recover` means.
+
+    Args:
+        recover: As in `prune`.
+        weights: As in `prune`.
+        has_data: Whether there are inputs to look at.
+
+    Returns:
+        The steps.
+
+    Raises:
+        CalibrationError: If a step needs inputs and there are none.
+        ValueError: If a step is unknown, or the weights are not the model's own.
+    """
     inherits = isinstance(weights, str) and weights == "inherit"
     if recover == "auto":
         return (("merge", "least_squares") if has_data else ("merge",)) * inherits

@@ -8,17 +8,20 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tf_spline_prune.compat import coarsest_dtype, require_flavour
+from tf_spline_prune.compat import Calibration, coarsest_dtype, require_flavour, trace
 from tf_spline_prune.criteria import AnyCriterion
 from tf_spline_prune.errors import BudgetError
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.graph.costing import cost_after, require_macs
+from tf_spline_prune.pruning.batchnorm import recalibrate_batchnorm
 from tf_spline_prune.pruning.budget import Budget
 from tf_spline_prune.pruning.composition import compose
 from tf_spline_prune.pruning.execution import merge
 from tf_spline_prune.pruning.measuring import Train, check_callable
+from tf_spline_prune.pruning.pipeline import recovery_steps
 from tf_spline_prune.pruning.planner import plan
 from tf_spline_prune.pruning.pruning_plan import PruningPlan
+from tf_spline_prune.pruning.reader_regression import least_squares
 from tf_spline_prune.pruning.verification import require_equal
 from tf_spline_prune.pruning.verification import verify as _verify
 
@@ -34,7 +37,8 @@ def prune_in_rounds(
     rounds: int = 3,
     schedule: Schedule = "linear",
     train: Train | None = None,
-    recover: Literal["auto", "merge"] | None = "auto",
+    recover: None | str | Sequence[str] = "auto",
+    data: Any = None,
     verify: bool = True,
     **settings: Any,
 ) -> tuple[Any, PruningPlan]:
@@ -54,12 +58,14 @@ def prune_in_rounds(
         train: Takes the small, uncompiled model after each round but the last and
             trains it in place; it compiles it itself. Training the result is left
             to you.
-        recover: `"auto"` or `"merge"` folds removed units into their twins, where
-            the criterion finds any; `None` does not.
+        recover: What each round does about the loss, as in `prune`. Without `train`,
+            `"least_squares"` goes back to what the original model computes; with it,
+            to what the model computes that was trained last.
+        data: As in `prune`.
         verify: Whether each round's result is compared with the round's model in
             which nobody reads the removed units.
         **settings: As in `plan`: the budget, one of `sparsity`, `target_macs` and
-            `target_params`, and the rest, such as `layers`, `scope`, `data`.
+            `target_params`, and the rest, such as `layers` and `scope`.
             `max_sparsity` bounds what one round takes of a group, `min_units` holds
             for all rounds.
 
@@ -91,33 +97,47 @@ def prune_in_rounds(
     require_flavour(model)
     if train is not None:
         check_callable("train", train)
-    if recover not in ("auto", "merge", None):
-        raise ValueError(
-            f'`recover` must be "auto", "merge" or None here. Received: {recover!r}'
-        )
+    steps = recovery_steps(recover, "inherit", data is not None)
+    if data is not None:
+        data = Calibration.of(data, trace(model).inputs)
     shares = _shares(schedule, rounds)
     budget = _budget(settings)
     way = _Way(model, budget, settings)
 
     def one_round(base: Any, target: float | int | None) -> tuple[Any, PruningPlan]:
         asked: dict[str, Any] = {**settings, budget.kind: target}
-        decision = plan(base, criterion, **asked)
-        if recover is not None and decision.merges:
+        decision = plan(base, criterion, data=data, **asked)
+        if "merge" in steps and decision.merges:
             base = merge(base, decision)
         found = decision.apply(base)
         if verify:
             require_equal(_verify(base, found, decision), coarsest_dtype(base))
         return found, decision
 
+    def recovered(base: Any, found: Any, decision: PruningPlan) -> Any:
+        if "least_squares" in steps:
+            if base is model:  # after several rounds, what they all left
+                found = decision.apply(model)
+            found = least_squares(base, found, decision, data)
+        if "batchnorm" in steps:
+            found = recalibrate_batchnorm(found, data)
+        return found
+
     small, total = one_round(model, way.target(shares[0], None))
+    small = recovered(model, small, total)
     for share in shares[1:]:
         if train is not None:
             train(small)
         target = way.target(share, total)
         if target is not None:  # an earlier round may have come so far already
-            small, decision = one_round(small, target)
+            base = small
+            small, decision = one_round(base, target)
             total = compose(total, decision)
-    keeps_merges = train is None and recover is not None
+            if train is None:
+                small = recovered(model, small, total)
+            else:
+                small = recovered(base, small, decision)
+    keeps_merges = train is None and "merge" in steps
     return small, dataclasses.replace(
         total,
         budget={budget.kind: budget.value},
