@@ -25,12 +25,14 @@ AnyCriterion = str | Criterion | Callable[..., Any]
 _BY_NAME: dict[str, Callable[[], Criterion]] = {c.name: c for c in _KNOWN}
 
 
-def get(criterion: AnyCriterion) -> Criterion:
+def get(criterion: AnyCriterion, has_data: bool = False) -> Criterion:
     """Find a criterion by name, hand an instance through, or wrap a function.
 
     Args:
         criterion: A name such as `"spline"`, an instance, or a function
-            `(graph, group) -> array of shape (units,)`, higher means keep.
+            `(graph, group) -> array of shape (units,)`, higher means keep; `"auto"`
+            for `"reconstruction"` where there are data, and `"spline"` elsewhere.
+        has_data: Whether there are inputs to look at.
 
     Returns:
         A criterion.
@@ -48,13 +50,15 @@ def get(criterion: AnyCriterion) -> Criterion:
     if isinstance(criterion, Criterion):
         return criterion
     if isinstance(criterion, str):
+        if criterion == "auto":
+            criterion = "reconstruction" if has_data else "spline"
         if criterion in _BY_NAME:
             return _BY_NAME[criterion]()
     elif callable(criterion) and not isinstance(criterion, type):
         return UserFunction(criterion)
     expected = (
-        f"one of {tuple(_BY_NAME)}, an instance of `criteria.Criterion`, or a function "
-        "of the graph and a group"
+        f"one of {('auto', *_BY_NAME)}, an instance of `criteria.Criterion`, or a "
+        "function of the graph and a group"
     )
     error = ValueError if isinstance(criterion, str) else TypeError
     raise error(f"Expected {expected}. Received: {criterion!r}")

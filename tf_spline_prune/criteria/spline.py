@@ -120,7 +120,10 @@ class Spline(PairCriterion):
         def scale(units: np.ndarray, twins: np.ndarray) -> np.ndarray:
             if first is None:
                 return np.zeros(len(units))
-            cosine = np.einsum("nd,nd->n", first[units], first[twins])
+            cosine = np.zeros(len(units))
+            for start in range(0, first.shape[1], 256):  # never a copy of all rows
+                part = np.ascontiguousarray(first[:, start : start + 256])
+                cosine += np.einsum("nd,nd->n", part[units], part[twins])
             fits = (cosine > 0) & (made[twins] > 0)
             return np.where(fits, made[units] / np.where(fits, made[twins], 1.0), 0.0)
 
@@ -145,7 +148,12 @@ class Spline(PairCriterion):
         offset = offset.astype("float32")
 
         def rows(chosen: np.ndarray) -> np.ndarray:
-            cosine = np.clip(direction[chosen] @ direction.T, -1.0, 1.0)
+            # One array times its own transpose takes half the work of two arrays.
+            whole = len(chosen) == len(direction)
+            cosine = (direction if whole else direction[chosen]) @ direction.T
+            np.clip(cosine, -1.0, 1.0, out=cosine)
+            if whole:
+                cosine = cosine[chosen]
             distance = 1.0 - (cosine if self.mode == "unit" else np.abs(cosine))
             for column in offset.T:
                 other = column[None, :]

@@ -45,6 +45,9 @@ def lengths_of(array: np.ndarray, member: Member, p: int) -> np.ndarray:
     total = np.zeros(size)
     step = max(1, _BIG // 16 // max(1, size * blocks.shape[2]))
     for start in range(0, len(blocks), step):
-        block = np.abs(blocks[start : start + step].astype("float64"))
-        total += (block**p).sum(axis=(0, 2))
+        block = blocks[start : start + step].astype("float64")
+        if p == 2:
+            total += np.einsum("asb,asb->s", block, block)
+        else:
+            total += np.abs(block, out=block).sum(axis=(0, 2))
     return np.asarray(total[member.positions].sum(axis=1) ** (1 / p))

@@ -77,7 +77,7 @@ def sensitivity(
     model: Any,
     data: Any,
     evaluate: Evaluate,
-    criterion: AnyCriterion = "spline",
+    criterion: AnyCriterion = "auto",
     shares: Sequence[float] = (0.1, 0.3, 0.5, 0.7, 0.9),
     layers: Selector = None,
     *,
@@ -126,7 +126,7 @@ def sensitivity(
     require_flavour(model)
     check_callable("evaluate", evaluate)
     asked = _checked(shares)
-    criterion = criteria.get(criterion)
+    criterion = criteria.get(criterion, has_data=data is not None)
     graph = ChannelGraph(model, approximate=approximate)
     if data is not None:
         data = Calibration.of(data, graph.graph.inputs)

@@ -24,7 +24,7 @@ _WITH_DATA = _STEPS[1:]
 
 def prune(
     model: Any,
-    criterion: AnyCriterion = "spline",
+    criterion: AnyCriterion = "auto",
     *,
     sparsity: Sparsity | None = None,
     target_macs: float | int | None = None,

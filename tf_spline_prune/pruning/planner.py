@@ -32,7 +32,7 @@ from tf_spline_prune.pruning.solving import solve
 
 def plan(
     model: Any,
-    criterion: AnyCriterion = "spline",
+    criterion: AnyCriterion = "auto",
     *,
     sparsity: Sparsity | None = None,
     target_macs: float | int | None = None,
@@ -59,10 +59,11 @@ def plan(
 
     Args:
         model: A built model of either flavour.
-        criterion: A name: `"spline"`, `"magnitude"`, `"batchnorm_scale"`, `"fpgm"`,
-            `"lamp"`, `"taylor"`, `"fisher"`, `"activation"`, `"reconstruction"` or
-            `"random"`; an instance of `criteria.Criterion`; or a function
-            `(graph, group) -> array of shape (units,)`, higher means keep.
+        criterion: `"auto"`, which is `"reconstruction"` where there are `data` and
+            `"spline"` elsewhere; another name: `"magnitude"`, `"batchnorm_scale"`,
+            `"fpgm"`, `"lamp"`, `"taylor"`, `"fisher"`, `"activation"`, `"random"`;
+            an instance of `criteria.Criterion`; or a function `(graph, group) ->
+            array of shape (units,)`, higher means keep.
         sparsity: Share of the prunable units to remove, in [0, 1); or a dictionary
             from layer names or regular expressions to shares, or a function from
             a layer to its share or `None`: then each group loses its own share,
@@ -137,7 +138,7 @@ def plan(
         weight_dtype=weight_dtype,
         latency=latency,
     )
-    criterion = criteria.get(criterion)
+    criterion = criteria.get(criterion, has_data=data is not None)
     _check_bounds(budget, scope, round_to, min_units, max_sparsity)
     graph = ChannelGraph(model, approximate=approximate)
     by_layer = None

@@ -90,7 +90,7 @@ def eliminate(pairs: UnitPairs) -> Ranking:
         The ranking; the last unit has the key infinity.
     """
     count = len(pairs.worth)
-    matrix = _matrix(pairs) if count * count <= _KEPT_PAIRS else None
+    matrix = pairs.rows(np.arange(count)) if count * count <= _KEPT_PAIRS else None
     alive = ~pairs.dead
     order = np.flatnonzero(pairs.dead).tolist()
     keys = [0.0] * len(order)
@@ -130,14 +130,3 @@ def eliminate(pairs: UnitPairs) -> Ranking:
     known = twin >= 0
     scales[known] = pairs.scale(ordered[known], twin[known])
     return Ranking(ordered, np.array(keys), twin, scales)
-
-
-def _matrix(pairs: UnitPairs) -> np.ndarray:
-    count = len(pairs.worth)
-    step = max(1, _KEPT_PAIRS // 4 // count)
-    return np.concatenate(
-        [
-            pairs.rows(np.arange(start, min(start + step, count)))
-            for start in range(0, count, step)
-        ]
-    )

@@ -32,7 +32,7 @@ _KINDS = ("sparsity", "target_macs", "target_params", "target_bytes")
 
 def prune_in_rounds(
     model: Any,
-    criterion: AnyCriterion = "spline",
+    criterion: AnyCriterion = "auto",
     *,
     rounds: int = 3,
     schedule: Schedule = "linear",
