@@ -190,5 +190,6 @@ def check_inputs(
                 f"learnt. Received: {np.count_nonzero(~np.isfinite(array))} of "
                 f"{array.size} values for the input {expected.name!r}."
             )
-        checked.append(array.astype(expected.dtype, copy=False))
+        text = expected.dtype == "string"
+        checked.append(array if text else array.astype(expected.dtype, copy=False))
     return checked
