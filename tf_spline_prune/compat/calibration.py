@@ -92,7 +92,8 @@ def _gathered(data: Any) -> tuple[Any, Any]:
         raise CalibrationError(
             "The data set never ends. Take a part of it: `dataset.take(8)`."
         )
-    if not isinstance(data, Iterable) and not hasattr(data, "__getitem__"):
+    readable = isinstance(data, Iterable) or hasattr(data, "__getitem__")
+    if not readable or isinstance(data, (str, bytes)):
         raise CalibrationError(
             "Calibration data are inputs, a tuple of inputs and labels, or batches of "
             f"these. Received: an object of type {type(data).__name__}"
@@ -100,7 +101,7 @@ def _gathered(data: Any) -> tuple[Any, Any]:
     # A `keras.utils.Sequence` is read by index; iterating it might not end.
     indexed = hasattr(data, "__len__") and hasattr(data, "__getitem__")
     batches = (data[i] for i in range(len(data))) if indexed else data
-    parts = [keras.tree.map_structure(to_numpy, part) for part in map(_split, batches)]
+    parts = list(map(_split, batches))
     if not parts:
         raise CalibrationError("The data set is empty: it gave no batch.")
     inputs, labels = zip(*parts, strict=True)
@@ -108,7 +109,15 @@ def _gathered(data: Any) -> tuple[Any, Any]:
 
 
 def _joined(parts: Sequence[Any]) -> Any:
-    return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
+    try:
+        return keras.tree.map_structure(
+            lambda *arrays: np.concatenate([to_numpy(array) for array in arrays]),
+            *parts,
+        )
+    except (TypeError, ValueError) as error:
+        raise CalibrationError(
+            f"The batches of the data set do not go together. What is wrong: {error}"
+        ) from error
 
 
 def _in_order(given: Any, inputs: Sequence[Input]) -> list[Any]:
@@ -170,11 +179,17 @@ def check_inputs(
                 f"The {what} has at least one input, and the same number for every "
                 f"input of the model. Received: shape {array.shape}"
             )
+        if array.dtype.kind in "cOSUmM" and expected.dtype != "string":
+            raise error(
+                f"The {what} must be real numbers. Received: dtype {array.dtype} for "
+                f"the input {expected.name!r}"
+            )
         if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
             raise error(
                 f"The {what} holds NaN or infinite values, from which nothing can be "
                 f"learnt. Received: {np.count_nonzero(~np.isfinite(array))} of "
                 f"{array.size} values for the input {expected.name!r}."
             )
-        checked.append(array.astype(expected.dtype, copy=False))
+        text = expected.dtype == "string"
+        checked.append(array if text else array.astype(expected.dtype, copy=False))
     return checked

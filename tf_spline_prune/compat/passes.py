@@ -14,7 +14,7 @@ Visit = Callable[[ProgramStep, list[Values], int], None]
 
 
 class Passes:
-    """Runs models of the same wiring side by side, again and again, ever further.
+    """Runs models of the same wiring side by side, again and again.
 
     Whoever changes the weights of a layer needs what goes into the next one, after
     the change. The tensors at which a pass stopped are kept where they fit into
@@ -38,21 +38,24 @@ class Passes:
         self.order = list(programs[0].steps)
         self.max_bytes = max_bytes
         self.at = 0
-        self._kept: list[list[Values]] = [
+        self._start: list[list[Values]] = [
             [dict(zip(p.inputs, inputs, strict=True)) for p in programs]
             for inputs, _ in data.batches(batch_size)
         ]
+        self._kept = self._start
 
     def run(self, first: int, last: int, visit: Visit) -> None:
         """Run all data up to a step, which itself is visited but not run.
 
         Args:
-            first: Index of the first step that is of interest; the next pass starts
-                here or before.
+            first: Index of the first step that is of interest. The next pass goes on
+                from here, or from the inputs if it is to start before.
             last: Index of the last step of interest.
             visit: Called as `visit(step, values, batch)` before each step from `first`
                 to `last` would run: with the values of each model, as tensors.
         """
+        if first < self.at:
+            self.at, self._kept = 0, self._start
         keep = True
         fresh: list[list[Values]] = []
         live = [program.live(self.order, first) for program in self.programs]

@@ -22,7 +22,8 @@ class ProgramStep:
     """One call, with slots in the place of tensors.
 
     Attributes:
-        name: Name of the call, made unique where a nested model is used twice.
+        name: Name of the call; of one without weights, whose name may differ from
+            copy to copy, the kind and a number.
         call: The call.
         args: Its positional arguments.
         kwargs: Its keyword arguments.
@@ -63,13 +64,18 @@ class Program:
         self.outputs: list[Slot] = graph.run(list(self.inputs), self._record)
 
     def _record(self, call: Call, args: Any, kwargs: Any) -> Any:
-        name, count = call.name, 1
+        first = call.name if getattr(call.layer, "weights", ()) else call.kind
+        name, count = first, 1
         while name in self.steps:
             count += 1
-            name = f"{call.name} ({count})"
+            name = f"{first} ({count})"
         outputs = tuple(Slot(f"{name}:{i}") for i in range(len(call.outputs)))
         self.steps[name] = ProgramStep(name, call, args, kwargs, outputs)
         return outputs[0] if len(outputs) == 1 else list(outputs)
+
+    def wiring(self) -> dict[str, list[Slot]]:
+        """Give the slots that each step reads, by the step's name."""
+        return {name: step.inputs for name, step in self.steps.items()}
 
     def run(
         self,

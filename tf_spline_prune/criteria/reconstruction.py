@@ -1,5 +1,6 @@
 """`Reconstruction`: the units that the others can best make up for go first."""
 
+import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,9 +16,10 @@ from tf_spline_prune.graph.readings import Reading, readings
 
 # Beyond this many units the products of all pairs do not fit into memory.
 _MOST_UNITS = 8192
-# With fewer units than this they go one by one; of more, one in so many at a time.
+# Of more units than this, one in so many goes between two looks at all of them.
 _AT_ONCE = 256
-_ALIKE = 0.3
+# So many times as many are looked at in between.
+_CLOSER = 4
 
 
 @dataclass
@@ -130,10 +132,12 @@ class _Reader:
         squares = np.einsum("um,um->u", self.weights, self.weights)
         return np.asarray(squares / np.diag(self.inverse) / self.energy)
 
-    def likeness(self, unit: int, others: list[int]) -> float:
-        """Tell how far a unit stands in for one of others, from 0 to 1."""
-        scale = self.inverse[unit, unit] * np.diag(self.inverse)[others]
-        return float(np.max(np.abs(self.inverse[unit, others]) / np.sqrt(scale)))
+    def part(self, units: np.ndarray) -> "_Reader":
+        """Look at some of the units only, among which some will be removed."""
+        part = copy.copy(self)
+        part.inverse = self.inverse[np.ix_(units, units)]
+        part.weights = self.weights[units]
+        return part
 
     def remove(self, units: np.ndarray) -> None:
         """Take units away; the weights of the others make up for them."""
@@ -146,37 +150,39 @@ class _Reader:
 
 
 def _eliminate(readers: list[_Reader], count: int) -> np.ndarray:
-    """Take all units away, those of least loss first; gives the losses."""
+    """Take all units away, those of least loss first; gives the losses.
+
+    Of very many units some go before all are looked at again. Each of them is the one
+    of least loss, after those before it, among the few that were best to begin with;
+    so two that can stand in for each other never both go for free.
+    """
     scores = np.zeros(count)
     left = np.arange(count)
     highest, step = 0.0, 0
     while len(left):
-        losses = np.sum([reader.losses() for reader in readers], axis=0)
-        units = _unlike(readers, np.argsort(losses, kind="stable"))
-        for unit in units:
-            highest = max(highest, float(losses[unit]))
+        most = max(1, len(left) // _AT_ONCE)
+        few = np.argsort(_total(readers), kind="stable")[: most * _CLOSER]
+        parts = [reader.part(few) for reader in readers]
+        gone = np.zeros(most, int)
+        for index in range(most):
+            losses = _total(parts)
+            best = int(losses.argmin())
+            gone[index] = few[best]
+            highest = max(highest, float(losses[best]))
             # Later ones score higher, also where their loss is not.
-            scores[left[unit]] = highest * (1 + 1e-9 * step)
+            scores[left[few[best]]] = highest * (1 + 1e-9 * step)
             step += 1
+            few = np.delete(few, best)
+            for part in parts:
+                part.remove(np.array([best]))
         for reader in readers:
-            reader.remove(units)
-        left = np.delete(left, units)
+            reader.remove(gone)
+        left = np.delete(left, gone)
     return scores
 
 
-def _unlike(readers: list[_Reader], order: np.ndarray) -> np.ndarray:
-    """Choose the first unit; of very many, the first ones that are not alike.
-
-    Of two that can stand in for each other only one may go at a time.
-    """
-    most = max(1, len(order) // _AT_ONCE)
-    chosen = [int(order[0])]
-    for unit in map(int, order[1 : 4 * most]):
-        if len(chosen) >= most:
-            break
-        if all(reader.likeness(unit, chosen) < _ALIKE for reader in readers):
-            chosen.append(unit)
-    return np.array(chosen)
+def _total(readers: list[_Reader]) -> np.ndarray:
+    return np.asarray(np.sum([reader.losses() for reader in readers], axis=0))
 
 
 def _products(reading: Reading, tensor: Any) -> Any:

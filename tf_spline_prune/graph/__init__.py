@@ -1,7 +1,7 @@
 """The channel view of a network: units, groups, barriers, cost."""
 
 from tf_spline_prune.compat import Call
-from tf_spline_prune.graph.axes import TensorAxes, norm_axis
+from tf_spline_prune.graph.axes import TensorAxes, channel_axis, norm_axis
 from tf_spline_prune.graph.channel_graph import ChannelGraph
 from tf_spline_prune.graph.costing import Cost, cost
 from tf_spline_prune.graph.facts import Barrier, Group, Meeting, Member, WeightFact
@@ -21,6 +21,7 @@ __all__ = [
     "TensorAxes",
     "UnitPath",
     "WeightFact",
+    "channel_axis",
     "cost",
     "norm_axis",
     "per_unit",

@@ -50,6 +50,7 @@ def recalibrate_batchnorm(
         FlavourError: If `model` is no Keras model.
         ModelError: If it is unbuilt or cannot be traced.
         CalibrationError: If the data are empty, misshapen or not finite.
+        ValueError: If an argument is out of range.
 
     Example:
 
@@ -61,6 +62,11 @@ def recalibrate_batchnorm(
     Pruning", ECCV 2020.
     """
     require_flavour(model)
+    if min(batch_size, max_bytes) < 1:
+        raise ValueError(
+            "`batch_size` and `max_bytes` must be at least 1. Received: "
+            f"batch_size={batch_size}, max_bytes={max_bytes}"
+        )
     data = Calibration.of(data, trace(model).inputs)
     mended = with_weights(model, {})
     program = Program(trace(mended))

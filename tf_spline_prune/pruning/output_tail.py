@@ -13,6 +13,7 @@ from tf_spline_prune.compat import (
     activation_name,
     read_weights,
 )
+from tf_spline_prune.graph import channel_axis, norm_axis
 
 _IDENTITIES = ("AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise")
 
@@ -61,32 +62,34 @@ def output_tail(step: ProgramStep, program: Program, alone: bool) -> OutputTail:
         The tail.
     """
     layer = step.call.layer
-    held = read_weights(layer)
     size = step.call.output_shapes[0]
-    intercept = (layer, "bias", 1) if "bias" in held else None
-    channels = 1 if getattr(layer, "data_format", "") == "channels_first" else -1
+    channels = channel_axis(step.call, len(size))
+    intercept = (layer, "bias", 1) if "bias" in read_weights(layer) else None
     unscaled = np.ones(size[channels] or 1)
     activation = getattr(layer, "activation", None)
     if not alone or (activation and activation_name(activation) != "linear"):
         return OutputTail(intercept, None, unscaled)
     slot = step.outputs[0]
     for user in _chain(slot, program):
-        if user.call.kind == "BatchNormalization":
-            if user.call.layer.axis not in (channels, channels % len(size)):
+        call = user.call
+        if call.kind == "BatchNormalization":
+            if norm_axis(call, len(size)) != channels:
                 break
-            weights = read_weights(user.call.layer)
+            weights = read_weights(call.layer)
             scale = weights.get("gamma", 1.0) / np.sqrt(
-                weights["moving_variance"] + user.call.layer.epsilon
+                weights["moving_variance"] + call.layer.epsilon
             )
             unscaled = unscaled * np.where(scale, 1 / np.where(scale, scale, 1), 0)
-            if intercept is None:
-                intercept = (user.call.layer, "moving_mean", -1)
-        elif user.call.kind in ("Add", "op:add"):
+            uses = [one for one in program.steps.values() if one.call.path == call.path]
+            if intercept is None and len(uses) == 1:
+                intercept = (call.layer, "moving_mean", -1)
+        elif call.kind in ("Add", "op:add"):
             others = [other for other in user.inputs if other != slot]
-            if len(others) == 1 and len(user.inputs) == 2:
+            whole = all(shape == size for shape in call.input_shapes)
+            if len(others) == 1 and len(user.inputs) == 2 and whole:
                 return OutputTail(intercept, others[0], unscaled)
             break
-        elif user.call.kind not in _IDENTITIES:
+        elif call.kind not in _IDENTITIES:
             break
         slot = user.outputs[0]
     return OutputTail(intercept, None, unscaled)

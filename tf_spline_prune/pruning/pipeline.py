@@ -124,7 +124,7 @@ def prune(
         source = base if isinstance(weights, str) else weights
         require_equal(_verify(source, small, decision), coarsest_dtype(source))
     if "least_squares" in steps:
-        small = least_squares(model, small, decision, data)
+        small = least_squares(model, small, decision, data, seed=seed)
     if "batchnorm" in steps:
         small = recalibrate_batchnorm(small, data)
     return small

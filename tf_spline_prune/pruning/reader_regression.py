@@ -87,11 +87,11 @@ def least_squares(
     Source: He, Zhang and Sun, "Channel Pruning for Accelerating Very Deep Neural
     Networks", ICCV 2017, section 3.
     """
-    if not ridge >= 0 or min(batch_size, max_rows, max_bytes) < 1:
+    if not 0 <= ridge < np.inf or min(batch_size, max_rows, max_bytes) < 1:
         raise ValueError(
-            "`ridge` must not be negative; `batch_size`, `max_rows` and `max_bytes` "
-            f"must be at least 1. Received: ridge={ridge}, batch_size={batch_size}, "
-            f"max_rows={max_rows}, max_bytes={max_bytes}"
+            "`ridge` must be finite and not negative; `batch_size`, `max_rows` and "
+            f"`max_bytes` must be at least 1. Received: ridge={ridge}, "
+            f"batch_size={batch_size}, max_rows={max_rows}, max_bytes={max_bytes}"
         )
     graph = plan.graph_of(model)
     removed = graph.removal(dict(plan.removed))
@@ -99,6 +99,11 @@ def least_squares(
     data = Calibration.of(data, graph.graph.inputs)
     mended = with_weights(small, {})
     programs = [Program(graph.graph), Program(trace(mended))]
+    if programs[0].wiring() != programs[1].wiring():
+        raise PlanError(
+            "`small` is not wired as the model is; give what `plan.apply(model)` gave. "
+            f"Received: model {small.name!r}"
+        )
     passes = Passes(programs, data, batch_size, max_bytes)
     readers = _readers(graph, removed, programs)
     progress = Progress(len(readers), "layer")
@@ -222,13 +227,15 @@ def _solve(
         if not regressions:
             rows = min(whole, -(-wanted * count * len(reader.steps) // len(old)))
             centred = tail.intercept is not None
-            regressions.extend(Regression(w, rows, centred) for w in reader.first)
+            regressions.extend(
+                Regression(first, rows, ridge, centred) for first in reader.first
+            )
         for regression, inputs, outputs in zip(regressions, x, y, strict=True):
             regression.add(inputs, outputs.astype("float32", copy=False))
 
     places = [passes.order.index(name) for name in reader.steps]
     passes.run(min(places), max(places), visit)
-    found = [regression.solve(ridge) for regression in regressions]
+    found = [regression.solve() for regression in regressions]
     weights = dict(read_weights(reader.layer))
     shape = weights[view.kernel].shape
     matrix = np.stack([one for one, _ in found])

@@ -2,6 +2,10 @@
 
 import numpy as np
 
+# The rounding of float32, in products; and the ridge beside which it is nothing.
+_ROUNDING = float(np.finfo("float32").eps) ** 2
+_FORGIVING = 1e-6
+
 
 class Regression:
     """Finds the weights that map rows `x` to rows `y`, from first ones.
@@ -14,11 +18,15 @@ class Regression:
     Args:
         first: The weights to start from, array of shape `(d, m)`.
         num_rows: How many rows will come, at most.
+        ridge: How strongly the first weights are held to.
         centred: Whether there is an intercept `b` to find.
     """
 
-    def __init__(self, first: np.ndarray, num_rows: int, centred: bool = True) -> None:
+    def __init__(
+        self, first: np.ndarray, num_rows: int, ridge: float, centred: bool = True
+    ) -> None:
         self.first = first.astype("float32")
+        self.ridge = ridge
         self.centred = centred
         self.num_rows = 0
         self._products = num_rows > len(first)
@@ -46,17 +54,16 @@ class Regression:
         self.num_rows += len(rest)
         self._sums += rest.sum(axis=0, dtype="float64")
         if self._products:
+            if self.ridge < _FORGIVING:
+                rest = rest.astype("float64")
             x, left = np.split(rest, [len(self.first)], axis=1)
             self._gram += x.T @ x
             self._cross += x.T @ left
         else:
             self._rows.append(rest)
 
-    def solve(self, ridge: float) -> tuple[np.ndarray, np.ndarray]:
+    def solve(self) -> tuple[np.ndarray, np.ndarray]:
         """Solve.
-
-        Args:
-            ridge: How strongly the first weights are held to.
 
         Returns:
             The weights, shape `(d, m)`, and the intercept, shape `(m,)`.
@@ -67,12 +74,12 @@ class Regression:
         if self._products:
             gram = self._gram - self.num_rows * np.outer(inner, inner)
             cross = self._cross - self.num_rows * np.outer(inner, outer)
-            change = _solved(gram, cross, ridge * np.trace(gram) / size)
+            change = _solved(gram, cross, self.ridge * np.trace(gram) / size)
         else:
             rows = np.concatenate(self._rows).astype("float64") - mean
             x, left = rows[:, :size], rows[:, size:]
             small = x @ x.T
-            change = x.T @ _solved(small, left, ridge * np.trace(small) / size)
+            change = x.T @ _solved(small, left, self.ridge * np.trace(small) / size)
         middle = mean + self._shift
         intercept = middle[size:] - middle[:size] @ change
         if not self.centred:
@@ -88,4 +95,5 @@ def _solved(matrix: np.ndarray, right: np.ndarray, ridge: float) -> np.ndarray:
             return np.linalg.solve(matrix, right)
         except np.linalg.LinAlgError:  # all is zero
             pass
-    return np.asarray(np.linalg.lstsq(matrix, right, rcond=None)[0])
+    rounding = _ROUNDING * len(matrix)
+    return np.asarray(np.linalg.lstsq(matrix, right, rcond=rounding)[0])
