@@ -228,7 +228,7 @@ def test_copies_never_go_all_at_once(monkeypatch, copies):
 
 
 def test_what_cannot_be_scored(K, monkeypatch):
-    model, x = dense(K), points(30, 5)
+    model = dense(K)
     for data in ({}, {"data": None}):
         with pytest.raises(CalibrationError, match="'reconstruction'.*data=x_train"):
             tsp.plan(model, "reconstruction", sparsity=0.3, **data)
@@ -236,24 +236,38 @@ def test_what_cannot_be_scored(K, monkeypatch):
         ((name, value),) = wrong.items()
         with pytest.raises(ValueError, match=f"{name}={value}"):
             criteria.Reconstruction(**wrong)
+
+
+def test_more_units_than_pairs_fit(K, monkeypatch):
     monkeypatch.setattr(reconstruction, "_MOST_UNITS", 6)
+    model, x = dense(K), points(30, 5)
     criterion = criteria.Reconstruction()
     groups = prepared(model, criterion, x)
-    assert criterion.reason_against(groups["one"]) == (
-        "reconstruction compares up to 6 units"
+    made = np.square(model.get_layer("one").get_weights()[0]).sum(0)
+    read = [
+        np.square(layer.get_weights()[0]).sum(1)
+        for layer in model.layers
+        if layer.name.startswith("reader")
+    ]
+    expected = made * np.sum(read, axis=0)
+    np.testing.assert_allclose(
+        criterion.scores(groups["one"]), expected / expected.sum(), rtol=1e-5
     )
-    assert criterion.reason_against(groups["reader0"]) is None
 
 
-def test_heads_have_no_readers(K):
+def test_heads_are_seen_by_their_weights(K):
     L = K.layers
     inputs = K.Input((4, 6))
-    x = L.MultiHeadAttention(3, 4, name="attention")(inputs, inputs)
+    x = L.MultiHeadAttention(4, 3, name="attention")(inputs, inputs)
     model = zoo.settle(K.Model(inputs, L.Dense(2, name="head")(x)))
-    criterion = criteria.Reconstruction()
-    groups = prepared(model, criterion, points(10, 4, 6))
-    found = {name: criterion.reason_against(one) for name, one in groups.items()}
-    assert "reconstruction needs a layer that reads them" in found.values()
+    layer = model.get_layer("attention")
+    out = [w for w in layer.weights if tuple(w.shape) == (4, 3, 6)]
+    out[-1].assign(np.array(out[-1]) * np.reshape([1, 1e-3, 1, 1], (4, 1, 1)))
+    plan = tsp.plan(
+        model, "reconstruction", data=points(10, 4, 6), sparsity={"attention": 0.25}
+    )
+    assert plan.removed["attention/heads"] == [1]
+    assert tsp.verify(model, plan.apply(model), plan) <= 1e-4
 
 
 def test_by_name_in_plans(K):

@@ -36,6 +36,10 @@ class Reconstruction(Criterion):
 
     The counterpart that carries the making up out is `least_squares`.
 
+    Units that only the layer reads that makes them, such as attention heads, cannot be
+    seen, and of more than 8,192 units not all pairs can be. These are taken to vary
+    one by one, as much as their weights say.
+
     Under a target, what counts is the loss for each multiply-accumulate, parameter or
     byte that a unit saves.
 
@@ -86,16 +90,10 @@ class Reconstruction(Criterion):
         everyone = [one for found in self._readings.values() for one in found]
         self._sums = sums_at_readers(graph, everyone, _products, data, self.batch_size)
 
-    def reason_against(self, group: Group) -> str | None:
-        """Say why a group cannot be scored, or `None` if it can."""
-        if group.num_units > _MOST_UNITS:
-            return f"reconstruction compares up to {_MOST_UNITS} units"
-        if not self._readings[group.name]:
-            return "reconstruction needs a layer that reads them"
-        return None
-
     def scores(self, group: Group) -> np.ndarray:
         """Score the units; see the class."""
+        if not self._readings.get(group.name):
+            return self._unseen(group)
         readers = []
         for reading in self._readings[group.name]:
             covariance = _covariance(self._sums[reading])
@@ -109,6 +107,15 @@ class Reconstruction(Criterion):
             )
             readers.append(_Reader(covariance, weights.astype("float64"), self.ridge))
         return _eliminate(readers, group.num_units)
+
+    def _unseen(self, group: Group) -> np.ndarray:
+        """Score units by their weights alone, as if they varied one by one."""
+        squares = np.ones(group.num_units)
+        for members in (group.producers, group.consumers):
+            if members:
+                squares *= sum(self.graph.lengths(member) ** 2 for member in members)
+        total = squares.sum()
+        return np.asarray(squares / total if total else squares)
 
 
 class _Reader:
