@@ -1,6 +1,7 @@
 """Readers solved again, against `numpy.linalg.lstsq` on tensors of the test's own."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from tf_spline_prune.errors import (
     FlavourError,
     PlanError,
 )
-from tf_spline_prune.pruning.linear_view import ConvView
+from tf_spline_prune.pruning.linear_view import linear_view
 from tf_spline_prune.pruning.regression import Regression
 
 
@@ -283,9 +284,9 @@ def test_channels_first_is_the_same_with_axes_moved():
         kernel_size, strides, dilation_rate = (2, 3), (1, 2), (1, 1)
         padding, groups, data_format = "same", 2, "channels_last"
 
-    last = ConvView(Layer())
+    last = linear_view(types.SimpleNamespace(kind="Conv2D", layer=Layer()))
     Layer.data_format = "channels_first"
-    first = ConvView(Layer())
+    first = linear_view(types.SimpleNamespace(kind="Conv2D", layer=Layer()))
     x = points(3, 5, 6, 4)
     moved = np.moveaxis(x, -1, 1)
     assert last.num_rows(x) == first.num_rows(moved) == 3 * 5 * 3

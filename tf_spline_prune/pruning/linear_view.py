@@ -55,7 +55,7 @@ class LinearView(ABC):
         """Arrange a stack of matrices as a kernel of a shape."""
 
 
-class DenseView(LinearView):
+class _DenseView(LinearView):
     """Dense: every axis but the last one runs over rows."""
 
     def num_rows(self, x: np.ndarray) -> int:
@@ -79,7 +79,7 @@ class DenseView(LinearView):
         return matrix.reshape(shape)
 
 
-class ConvView(LinearView):
+class _ConvView(LinearView):
     """A convolution of any rank: a row is the patch under the kernel.
 
     Args:
@@ -168,7 +168,7 @@ def linear_view(call: Call) -> LinearView | None:
         The view, or `None` for layers of other kinds.
     """
     if call.kind == "Dense":
-        return DenseView()
+        return _DenseView()
     if call.kind in ("Conv1D", "Conv2D", "Conv3D"):
-        return ConvView(call.layer)
+        return _ConvView(call.layer)
     return None
