@@ -54,7 +54,8 @@ class Program:
 
     Attributes:
         inputs: Slots of the model's inputs.
-        steps: The steps by name, in the order of computation.
+        steps: The steps by name, in an order of computation that ends one branch
+            before it begins the next.
         outputs: Slots of the model's outputs.
     """
 
@@ -62,6 +63,7 @@ class Program:
         self.steps: dict[str, ProgramStep] = {}
         self.inputs = [Slot(f"input:{i}") for i in range(len(graph.inputs))]
         self.outputs: list[Slot] = graph.run(list(self.inputs), self._record)
+        self.steps = self._branch_by_branch()
 
     def _record(self, call: Call, args: Any, kwargs: Any) -> Any:
         first = call.name if getattr(call.layer, "weights", ()) else call.kind
@@ -72,6 +74,22 @@ class Program:
         outputs = tuple(Slot(f"{name}:{i}") for i in range(len(call.outputs)))
         self.steps[name] = ProgramStep(name, call, args, kwargs, outputs)
         return outputs[0] if len(outputs) == 1 else list(outputs)
+
+    def _branch_by_branch(self) -> dict[str, ProgramStep]:
+        """Put each step right after what it needs: little has to be held at a time."""
+        makers = {s: step for step in self.steps.values() for s in step.outputs}
+        ordered: dict[str, ProgramStep] = {}
+        for output in self.outputs:
+            stack = [makers[output]] if output in makers else []
+            while stack:
+                step = stack[-1]
+                needed = [makers[slot] for slot in step.inputs if slot in makers]
+                missing = [one for one in needed if one.name not in ordered]
+                if missing:
+                    stack.append(missing[0])
+                else:
+                    ordered[stack.pop().name] = step
+        return {**ordered, **self.steps}
 
     def wiring(self) -> dict[str, list[Slot]]:
         """Give the slots that each step reads, by the step's name."""
