@@ -340,6 +340,9 @@ def test_latency_by_a_function(K):
     with pytest.warns(NothingPrunedWarning, match="target_latency=1.0"):
         plan = tsp.plan(model, "magnitude", target_latency=1.0, latency=latency)
     assert plan.removed == {} and plan.achieved == (120, 120)
+    for wrong in ("fast", None, float("nan"), 0):
+        with pytest.raises(ValueError, match="must return microseconds"):
+            tsp.plan(model, target_latency=0.5, latency=lambda _, w=wrong: w)
     small = tsp.prune(model, "magnitude", target_latency=0.5, latency=latency)
     assert 3 * small.layers[0].units + small.layers[1].units <= 60
 

@@ -146,6 +146,8 @@ def test_what_two_plans_say_of_themselves(K):
     again = tsp.compose(first, tsp.plan(middle, "magnitude", target_macs=0.5))
     assert again.criterion == "magnitude"
     assert again.budget == {"target_macs": int(0.5 * first.after.macs)}
+    assert both.achieved is None
+    assert again.achieved == (first.before.macs, again.after.macs)
     str(both)
 
 
@@ -259,6 +261,28 @@ def test_a_round_with_nothing_left_to_do(K):
     assert same_shapes(plan.apply(model), small)
 
 
+@pytest.mark.parametrize("weight_dtype", ["float16", "int8"])
+def test_bytes_are_counted_in_the_dtype_asked_for(K, weight_dtype):
+    model = zoo.mlp(K)
+    small, plan = tsp.prune_in_rounds(
+        model, "magnitude", target_bytes=0.5, weight_dtype=weight_dtype
+    )
+    full = tsp.cost(model, weight_dtype=weight_dtype).bytes
+    left = tsp.cost(small, weight_dtype=weight_dtype).bytes
+    assert left <= 0.5 * full
+    assert plan.achieved == (full, left)
+    assert plan.budget == {"target_bytes": 0.5, "weight_dtype": weight_dtype}
+    assert "achieved" in str(plan)
+
+
+def test_achieved_is_counted_from_the_original(K):
+    model = zoo.mlp(K)
+    _, plan = tsp.prune_in_rounds(model, "magnitude", sparsity=0.5)
+    assert plan.achieved == (56, 28)
+    small, plan = tsp.prune_in_rounds(model, "magnitude", target_macs=0.5)
+    assert plan.achieved == (tsp.cost(model).macs, tsp.cost(small).macs)
+
+
 def test_wrong_input(K):
     model = zoo.mlp(K)
     with pytest.raises(ValueError, match="Give exactly one of"):
@@ -274,11 +298,18 @@ def test_wrong_input(K):
     for wrong in (0, 1.5, True):
         with pytest.raises(ValueError, match="`rounds` must be"):
             tsp.prune_in_rounds(model, sparsity=0.5, rounds=wrong)
-    for wrong in ("cubic", (0.5, 1.0), (0.5, 0.4, 1.0), (0.2, 0.5, 0.9), lambda t: 0.5):
+    constant, text = (lambda t: 0.5), (lambda t: "far")
+    uneven = ((0.5, 1.0), (0.5, 0.4, 1.0), (0.2, 0.5, 0.9))
+    for wrong in ("cubic", *uneven, constant, text, 3):
         with pytest.raises(ValueError, match="`schedule` must"):
             tsp.prune_in_rounds(model, sparsity=0.5, schedule=wrong)
+    for by_layer in ({"first": 0.5}, lambda layer: 0.5):
+        with pytest.raises(ValueError, match="towards one number"):
+            tsp.prune_in_rounds(model, sparsity=by_layer)
+    with pytest.raises(ValueError, match="`weight_dtype` goes with"):
+        tsp.prune_in_rounds(model, sparsity=0.5, weight_dtype="int8")
     with pytest.raises(ValueError, match="`recover` must"):
-        tsp.prune_in_rounds(model, sparsity=0.5, recover="batchnorm")
+        tsp.prune_in_rounds(model, sparsity=0.5, recover="fold")
     with pytest.raises(TypeError, match="`train` must be a function"):
         tsp.prune_in_rounds(model, sparsity=0.5, train=5)
     with pytest.raises(TypeError, match="round_two"):

@@ -22,7 +22,8 @@ def compose(first: PruningPlan, second: PruningPlan) -> PruningPlan:
         the first plan. Its merges are those of both; a scale that was found on
         weights trained in between does not fit the original's weights. Its budget
         lists what the two asked for: a share of the first result's cost as an
-        absolute number, two sparsities as one.
+        absolute number, two sparsities as one. What it achieved is known where the
+        two count the same, and the second goes on where the first ended.
 
     Raises:
         PlanError: If the second plan was not made for the first one's result.
@@ -66,6 +67,7 @@ def compose(first: PruningPlan, second: PruningPlan) -> PruningPlan:
         },
         before=first.before,
         after=second.after,
+        achieved=_achieved(first, second),
     )
 
 
@@ -118,3 +120,15 @@ def _budget(first: PruningPlan, second: PruningPlan) -> dict[str, float | int]:
             del budget[kind]
         budget[kind] = value
     return budget
+
+
+def _achieved(first: PruningPlan, second: PruningPlan) -> tuple[float, float] | None:
+    """Join what the budgets count, where the second goes on where the first ended."""
+    one, other = first.achieved, second.achieved
+    same = first.budget.keys() == second.budget.keys() and all(
+        first.budget.get(name) == second.budget.get(name)
+        for name in ("weight_dtype", "latency")
+    )
+    if one is None or other is None or not same or one[1] != other[0]:
+        return None
+    return one[0], other[1]

@@ -141,7 +141,10 @@ def _row(graph: ChannelGraph, name: str, times: Sequence[float]) -> list[float]:
 
 
 def _number(value: Any, name: str) -> float:
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
     if not math.isfinite(number) or number <= 0:
         raise ValueError(
             f"{name} must return microseconds, finite and above 0. Received: {value!r}"

@@ -13,11 +13,12 @@ from tf_spline_prune.compat import (
     with_weights,
 )
 from tf_spline_prune.criteria import AnyCriterion
-from tf_spline_prune.graph import ChannelGraph, Group
+from tf_spline_prune.graph import ChannelGraph
+from tf_spline_prune.pruning.candidates import candidates, reasons
 from tf_spline_prune.pruning.execution import shrink
 from tf_spline_prune.pruning.measuring import Evaluate, check_callable, measured
 from tf_spline_prune.pruning.ranking import rank
-from tf_spline_prune.pruning.selection import Selector, selected
+from tf_spline_prune.pruning.selection import Selector
 
 
 @dataclass(frozen=True)
@@ -126,24 +127,16 @@ def sensitivity(
     require_flavour(model)
     check_callable("evaluate", evaluate)
     asked = _checked(shares)
-    criterion = criteria.get(criterion, has_data=data is not None)
     graph = ChannelGraph(model, approximate=approximate)
+    criterion = criteria.get(criterion, data is not None, graph)
     if data is not None:
         data = Calibration.of(data, graph.graph.inputs)
-    chosen = selected(graph, layers)
     criterion.prepare(graph, data=data, seed=seed)
-    groups = [
-        group
-        for group in graph.groups
-        if chosen.issuperset(group.makers)
-        and criterion.reason_against(group) is None
-        and (layers is not None or _trainable(graph, group))
-    ]
+    groups, barriers = candidates(graph, criterion, layers)
     if not groups:
-        reasons = "; ".join(sorted({b.reason for b in graph.barriers}))
         raise ValueError(
             f"No units may be pruned by {criterion.name!r}, so there is nothing to "
-            f"measure. Units that must stay: {reasons or 'none'}. Received: "
+            f"measure. Units that must stay: {reasons(barriers)}. Received: "
             f"layers={layers!r}"
         )
     counts = {g.name: [_count(g.num_units, share) for share in asked] for g in groups}
@@ -188,7 +181,3 @@ def _checked(shares: Sequence[float]) -> tuple[float, ...]:
 
 def _count(units: int, share: float) -> int:
     return min(math.floor(share * units + 0.5), units - 1)
-
-
-def _trainable(graph: ChannelGraph, group: Group) -> bool:
-    return all(graph.layer(name).trainable for name in group.makers)

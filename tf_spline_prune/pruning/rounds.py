@@ -3,14 +3,13 @@
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from tf_spline_prune.compat import Calibration, coarsest_dtype, require_flavour, trace
 from tf_spline_prune.criteria import AnyCriterion
-from tf_spline_prune.errors import BudgetError
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.graph.costing import cost_after, require_macs
 from tf_spline_prune.pruning.batchnorm import recalibrate_batchnorm
@@ -64,8 +63,9 @@ def prune_in_rounds(
         data: As in `prune`.
         verify: Whether each round's result is compared with the round's model in
             which nobody reads the removed units.
-        **settings: As in `plan`: the budget, one of `sparsity`, `target_macs` and
-            `target_params`, and the rest, such as `layers` and `scope`.
+        **settings: As in `plan`: the budget, one of `sparsity` (one number),
+            `target_macs`, `target_params` and `target_bytes`, and the rest, such as
+            `layers` and `scope`.
             `max_sparsity` bounds what one round takes of a group, `min_units` holds
             for all rounds.
 
@@ -140,7 +140,7 @@ def prune_in_rounds(
     keeps_merges = train is None and "merge" in steps
     return small, dataclasses.replace(
         total,
-        budget={budget.kind: budget.value},
+        budget={budget.kind: budget.value, **budget.details},
         merges=total.merges if keeps_merges else {},
     )
 
@@ -152,35 +152,31 @@ class _Way:
         self.graph = ChannelGraph(
             model, approximate=bool(settings.get("approximate", False))
         )
-        self.kind = budget.kind
-        self.value = budget.value
-        self.before = cost_after(self.graph, self.graph.nothing_removed())
-        if self.kind == "sparsity":
+        self.budget = budget
+        if budget.measure is None:
             return
-        if self.kind == "target_macs":
-            require_macs(self.before, model.name)
-        full = self._measure(self.before)
-        if isinstance(self.value, int) and self.value > full:
-            raise BudgetError(
-                f"The target is above what the model has. Expected at most {full:,}. "
-                f"Received: {self.kind}={self.value:,}"
-            )
+        if budget.measure == "macs":
+            nothing = self.graph.nothing_removed()
+            require_macs(cost_after(self.graph, nothing), model.name)
+        self.full = self._cost({})
+        self.last = int(budget.limit(self.full))
 
-    def _measure(self, cost: Any) -> int:
-        return int(getattr(cost, self.kind.removeprefix("target_")))
+    def _cost(self, removed: Mapping[str, list[int]]) -> int:
+        """Give what is left of the budgeted cost."""
+        mask = self.graph.removal(dict(removed))
+        cost = cost_after(self.graph, mask, self.budget.weight_dtype)
+        return int(getattr(cost, str(self.budget.measure)))
 
     def target(self, share: float, so_far: PruningPlan | None) -> float | int | None:
         """Give what a round asks of `plan`; `None` if there is nothing to do."""
-        if self.kind == "sparsity":
+        if self.budget.measure is None:
             return self._sparsity(share, so_far)
-        full = self._measure(self.before)
-        last = int(self.value * full) if isinstance(self.value, float) else self.value
-        limit = full - int(share * (full - last)) if share < 1 else last
-        now = full if so_far is None else self._measure(so_far.after)
-        return limit if so_far is None or limit < now else None
+        limit = self.full - int(share * (self.full - self.last))
+        done = so_far is not None and self._cost(so_far.removed) <= limit
+        return None if done else limit
 
     def _sparsity(self, share: float, so_far: PruningPlan | None) -> float | None:
-        wanted = share * self.value
+        wanted = share * self.budget.value
         if so_far is None:
             return wanted
         removed = self.graph.removal(dict(so_far.removed))
@@ -213,7 +209,14 @@ def _budget(settings: dict[str, Any]) -> Budget:
             f"Rounds need a budget that can be approached step by step: one of "
             f"{_KINDS}. Received: {unknown}"
         )
-    return Budget.of(**{kind: settings.pop(kind, None) for kind in _KINDS})
+    asked = {kind: settings.pop(kind, None) for kind in _KINDS}
+    budget = Budget.of(weight_dtype=settings.get("weight_dtype"), **asked)
+    if budget.by_layer:
+        raise ValueError(
+            "Rounds go towards one number; `sparsity` by layer is for `plan` and "
+            f"`prune`. Received: sparsity={budget.value!r}"
+        )
+    return budget
 
 
 def _shares(schedule: Schedule, rounds: int) -> list[float]:
@@ -230,11 +233,16 @@ def _shares(schedule: Schedule, rounds: int) -> list[float]:
                 f"Received: {schedule!r}"
             )
         return done
-    found = list(map(float, map(schedule, done) if callable(schedule) else schedule))
+    given = schedule
+    try:
+        given = list(map(schedule, done) if callable(schedule) else schedule)
+        found = list(map(float, given))
+    except (TypeError, ValueError):
+        found = []
     rising = all(a < b for a, b in itertools.pairwise([0.0, *found]))
     if len(found) != rounds or not rising or abs(found[-1] - 1) > 1e-9:
         raise ValueError(
             "`schedule` must give one share of the way for each round, rising from "
-            f"above 0 to 1. Expected: {rounds} numbers. Received: {found}"
+            f"above 0 to 1. Expected: {rounds} numbers. Received: {given!r}"
         )
     return [*found[:-1], 1.0]
