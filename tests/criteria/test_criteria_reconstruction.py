@@ -207,6 +207,7 @@ def test_many_units_go_in_blocks(K):
 
 @pytest.mark.parametrize("copies", [2, 6])
 def test_copies_never_go_all_at_once(monkeypatch, copies):
+    monkeypatch.setattr(reconstruction, "_ONE_BY_ONE", 1)
     monkeypatch.setattr(reconstruction, "_AT_ONCE", 4)  # eight of 32 at a time
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(200, 32))
@@ -275,7 +276,8 @@ def test_by_name_in_plans(K):
     model = zoo.resnet(K)
     plan = tsp.plan(model, "reconstruction", target_macs=0.6, data=x)
     assert plan.criterion == "reconstruction"
-    assert plan.criterion_config == {"ridge": 1e-3, "batch_size": 32}
+    expected = {"ridge": 1e-3, "batch_size": 32, "max_inputs": 2048}
+    assert plan.criterion_config == expected
     assert tsp.cost(plan.apply(model)).macs <= 0.6 * tsp.cost(model).macs
     again = tsp.plan(model, criteria.Reconstruction(), target_macs=0.6, data=x)
     assert again.removed == plan.removed

@@ -37,6 +37,17 @@ class Calibration:
                 labels = keras.tree.map_structure(lambda y, p=part: y[p], labels)
             yield [x[part] for x in self.inputs], labels
 
+    def drawn(self, most: int, seed: int) -> "Calibration":
+        """Draw at most so many inputs, with their labels, at random."""
+        if len(self) <= most:
+            return self
+        rng = np.random.default_rng(seed)
+        chosen = np.sort(rng.choice(len(self), most, replace=False))
+        labels = self.labels
+        if labels is not None:
+            labels = keras.tree.map_structure(lambda y: y[chosen], labels)
+        return Calibration([x[chosen] for x in self.inputs], labels)
+
     @classmethod
     def of(cls, data: Any, inputs: Sequence[Input]) -> "Calibration":
         """Take in what a user calls data.

@@ -15,8 +15,6 @@ from tf_spline_prune.criteria.reconstruction import Reconstruction
 from tf_spline_prune.criteria.spline import Spline
 from tf_spline_prune.criteria.taylor import Taylor
 from tf_spline_prune.criteria.user_function import UserFunction
-from tf_spline_prune.graph import ChannelGraph
-from tf_spline_prune.graph.readings import readings
 
 _KNOWN: tuple[type[Any], ...] = (
     *(Activation, BatchNormScale, Fisher, FPGM, LAMP),
@@ -27,18 +25,14 @@ AnyCriterion = str | Criterion | Callable[..., Any]
 _BY_NAME: dict[str, Callable[[], Criterion]] = {c.name: c for c in _KNOWN}
 
 
-def get(
-    criterion: AnyCriterion, has_data: bool = False, graph: ChannelGraph | None = None
-) -> Criterion:
+def get(criterion: AnyCriterion, has_data: bool = False) -> Criterion:
     """Find a criterion by name, hand an instance through, or wrap a function.
 
     Args:
         criterion: A name such as `"spline"`, an instance, or a function
             `(graph, group) -> array of shape (units,)`, higher means keep; `"auto"`
-            for `"reconstruction"` where there are data and another layer reads the
-            units of every group, and `"spline"` elsewhere.
+            for `"reconstruction"` where there are data, and `"spline"` elsewhere.
         has_data: Whether there are inputs to look at.
-        graph: The channel graph of the model that `"auto"` is for, if known.
 
     Returns:
         A criterion.
@@ -57,8 +51,7 @@ def get(
         return criterion
     if isinstance(criterion, str):
         if criterion == "auto":
-            readable = graph is None or all(readings(graph, g) for g in graph.groups)
-            criterion = "reconstruction" if has_data and readable else "spline"
+            criterion = "reconstruction" if has_data else "spline"
         if criterion in _BY_NAME:
             return _BY_NAME[criterion]()
     elif callable(criterion) and not isinstance(criterion, type):

@@ -16,8 +16,9 @@ from tf_spline_prune.graph.readings import Reading, readings
 
 # Beyond this many units the products of all pairs do not fit into memory.
 _MOST_UNITS = 8192
-# Of more units than this, one in so many goes between two looks at all of them.
-_AT_ONCE = 256
+# Of more units than this some go between two looks at all of them, one in so many.
+_ONE_BY_ONE = 256
+_AT_ONCE = 64
 # So many times as many are looked at in between.
 _CLOSER = 4
 
@@ -46,6 +47,7 @@ class Reconstruction(Criterion):
     Args:
         ridge: Noise that is added to every unit, as a share of the mean variance.
         batch_size: How many inputs run at a time.
+        max_inputs: Look at so many inputs at most, drawn at random.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -63,14 +65,16 @@ class Reconstruction(Criterion):
 
     ridge: float = 1e-3
     batch_size: int = 32
+    max_inputs: int = 2048
     name: ClassVar[str] = "reconstruction"
     per_saving: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not self.ridge > 0 or self.batch_size < 1:
+        if not self.ridge > 0 or min(self.batch_size, self.max_inputs) < 1:
             raise ValueError(
-                "`ridge` must be positive and `batch_size` at least 1. Received: "
-                f"ridge={self.ridge}, batch_size={self.batch_size}"
+                "`ridge` must be positive, `batch_size` and `max_inputs` at least 1. "
+                f"Received: ridge={self.ridge}, batch_size={self.batch_size}, "
+                f"max_inputs={self.max_inputs}"
             )
 
     def prepare(
@@ -87,6 +91,7 @@ class Reconstruction(Criterion):
         for group in graph.groups:
             if group.num_units <= _MOST_UNITS:
                 self._readings[group.name] = readings(graph, group)
+        data = data.drawn(self.max_inputs, seed)
         everyone = [one for found in self._readings.values() for one in found]
         self._sums = sums_at_readers(graph, everyone, _products, data, self.batch_size)
 
@@ -148,44 +153,53 @@ class _Reader:
 
     def remove(self, units: np.ndarray) -> None:
         """Take units away; the weights of the others make up for them."""
-        block = self.inverse[np.ix_(units, units)]
-        shares = np.linalg.solve(block, self.inverse[units]).T
-        self.weights -= shares @ self.weights[units]
-        self.inverse -= shares @ self.inverse[units]
-        self.weights = np.delete(self.weights, units, 0)
-        self.inverse = np.delete(np.delete(self.inverse, units, 0), units, 1)
+        rest = np.delete(np.arange(len(self.inverse)), units)
+        between = self.inverse[np.ix_(units, rest)]
+        shares = np.linalg.solve(self.inverse[np.ix_(units, units)], between).T
+        self.weights = self.weights[rest] - shares @ self.weights[units]
+        self.inverse = self.inverse[np.ix_(rest, rest)] - shares @ between
 
 
 def _eliminate(readers: list[_Reader], count: int) -> np.ndarray:
-    """Take all units away, those of least loss first; gives the losses.
-
-    Of very many units some go before all are looked at again. Each of them is the one
-    of least loss, after those before it, among the few that were best to begin with;
-    so two that can stand in for each other never both go for free.
-    """
+    """Take all units away, those of least loss first; gives the losses."""
     scores = np.zeros(count)
     left = np.arange(count)
     highest, step = 0.0, 0
     while len(left):
-        most = max(1, len(left) // _AT_ONCE)
-        few = np.argsort(_total(readers), kind="stable")[: most * _CLOSER]
-        parts = [reader.part(few) for reader in readers]
-        gone = np.zeros(most, int)
-        for index in range(most):
-            losses = _total(parts)
-            best = int(losses.argmin())
-            gone[index] = few[best]
-            highest = max(highest, float(losses[best]))
+        most = max(1, len(left) // _AT_ONCE) if len(left) > _ONE_BY_ONE else 1
+        gone, losses = _next(readers, most)
+        for unit, loss in zip(gone, losses, strict=True):
+            highest = max(highest, loss)
             # Later ones score higher, also where their loss is not.
-            scores[left[few[best]]] = highest * (1 + 1e-9 * step)
+            scores[left[unit]] = highest * (1 + 1e-9 * step)
             step += 1
-            few = np.delete(few, best)
-            for part in parts:
-                part.remove(np.array([best]))
         for reader in readers:
-            reader.remove(gone)
+            reader.remove(np.array(gone))
         left = np.delete(left, gone)
     return scores
+
+
+def _next(readers: list[_Reader], most: int) -> tuple[list[int], list[float]]:
+    """Choose the units that go before all are looked at again, and their losses.
+
+    Each is the one of least loss, after those before it, among the few that were best
+    to begin with; so two that can stand in for each other never both go for free.
+    """
+    losses = _total(readers)
+    if most == 1:
+        return [int(losses.argmin())], [float(losses.min())]
+    few = np.argsort(losses, kind="stable")[: most * _CLOSER]
+    parts = [reader.part(few) for reader in readers]
+    gone, lost = [], []
+    for _ in range(most):
+        losses = _total(parts)
+        best = int(losses.argmin())
+        gone.append(int(few[best]))
+        lost.append(float(losses[best]))
+        few = np.delete(few, best)
+        for part in parts:
+            part.remove(np.array([best]))
+    return gone, lost
 
 
 def _total(readers: list[_Reader]) -> np.ndarray:

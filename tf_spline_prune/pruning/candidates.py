@@ -61,7 +61,7 @@ def weighed(
     for index, ranking in enumerate(rankings):
         one = none.copy()
         one[index] = 1
-        saved = max(1, full - costs(measure, one)) / full
+        saved = max(1, full - costs(measure, one)) / max(1, full)
         found.append(replace(ranking, keys=ranking.keys / saved))
     return found
 

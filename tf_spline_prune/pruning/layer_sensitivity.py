@@ -128,7 +128,7 @@ def sensitivity(
     check_callable("evaluate", evaluate)
     asked = _checked(shares)
     graph = ChannelGraph(model, approximate=approximate)
-    criterion = criteria.get(criterion, data is not None, graph)
+    criterion = criteria.get(criterion, data is not None)
     if data is not None:
         data = Calibration.of(data, graph.graph.inputs)
     criterion.prepare(graph, data=data, seed=seed)

@@ -59,12 +59,11 @@ def plan(
 
     Args:
         model: A built model of either flavour.
-        criterion: `"auto"`, which is `"reconstruction"` where there are `data`, and
-            `"spline"` elsewhere, also where units are read only inside the layer
-            that makes them, such as attention heads; another name: `"magnitude"`,
-            `"batchnorm_scale"`, `"fpgm"`, `"lamp"`, `"taylor"`, `"fisher"`,
-            `"activation"`, `"random"`; an instance of `criteria.Criterion`; or a
-            function `(graph, group) -> array of shape (units,)`, higher means keep.
+        criterion: `"auto"`, which is `"reconstruction"` where there are `data` and
+            `"spline"` elsewhere; another name: `"magnitude"`, `"batchnorm_scale"`,
+            `"fpgm"`, `"lamp"`, `"taylor"`, `"fisher"`, `"activation"`, `"random"`;
+            an instance of `criteria.Criterion`; or a function `(graph, group) ->
+            array of shape (units,)`, higher means keep.
         sparsity: Share of the prunable units to remove, in [0, 1); or a dictionary
             from layer names or regular expressions to shares, or a function from
             a layer to its share or `None`: then each group loses its own share,
@@ -141,7 +140,7 @@ def plan(
     )
     _check_bounds(budget, scope, round_to, min_units, max_sparsity)
     graph = ChannelGraph(model, approximate=approximate)
-    criterion = criteria.get(criterion, data is not None, graph)
+    criterion = criteria.get(criterion, data is not None)
     by_layer = None
     if budget.by_layer:
         by_layer = shares_of_layers(graph, sparsity)

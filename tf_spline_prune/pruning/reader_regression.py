@@ -34,6 +34,7 @@ def least_squares(
     *,
     ridge: float = 1e-3,
     batch_size: int = 32,
+    max_inputs: int = 2048,
     max_rows: int = 2**15,
     max_bytes: int = 2**29,
     seed: int = 0,
@@ -62,6 +63,7 @@ def least_squares(
         ridge: How strongly the present weights are held to, as a share of the mean
             square of the layer's inputs; 0 for none.
         batch_size: How many inputs run at a time.
+        max_inputs: Use so many inputs at most, drawn at random.
         max_rows: Use about so many output positions of a layer, drawn at random. At
             least eight for each of its inputs are used where there are so many.
         max_bytes: How much memory intermediate results may take; where they need
@@ -87,16 +89,17 @@ def least_squares(
     Source: He, Zhang and Sun, "Channel Pruning for Accelerating Very Deep Neural
     Networks", ICCV 2017, section 3.
     """
-    if not 0 <= ridge < np.inf or min(batch_size, max_rows, max_bytes) < 1:
+    sizes = {"batch_size": batch_size, "max_inputs": max_inputs}
+    sizes |= {"max_rows": max_rows, "max_bytes": max_bytes}
+    if not 0 <= ridge < np.inf or min(sizes.values()) < 1:
         raise ValueError(
-            "`ridge` must be finite and not negative; `batch_size`, `max_rows` and "
-            f"`max_bytes` must be at least 1. Received: ridge={ridge}, "
-            f"batch_size={batch_size}, max_rows={max_rows}, max_bytes={max_bytes}"
+            f"`ridge` must be finite and not negative; {', '.join(sizes)} must be at "
+            f"least 1. Received: ridge={ridge}, {sizes}"
         )
     graph = plan.graph_of(model)
     removed = graph.removal(dict(plan.removed))
     _check_small(graph, removed, small)
-    data = Calibration.of(data, graph.graph.inputs)
+    data = Calibration.of(data, graph.graph.inputs).drawn(max_inputs, seed)
     mended = with_weights(small, {})
     programs = [Program(graph.graph), Program(trace(mended))]
     if programs[0].wiring() != programs[1].wiring():
