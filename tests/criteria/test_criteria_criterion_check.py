@@ -196,4 +196,7 @@ def test_the_docs():
     assert {name: type(criteria.get(name)).__name__ for name, _ in listed} == dict(
         listed
     )
-    assert {n for n, _ in listed} == {*NAMES, "taylor", "fisher", "random"}
+    assert {n for n, _ in listed} == {
+        *NAMES,
+        *("taylor", "fisher", "random", "reconstruction"),
+    }

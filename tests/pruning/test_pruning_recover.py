@@ -51,7 +51,7 @@ def test_reconstruction_and_least_squares_save_most_of_the_output(K):
 
 def test_what_each_value_does(K):
     model, x = zoo.mlp(K), points(200, 12)
-    plan = tsp.plan(model, sparsity=0.4)
+    plan = tsp.plan(model, "spline", sparsity=0.4)
     plain = plan.apply(model)
     merged = plan.apply(tsp.merge(model, plan))
     solve = tsp.least_squares
@@ -67,7 +67,7 @@ def test_what_each_value_does(K):
     }
     for recover, want in expected.items():
         recover = list(recover) if isinstance(recover, tuple) else recover
-        found = tsp.prune(model, sparsity=0.4, data=x, recover=recover)
+        found = tsp.prune(model, "spline", sparsity=0.4, data=x, recover=recover)
         for one, two in zip(found.get_weights(), want.get_weights(), strict=True):
             np.testing.assert_array_equal(one, two, err_msg=str(recover))
     found = tsp.prune(model, sparsity=0.4)
@@ -120,9 +120,18 @@ def test_recovery_goes_with_the_models_own_weights(K):
     for weights in ("reinitialize", zoo.mlp(K)):
         for steps in ("merge", ["least_squares"], "batchnorm"):
             with pytest.raises(ValueError, match='weights="inherit" only'):
-                tsp.prune(model, sparsity=0.4, data=x, recover=steps, weights=weights)
+                tsp.prune(
+                    model,
+                    "spline",
+                    sparsity=0.4,
+                    data=x,
+                    recover=steps,
+                    weights=weights,
+                )
     other = zoo.settle(zoo.mlp(K), seed=1)
-    found = tsp.prune(model, sparsity=0.4, data=x, weights=other)  # "auto": nothing
-    want = tsp.plan(model, sparsity=0.4).apply(model, other)
+    found = tsp.prune(
+        model, "spline", sparsity=0.4, data=x, weights=other
+    )  # "auto": nothing
+    want = tsp.plan(model, "spline", sparsity=0.4).apply(model, other)
     for one, two in zip(found.get_weights(), want.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)

@@ -98,7 +98,9 @@ class Activation(Criterion):
         else:
             values = keras.ops.abs(keras.ops.cast(tensor, "float32"))
         count = keras.ops.cast(keras.ops.shape(tensor)[0], "float32")
-        return keras.ops.mean(values, axis=others) * count
+        mean = keras.ops.mean(values, axis=others)
+        # So many examples, over all uses of a shared layer, make up the sum.
+        return keras.ops.append(mean * count, count)
 
     def reason_against(self, group: Group) -> str | None:
         """Say why a group cannot be scored, or `None` if it can."""
@@ -110,6 +112,7 @@ class Activation(Criterion):
         """Score the units; see the class."""
         found = []
         for reading in self._readings[group.name]:
-            mean = self._sums[reading][reading.positions].mean(axis=1)
+            sums = self._sums[reading]
+            mean = sums[reading.positions].mean(axis=1) / sums[-1]
             found.append(mean / divisor(mean, self.normalizer))
         return reduced(found, self.reduction)

@@ -1,28 +1,17 @@
 """`Fisher`: units that the loss of hardly any example hangs on."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from tf_spline_prune.compat import Calibration, require_loss
-from tf_spline_prune.criteria.criterion import Criterion
-from tf_spline_prune.criteria.gates import (
-    averaged,
-    check_loss,
-    gate_derivatives,
-    joint,
-    key_of,
-    loss_config,
-    reason_against_gates,
-    require_labels,
-)
-from tf_spline_prune.criteria.reduction import Normalizer, Reduction, check_batch_size
-from tf_spline_prune.graph import ChannelGraph, Group
+from tf_spline_prune.criteria.gate_criterion import GateCriterion
+from tf_spline_prune.criteria.gates import joint
+from tf_spline_prune.graph import Group
 
 
 @dataclass
-class Fisher(Criterion):
+class Fisher(GateCriterion):
     """The mean over examples of the squared derivative by a gate on the unit.
 
     The derivative is that of `Taylor`, but squared example by example, so that
@@ -53,48 +42,13 @@ class Fisher(Criterion):
     Network Compression", ICML 2021, for groups.
     """
 
-    loss: Any = None
     batch_size: int = 1
-    reduction: Reduction = "sum"
-    normalizer: Normalizer = "none"
     name: ClassVar[str] = "fisher"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_loss(self.loss)
-        check_batch_size(self.batch_size)
-
-    def prepare(
-        self, graph: ChannelGraph, data: Calibration | None = None, seed: int = 0
-    ) -> None:
-        """Differentiate the loss of each example, once for all groups.
-
-        Args:
-            graph: The model's channel graph.
-            data: Inputs and labels.
-            seed: Not used.
-
-        Raises:
-            CalibrationError: If inputs or labels are missing, or do not fit the loss.
-            ValueError: If there is no loss.
-        """
-        data = require_labels(self.name, data)
-        require_loss(graph.model, self.loss)
-        super().prepare(graph, data, seed)
-        groups = [g for g in graph.groups if self.reason_against(g) is None]
-        found = gate_derivatives(graph, groups, data, self.loss, self.batch_size)
-        self._information = averaged(
-            groups, found, lambda derivatives: joint(derivatives, self.reduction) ** 2
-        )
-
-    def reason_against(self, group: Group) -> str | None:
-        """Say why a group cannot be scored, or `None` if it can."""
-        return reason_against_gates(self.graph, group, self.name)
-
-    def get_config(self) -> dict[str, Any]:
-        """Give the arguments, a loss that is no name by its name."""
-        return {**super().get_config(), "loss": loss_config(self.loss)}
+    def of_batch(self, derivatives: np.ndarray) -> np.ndarray:
+        """Give the squared derivatives of one gate for all readers."""
+        return joint(derivatives, self.reduction) ** 2
 
     def scores(self, group: Group) -> np.ndarray:
         """Score the units; see the class."""
-        return self._information[key_of(group)]
+        return self.average(group)

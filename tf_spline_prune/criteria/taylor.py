@@ -1,28 +1,17 @@
 """`Taylor`: units whose removal changes the loss least, to first order."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from tf_spline_prune.compat import Calibration, require_loss
-from tf_spline_prune.criteria.criterion import Criterion
-from tf_spline_prune.criteria.gates import (
-    averaged,
-    check_loss,
-    gate_derivatives,
-    joint,
-    key_of,
-    loss_config,
-    reason_against_gates,
-    require_labels,
-)
-from tf_spline_prune.criteria.reduction import Normalizer, Reduction, check_batch_size
-from tf_spline_prune.graph import ChannelGraph, Group
+from tf_spline_prune.criteria.gate_criterion import GateCriterion
+from tf_spline_prune.criteria.gates import joint
+from tf_spline_prune.graph import Group
 
 
 @dataclass
-class Taylor(Criterion):
+class Taylor(GateCriterion):
     """How much the loss changes, to first order, when a unit is taken away.
 
     The score is `|sum of w * dL/dw|` over the weights `w` that read the unit: the
@@ -53,46 +42,12 @@ class Taylor(Criterion):
     CVPR 2019, section 3.2 (there squared, which ranks alike).
     """
 
-    loss: Any = None
-    batch_size: int = 64
-    reduction: Reduction = "sum"
-    normalizer: Normalizer = "none"
     name: ClassVar[str] = "taylor"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_loss(self.loss)
-        check_batch_size(self.batch_size)
-
-    def prepare(
-        self, graph: ChannelGraph, data: Calibration | None = None, seed: int = 0
-    ) -> None:
-        """Differentiate the loss, once for all groups.
-
-        Args:
-            graph: The model's channel graph.
-            data: Inputs and labels.
-            seed: Not used.
-
-        Raises:
-            CalibrationError: If inputs or labels are missing, or do not fit the loss.
-            ValueError: If there is no loss.
-        """
-        data = require_labels(self.name, data)
-        require_loss(graph.model, self.loss)
-        super().prepare(graph, data, seed)
-        groups = [g for g in graph.groups if self.reason_against(g) is None]
-        found = gate_derivatives(graph, groups, data, self.loss, self.batch_size)
-        self._gates = averaged(groups, found, lambda derivatives: derivatives)
-
-    def reason_against(self, group: Group) -> str | None:
-        """Say why a group cannot be scored, or `None` if it can."""
-        return reason_against_gates(self.graph, group, self.name)
-
-    def get_config(self) -> dict[str, Any]:
-        """Give the arguments, a loss that is no name by its name."""
-        return {**super().get_config(), "loss": loss_config(self.loss)}
+    def of_batch(self, derivatives: np.ndarray) -> np.ndarray:
+        """Give the derivatives themselves, which add up over batches."""
+        return derivatives
 
     def scores(self, group: Group) -> np.ndarray:
         """Score the units; see the class."""
-        return joint(self._gates[key_of(group)], self.reduction)
+        return joint(self.average(group), self.reduction)

@@ -94,7 +94,8 @@ def least_squares(
     if not 0 <= ridge < np.inf or min(sizes.values()) < 1:
         raise ValueError(
             f"`ridge` must be finite and not negative; {', '.join(sizes)} must be at "
-            f"least 1. Received: ridge={ridge}, {sizes}"
+            f"least 1. Received: ridge={ridge}, "
+            + ", ".join(f"{name}={size}" for name, size in sizes.items())
         )
     graph = plan.graph_of(model)
     removed = graph.removal(dict(plan.removed))

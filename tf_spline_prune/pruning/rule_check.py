@@ -74,9 +74,11 @@ def _trial(
         ) from found
     if all(group.num_units < 2 for group in graph.groups):
         reasons = "; ".join(sorted({b.reason for b in graph.barriers}))
+        if graph.groups:
+            reasons = "all are tied into one"
         raise RuleError(
             f"The rule of {kind_of(layer)} lets no unit go, so there is nothing to "
-            f"test. Units must stay because: {reasons or 'all are tied into one'}"
+            f"test. Units must stay because: {reasons}"
         )
     removed = graph.nothing_removed()
     for group in graph.groups:
