@@ -65,7 +65,8 @@ def settle(model: Any, seed: int = 0) -> None:
     """
     rng = np.random.default_rng(seed)
     # With the full gain these grow so much from block to block that rounding shows.
-    gain = 0.85 if model.name.startswith("efficientnetv2") else 1.0
+    deep = model.name.startswith(("efficientnetv2", "resnet-rs"))
+    gain = 0.85 if deep else 1.0
     for layer in leaves(model):
         kind = type(layer).__name__
         if kind == "Normalization":  # of the input, with values that are given
