@@ -10,7 +10,7 @@ from tf_spline_prune.compat.calibration import Calibration
 from tf_spline_prune.compat.execution import to_numpy
 from tf_spline_prune.compat.program import Program, ProgramStep, Values
 
-Visit = Callable[[ProgramStep, list[Values], int], None]
+Visit = Callable[[ProgramStep, list[Values]], None]
 
 
 class Passes:
@@ -51,15 +51,15 @@ class Passes:
             first: Index of the first step that is of interest. The next pass goes on
                 from here, or from the inputs if it is to start before.
             last: Index of the last step of interest.
-            visit: Called as `visit(step, values, batch)` before each step from `first`
-                to `last` would run: with the values of each model, as tensors.
+            visit: Called as `visit(step, values)` for each batch, before each step
+                from `first` to `last` would run, with the tensors of each model.
         """
         if first < self.at:
             self.at, self._kept = 0, self._start
         keep = True
         fresh: list[list[Values]] = []
         live = [program.live(self.order, first) for program in self.programs]
-        for number, kept in enumerate(self._kept):
+        for kept in self._kept:
             values = [
                 {slot: keras.ops.convert_to_tensor(x) for slot, x in one.items()}
                 for one in kept
@@ -76,7 +76,7 @@ class Passes:
                 keep = size * len(self._kept) <= self.max_bytes
             for place in range(first, last + 1):
                 name = self.order[place]
-                visit(self.programs[0].steps[name], values, number)
+                visit(self.programs[0].steps[name], values)
                 if place < last:
                     self._forward([name], values)
         if keep and first > self.at:

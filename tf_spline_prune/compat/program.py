@@ -1,6 +1,6 @@
 """`Program`: a model as one flat list of steps, which can be run piece by piece."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,19 +99,15 @@ class Program:
         self,
         names: Iterable[str],
         values: Values,
-        before: Callable[[ProgramStep, Values], None] | None = None,
     ) -> None:
         """Run steps in inference mode.
 
         Args:
             names: Names of the steps, each after those that it needs.
             values: The tensors by slot; what the steps give is added.
-            before: Called with each step and the values before it runs.
         """
         for name in names:
             step = self.steps[name]
-            if before is not None:
-                before(step, values)
             result = call_layer(step.call, *_filled((step.args, step.kwargs), values))
             found = [result] if len(step.outputs) == 1 else keras.tree.flatten(result)
             if isinstance(found[0], (list, tuple)) and len(found[0]) == 1:

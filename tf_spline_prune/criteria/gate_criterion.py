@@ -12,7 +12,6 @@ from tf_spline_prune.criteria.gates import (
     averaged,
     check_loss,
     gate_derivatives,
-    key_of,
     loss_config,
     reason_against_gates,
     require_labels,
@@ -84,7 +83,7 @@ class GateCriterion(Criterion):
 
     def average(self, group: Group) -> np.ndarray:
         """Give the average over batches of what `of_batch` gave."""
-        return self._averages[key_of(group)]
+        return self._averages[group.name]
 
     def reason_against(self, group: Group) -> str | None:
         """Say why a group cannot be scored, or `None` if it can."""

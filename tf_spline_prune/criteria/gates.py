@@ -130,7 +130,7 @@ def averaged(
     groups: Sequence[Group],
     batches: Iterator[tuple[int, list[np.ndarray]]],
     of: Callable[[np.ndarray], np.ndarray],
-) -> dict[int, np.ndarray]:
+) -> dict[str, np.ndarray]:
     """Average something of the derivatives over all examples.
 
     Args:
@@ -139,7 +139,7 @@ def averaged(
         of: What is averaged, of the derivatives of one batch.
 
     Returns:
-        The averages by `key_of` the group.
+        The averages by the name of the group.
     """
     total: list[Any] = [0.0] * len(groups)
     count = 0
@@ -147,14 +147,7 @@ def averaged(
         count += size
         for index, derivative in enumerate(derivatives):
             total[index] = total[index] + size * of(derivative)
-    return {
-        key_of(group): one / count for group, one in zip(groups, total, strict=True)
-    }
-
-
-def key_of(group: Group) -> int:
-    """Give what tells the groups of a graph apart; names may repeat."""
-    return int(group.roots[0])
+    return {group.name: one / count for group, one in zip(groups, total, strict=True)}
 
 
 def joint(derivatives: np.ndarray, reduction: Reduction) -> np.ndarray:

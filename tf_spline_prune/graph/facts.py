@@ -131,7 +131,9 @@ class Group:
     """Units of several layers that live or die together.
 
     Attributes:
-        name: Name of the layer that makes the units, the first one if several.
+        name: Name of the layer that makes the units, the first one if several; a
+            further group of the same layer has a number, such as `"conv#1"`, so that
+            no two groups of a graph share a name.
         makers: Names of all layers that make them: paths, with the kind of unit
             where a layer makes several kinds (`"attention/heads"`).
         roots: Array of shape `(units,)`: identities of the units in the graph.

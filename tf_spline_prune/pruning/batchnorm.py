@@ -89,7 +89,7 @@ def _measure(passes: Passes, places: list[int], first: ProgramStep) -> None:
     total = squares = shift = np.zeros(0)
     count = 0
 
-    def visit(step: ProgramStep, values: list[Values], batch: int) -> None:
+    def visit(step: ProgramStep, values: list[Values]) -> None:
         nonlocal total, squares, shift, count
         if step.name not in wanted:
             return

@@ -213,7 +213,7 @@ def _solve(
     rng = np.random.default_rng(seed)
     regressions: list[Regression] = []
 
-    def visit(step: ProgramStep, values: list[Values], batch: int) -> None:
+    def visit(step: ProgramStep, values: list[Values]) -> None:
         if step.name not in reader.steps:
             return
         old, new = (numpy_of(one, step.inputs[0]) for one in values)

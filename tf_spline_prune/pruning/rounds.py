@@ -65,8 +65,7 @@ def prune_in_rounds(
             which nobody reads the removed units.
         **settings: As in `plan`: the budget, one of `sparsity` (one number),
             `target_macs`, `target_params` and `target_bytes`, and the rest, such as
-            `layers` and `scope`.
-            `max_sparsity` bounds what one round takes of a group, `min_units` holds
+            `layers` and `scope`. `max_sparsity` bounds what one round takes of a group, `min_units` holds
             for all rounds.
 
     Returns:
@@ -118,7 +117,8 @@ def prune_in_rounds(
         if "least_squares" in steps:
             if base is model:  # after several rounds, what they all left
                 found = decision.apply(model)
-            found = least_squares(base, found, decision, data)
+            seed = settings.get("seed", 0)
+            found = least_squares(base, found, decision, data, seed=seed)
         if "batchnorm" in steps:
             found = recalibrate_batchnorm(found, data)
         return found
