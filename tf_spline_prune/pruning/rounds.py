@@ -65,8 +65,8 @@ def prune_in_rounds(
             which nobody reads the removed units.
         **settings: As in `plan`: the budget, one of `sparsity` (one number),
             `target_macs`, `target_params` and `target_bytes`, and the rest, such as
-            `layers` and `scope`. `max_sparsity` bounds what one round takes of a group, `min_units` holds
-            for all rounds.
+            `layers` and `scope`. `max_sparsity` bounds what one round takes of a
+            group, `min_units` holds for all rounds.
 
     Returns:
         The small model, and one plan for the original model whose removals are those
