@@ -238,6 +238,9 @@ def examine(options: argparse.Namespace) -> Record:
 def load_alone(options: argparse.Namespace) -> Record:
     """Load a model, in a process that knows only Keras, and compare its outputs."""
     keras = importlib.import_module(options.flavour)
+    # tf_keras reads a graph recursively: the unpruned ResNetRS270 ends in a
+    # RecursionError as well, at Python's own limit of 1,000.
+    sys.setrecursionlimit(10_000)
     custom = {}
     if options.flavour == "tf_keras" and options.one.startswith("ConvNeXt"):
         # Keras' own class, which it does not find by itself in a file.

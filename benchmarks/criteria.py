@@ -30,6 +30,7 @@ SETTINGS = {
     "reconstruction": ("reconstruction", "global"),
     "reconstruction, 4 rounds": ("reconstruction", "global"),
     "reconstruction, by layer": ("reconstruction", "layer"),
+    "reconstruction, by layer, 4 rounds": ("reconstruction", "layer"),
     "spline": ("spline", "global"),
     "spline, by layer": ("spline", "layer"),
     "spline, code": (criteria.Spline(mode="code"), "global"),

@@ -49,6 +49,10 @@ class DatasetError(RuntimeError):
     """A data set that cannot be had here and now; the message says what to do."""
 
 
+class SparsityError(RuntimeError):
+    """Training that ended below the sparsity that its schedule was to reach."""
+
+
 class SplinePruneWarning(UserWarning):
     """The base class of all warnings of this package."""
 
@@ -75,3 +79,7 @@ class LearningRateDropWarning(SplinePruneWarning):
 
 class BackupWarning(SplinePruneWarning):
     """A detector's backup does not fit the resumed run and is not used."""
+
+
+class SparsityWarning(SplinePruneWarning):
+    """Masks that stay, or will stay, below the sparsity that was asked for."""

@@ -1,13 +1,15 @@
-"""Keras callbacks: the early-bird detectors."""
+"""Keras callbacks: the early-bird detectors, and masks while training."""
 
 from tf_spline_prune.callbacks.architecture_early_bird import ArchitectureEarlyBird
 from tf_spline_prune.callbacks.early_bird import EarlyBird
 from tf_spline_prune.callbacks.mask_early_bird import MaskEarlyBird
+from tf_spline_prune.callbacks.mask_pruning import MaskPruning
 from tf_spline_prune.callbacks.spline_early_bird import SplineEarlyBird
 
 __all__ = [
     "ArchitectureEarlyBird",
     "EarlyBird",
     "MaskEarlyBird",
+    "MaskPruning",
     "SplineEarlyBird",
 ]

@@ -6,10 +6,12 @@ meaning of "call", weights by name, rebuilt models, and callbacks that either
 flavour's `fit` accepts. Asking costs no import of the other flavour.
 """
 
+from tf_spline_prune.compat.averages import mask_averages
 from tf_spline_prune.compat.calibration import Calibration, check_inputs
 from tf_spline_prune.compat.call_graph import Call, Graph, Input
 from tf_spline_prune.compat.call_views import with_sizes, without_masks
 from tf_spline_prune.compat.callback import Callback, learning_rate, save_model
+from tf_spline_prune.compat.compiling import compile_alike
 from tf_spline_prune.compat.execution import (
     call_layer,
     call_tapped,
@@ -27,6 +29,7 @@ from tf_spline_prune.compat.flavour import (
 )
 from tf_spline_prune.compat.gradients import hand_on_loss, require_loss, value_and_grad
 from tf_spline_prune.compat.kinds import check_plain, kind_of
+from tf_spline_prune.compat.mask_slots import MaskSlot, hold, mask_slots
 from tf_spline_prune.compat.masking import on_kept, run_eagerly, with_mask
 from tf_spline_prune.compat.messages import say
 from tf_spline_prune.compat.parts import parts_of
@@ -36,6 +39,7 @@ from tf_spline_prune.compat.program import Program, ProgramStep, Slot, Values
 from tf_spline_prune.compat.progress import Progress
 from tf_spline_prune.compat.rebuilding import (
     rebuild,
+    rewire,
     with_dtype,
     with_weights,
 )
@@ -45,7 +49,7 @@ from tf_spline_prune.compat.teaching import (
     softmax_outputs,
     trainability_kept,
 )
-from tf_spline_prune.compat.tfmot import import_tfmot
+from tf_spline_prune.compat.tfmot import import_tfmot, take_over, wrap_with_tfmot
 from tf_spline_prune.compat.tracing import trace
 from tf_spline_prune.compat.weights import (
     CurrentWeights,
@@ -53,6 +57,7 @@ from tf_spline_prune.compat.weights import (
     coarsest_dtype,
     read_weights,
     weight_names,
+    weight_variables,
 )
 
 __all__ = [
@@ -69,6 +74,7 @@ __all__ = [
     "Flavour",
     "Graph",
     "Input",
+    "MaskSlot",
     "Progress",
     "activation_name",
     "call_layer",
@@ -77,14 +83,18 @@ __all__ = [
     "check_inputs",
     "check_plain",
     "coarsest_dtype",
+    "compile_alike",
     "compiled",
     "flavour_of",
     "hand_on_loss",
+    "hold",
     "import_tfmot",
     "keras_of",
     "keras_root",
     "kind_of",
     "learning_rate",
+    "mask_averages",
+    "mask_slots",
     "on_kept",
     "parts_of",
     "predict",
@@ -92,6 +102,7 @@ __all__ = [
     "random_inputs",
     "read_weights",
     "rebuild",
+    "rewire",
     "require_distillation",
     "require_flavour",
     "require_layer",
@@ -100,14 +111,17 @@ __all__ = [
     "save_model",
     "say",
     "softmax_outputs",
+    "take_over",
     "to_numpy",
     "trace",
     "trainability_kept",
     "value_and_grad",
     "weight_names",
+    "weight_variables",
     "with_dtype",
     "with_mask",
     "with_sizes",
     "with_weights",
     "without_masks",
+    "wrap_with_tfmot",
 ]

@@ -44,6 +44,20 @@ def kind_of(layer: Any) -> str:
     return f"custom:{cls.__name__}"
 
 
+def is_mask_wrapper(layer: Any) -> bool:
+    """Tell whether a layer only holds masks for the layer inside it: ours or TFMOT's."""
+    cls = type(layer)
+    theirs = cls.__module__.startswith("tensorflow_model_optimization.")
+    return getattr(cls, "holds_masks", False) or (
+        theirs and cls.__name__ == "PruneLowMagnitude"
+    )
+
+
+def inside_masks(layer: Any) -> Any:
+    """Give the layer inside a mask wrapper; any other layer is itself."""
+    return layer.layer if is_mask_wrapper(layer) else layer
+
+
 def is_layer(thing: Any) -> bool:
     """Tell whether an object is a layer of either flavour."""
     return any(

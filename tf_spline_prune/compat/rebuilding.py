@@ -56,6 +56,20 @@ def rebuild(
     return model
 
 
+def rewire(graph: Graph, layer_for: Callable[[Call], Any]) -> Any:
+    """Build the model of a graph from layers that exist.
+
+    Args:
+        graph: What `trace` gave.
+        layer_for: Gives the layer to use in the place of a call's own, once for
+            all its uses; the call's own, or a wrapper around it.
+
+    Returns:
+        A new model of the same flavour, that shares these layers.
+    """
+    return _Builder(graph, {}, None, layer_for).build(graph)
+
+
 def _copy_assets(source: Any, target: Any) -> None:
     """Hand on what a layer keeps outside its weights, such as a vocabulary."""
     if not hasattr(source, "save_assets"):
@@ -82,7 +96,9 @@ class _Builder:
         graph: Graph,
         changes: Mapping[str, Mapping[str, Any]],
         change_all: Callable[[Any], Mapping[str, Any]] | None,
+        layer_for: Callable[[Call], Any] | None = None,
     ) -> None:
+        self.layer_for = layer_for
         self.keras = keras_of(graph.model)
         self.changes = changes
         self.change_all = change_all
@@ -134,6 +150,8 @@ class _Builder:
                 self.layers[call.path] = self.build(call.inner, inner)
             elif not hasattr(call.layer, "weights"):
                 self.layers[call.path] = self._operation(call)
+            elif self.layer_for is not None:
+                self.layers[call.path] = self.layer_for(call)
             else:
                 config = {
                     **self._config(call),

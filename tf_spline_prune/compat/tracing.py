@@ -11,7 +11,7 @@ import keras
 
 from tf_spline_prune.compat.call_graph import Call, Graph, Input
 from tf_spline_prune.compat.flavour import keras_root, require_flavour
-from tf_spline_prune.compat.kinds import is_sequential, kind_of
+from tf_spline_prune.compat.kinds import inside_masks, is_sequential, kind_of
 from tf_spline_prune.compat.nodes import (
     dtype_of,
     filler,
@@ -32,6 +32,9 @@ from tf_spline_prune.errors import ModelError
 
 def trace(model: Any) -> Graph:
     """Read a model as a graph of calls.
+
+    Wrappers that hold masks are looked through: what the graph names is the layer
+    inside, and a model that is built again from the graph has no wrappers.
 
     Args:
         model: A built model of either flavour. A subclassed model is traced by
@@ -115,7 +118,7 @@ def _graph(model: Any, functional: Any, prefix: str, names: _Names) -> Graph:
     ):
         if node.is_input:
             continue
-        layer = getattr(node, "operation", None) or node.layer
+        layer = inside_masks(getattr(node, "operation", None) or node.layer)
         path = names.path(layer, prefix)
         tensors_in = input_tensors(node)
         tensors_out = keras.tree.flatten(node.outputs)

@@ -89,7 +89,7 @@ class _LayerWeights(Mapping[str, np.ndarray]):
         self.variables = variables
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return _values(self.variables[name])
+        return values_of(self.variables[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.variables)
@@ -156,7 +156,7 @@ def check_finite(path: str, weights: Mapping[str, np.ndarray]) -> None:
             )
 
 
-def _values(variable: Any) -> np.ndarray:
+def values_of(variable: Any) -> np.ndarray:
     """Read a variable, where TensorFlow holds it without a copy."""
     held = variable.value if hasattr(variable, "_value") else variable
     if hasattr(held, "read_value"):

@@ -1,0 +1,263 @@
+"""`MaskPruning`: masks that grow by a schedule while a model trains."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from tf_spline_prune.compat import (
+    Callback,
+    MaskSlot,
+    mask_averages,
+    optimizer_steps,
+    require_flavour,
+    take_over,
+)
+from tf_spline_prune.errors import SparsityError, SparsityWarning
+from tf_spline_prune.masking.mask_update import MaskUpdate
+from tf_spline_prune.masking.slots import matching
+from tf_spline_prune.masking.targets import below_target, set_target
+from tf_spline_prune.masking.updating import slots_of
+from tf_spline_prune.pruning.selection import Selector
+
+BelowTarget = Literal["warn", "raise", "ignore"]
+
+
+class MaskPruning(Callback):
+    """Sets the masks of a model at the steps at which a schedule fires.
+
+    The model is a masked one: of `wrap_with_masks`, or in tf_keras one that TFMOT's
+    `prune_low_magnitude` has wrapped; then this callback takes the place of
+    `UpdatePruningStep`, and TFMOT's own schedule rests while it trains. Masks are
+    computed on the host, between steps. From then on the optimizer holds the zeros:
+    exactly, after each of its updates.
+
+    A step is an update by the optimizer, counted over all fits since it was made,
+    whatever `steps_per_execution`, gradient accumulation or the number of uses of a
+    layer. Step 0 is before the first one. Masks only ever grow.
+
+    The share of weights that is masked is in the logs as `sparsity`.
+
+    Args:
+        schedule: A `PruningSchedule`: TFMOT's, one of `tsp.schedules`, or your own;
+            or a dictionary from layer names or regular expressions to schedules,
+            which leaves other layers as they are.
+        criterion: What is worth keeping, as in `update_masks`.
+        granularity: `"weight"`, a block such as `(4, 1)`, a pattern such as `"2:4"`,
+            or `"unit"`, as in `update_masks`.
+        scope: `"layer"` or `"global"`; for units any scope of `plan`.
+        layers: Which of the masked layers take part.
+        pooling: `"mean"` or `"max"`: how the worth of a block comes from its weights.
+        data: Inputs, or `(inputs, labels)`, for criteria that read any.
+        seed: Seed of whatever is random.
+        below_target: What happens if training ends more than one percent below what
+            the schedule was to reach: `"warn"`, `"raise"` or `"ignore"`. Callbacks
+            that restore older weights at the end must come before this one to be
+            seen; `strip_masks` looks again.
+
+    Raises:
+        ValueError: If an argument is out of range.
+        ModelError: When training begins, if the model has no masks.
+        SparsityError: When training ends, if the target is missed and
+            `below_target="raise"`.
+
+    Example:
+
+    ```python
+    ramp = tsp.schedules.PolynomialDecay(0.0, 0.8, begin_step=0, end_step=2000)
+    masked = tsp.wrap_with_masks(model)
+    masked.fit(train, epochs=10, callbacks=[tsp.MaskPruning(ramp)])
+    ```
+
+    Source: Zhu and Gupta, "To prune, or not to prune", 2017 (gradual pruning).
+    """
+
+    def __init__(
+        self,
+        schedule: Any,
+        criterion: Any = "magnitude",
+        granularity: Any = "weight",
+        scope: Any = "layer",
+        *,
+        layers: Selector = None,
+        pooling: str = "mean",
+        data: Any = None,
+        seed: int = 0,
+        below_target: BelowTarget = "warn",
+    ) -> None:
+        super().__init__()
+        if below_target not in get_args(BelowTarget):
+            raise ValueError(
+                f"`below_target` must be one of {get_args(BelowTarget)}. Received: "
+                f"{below_target!r}"
+            )
+        if isinstance(schedule, Mapping):
+            if scope != "layer":
+                raise ValueError(
+                    "Schedules of single layers leave nothing for `scope` to decide. "
+                    f"Leave it out, or give one schedule. Received: scope={scope!r}"
+                )
+            if not schedule:
+                raise ValueError("`schedule` is empty, so there is nothing to do.")
+        for one in _all(schedule):
+            _firing().final_sparsity(one)  # refuses what is no schedule
+        self.schedule = schedule
+        self.criterion = criterion
+        self.granularity = granularity
+        self.scope = scope
+        self.layers = layers
+        self.pooling = pooling
+        self.data = data
+        self.seed = seed
+        self.below_target = below_target
+        self._slots: list[MaskSlot] = []
+        self._schedules: dict[str, Any] = {}
+        self._update: MaskUpdate | None = None
+        self._last = -1
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Find the masks, and act if the schedule fires at the very beginning."""
+        require_flavour(self.model)
+        slots = slots_of(self.model, self.layers)
+        self._schedules = self._by_path(slots)
+        self._slots = [slot for slot in slots if slot.path in self._schedules]
+        take_over(self.model, self._slots)
+        self._update = MaskUpdate(
+            self.model,
+            self._slots,
+            self.criterion,
+            self.granularity,
+            self.scope,
+            self.pooling,
+            self.data,
+            self.seed,
+        )
+        self._last = optimizer_steps(self.model) - 1
+        self._resolve_clocks()
+        self._warn_if_never()
+        if self.granularity != "unit":
+            for slot in self._slots:
+                target = _firing().final_sparsity(self._schedules[slot.path])
+                if target is not None:
+                    set_target(slot, min(target, self._most()))
+        self._act()
+
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Act if the schedule fired within the steps just done."""
+        self._act()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Log the sparsity."""
+        self._act()  # a detector may have started the schedule just now
+        mask_averages(self.model, self._slots)
+        if logs is not None:
+            logs["sparsity"] = self.sparsity()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Mask once more what averages have written, and look at the target."""
+        for slot in self._slots:
+            slot.apply()
+        message = below_target(self._slots)
+        if message and self.below_target == "raise":
+            raise SparsityError(message)
+        if message and self.below_target == "warn":
+            warnings.warn(message, SparsityWarning, stacklevel=2)
+
+    def sparsity(self) -> float:
+        """Give the share of the weights in question that is masked, in [0, 1)."""
+        size = sum(slot.mask.shape.num_elements() for slot in self._slots)
+        left = sum(int(slot.keep().sum()) for slot in self._slots)
+        return 1.0 - left / size if size else 0.0
+
+    def _by_path(self, slots: list[MaskSlot]) -> dict[str, Any]:
+        """Give each layer its schedule."""
+        paths = list(dict.fromkeys(slot.path for slot in slots))
+        if not isinstance(self.schedule, Mapping):
+            return dict.fromkeys(paths, self.schedule)
+        found: dict[str, Any] = {}
+        for pattern, schedule in self.schedule.items():
+            for path in matching(pattern, paths):
+                if found.setdefault(path, schedule) is not schedule:
+                    raise ValueError(
+                        f"The layer {path!r} is given two schedules. Received: "
+                        f"{list(self.schedule)}"
+                    )
+        return found
+
+    def _resolve_clocks(self) -> None:
+        """Tell schedules that run in epochs or percent how long training is."""
+        steps, epochs = self._planned()
+        for schedule in _all(self.schedule):
+            if isinstance(schedule, _firing().Timed):
+                schedule.resolve(steps, epochs)
+
+    def _planned(self) -> tuple[int | None, int | None]:
+        """Give the steps an epoch and the epochs that are planned, where known."""
+        params = self.params or {}
+        return params.get("steps"), params.get("epochs")
+
+    def _warn_if_never(self) -> None:
+        steps, epochs = self._planned()
+        if not steps or not epochs:
+            return
+        first = self._last + 1
+        last = self._last + steps * epochs
+        for schedule in _all(self.schedule):
+            if _firing().fires_within(schedule, first, last) is False:
+                warnings.warn(
+                    f"The schedule {type(schedule).__name__} never fires within the "
+                    f"planned training: {epochs} epochs of {steps} steps, from step "
+                    f"{first} to {last}. Nothing will be pruned. Let it begin "
+                    "earlier, fire more often (`frequency`), or count in epochs "
+                    "(`tsp.schedules.Timed`).",
+                    SparsityWarning,
+                    stacklevel=3,
+                )
+
+    def _act(self) -> None:
+        """Set the masks, if a firing step lies between the last look and now."""
+        now = optimizer_steps(self.model)
+        window = range(self._last + 1, now + 1)
+        self._last = now
+        shares: dict[int, float] = {}
+        for schedule in _all(self.schedule):
+            for step in reversed(window):
+                fires, share = _firing().evaluate(schedule, step)
+                if fires:
+                    shares[id(schedule)] = share
+                    break
+        if not shares or self._update is None:
+            return
+        if isinstance(self.schedule, Mapping):
+            self._update(
+                {
+                    path: shares[id(schedule)]
+                    for path, schedule in self._schedules.items()
+                    if id(schedule) in shares
+                }
+            )
+        else:
+            self._update(shares[id(self.schedule)])
+        mask_averages(self.model, self._slots)
+
+    def _most(self) -> float:
+        """Give the share that the granularity can remove at most."""
+        if isinstance(self.granularity, str) and ":" in self.granularity:
+            zeros, length = self.granularity.split(":")
+            return int(zeros) / int(length)
+        return 1.0
+
+
+def _all(schedule: Any) -> list[Any]:
+    """List the different schedules."""
+    if not isinstance(schedule, Mapping):
+        return [schedule]
+    return list({id(one): one for one in schedule.values()}.values())
+
+
+def _firing() -> Any:
+    """Import the schedules, and TFMOT with them, only where masks are used."""
+    from tf_spline_prune import schedules
+
+    return schedules

@@ -1,0 +1,27 @@
+"""Compiling a copy of a model as the model is compiled."""
+
+import warnings
+from typing import Any
+
+from tf_spline_prune.errors import SplinePruneWarning
+
+
+def compile_alike(model: Any, copy: Any) -> None:
+    """Compile a copy with the optimizer, losses and metrics of a model, made anew.
+
+    Args:
+        model: A model of either flavour; nothing happens if it is not compiled.
+        copy: A model of the same flavour and outputs.
+    """
+    config = model.get_compile_config() if getattr(model, "compiled", False) else None
+    if not config:
+        return
+    try:
+        copy.compile_from_config(config)
+    except Exception as error:  # whatever a user's loss or metric raises
+        warnings.warn(
+            "The copy is not compiled, because what the model was compiled with "
+            f"cannot be made anew ({type(error).__name__}: {error}). Compile it.",
+            SplinePruneWarning,
+            stacklevel=3,
+        )

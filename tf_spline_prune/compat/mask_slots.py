@@ -1,0 +1,169 @@
+"""Masked weights of either flavour: those of our wrapper, and those of TFMOT's."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tf_spline_prune.compat.flavour import flavour_of
+from tf_spline_prune.compat.kinds import is_mask_wrapper
+from tf_spline_prune.compat.tracing import trace
+from tf_spline_prune.compat.weights import values_of, weight_variables
+from tf_spline_prune.errors import ModelError
+
+
+@dataclass(frozen=True, eq=False)
+class MaskSlot:
+    """One weight and its mask.
+
+    Attributes:
+        path: Path of the layer inside the wrapper: `"encoder/conv1"`.
+        name: Name of the weight in that layer: `"kernel"`.
+        layer: The layer.
+        wrapper: The wrapper around it.
+        weight: The variable that holds the weight.
+        mask: The variable that holds its mask; not zero means keep.
+    """
+
+    path: str
+    name: str
+    layer: Any
+    wrapper: Any
+    weight: Any
+    mask: Any
+
+    @property
+    def key(self) -> str:
+        """Name the weight in the whole model: `"encoder/conv1/kernel"`."""
+        return f"{self.path}/{self.name}"
+
+    def read(self) -> np.ndarray:
+        """Read the weight; do not write to what you get."""
+        return values_of(self.weight)
+
+    def keep(self) -> np.ndarray:
+        """Read the mask: true where an entry stays."""
+        return values_of(self.mask) != 0
+
+    def assign(self, keep: np.ndarray) -> None:
+        """Set the mask, and the entries that it removes to zero.
+
+        Args:
+            keep: Array of the weight's shape, bool.
+        """
+        dtype = self.mask.dtype
+        name = str(getattr(dtype, "name", dtype))
+        self.mask.assign(keep if name == "bool" else keep.astype("float32"))
+        self.apply(keep)
+
+    def apply(self, keep: np.ndarray | None = None) -> None:
+        """Set the entries that the mask removes to exact zeros, if they are not."""
+        keep = self.keep() if keep is None else keep
+        array = self.read()
+        if np.any(array[~keep]):
+            self.weight.assign(np.where(keep, array, np.zeros((), array.dtype)))
+
+
+def mask_slots(model: Any) -> list[MaskSlot]:
+    """List the masked weights of a model.
+
+    Wrappers are found wherever they are: in nested and subclassed models, and in
+    users' layers. A layer that is used twice is listed once.
+
+    Args:
+        model: A model of either flavour.
+
+    Returns:
+        The slots, in the order of the layers; empty where nothing is masked.
+    """
+    wrappers = list(_wrappers(model))
+    if not wrappers:
+        return []
+    paths = _paths(model)
+    taken: set[str] = set()
+    slots = []
+    for wrapper in wrappers:
+        layer = wrapper.layer
+        path = paths.get(id(layer)) or _unique(str(layer.name), taken)
+        taken.add(path)
+        names = {id(v): name for name, v in weight_variables(layer).items()}
+        for weight, mask in _pairs(wrapper):
+            slots.append(
+                MaskSlot(path, names[id(weight)], layer, wrapper, weight, mask)
+            )
+    return slots
+
+
+def _wrappers(model: Any) -> Iterator[Any]:
+    seen: set[int] = set()
+    for layer in model._flatten_layers(include_self=False):
+        if is_mask_wrapper(layer) and id(layer) not in seen:
+            seen.add(id(layer))
+            yield layer
+
+
+def _paths(model: Any) -> dict[int, str]:
+    """Give the paths of layers by identity, where the model's graph is known."""
+    try:
+        return {id(call.layer): call.path for call in trace(model).leaves()}
+    except ModelError:  # a `call` that cannot be traced; names will do
+        return {}
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    path, count = name, 1
+    while path in taken:
+        path = f"{name}_{count}"
+        count += 1
+    return path
+
+
+def _pairs(wrapper: Any) -> list[tuple[Any, Any]]:
+    if hasattr(wrapper, "pruning_vars"):
+        return [(weight, mask) for weight, mask, _ in wrapper.pruning_vars]
+    held = weight_variables(wrapper.layer)
+    return [(held[name], mask) for name, mask in wrapper.masks.items()]
+
+
+def hold(slots: list[MaskSlot]) -> None:
+    """Make the optimizer of tf_keras hold TFMOT's masks after every step.
+
+    TFMOT masks weights at the start of a forward pass, so that they are not zero
+    between steps. A constraint is applied right after the optimizer's update; one
+    that the user has set is applied first. Our own wrapper does so by itself.
+
+    Args:
+        slots: What `mask_slots` gave.
+    """
+    for slot in slots:
+        if flavour_of(slot.wrapper) == "tf_keras":
+            for variable, mask in _copies(slot):
+                if not isinstance(variable._constraint, _Held):
+                    variable._constraint = _Held(mask, variable._constraint)
+
+
+def _copies(slot: MaskSlot) -> list[tuple[Any, Any]]:
+    """List the variables behind a slot: one, or one a replica."""
+    weight = getattr(slot.weight, "_variable", slot.weight)  # an AutoCastVariable
+    weights = getattr(weight, "values", None) or [weight]
+    masks = getattr(slot.mask, "values", None) or [slot.mask]
+    return list(zip(weights, masks, strict=True))
+
+
+class _Held:
+    """A constraint of tf_keras that multiplies by a mask."""
+
+    def __init__(self, mask: Any, users: Callable[[Any], Any] | None) -> None:
+        self.mask = mask
+        self.users = users
+
+    def __call__(self, weight: Any) -> Any:
+        import tensorflow as tf
+
+        if self.users is not None:
+            weight = self.users(weight)
+        weight = tf.convert_to_tensor(weight)
+        return tf.where(
+            tf.not_equal(self.mask, 0.0), weight, tf.zeros((), weight.dtype)
+        )

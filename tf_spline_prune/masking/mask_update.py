@@ -1,0 +1,155 @@
+"""`MaskUpdate`: from weights and a sparsity to masks."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tf_spline_prune import criteria
+from tf_spline_prune.compat import Calibration, MaskSlot, kind_of, trace
+from tf_spline_prune.errors import NothingPrunedWarning
+from tf_spline_prune.graph import ChannelGraph
+from tf_spline_prune.masking.choosing import choose
+from tf_spline_prune.masking.granularity import Granularity
+from tf_spline_prune.masking.layout import Layout
+from tf_spline_prune.masking.scoring import weight_scores
+from tf_spline_prune.masking.unit_masks import gone_first, masks_of_units, units_gone
+from tf_spline_prune.pruning import plan
+
+Shares = float | Mapping[str, float]
+
+
+class MaskUpdate:
+    """Computes the masks of a model on the host, and sets them.
+
+    Args:
+        model: A masked model.
+        slots: Its masked weights; only these are thinned out.
+        criterion: As in `update_masks`.
+        granularity: As in `update_masks`.
+        scope: As in `update_masks`.
+        pooling: As in `update_masks`.
+        data: As in `update_masks`.
+        seed: As in `update_masks`.
+
+    Raises:
+        ValueError: If an argument is out of range, or none fits another.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        slots: list[MaskSlot],
+        criterion: Any,
+        granularity: Any,
+        scope: Any,
+        pooling: Any,
+        data: Any,
+        seed: int,
+    ) -> None:
+        self.model = model
+        self.slots = slots
+        self.criterion = criterion
+        self.scope = scope
+        self.pooling = pooling
+        self.seed = seed
+        self.granularity = None
+        self.data = data
+        if granularity == "unit":
+            # The structure stays while weights change, so it is read once.
+            self.graph = ChannelGraph(model)
+            self.criterion = criteria.get(criterion, data is not None)
+            if data is not None:
+                self.data = Calibration.of(data, trace(model).inputs)
+            return
+        if scope not in ("layer", "global"):
+            raise ValueError(
+                'For weights, `scope` must be "layer" or "global". '
+                f"Received: scope={scope!r}"
+            )
+        self.granularity = Granularity.of(granularity)
+        weight_scores([], criterion, seed)  # refuses what scores no weights
+
+    def __call__(self, shares: Shares) -> None:
+        """Bring the masks to a sparsity; what is gone already stays gone.
+
+        Args:
+            shares: The sparsity, in [0, 1), or one for each path of a layer.
+        """
+        if not isinstance(shares, Mapping) and not 0 <= shares < 1:
+            raise ValueError(
+                "`sparsity` must be at least 0 and less than 1. Received: "
+                f"sparsity={shares}"
+            )
+        old = [slot.keep() for slot in self.slots]
+        decide = self._units if self.granularity is None else self._weights
+        for slot, before, keep in zip(self.slots, old, decide(shares, old), strict=True):
+            if not np.array_equal(before, keep):
+                slot.assign(keep)
+
+    def _weights(self, shares: Shares, old: list[np.ndarray]) -> list[np.ndarray]:
+        arrays = [slot.read() for slot in self.slots]
+        names = [slot.key for slot in self.slots]
+        scores = weight_scores(arrays, self.criterion, self.seed, names)
+        scores = [
+            np.where(keep, score, np.zeros((), score.dtype))
+            for keep, score in zip(old, scores, strict=True)
+        ]
+        gone = [1 - np.count_nonzero(keep) / keep.size for keep in old]
+        each = [_share_of(slot, shares) for slot in self.slots]
+        given: Any
+        if self.scope == "global":
+            size = sum(keep.size for keep in old)
+            left = sum(int(np.count_nonzero(keep)) for keep in old)
+            given = max(each[0], 1 - left / size)
+        else:
+            given = [max(asked, now) for asked, now in zip(each, gone, strict=True)]
+        return choose(
+            scores,
+            given,
+            self.granularity,
+            scope=self.scope,
+            pooling=self.pooling,
+            layouts=[_layout(slot) for slot in self.slots],
+        )
+
+    def _units(self, shares: Shares, old: list[np.ndarray]) -> list[np.ndarray]:
+        gone = units_gone(self.graph, self.slots)
+        paths = {slot.path for slot in self.slots}
+        asked: Any = shares
+        if isinstance(shares, Mapping):
+            asked = {path: s for path, s in shares.items() if path in paths}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NothingPrunedWarning)
+            decision = plan(
+                self.model,
+                gone_first(self.criterion, gone),
+                sparsity=asked,
+                scope=self.scope,
+                layers=self._layers(),
+                data=self.data,
+                seed=self.seed,
+            )
+        removed = self.graph.removal(dict(decision.removed)) | gone
+        masks = masks_of_units(self.graph, removed, self.slots)
+        return [keep & before for keep, before in zip(masks, old, strict=True)]
+
+    def _layers(self) -> Callable[[Any], bool]:
+        masked = {id(slot.layer) for slot in self.slots}
+        return lambda layer: id(layer) in masked
+
+
+def _layout(slot: MaskSlot) -> Layout:
+    """Say which axes of a kernel hold inputs and outputs."""
+    if kind_of(slot.layer).endswith("Transpose"):
+        return Layout(-1, -2)
+    if slot.name in ("query/kernel", "key/kernel", "value/kernel"):
+        return Layout(0, -1)
+    return Layout()
+
+
+def _share_of(slot: MaskSlot, shares: Shares) -> float:
+    if isinstance(shares, Mapping):
+        return float(shares.get(slot.path, 0.0))
+    return float(shares)

@@ -1,0 +1,154 @@
+"""`MaskedLayer`: a layer whose weights keep their zeros while it trains."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from tf_spline_prune.compat import weight_variables
+from tf_spline_prune.errors import FlavourError, ModelError
+from tf_spline_prune.masking.prunable import prunable_weights
+
+
+@keras.saving.register_keras_serializable("tf_spline_prune")
+class MaskedLayer(keras.layers.Wrapper):
+    """Holds one mask a prunable weight of the layer that it wraps (Keras 3).
+
+    The forward pass is the wrapped layer's own. The masks act as constraints of the
+    weights: the optimizer applies them right after each of its updates, so that
+    removed entries are exactly zero after every step, whatever the optimizer,
+    under `jit_compile` and in mixed precision. A constraint that a weight already
+    has is applied first, and is all that is left once the wrapper is stripped.
+
+    `wrap_with_masks` wraps a whole model; wrap by hand inside a subclassed one.
+
+    Args:
+        layer: The layer. It keeps its name, which is also that of the wrapper.
+        weights: Names of the weights to mask, such as `["kernel"]`; defaults to
+            kernels and embeddings, or what the layer's own `get_prunable_weights`
+            returns.
+        name: Defaults to the layer's.
+        **kwargs: As for any Keras layer.
+
+    Attributes:
+        masks: For each masked weight its mask by name, a variable of the weight's
+            shape, bool: true means keep.
+
+    Raises:
+        FlavourError: If `layer` is none of Keras 3.
+        ModelError: When built, if the layer has no such weight, or Keras runs on
+            a backend where the optimizer cannot hold a mask (JAX).
+
+    Example:
+
+    ```python
+    x = tsp.MaskedLayer(keras.layers.Dense(100, activation="relu"))(x)
+    ```
+    """
+
+    holds_masks = True
+
+    def __init__(
+        self,
+        layer: Any,
+        weights: Sequence[str] | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not isinstance(layer, keras.layers.Layer):
+            raise FlavourError(
+                "MaskedLayer wraps a layer of Keras 3. In `tf_keras`, "
+                "`wrap_with_masks` takes TFMOT's own wrapper. Received: an object of "
+                f"type {type(layer).__module__}.{type(layer).__qualname__}"
+            )
+        kwargs = {"dtype": layer.dtype_policy, "autocast": False, **kwargs}
+        super().__init__(layer, name=name or layer.name, **kwargs)
+        self.masked_weights = None if weights is None else list(weights)
+        self.masks: dict[str, Any] = {}
+        self.supports_masking = layer.supports_masking
+        if layer.built:
+            self._hold()
+            self.built = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the layer; it is built first, from what it is called on."""
+        if not self.layer.built:
+            self.layer(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
+
+    def build(self, input_shape: Any = None) -> None:
+        """Build the layer, and its masks full of ones."""
+        super().build(input_shape)
+        if not self.masks:
+            self._hold()
+        self.built = True
+
+    def _hold(self) -> None:
+        if keras.config.backend() == "jax":
+            raise ModelError(
+                "On the JAX backend a constraint cannot read a variable, so nothing "
+                "would hold the masks. Train masked models on TensorFlow: set "
+                f"KERAS_BACKEND=tensorflow. Received: layer {self.layer.name!r}"
+            )
+        held = weight_variables(self.layer)
+        names = self.masked_weights
+        if names is None:
+            names = prunable_weights(self.layer)
+        unknown = sorted(set(names) - set(held))
+        if unknown or not names:
+            raise ModelError(
+                "There is nothing to mask in this layer. It has the weights "
+                f"{list(held)}. Received: {self.layer.name!r} of type "
+                f"{type(self.layer).__name__}, and weights={unknown or names}"
+            )
+        for name in names:
+            mask = self.add_weight(
+                name=f"{name.replace('/', '_')}_mask",
+                shape=held[name].shape,
+                dtype="bool",
+                initializer="ones",
+                trainable=False,
+            )
+            self.masks[name] = mask
+            held[name].constraint = _Held(mask, held[name].constraint)
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the wrapped layer."""
+        return self.layer(*args, **kwargs)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        """Hand on the timestep mask as the wrapped layer does."""
+        return self.layer.compute_mask(inputs, previous_mask)
+
+    def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
+        """Give the wrapped layer's output shape."""
+        return self.layer.compute_output_shape(*args, **kwargs)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load the masks; a file without any is one of a model without masks."""
+        if len(store) != len(self.masks):
+            raise ModelError(
+                "The file holds no masks for this layer: it was saved from a model "
+                "without masks. Load it with `tsp.load_weights(model, filepath)`, "
+                "which masks what it loads."
+            )
+        super().load_own_variables(store)
+
+    def get_config(self) -> dict[str, Any]:
+        """Give what makes an equal wrapper."""
+        return {**super().get_config(), "weights": self.masked_weights}
+
+
+class _Held:
+    """A constraint: the user's own first, then zeros where the mask says so."""
+
+    def __init__(self, mask: Any, users: Callable[[Any], Any] | None) -> None:
+        self.mask = mask
+        self.users = users
+
+    def __call__(self, weight: Any) -> Any:
+        if self.users is not None:
+            weight = self.users(weight)
+        # Not a product: infinity times zero would be NaN.
+        zero = keras.ops.zeros((), weight.dtype)
+        return keras.ops.where(self.mask, weight, zero)

@@ -1,0 +1,113 @@
+"""`wrap_with_masks`: a masked copy of a model."""
+
+import warnings
+from typing import Any
+
+from tf_spline_prune.compat import (
+    CurrentWeights,
+    check_plain,
+    compile_alike,
+    flavour_of,
+    hold,
+    mask_slots,
+    rebuild,
+    require_flavour,
+    rewire,
+    trace,
+    wrap_with_tfmot,
+)
+from tf_spline_prune.errors import ModelError, NothingPrunedWarning
+from tf_spline_prune.masking.slots import chosen_layers
+from tf_spline_prune.masking.masked_layer import MaskedLayer
+from tf_spline_prune.masking.prunable import why_not
+from tf_spline_prune.pruning.selection import Selector
+
+
+def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
+    """Copy a model, with masks around its prunable layers.
+
+    Layers that have nothing to mask, and frozen ones, stay as they are. A masked
+    model computes what the model computes, until its masks are set: by the callback
+    `MaskPruning` while it trains, or by `update_masks` at once.
+
+    In Keras 3 the wrapper is `MaskedLayer`; in tf_keras it is TFMOT's own, with a
+    schedule that never fires. A layer that is masked already keeps its masks. A
+    subclassed model comes out as a functional one.
+
+    Args:
+        model: A built model of either flavour. It is not changed, and shares no
+            weights with the copy.
+        layers: Which layers get masks: a path or name, a regular expression, a list
+            of these, or a function of the layer. `None` means all that have
+            prunable weights.
+
+    Returns:
+        A masked model of the same flavour, layer names kept (TFMOT's wrappers put
+        their own before them), compiled as the model is.
+
+    Raises:
+        FlavourError: If `model` is no Keras model.
+        ModelError: If it is unbuilt or cannot be traced, if a layer is quantised,
+            or if none can be masked.
+        ValueError: If `layers` names a layer that has nothing to mask.
+
+    Example:
+
+    ```python
+    masked = tsp.wrap_with_masks(model)
+    masked.fit(x, y, callbacks=[tsp.MaskPruning(schedule)])
+    ```
+    """
+    require_flavour(model)
+    graph = trace(model)
+    calls = {call.path: call for call in graph.leaves()}
+    reasons = {path: why_not(call.layer) for path, call in calls.items()}
+    chosen = chosen_layers(
+        {path: calls[path].layer for path in calls},
+        layers,
+        {path: why for path, why in reasons.items() if why},
+    )
+    old = mask_slots(model)
+    chosen |= {slot.path for slot in old}
+    if not chosen:
+        raise ModelError(
+            "No layer of this model can be masked. Received: model "
+            f"{model.name!r}, whose layers stay because "
+            f"{_listed({path: why for path, why in reasons.items() if why})}"
+        )
+    for path in chosen:
+        check_plain(path, calls[path].layer)
+    plain = trace(rebuild(graph, weights=CurrentWeights(graph).__getitem__))
+    wrap = MaskedLayer if flavour_of(model) == "keras" else wrap_with_tfmot
+    refused: dict[str, str] = {}
+
+    def wrapped(call: Any) -> Any:
+        if call.path not in chosen:
+            return call.layer
+        try:
+            return wrap(call.layer)
+        except ValueError as error:
+            if flavour_of(model) == "keras":
+                raise
+            refused[call.path] = str(error)
+            return call.layer
+
+    masked = rewire(plain, wrapped)
+    if refused:
+        warnings.warn(
+            f"TFMOT's wrapper does not take {sorted(refused)}; they get no masks.",
+            NothingPrunedWarning,
+            stacklevel=2,
+        )
+    slots = {slot.key: slot for slot in mask_slots(masked)}
+    for slot in old:
+        slots[slot.key].assign(slot.keep())
+    hold(list(slots.values()))
+    compile_alike(model, masked)
+    return masked
+
+
+def _listed(reasons: dict[str, str]) -> str:
+    some = [f"{path}: {why}" for path, why in list(reasons.items())[:5]]
+    return "; ".join(some) or "it has none"
+
