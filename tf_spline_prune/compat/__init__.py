@@ -29,7 +29,7 @@ from tf_spline_prune.compat.flavour import (
 )
 from tf_spline_prune.compat.gradients import hand_on_loss, require_loss, value_and_grad
 from tf_spline_prune.compat.kinds import check_plain, kind_of
-from tf_spline_prune.compat.mask_slots import MaskSlot, hold, mask_slots
+from tf_spline_prune.compat.mask_slots import MaskSlot, mask_slots
 from tf_spline_prune.compat.masking import on_kept, run_eagerly, with_mask
 from tf_spline_prune.compat.messages import say
 from tf_spline_prune.compat.parts import parts_of
@@ -49,7 +49,8 @@ from tf_spline_prune.compat.teaching import (
     softmax_outputs,
     trainability_kept,
 )
-from tf_spline_prune.compat.tfmot import import_tfmot, take_over, wrap_with_tfmot
+from tf_spline_prune.compat.tfmot import import_tfmot
+from tf_spline_prune.compat.tfmot_wrappers import drive, take_over, wrap_with_tfmot
 from tf_spline_prune.compat.tracing import trace
 from tf_spline_prune.compat.weights import (
     CurrentWeights,
@@ -85,9 +86,9 @@ __all__ = [
     "coarsest_dtype",
     "compile_alike",
     "compiled",
+    "drive",
     "flavour_of",
     "hand_on_loss",
-    "hold",
     "import_tfmot",
     "keras_of",
     "keras_root",

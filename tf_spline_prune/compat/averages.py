@@ -26,7 +26,9 @@ def mask_averages(model: Any, slots: Iterable[MaskSlot]) -> None:
         return
     if hasattr(optimizer, "_index_dict"):  # tf_keras
         index = optimizer._index_dict
-        places = {slot.key: index.get(optimizer._var_key(slot.weight)) for slot in slots}
+        places = {
+            slot.key: index.get(optimizer._var_key(slot.weight)) for slot in slots
+        }
     else:
         order = {id(v): i for i, v in enumerate(optimizer._trainable_variables)}
         places = {slot.key: order.get(id(slot.weight)) for slot in slots}

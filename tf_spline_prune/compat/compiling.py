@@ -13,7 +13,8 @@ def compile_alike(model: Any, copy: Any) -> None:
         model: A model of either flavour; nothing happens if it is not compiled.
         copy: A model of the same flavour and outputs.
     """
-    config = model.get_compile_config() if getattr(model, "compiled", False) else None
+    done = getattr(model, "compiled", False) or getattr(model, "_is_compiled", False)
+    config = model.get_compile_config() if done else None
     if not config:
         return
     try:

@@ -45,7 +45,7 @@ def kind_of(layer: Any) -> str:
 
 
 def is_mask_wrapper(layer: Any) -> bool:
-    """Tell whether a layer only holds masks for the layer inside it: ours or TFMOT's."""
+    """Tell whether a layer only holds masks for a layer inside: ours or TFMOT's."""
     cls = type(layer)
     theirs = cls.__module__.startswith("tensorflow_model_optimization.")
     return getattr(cls, "holds_masks", False) or (

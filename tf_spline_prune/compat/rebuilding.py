@@ -1,6 +1,7 @@
 """Building a model again: the same graph with other sizes, weights or dtype."""
 
 import contextlib
+import inspect
 import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,8 +10,9 @@ import keras
 import numpy as np
 from keras.src.saving.serialization_lib import SafeModeScope
 
-from tf_spline_prune.compat.call_graph import Call, Graph, pack
+from tf_spline_prune.compat.call_graph import Arguments, Call, Graph, pack
 from tf_spline_prune.compat.flavour import keras_of
+from tf_spline_prune.compat.kinds import is_mask_wrapper
 from tf_spline_prune.compat.parts import part_configs
 from tf_spline_prune.compat.progress import Progress
 from tf_spline_prune.compat.tracing import trace
@@ -119,6 +121,8 @@ class _Builder:
             tensors = keras.tree.flatten((args, kwargs))
             tensors = [t for t in tensors if hasattr(t, "_keras_history")]
             layer = self.layer(call, [tuple(t.shape) for t in tensors])
+            if is_mask_wrapper(layer):
+                args, kwargs = _named(call.layer, args, kwargs)
             if call.inner is None or not call.inner.flat:
                 return layer(*args, **kwargs)
             told = {key: kwargs[key] for key in ("training",) if kwargs.get(key)}
@@ -205,6 +209,13 @@ class _Builder:
                 f"`from_config` understands. Received: {call.path!r} of type "
                 f"{type(layer).__name__}, which raised {type(error).__name__}: {error}"
             ) from error
+
+
+def _named(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    """Name all arguments but the first; TFMOT takes a second one for `training`."""
+    names = list(inspect.signature(layer.call).parameters)
+    rest = dict(zip(names[1:], args[1:], strict=False))
+    return args[:1], {**rest, **kwargs}
 
 
 def _lambda_layer(layer: Any, config: dict[str, Any]) -> Any:

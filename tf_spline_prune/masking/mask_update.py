@@ -84,7 +84,9 @@ class MaskUpdate:
             )
         old = [slot.keep() for slot in self.slots]
         decide = self._units if self.granularity is None else self._weights
-        for slot, before, keep in zip(self.slots, old, decide(shares, old), strict=True):
+        for slot, before, keep in zip(
+            self.slots, old, decide(shares, old), strict=True
+        ):
             if not np.array_equal(before, keep):
                 slot.assign(keep)
 

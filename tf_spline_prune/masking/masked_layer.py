@@ -1,5 +1,6 @@
 """`MaskedLayer`: a layer whose weights keep their zeros while it trains."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -72,6 +73,9 @@ class MaskedLayer(keras.layers.Wrapper):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the layer; it is built first, from what it is called on."""
+        if not args:  # the first argument by name, as attention's `query`
+            first = next(iter(inspect.signature(self.layer.call).parameters))
+            args = (kwargs.pop(first),) if first in kwargs else ()
         if not self.layer.built:
             self.layer(*args, **kwargs)
         return super().__call__(*args, **kwargs)
@@ -112,17 +116,21 @@ class MaskedLayer(keras.layers.Wrapper):
             self.masks[name] = mask
             held[name].constraint = _Held(mask, held[name].constraint)
 
-    def call(self, *args: Any, **kwargs: Any) -> Any:
+    def call(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the wrapped layer."""
-        return self.layer(*args, **kwargs)
+        return self.layer(inputs, *args, **kwargs)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """Hand on the timestep mask as the wrapped layer does."""
         return self.layer.compute_mask(inputs, previous_mask)
 
-    def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
-        """Give the wrapped layer's output shape."""
-        return self.layer.compute_output_shape(*args, **kwargs)
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """Describe the wrapped layer's output."""
+        return self.layer.compute_output_spec(*args, **kwargs)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Give the shape of the wrapped layer's output."""
+        return self.layer.compute_output_shape(input_shape)
 
     def load_own_variables(self, store: Any) -> None:
         """Load the masks; a file without any is one of a model without masks."""

@@ -150,5 +150,3 @@ def shares_by_path(slots: list[MaskSlot], sparsity: Shares) -> Shares:
                     f"The layer {path!r} is given two shares. Received: {sparsity}"
                 )
     return shares
-
-

@@ -7,8 +7,8 @@ from tf_spline_prune.compat import (
     CurrentWeights,
     check_plain,
     compile_alike,
+    drive,
     flavour_of,
-    hold,
     mask_slots,
     rebuild,
     require_flavour,
@@ -17,9 +17,9 @@ from tf_spline_prune.compat import (
     wrap_with_tfmot,
 )
 from tf_spline_prune.errors import ModelError, NothingPrunedWarning
-from tf_spline_prune.masking.slots import chosen_layers
 from tf_spline_prune.masking.masked_layer import MaskedLayer
 from tf_spline_prune.masking.prunable import why_not
+from tf_spline_prune.masking.slots import chosen_layers
 from tf_spline_prune.pruning.selection import Selector
 
 
@@ -102,7 +102,7 @@ def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
     slots = {slot.key: slot for slot in mask_slots(masked)}
     for slot in old:
         slots[slot.key].assign(slot.keep())
-    hold(list(slots.values()))
+    drive(slots.values())
     compile_alike(model, masked)
     return masked
 
@@ -110,4 +110,3 @@ def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
 def _listed(reasons: dict[str, str]) -> str:
     some = [f"{path}: {why}" for path, why in list(reasons.items())[:5]]
     return "; ".join(some) or "it has none"
-

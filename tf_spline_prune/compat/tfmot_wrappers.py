@@ -1,0 +1,63 @@
+"""TFMOT's wrappers: made with masks that rest, and driven from outside."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from tf_spline_prune.compat.mask_slots import MaskSlot, hold
+from tf_spline_prune.compat.tfmot import import_tfmot
+
+# A step that no training reaches.
+_NEVER = 2**40
+
+
+def wrap_with_tfmot(layer: Any) -> Any:
+    """Wrap a layer of tf_keras with TFMOT's masks, that never fire by themselves.
+
+    Args:
+        layer: A built layer of tf_keras.
+
+    Returns:
+        TFMOT's wrapper; its own class finds its schedule when it is loaded.
+
+    Raises:
+        ValueError: If TFMOT does not take this kind of layer.
+    """
+    sparsity = import_tfmot().sparsity.keras
+    return sparsity.prune_low_magnitude(
+        layer,
+        sparsity.ConstantSparsity(0.0, begin_step=_NEVER),
+        dtype=layer.dtype_policy,  # it runs the layer under its own policy
+    )
+
+
+def drive(slots: Iterable[MaskSlot]) -> None:
+    """Let TFMOT's wrappers rest, and hold their masks after every step.
+
+    Their own schedules never fire any more, and their step counters are set, without
+    which they refuse to train. Our own wrappers need nothing of this.
+
+    Args:
+        slots: Masked weights.
+    """
+    slots = [slot for slot in slots if hasattr(slot.wrapper, "pruning_obj")]
+    if not slots:
+        return
+    sparsity = import_tfmot().sparsity.keras
+    never = sparsity.ConstantSparsity(0.0, begin_step=_NEVER)
+    for slot in slots:
+        slot.wrapper.pruning_obj._pruning_schedule = never
+        if int(slot.wrapper.pruning_step) < 0:
+            slot.wrapper.pruning_step.assign(0)
+    hold(slots)
+
+
+def take_over(model: Any, slots: list[MaskSlot]) -> None:
+    """Drive the wrappers of a model that is about to train.
+
+    Args:
+        model: The model, in `fit`.
+        slots: Its masked weights.
+    """
+    drive(slots)
+    if any(hasattr(slot.wrapper, "pruning_obj") for slot in slots):
+        model.make_train_function(force=True)  # a traced one would go on as before
