@@ -1,0 +1,1 @@
+"""Masks: which weights stay, and the layers that hold the others at zero."""
