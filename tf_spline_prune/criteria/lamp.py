@@ -50,14 +50,27 @@ class LAMP(Criterion):
         """Score the units; see the class."""
         shares = []
         for member in group.producers:
-            share = _shares(self.graph.lengths(member))
+            share = shares_among_larger(self.graph.lengths(member))
             shares.append(share / divisor(share, self.normalizer))
         return reduced(shares, self.reduction)
 
 
-def _shares(lengths: np.ndarray) -> np.ndarray:
-    squares = (lengths / (lengths.max() or 1.0)) ** 2
-    ordered = np.sort(squares)
+def shares_among_larger(lengths: np.ndarray) -> np.ndarray:
+    """Give the share of each square among the squares that are at least as large.
+
+    Args:
+        lengths: Array of shape `(things,)`, none negative.
+
+    Returns:
+        Array of shape `(things,)`; 0 where the length is 0.
+    """
+    squares = (lengths / (lengths.max(initial=0.0) or 1.0)) ** 2
+    order = np.argsort(squares)
+    ordered = squares[order]
     at_least = np.cumsum(ordered[::-1])[::-1]  # of this one and the larger ones
-    total = at_least[np.searchsorted(ordered, squares, side="left")]
-    return np.where(total > 0, squares / np.where(total > 0, total, 1.0), 0.0)
+    starts = np.flatnonzero(np.diff(ordered, prepend=-1.0))  # equals share a sum
+    totals = np.repeat(at_least[starts], np.diff(starts, append=len(ordered)))
+    shares = np.zeros(len(squares))
+    np.divide(ordered, totals, out=ordered, where=totals > 0)
+    shares[order] = ordered
+    return shares

@@ -1,0 +1,61 @@
+"""`Layout`: which axes of a weight tensor are its inputs and its outputs."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The input and the output axis of a weight tensor.
+
+    The defaults are those of Dense kernels `[in, out]` and of convolution kernels
+    `[..., in, out]`. Transposed convolutions have `[..., out, in]`, so
+    `Layout(input_axis=-1, output_axis=-2)`.
+
+    Args:
+        input_axis: The axis along which an output sums its inputs.
+        output_axis: The axis of the units.
+    """
+
+    input_axis: int = -2
+    output_axis: int = -1
+
+    def inputs_by_outputs(self, tensor: np.ndarray) -> np.ndarray:
+        """View a tensor with its inputs and outputs as the last two axes.
+
+        Args:
+            tensor: Array of rank 2 or more.
+
+        Returns:
+            A view of shape `(..., inputs, outputs)`.
+
+        Raises:
+            ValueError: If the tensor has no such two axes.
+        """
+        axes = (self.input_axis, self.output_axis)
+        rank = tensor.ndim
+        if rank < 2:
+            raise ValueError(
+                "Blocks and m:n patterns need a tensor with inputs and outputs, of "
+                f"rank 2 or more. Received: a tensor of shape {tensor.shape}"
+            )
+        inside = all(-rank <= axis < rank for axis in axes)
+        if not inside or axes[0] % rank == axes[1] % rank:
+            raise ValueError(
+                "`input_axis` and `output_axis` must be two axes of the tensor. "
+                f"Received: {self} for a tensor of shape {tensor.shape}"
+            )
+        return np.moveaxis(tensor, axes, (-2, -1))
+
+    def restored(self, view: np.ndarray) -> np.ndarray:
+        """Put the axes of such a view back.
+
+        Args:
+            view: Array of shape `(..., inputs, outputs)`.
+
+        Returns:
+            Array with the axes of the tensor, contiguous.
+        """
+        axes = (self.input_axis, self.output_axis)
+        return np.ascontiguousarray(np.moveaxis(view, (-2, -1), axes))
