@@ -58,6 +58,7 @@ _HOMES = {
         "ArchitectureEarlyBird",
         "MaskEarlyBird",
         "MaskPruning",
+        "PruningSummaries",
         "SplineEarlyBird",
     ),
     "export": ("ExportReport", "export_litert", "export_saved_model"),

@@ -4,6 +4,7 @@ from tf_spline_prune.callbacks.architecture_early_bird import ArchitectureEarlyB
 from tf_spline_prune.callbacks.early_bird import EarlyBird
 from tf_spline_prune.callbacks.mask_early_bird import MaskEarlyBird
 from tf_spline_prune.callbacks.mask_pruning import MaskPruning
+from tf_spline_prune.callbacks.pruning_summaries import PruningSummaries
 from tf_spline_prune.callbacks.spline_early_bird import SplineEarlyBird
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     "EarlyBird",
     "MaskEarlyBird",
     "MaskPruning",
+    "PruningSummaries",
     "SplineEarlyBird",
 ]

@@ -1,5 +1,6 @@
 """`MaskPruning`: masks that grow by a schedule while a model trains."""
 
+import math
 import warnings
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
@@ -117,6 +118,12 @@ class MaskPruning(Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Find the masks, and act if the schedule fires at the very beginning."""
         require_flavour(self.model)
+        self._update = None
+        self._last = optimizer_steps(self.model) - 1
+        if self.model.built:  # else a subclassed model, which its first batch builds
+            self._begin()
+
+    def _begin(self) -> None:
         slots = slots_of(self.model, self.layers)
         self._schedules = self._by_path(slots)
         self._slots = [slot for slot in slots if slot.path in self._schedules]
@@ -131,25 +138,27 @@ class MaskPruning(Callback):
             self.data,
             self.seed,
         )
-        self._last = optimizer_steps(self.model) - 1
         self._resolve_clocks()
-        self._warn_if_never()
         if self.granularity != "unit":
             for slot in self._slots:
                 target = _firing().final_sparsity(self._schedules[slot.path])
                 if target is not None:
                     set_target(slot, min(target, self._most()))
+        if below_target(self._slots) or not self.sparsity():
+            self._warn_if_never()
         self._act()
 
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Act if the schedule fired within the steps just done."""
-        self._act()
+        if self._update is None:
+            self._begin()
+        else:
+            self._act()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Log the sparsity."""
-        self._act()  # a detector may have started the schedule just now
         mask_averages(self.model, self._slots)
         if logs is not None:
             logs["sparsity"] = self.sparsity()
@@ -166,7 +175,7 @@ class MaskPruning(Callback):
 
     def sparsity(self) -> float:
         """Give the share of the weights in question that is masked, in [0, 1)."""
-        size = sum(slot.mask.shape.num_elements() for slot in self._slots)
+        size = sum(math.prod(slot.mask.shape) for slot in self._slots)
         left = sum(int(slot.keep().sum()) for slot in self._slots)
         return 1.0 - left / size if size else 0.0
 

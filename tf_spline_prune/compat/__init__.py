@@ -44,6 +44,7 @@ from tf_spline_prune.compat.rebuilding import (
     with_weights,
 )
 from tf_spline_prune.compat.samples import random_inputs
+from tf_spline_prune.compat.summaries import SummaryWriter
 from tf_spline_prune.compat.teaching import (
     require_distillation,
     softmax_outputs,
@@ -66,6 +67,7 @@ __all__ = [
     "Program",
     "ProgramStep",
     "Slot",
+    "SummaryWriter",
     "Values",
     "numpy_of",
     "Call",
