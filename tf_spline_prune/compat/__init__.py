@@ -9,7 +9,12 @@ flavour's `fit` accepts. Asking costs no import of the other flavour.
 from tf_spline_prune.compat.calibration import Calibration, check_inputs
 from tf_spline_prune.compat.call_graph import Call, Graph, Input
 from tf_spline_prune.compat.call_views import with_sizes, without_masks
-from tf_spline_prune.compat.callback import Callback, learning_rate, save_model
+from tf_spline_prune.compat.callback import (
+    Callback,
+    learning_rate,
+    optimizer_steps,
+    save_model,
+)
 from tf_spline_prune.compat.execution import (
     call_layer,
     call_tapped,
@@ -45,7 +50,11 @@ from tf_spline_prune.compat.teaching import (
     softmax_outputs,
     trainability_kept,
 )
-from tf_spline_prune.compat.tfmot import import_tfmot
+from tf_spline_prune.compat.tfmot import (
+    import_tfmot,
+    register_schedule,
+    restore_schedule,
+)
 from tf_spline_prune.compat.tracing import trace
 from tf_spline_prune.compat.weights import (
     CurrentWeights,
@@ -86,16 +95,19 @@ __all__ = [
     "kind_of",
     "learning_rate",
     "on_kept",
+    "optimizer_steps",
     "parts_of",
     "predict",
     "probe_model",
     "random_inputs",
     "read_weights",
     "rebuild",
+    "register_schedule",
     "require_distillation",
     "require_flavour",
     "require_layer",
     "require_loss",
+    "restore_schedule",
     "run_eagerly",
     "save_model",
     "say",
