@@ -52,6 +52,7 @@ from tf_spline_prune.compat.teaching import (
 )
 from tf_spline_prune.compat.tfmot import (
     import_tfmot,
+    loading_saved_model,
     register_schedule,
     restore_schedule,
 )
@@ -94,6 +95,7 @@ __all__ = [
     "keras_root",
     "kind_of",
     "learning_rate",
+    "loading_saved_model",
     "on_kept",
     "optimizer_steps",
     "parts_of",

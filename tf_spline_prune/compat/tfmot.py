@@ -46,6 +46,12 @@ def import_tfmot() -> ModuleType:
             os.environ[_VARIABLE] = before
 
 
+def loading_saved_model() -> bool:
+    """Tell whether tf_keras is reviving a model from a SavedModel at this moment."""
+    saving = importlib.import_module("tf_keras.src.saving.legacy.saved_model.utils")
+    return bool(saving.in_tf_saved_model_scope())
+
+
 def register_schedule(schedule: type, package: str) -> None:
     """Let both Keras flavours load a schedule class without a custom scope.
 
