@@ -76,6 +76,7 @@ _MODULES = {
     "litert": f"{__name__}.litert",
     "reporting": f"{__name__}.reporting",
     "probes": f"{__name__}.partition.probes",
+    "schedules": f"{__name__}.schedules",
     "visualize": f"{__name__}.visualize",
 }
 

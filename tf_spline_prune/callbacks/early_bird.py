@@ -5,19 +5,25 @@ import math
 import pathlib
 import warnings
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from tf_spline_prune.callbacks.bird_state import BirdState
+from tf_spline_prune.callbacks.rate_drop import warn_of_rate_drop
 from tf_spline_prune.callbacks.snapshot_history import SnapshotHistory
-from tf_spline_prune.compat import Callback, learning_rate, save_model, say
-from tf_spline_prune.errors import BackupWarning, LearningRateDropWarning
-from tf_spline_prune.files import PathLike, atomic_file, check_destination
+from tf_spline_prune.compat import (
+    Callback,
+    learning_rate,
+    optimizer_steps,
+    save_model,
+    say,
+)
+from tf_spline_prune.errors import BackupWarning
+from tf_spline_prune.files import PathLike, check_destination
 
 _ENDINGS = (".keras", ".h5")
-# A drop of the learning rate to less than this share makes distances fall.
-_LR_DROP = 0.5
-_STATE = "digest window snapshots rates records lags ticket history".split()
 
 
 class EarlyBird(Callback):
@@ -41,6 +47,7 @@ class EarlyBird(Callback):
     Attributes:
         ticket_epoch: The epoch (counted from 0) after which the early bird was
             found, or `None`.
+        ticket_step: The number of optimizer steps done by then, or `None`.
         records: For each epoch, the distances of its snapshot to those of the
             last `lookback` epochs, the nearest first.
 
@@ -73,6 +80,7 @@ class EarlyBird(Callback):
         self.keep_history = keep_history
         self.backup_dir = backup_dir
         self.verbose = verbose
+        self._listeners: list[Callable[[int], Any]] = []
         self._reset()
 
     @abstractmethod
@@ -101,6 +109,7 @@ class EarlyBird(Callback):
 
     def _reset(self) -> None:
         self.ticket_epoch: int | None = None
+        self.ticket_step: int | None = None
         self.records: dict[int, list[float]] = {}
         self._window: dict[int, np.ndarray] = {}
         self._rates: dict[int, float] = {}
@@ -108,6 +117,27 @@ class EarlyBird(Callback):
         self._history = SnapshotHistory(backup and backup.with_suffix(".bin"))
         self._resumed = False
         self._started = False
+
+    def when_found(self, listener: Callable[[int], Any]) -> None:
+        """Register a function that is called when the early bird is found.
+
+        A run that resumes after the early bird was found calls it again, with the
+        same number. Functions stay registered for all runs.
+
+        Args:
+            listener: Called with the number of optimizer steps done by then.
+
+        Example:
+
+        ```python
+        bird.when_found(lambda steps: print(f"found after {steps} steps"))
+        ```
+        """
+        self._listeners.append(listener)
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener(self.ticket_step or 0)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Start anew, or from the backup of a run that was cut off."""
@@ -147,7 +177,10 @@ class EarlyBird(Callback):
         value = self._value([self.records[e] for e in sorted(self.records)])
         if self.ticket_epoch is None and not math.isnan(value) and self._settled(value):
             self.ticket_epoch = epoch
-            self._warn_of_rate_drop(epoch)
+            self.ticket_step = optimizer_steps(self.model)
+            self._tell()
+            rates = [self._rates[e] for e in sorted(self._rates)]
+            warn_of_rate_drop(type(self).__name__, epoch, rates[-self.lookback - 1 :])
             if self.filepath is not None:
                 save_model(self.model, self.filepath)
             if self.verbose:
@@ -182,18 +215,6 @@ class EarlyBird(Callback):
         """Count the snapshots to hold; one more lets a resumed run step back."""
         return self.lookback + (self.backup_dir is not None)
 
-    def _warn_of_rate_drop(self, epoch: int) -> None:
-        rates = [self._rates[e] for e in sorted(self._rates)][-self.lookback - 1 :]
-        if rates[-1] < _LR_DROP * max(rates):
-            warnings.warn(
-                f"{type(self).__name__} found its early bird after epoch {epoch + 1}, "
-                f"while the learning rate fell from {max(rates):g} to {rates[-1]:g} "
-                "within its window. A smaller rate moves the network less, settled or "
-                "not, so this says little. Let the detector run at a constant rate.",
-                LearningRateDropWarning,
-                stacklevel=3,
-            )
-
     def distance_matrix(self) -> np.ndarray:
         """Measure the distances between the snapshots of all epochs.
 
@@ -222,50 +243,26 @@ class EarlyBird(Callback):
 
     def _save(self) -> None:
         backup = self._backup_file()
-        if backup is None:
-            return
-        window, records = sorted(self._window), sorted(self.records)
-        lags = np.full((len(records), self.lookback), np.nan)
-        for row, epoch in zip(lags, records, strict=True):
-            row[: len(self.records[epoch])] = self.records[epoch]
-        with atomic_file(backup) as temporary:
-            np.savez(
-                temporary,
-                digest=self._digest(),
-                window=np.array(window, int),
-                snapshots=np.stack([self._window[e] for e in window]),
-                rates=np.array([self._rates[e] for e in window]),
-                records=np.array(records, int),
-                lags=lags,
-                ticket=-1 if self.ticket_epoch is None else self.ticket_epoch,
-                history=np.array(self._history.epochs, int),
+        if backup is not None:
+            history, ticket = (
+                self._history.epochs,
+                (self.ticket_epoch, self.ticket_step),
             )
+            held = (self._window, self._rates, self.records)
+            BirdState(*held, history, *ticket).write(backup, self._digest())
 
     def _load(self) -> None:
         backup = self._backup_file()
         if backup is None or not backup.exists():
             return
         try:
-            with backup.open("rb") as file, np.load(file) as stored:
-                state = {name: stored[name] for name in _STATE}
-            if str(state["digest"]) != self._digest():
-                self._refuse(backup, "it was made by a detector of other settings")
-                return
-        except Exception as error:  # a broken archive raises almost anything
-            self._refuse(backup, f"it cannot be read ({error})")
+            state = BirdState.read(backup, self._digest())
+        except ValueError as error:
+            self._refuse(backup, str(error))
             return
-        window = state["window"].tolist()
-        self._window = dict(zip(window, state["snapshots"], strict=True))
-        self._rates = dict(zip(window, state["rates"].tolist(), strict=True))
-        self.records = {
-            epoch: [d for d in row if not math.isnan(d)]
-            for epoch, row in zip(
-                state["records"].tolist(), state["lags"].tolist(), strict=True
-            )
-        }
-        ticket = int(state["ticket"])
-        self.ticket_epoch = None if ticket < 0 else ticket
-        self._history.epochs = state["history"].tolist()
+        self._window, self._rates = state.window, state.rates
+        self.records, self._history.epochs = state.records, state.history
+        self.ticket_epoch, self.ticket_step = state.ticket_epoch, state.ticket_step
         self._resumed = True
 
     def _rewind(self, epoch: int) -> None:
@@ -275,7 +272,8 @@ class EarlyBird(Callback):
                 del kept[later]
         self._history.epochs = [e for e in self._history.epochs if e < epoch]
         if self.ticket_epoch is not None and self.ticket_epoch >= epoch:
-            self.ticket_epoch = None
+            self.ticket_epoch = self.ticket_step = None
+        ticket = self.ticket_epoch
         newest = max(self._window, default=-1)
         if epoch and newest == epoch - 2:
             # Cut off between two backups: the model is that of the last epoch.
@@ -284,6 +282,8 @@ class EarlyBird(Callback):
             self._refuse(self._backup_file(), f"it does not reach epoch {epoch}")
         if not epoch:
             self._forget()
+        if ticket is not None and self.ticket_epoch == ticket:
+            self._tell()
 
     def _refuse(self, backup: pathlib.Path | None, why: str) -> None:
         warnings.warn(

@@ -10,7 +10,12 @@ from tf_spline_prune.compat.averages import mask_averages
 from tf_spline_prune.compat.calibration import Calibration, check_inputs
 from tf_spline_prune.compat.call_graph import Call, Graph, Input
 from tf_spline_prune.compat.call_views import with_sizes, without_masks
-from tf_spline_prune.compat.callback import Callback, learning_rate, save_model
+from tf_spline_prune.compat.callback import (
+    Callback,
+    learning_rate,
+    optimizer_steps,
+    save_model,
+)
 from tf_spline_prune.compat.compiling import compile_alike
 from tf_spline_prune.compat.execution import (
     call_layer,
@@ -50,7 +55,12 @@ from tf_spline_prune.compat.teaching import (
     softmax_outputs,
     trainability_kept,
 )
-from tf_spline_prune.compat.tfmot import import_tfmot
+from tf_spline_prune.compat.tfmot import (
+    import_tfmot,
+    loading_saved_model,
+    register_schedule,
+    restore_schedule,
+)
 from tf_spline_prune.compat.tfmot_wrappers import drive, take_over, wrap_with_tfmot
 from tf_spline_prune.compat.tracing import trace
 from tf_spline_prune.compat.weights import (
@@ -63,22 +73,21 @@ from tf_spline_prune.compat.weights import (
 )
 
 __all__ = [
-    "Passes",
-    "Program",
-    "ProgramStep",
-    "Slot",
-    "SummaryWriter",
-    "Values",
-    "numpy_of",
+    "Calibration",
     "Call",
     "Callback",
-    "Calibration",
     "CurrentWeights",
     "Flavour",
     "Graph",
     "Input",
     "MaskSlot",
+    "Passes",
+    "Program",
+    "ProgramStep",
     "Progress",
+    "Slot",
+    "SummaryWriter",
+    "Values",
     "activation_name",
     "call_layer",
     "call_tapped",
@@ -96,20 +105,25 @@ __all__ = [
     "keras_root",
     "kind_of",
     "learning_rate",
+    "loading_saved_model",
     "mask_averages",
     "mask_slots",
+    "numpy_of",
     "on_kept",
+    "optimizer_steps",
     "parts_of",
     "predict",
     "probe_model",
     "random_inputs",
     "read_weights",
     "rebuild",
-    "rewire",
+    "register_schedule",
     "require_distillation",
     "require_flavour",
     "require_layer",
     "require_loss",
+    "restore_schedule",
+    "rewire",
     "run_eagerly",
     "save_model",
     "say",

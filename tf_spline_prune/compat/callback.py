@@ -52,6 +52,19 @@ def learning_rate(model: Any) -> float:
     return float(np.asarray(rate))
 
 
+def optimizer_steps(model: Any) -> int:
+    """Count the steps that a compiled model's optimizer has made.
+
+    Batches whose gradients are only accumulated are no steps: Keras 3 divides its
+    `iterations` by `gradient_accumulation_steps` itself.
+
+    Returns:
+        The number, or 0 for a model without an optimizer.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    return 0 if optimizer is None else int(np.asarray(optimizer.iterations))
+
+
 def save_model(model: Any, path: PathLike) -> None:
     """Save a model, or its weights, so that the file appears whole or not at all.
 

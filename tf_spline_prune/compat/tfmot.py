@@ -1,4 +1,4 @@
-"""Importing TFMOT without changing what `tensorflow.keras` means.
+"""Importing TFMOT without changing what `tensorflow.keras` means; its schedules.
 
 TFMOT sets `TF_USE_LEGACY_KERAS` on import. TensorFlow binds its lazy `keras`
 attribute at the first touch, reading that variable, and TFMOT's own import
@@ -8,7 +8,11 @@ and the variable is put back afterwards.
 
 import importlib
 import os
+import warnings
 from types import ModuleType
+from typing import Any
+
+import keras
 
 _VARIABLE = "TF_USE_LEGACY_KERAS"
 
@@ -26,7 +30,10 @@ def import_tfmot() -> ModuleType:
     tensorflow = importlib.import_module("tensorflow")
     tensorflow.keras.Model  # noqa: B018 -- the touch binds the lazy name
     try:
-        return importlib.import_module("tensorflow_model_optimization")
+        with warnings.catch_warnings():
+            # TFMOT compares versions with a deprecated class when it is imported.
+            warnings.filterwarnings("ignore", "distutils", DeprecationWarning)
+            return importlib.import_module("tensorflow_model_optimization")
     except ImportError as error:
         raise ImportError(
             "TFMOT cannot be imported. Install it with `pip install "
@@ -37,3 +44,40 @@ def import_tfmot() -> ModuleType:
             os.environ.pop(_VARIABLE, None)
         else:
             os.environ[_VARIABLE] = before
+
+
+def loading_saved_model() -> bool:
+    """Tell whether tf_keras is reviving a model from a SavedModel at this moment."""
+    saving = importlib.import_module("tf_keras.src.saving.legacy.saved_model.utils")
+    return bool(saving.in_tf_saved_model_scope())
+
+
+def register_schedule(schedule: type, package: str) -> None:
+    """Let both Keras flavours load a schedule class without a custom scope.
+
+    Args:
+        schedule: A class with `get_config` and `from_config`.
+        package: What stands before its name in files: `"package>Name"`.
+    """
+    tf_keras = importlib.import_module("tf_keras")
+    for flavour in (keras, tf_keras):
+        flavour.saving.register_keras_serializable(package)(schedule)
+
+
+def restore_schedule(config: dict[str, Any]) -> Any:
+    """Make a schedule from its nested config.
+
+    TFMOT's own classes, registered ones and those of a custom scope are known.
+
+    Args:
+        config: `{"class_name": ..., "config": ...}`, as `get_config` gives it.
+
+    Returns:
+        The schedule.
+    """
+    kinds = import_tfmot().sparsity.keras
+    own = {k: getattr(kinds, k) for k in ("ConstantSparsity", "PolynomialDecay")}
+    tf_keras = importlib.import_module("tf_keras")
+    return tf_keras.utils.deserialize_keras_object(
+        config, module_objects={}, custom_objects=own
+    )

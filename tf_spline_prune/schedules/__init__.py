@@ -1,0 +1,32 @@
+"""Pruning schedules: when masks change during training, and to which sparsity.
+
+`ConstantSparsity` and `PolynomialDecay` are TFMOT's own, handed on. The others are
+subclasses of the same `PruningSchedule`, so they work in TFMOT's wrappers too.
+"""
+
+from tf_spline_prune.compat import import_tfmot
+from tf_spline_prune.schedules.cyclic import Cyclic
+from tf_spline_prune.schedules.early_bird_sparsity import EarlyBirdSparsity
+from tf_spline_prune.schedules.exponential import Exponential
+from tf_spline_prune.schedules.firing import evaluate, final_sparsity, fires_within
+from tf_spline_prune.schedules.one_shot import OneShot
+from tf_spline_prune.schedules.schedule import Schedule
+from tf_spline_prune.schedules.timed import Timed
+
+_tfmot = import_tfmot().sparsity.keras
+ConstantSparsity = _tfmot.ConstantSparsity
+PolynomialDecay = _tfmot.PolynomialDecay
+
+__all__ = [
+    "ConstantSparsity",
+    "Cyclic",
+    "EarlyBirdSparsity",
+    "Exponential",
+    "OneShot",
+    "PolynomialDecay",
+    "Schedule",
+    "Timed",
+    "evaluate",
+    "final_sparsity",
+    "fires_within",
+]

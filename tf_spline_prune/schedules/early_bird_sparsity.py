@@ -1,0 +1,168 @@
+"""`EarlyBirdSparsity`: pruning begins when the early bird is found."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+from tf_spline_prune.schedules.beats import has_beat, is_beat
+from tf_spline_prune.schedules.checks import check_power, check_sparsity, check_whole
+from tf_spline_prune.schedules.schedule import Schedule, constant, progress
+from tf_spline_prune.schedules.state import read_state, state_variable, write_state
+
+
+class _Bird(Protocol):
+    def when_found(self, listener: Callable[[int], Any]) -> None: ...
+
+
+class EarlyBirdSparsity(Schedule):
+    """Waits for an early bird, then ramps up to the target.
+
+    Nothing fires until the detector does. The first firing is at the next optimizer
+    step, `start_step`; from there the sparsity rises polynomially over `ramp_steps`
+    steps. It fires every `frequency` steps and at the end of the ramp, and goes on
+    at the target for as long as training does.
+
+    The start is a variable: training steps that were compiled before see it, it is
+    saved with a model that carries the schedule, and it is no weight of a layer. A
+    schedule that has started keeps its start when the detector is run again.
+
+    Args:
+        bird: An early-bird callback, given to `fit` as well, with `stop=False`
+            where training is to go on. `None`: `start` is called by hand.
+        target_sparsity: Share of weights removed at the end of the ramp, in [0, 1).
+        ramp_steps: Steps from the first firing to the target; 0: all at once.
+        power: Exponent of the ramp, as in `PolynomialDecay`.
+        frequency: Steps between two firings.
+        initial_sparsity: Share of weights removed at the first firing, in [0, 1).
+
+    Raises:
+        ValueError: If an argument is out of range, or `bird` is no detector.
+
+    Example:
+
+    ```python
+    bird = tsp.SplineEarlyBird(x_train[:1024], stop=False)
+    schedule = tsp.schedules.EarlyBirdSparsity(bird, 0.8, ramp_steps=2000)
+    model = tfmot.sparsity.keras.prune_low_magnitude(model, schedule)
+    model.fit(train, callbacks=[bird, tfmot.sparsity.keras.UpdatePruningStep()])
+    ```
+
+    Source: You et al., "Drawing Early-Bird Tickets", ICLR 2020, for when; Zhu and
+    Gupta, "To prune, or not to prune", 2017, for the ramp.
+    """
+
+    def __init__(
+        self,
+        bird: _Bird | None,
+        target_sparsity: float,
+        ramp_steps: int = 0,
+        power: float = 3,
+        frequency: int = 100,
+        initial_sparsity: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.target_sparsity = check_sparsity("target_sparsity", target_sparsity)
+        self.initial_sparsity = check_sparsity("initial_sparsity", initial_sparsity)
+        self.ramp_steps = check_whole("ramp_steps", ramp_steps)
+        self.frequency = check_whole("frequency", frequency, 1)
+        self.power = check_power(power)
+        self._start = state_variable(-1, "start_step")
+        self._clock: Callable[[int], int] | None = None
+        if bird is not None:
+            if not callable(getattr(bird, "when_found", None)):
+                raise ValueError(
+                    "`bird` must be an early-bird callback, such as "
+                    "`tsp.SplineEarlyBird`, or `None`. Received: an object of type "
+                    f"{type(bird).__module__}.{type(bird).__qualname__}"
+                )
+            bird.when_found(self._found)
+
+    @property
+    def start_step(self) -> int:
+        """The first firing step, or -1 while it is not known."""
+        return read_state(self._start)
+
+    def start(self, step: int) -> None:
+        """Set the first firing step by hand.
+
+        Args:
+            step: The step, at least 0. The optimizer's next step is
+                `int(optimizer.iterations) + 1`.
+
+        Raises:
+            ValueError: If it is no step.
+        """
+        write_state(self._start, check_whole("step", step))
+
+    def _found(self, steps: int) -> None:
+        if self.start_step < 0:
+            # Inside `Timed` steps are ticks of another clock.
+            self.start((self._clock(steps) if self._clock else steps) + 1)
+
+    def follow(self, clock: Callable[[int], int]) -> None:
+        """Count what the detector reports by another clock; `Timed` asks for it.
+
+        Args:
+            clock: Function from optimizer steps to ticks.
+        """
+        self._clock = clock
+
+    def at(self, step: int) -> tuple[bool, float]:
+        """Follow the ramp once it has begun; see `Schedule.at`."""
+        start = self.start_step
+        if start < 0 or step < start:
+            return False, self.initial_sparsity
+        passed = step - start
+        fires = is_beat(passed, 0, -1, self.frequency) or passed == self.ramp_steps
+        if passed >= self.ramp_steps:
+            return fires, self.target_sparsity
+        left = (1.0 - passed / self.ramp_steps) ** self.power
+        rise = self.initial_sparsity - self.target_sparsity
+        return fires, self.target_sparsity + rise * left
+
+    def __call__(self, step: Any) -> tuple[Any, Any]:
+        """Do the same inside a graph; see `Schedule.__call__`."""
+        step, start = tf.cast(step, tf.int64), tf.identity(self._start)
+        passed = step - start
+        begun = (start >= 0) & (passed >= 0)
+        beat = tf.equal(passed % self.frequency, 0)
+        fires = begun & (beat | tf.equal(passed, self.ramp_steps))
+        left = (1.0 - progress(step, start, self.ramp_steps)) ** self.power
+        rise = self.initial_sparsity - self.target_sparsity
+        ramp = self.target_sparsity + rise * left
+        return fires, tf.where(begun, ramp, constant(self.initial_sparsity))
+
+    def fires_within(self, first: int, last: int) -> bool | None:
+        """Tell whether a range of steps holds a firing step; `None` before the start.
+
+        Args:
+            first: The first step of the range.
+            last: The last step of the range.
+        """
+        start = self.start_step
+        if start < 0:
+            return None
+        end_of_ramp = start + self.ramp_steps
+        return (
+            has_beat(first, last, start, -1, self.frequency)
+            or first <= end_of_ramp <= last
+        )
+
+    def _arguments(self) -> dict[str, Any]:
+        return {
+            "target_sparsity": self.target_sparsity,
+            "ramp_steps": self.ramp_steps,
+            "power": self.power,
+            "frequency": self.frequency,
+            "initial_sparsity": self.initial_sparsity,
+            "start_step": self.start_step,
+        }
+
+    @classmethod
+    def _restore(cls, arguments: dict[str, Any]) -> "EarlyBirdSparsity":
+        start_step = arguments.pop("start_step", -1)
+        schedule = cls(None, **arguments)
+        if start_step >= 0:
+            schedule.start(start_step)
+        return schedule

@@ -1,0 +1,169 @@
+"""What any pruning schedule does at a step, outside of a graph."""
+
+import numbers
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_spline_prune.compat import import_tfmot
+from tf_spline_prune.schedules.beats import has_beat, is_beat, try_steps
+from tf_spline_prune.schedules.schedule import Schedule
+
+_kinds = import_tfmot().sparsity.keras
+
+
+def check_schedule(schedule: Any) -> None:
+    """Check that something is a pruning schedule.
+
+    Args:
+        schedule: What was given.
+
+    Raises:
+        ValueError: If it is no instance of TFMOT's `PruningSchedule`.
+    """
+    if not isinstance(schedule, _kinds.PruningSchedule):
+        raise ValueError(
+            "Expected a pruning schedule: one of `tsp.schedules`, or another subclass "
+            "of `tfmot.sparsity.keras.PruningSchedule`. Received: an object of type "
+            f"{type(schedule).__module__}.{type(schedule).__qualname__}"
+        )
+
+
+def evaluate(schedule: Any, step: int) -> tuple[bool, float]:
+    """Ask any pruning schedule what is to be done at a step.
+
+    Our schedules and TFMOT's two answer by plain arithmetic. A schedule of the
+    user's is called with a tensor, as it is now: what changes in it later takes
+    effect. It may return Python values or tensors.
+
+    Args:
+        schedule: Any subclass of TFMOT's `PruningSchedule`.
+        step: The optimizer step, counted from 1.
+
+    Returns:
+        Whether it fires at the step, and the sparsity. The latter is checked only
+        where it fires, because nobody uses it elsewhere.
+
+    Raises:
+        ValueError: If it is no schedule, or asks for a sparsity outside [0, 1).
+
+    Example:
+
+    ```python
+    schedule = tsp.schedules.ConstantSparsity(0.5, begin_step=0, frequency=10)
+    tsp.schedules.evaluate(schedule, 20)  # (True, 0.5)
+    ```
+    """
+    check_schedule(schedule)
+    if isinstance(schedule, Schedule):
+        fires, sparsity = schedule.at(step)
+    elif type(schedule) is _kinds.ConstantSparsity:
+        fires, sparsity = _beats(schedule, step), schedule.target_sparsity
+    elif type(schedule) is _kinds.PolynomialDecay:
+        fires, sparsity = _beats(schedule, step), _polynomial(schedule, step)
+    else:
+        fires, sparsity = _called(schedule, step)
+    fires, sparsity = bool(fires), float(sparsity)
+    if fires and not 0.0 <= sparsity < 1.0:
+        raise ValueError(
+            "A sparsity must be at least 0 and less than 1, and not NaN. Received: "
+            f"{sparsity} at step {step} from a {type(schedule).__name__}"
+        )
+    return fires, sparsity
+
+
+def _beats(schedule: Any, step: int) -> bool:
+    return is_beat(step, schedule.begin_step, schedule.end_step, schedule.frequency)
+
+
+def _polynomial(schedule: Any, step: int) -> float:
+    begin, end = schedule.begin_step, schedule.end_step
+    with np.errstate(all="ignore"):
+        # Where begin and end are one step TFMOT divides 0 by 0 there: NaN.
+        share = np.clip(np.float64(step - begin) / np.float64(end - begin), 0, 1)
+        left = (1 - share) ** schedule.power
+        rise = schedule.initial_sparsity - schedule.final_sparsity
+        return float(rise * left + schedule.final_sparsity)
+
+
+def _called(schedule: Any, step: int) -> tuple[Any, Any]:
+    with tf.init_scope():
+        answer = schedule(tf.constant(step, tf.int64))
+        try:
+            fires, sparsity = (np.asarray(part).item() for part in answer)
+            return bool(fires), float(sparsity)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                "A pruning schedule must return a pair: whether it fires, and the "
+                f"sparsity. Received: {answer!r} at step {step} from a "
+                f"{type(schedule).__name__}"
+            ) from error
+
+
+def fires_within(schedule: Any, first: int, last: int) -> bool | None:
+    """Tell whether a schedule fires at some step of a range.
+
+    Schedules of the user's are tried step by step, 1,000 steps at the most.
+
+    Args:
+        schedule: Any subclass of TFMOT's `PruningSchedule`.
+        first: The first step of the range.
+        last: The last step of the range.
+
+    Returns:
+        The answer, or `None` if it cannot be known ahead: for `EarlyBirdSparsity`
+        before its start, and for a long range and a schedule of the user's that
+        does not fire in the first 1,000 steps of it.
+
+    Raises:
+        ValueError: If it is no schedule, or asks for a sparsity outside [0, 1).
+
+    Example:
+
+    ```python
+    schedule = tsp.schedules.ConstantSparsity(0.5, begin_step=100)
+    tsp.schedules.fires_within(schedule, 1, 80)  # False
+    ```
+    """
+    check_schedule(schedule)
+    if isinstance(schedule, Schedule):
+        return schedule.fires_within(first, last)
+    if type(schedule) in (_kinds.ConstantSparsity, _kinds.PolynomialDecay):
+        begin, end = schedule.begin_step, schedule.end_step
+        return has_beat(first, last, begin, end, schedule.frequency)
+    return try_steps(lambda step: evaluate(schedule, step)[0], first, last)
+
+
+def final_sparsity(schedule: Any) -> float | None:
+    """Read the largest sparsity that a schedule is meant to reach.
+
+    Args:
+        schedule: Any subclass of TFMOT's `PruningSchedule`.
+
+    Returns:
+        The largest of its attributes `initial_sparsity`, `final_sparsity` and
+        `target_sparsity`; `None` if it has no final or target sparsity.
+
+    Raises:
+        ValueError: If it is no schedule.
+
+    Example:
+
+    ```python
+    schedule = tsp.schedules.PolynomialDecay(0.2, 0.8, 0, 1000)
+    tsp.schedules.final_sparsity(schedule)  # 0.8
+    ```
+    """
+    check_schedule(schedule)
+    names = ("final_sparsity", "target_sparsity", "initial_sparsity")
+    first, second, initial = (
+        _sparsity(getattr(schedule, name, None)) for name in names
+    )
+    meant = [value for value in (first, second) if value is not None]
+    return max([*meant, initial or 0.0]) if meant else None
+
+
+def _sparsity(value: Any) -> float | None:
+    known = isinstance(value, numbers.Real) and 0.0 <= float(value) < 1.0
+    return float(value) if known else None
