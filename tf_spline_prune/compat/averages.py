@@ -19,7 +19,7 @@ def mask_averages(model: Any, slots: Iterable[MaskSlot]) -> None:
         model: A compiled model of either flavour.
         slots: Its masked weights.
     """
-    optimizer = getattr(model, "optimizer", None)
+    optimizer: Any = getattr(model, "optimizer", None)
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     averages = getattr(optimizer, "_model_variables_moving_average", None)
     if not averages or not getattr(optimizer, "use_ema", False):

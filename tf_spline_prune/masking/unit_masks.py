@@ -58,7 +58,7 @@ def units_gone(graph: ChannelGraph, slots: list[MaskSlot]) -> np.ndarray:
                 continue
             entries = np.moveaxis(keep, member.axis, 0)
             entries = entries.reshape(len(entries), -1).any(axis=1)
-            left |= entries[member.positions].any(axis=1)
+            left |= np.asarray(entries[member.positions].any(axis=1))
         gone[group.roots] = ~left
     return gone
 
