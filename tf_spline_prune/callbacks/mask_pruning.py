@@ -138,6 +138,7 @@ class MaskPruning(Callback):
             self.data,
             self.seed,
         )
+        self._slots = self._update.slots
         self._resolve_clocks()
         if self.granularity != "unit":
             for slot in self._slots:

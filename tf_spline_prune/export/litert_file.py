@@ -5,6 +5,7 @@ from typing import Any
 
 from tf_spline_prune.export.comparison import Arrays, compare
 from tf_spline_prune.export.export_report import ExportReport
+from tf_spline_prune.export.unmasking import unmasked
 from tf_spline_prune.files import PathLike, atomic_file
 from tf_spline_prune.litert import Runner, Servable, convert
 
@@ -16,7 +17,7 @@ def export_litert(model: Any, file: PathLike) -> ExportReport:
     compared with the model in inference mode on random inputs; only then does it
     take its place, and an earlier file of that name is replaced. A model in
     another precision, mixed ones included, is rebuilt in float32 and compared
-    with the rebuilt one. The batch axis stays open.
+    with the rebuilt one. Masks are stripped. The batch axis stays open.
 
     Args:
         model: A built model of either flavour.
@@ -49,7 +50,7 @@ def export_litert(model: Any, file: PathLike) -> ExportReport:
             f"Name it {target.with_suffix('.tflite').name!r}, for instance. "
             f"Received: {str(file)!r}"
         )
-    servable = Servable(model)
+    servable = Servable(unmasked(model))
     with atomic_file(target) as temporary:
         temporary.write_bytes(convert(servable))
         runner = Runner(temporary)

@@ -6,6 +6,7 @@ from typing import Any
 from tf_spline_prune.errors import ExportError
 from tf_spline_prune.export.comparison import Arrays, compare
 from tf_spline_prune.export.export_report import ExportReport
+from tf_spline_prune.export.unmasking import unmasked
 from tf_spline_prune.files import PathLike, atomic_folder
 from tf_spline_prune.litert import Servable
 
@@ -27,7 +28,7 @@ def export_saved_model(
     overlooks, loaded again and compared with the model in inference mode on
     random inputs; only then does it take its place. A model in another
     precision, mixed ones included, is rebuilt in float32 and compared with the
-    rebuilt one.
+    rebuilt one. Masks are stripped.
 
     Args:
         model: A built model of either flavour.
@@ -61,7 +62,7 @@ def export_saved_model(
     documentation.
     """
     target = _version_folder(folder, version)
-    servable = Servable(model)
+    servable = Servable(unmasked(model))
     with atomic_folder(target) as temporary:
         try:
             _write(servable, temporary)

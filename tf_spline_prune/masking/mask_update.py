@@ -1,5 +1,6 @@
 """`MaskUpdate`: from weights and a sparsity to masks."""
 
+import copy
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from tf_spline_prune import criteria
-from tf_spline_prune.compat import Calibration, MaskSlot, kind_of, trace
+from tf_spline_prune.compat import Calibration, MaskSlot, kind_of, mask_slots, trace
 from tf_spline_prune.errors import NothingPrunedWarning
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.masking.choosing import choose
 from tf_spline_prune.masking.granularity import Granularity
 from tf_spline_prune.masking.layout import Layout
 from tf_spline_prune.masking.scoring import weight_scores
-from tf_spline_prune.masking.unit_masks import gone_first, masks_of_units, units_gone
+from tf_spline_prune.masking.unit_masks import masks_of_units, units_gone
 from tf_spline_prune.pruning import plan
 
 Shares = float | Mapping[str, float]
@@ -25,7 +26,8 @@ class MaskUpdate:
 
     Args:
         model: A masked model.
-        slots: Its masked weights; only these are thinned out.
+        slots: Its masked weights that are thinned out; with whole units, those whose
+            units go.
         criterion: As in `update_masks`.
         granularity: As in `update_masks`.
         scope: As in `update_masks`.
@@ -56,10 +58,14 @@ class MaskUpdate:
         self.seed = seed
         self.granularity = None
         self.data = data
+        self.chosen = slots
         if granularity == "unit":
+            # What reads a unit is masked with it, chosen or not.
+            self.slots = mask_slots(model)
             # The structure stays while weights change, so it is read once.
             self.graph = ChannelGraph(model)
-            self.criterion = criteria.get(criterion, data is not None)
+            # A copy, for it is told what is gone.
+            self.criterion = copy.copy(criteria.get(criterion, data is not None))
             if data is not None:
                 self.data = Calibration.of(data, trace(model).inputs)
             return
@@ -118,7 +124,8 @@ class MaskUpdate:
 
     def _units(self, shares: Shares, old: list[np.ndarray]) -> list[np.ndarray]:
         gone = units_gone(self.graph, self.slots)
-        paths = {slot.path for slot in self.slots}
+        self.criterion.gone = gone
+        paths = {slot.path for slot in self.chosen}
         asked: Any = shares
         if isinstance(shares, Mapping):
             asked = {path: s for path, s in shares.items() if path in paths}
@@ -126,7 +133,7 @@ class MaskUpdate:
             warnings.simplefilter("ignore", NothingPrunedWarning)
             decision = plan(
                 self.model,
-                gone_first(self.criterion, gone),
+                self.criterion,
                 sparsity=asked,
                 scope=self.scope,
                 layers=self._layers(),
@@ -138,7 +145,7 @@ class MaskUpdate:
         return [keep & before for keep, before in zip(masks, old, strict=True)]
 
     def _layers(self) -> Callable[[Any], bool]:
-        masked = {id(slot.layer) for slot in self.slots}
+        masked = {id(slot.layer) for slot in self.chosen}
         return lambda layer: id(layer) in masked
 
 

@@ -70,9 +70,23 @@ def rank(criterion: Criterion, group: Group) -> Ranking:
             "A criterion must give finite scores. Received: NaN or infinite scores of "
             f"{criterion.name!r} for the units of {group.name!r}."
         )
-    keys = keys / divisor(counted, criterion.normalizer)
+    keys = np.maximum.accumulate(keys / divisor(counted, criterion.normalizer))
+    ranking = Ranking(ranking.order, keys, ranking.twins, ranking.scales)
+    if criterion.gone is None:
+        return ranking
+    return _first(ranking, criterion.gone[group.roots])
+
+
+def _first(ranking: Ranking, gone: np.ndarray) -> Ranking:
+    """Move units to the front of all rankings, for nothing is lost with them."""
+    first = gone[ranking.order]
+    places = np.argsort(~first, kind="stable")
+    least = min(0.0, float(ranking.keys.min(initial=0.0))) - 1.0
     return Ranking(
-        ranking.order, np.maximum.accumulate(keys), ranking.twins, ranking.scales
+        ranking.order[places],
+        np.where(first, least, ranking.keys)[places],
+        np.where(first, -1, ranking.twins)[places],
+        ranking.scales[places],
     )
 
 
