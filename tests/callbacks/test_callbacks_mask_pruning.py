@@ -371,7 +371,7 @@ def test_a_model_that_tfmot_has_wrapped():
     assert tsp.weight_sparsity(tsp.strip_masks(theirs))["first/kernel"] == 0.5
 
 
-def test_wrong_arguments(K):
+def test_W1_wrong_arguments(K):
     with pytest.raises(ValueError, match="pruning schedule"):
         tsp.MaskPruning(0.5)
     with pytest.raises(ValueError, match="below_target"):

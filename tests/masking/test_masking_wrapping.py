@@ -52,7 +52,8 @@ def test_X1_strip_masks_first(K):
     np.testing.assert_array_equal(slot.read(), weights)  # nothing is mutated
 
 
-def test_W2_kernels_get_masks_and_nothing_else(K):
+def every_kind(K):
+    """A model with a layer of each kind that has prunable weights."""
     L = K.layers
     x = inputs = K.Input((10,), dtype="int32")
     x = L.Embedding(20, 8, name="table")(x)
@@ -63,7 +64,11 @@ def test_W2_kernels_get_masks_and_nothing_else(K):
     x = L.SeparableConv1D(6, 3, name="apart")(x)
     x = L.BatchNormalization()(x)
     x = L.Dropout(0.1)(L.Flatten()(x))
-    model = K.Model(inputs, L.Dense(3, name="head")(x))
+    return K.Model(inputs, L.Dense(3, name="head")(x))
+
+
+def test_W2_kernels_get_masks_and_nothing_else(K):
+    model = every_kind(K)
     if K is keras:
         found = keys(tsp.wrap_with_masks(model))
     else:
@@ -87,7 +92,31 @@ def test_W2_kernels_get_masks_and_nothing_else(K):
     assert sorted(found) == sorted(expected)
 
 
-def test_depthwise_kernels_and_frozen_layers_stay(K):
+def test_T1_fit_reaches_the_target_in_every_kind_of_layer(K):
+    model = every_kind(K)
+    names = [layer.name for layer in model.layers if layer.name != "both"]
+    layers = None if K is keras else [n for n in names if "head" in n or n == "gru"]
+    masked = compiled(K, tsp.wrap_with_masks(model, layers))
+    tokens = np.random.default_rng(0).integers(0, 20, (32, 10))
+    pruning = tsp.MaskPruning(tsp.schedules.OneShot(0.6, step=2))
+    masked.fit(tokens, LABELS % 3, 8, epochs=1, verbose=0, callbacks=[pruning])
+    for slot in mask_slots(masked):
+        size = slot.read().size
+        assert (slot.read() == 0).sum() == round(0.6 * size), slot.key
+    plain = tsp.strip_masks(masked)
+    np.testing.assert_array_equal(np.asarray(plain(tokens)), np.asarray(masked(tokens)))
+
+
+def test_X4_a_function_decides_and_a_reason_names_the_layer(K):
+    masked = tsp.wrap_with_masks(zoo.mlp(K), lambda layer: layer.name != "second")
+    assert keys(masked) == ["first/kernel", "head/kernel"]
+    with pytest.raises(ValueError, match="none of the layers"):
+        tsp.wrap_with_masks(zoo.mlp(K), lambda layer: False)
+    with pytest.raises(ValueError, match="'a1_bn' cannot be masked: it has no weights"):
+        tsp.wrap_with_masks(zoo.vgg(K), "a1_bn")
+
+
+def test_T9_depthwise_kernels_and_frozen_layers_stay(K):
     model = zoo.mobilenet(K)
     next(
         layer for layer in model.layers if "Conv2D" in type(layer).__name__
@@ -227,7 +256,7 @@ def test_a_file_of_another_model_changes_nothing(K, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
-def test_the_compile_configuration_is_kept_and_the_weights_are_copies(K):
+def test_W4_the_compile_configuration_is_kept_and_the_weights_are_copies(K):
     model = mlp(K, optimizer=K.optimizers.SGD(0.25))
     masked = tsp.wrap_with_masks(model)
     assert isinstance(masked.optimizer, K.optimizers.SGD)
