@@ -6,10 +6,12 @@ codes settle, removes the units whose spline is redundant, and gives back a
 smaller, plain Keras model.
 
 Names are imported at first use: `import tf_spline_prune` itself imports neither
-TensorFlow nor Keras.
+TensorFlow nor Keras. Where Keras is there already, masked layers are made known to
+it, so that a masked model loads without a custom scope.
 """
 
 import importlib
+import sys
 from importlib import metadata as _metadata
 from typing import Any
 
@@ -96,3 +98,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
+
+
+if "keras" in sys.modules:
+    importlib.import_module(f"{__name__}.masking.masked_layer")

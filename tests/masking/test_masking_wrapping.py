@@ -1,5 +1,8 @@
 """Wrapping and stripping: what a masked model is, and what comes out again."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -214,6 +217,15 @@ def test_W9_X2_a_masked_model_saves_and_loads_without_any_scope(K, tmp_path):
     np.testing.assert_array_equal(np.asarray(again(X)), np.asarray(masked(X)))
     fit(again, [tsp.MaskPruning(tsp.schedules.OneShot(0.8, step=3))])
     assert abs(tsp.weight_sparsity(again)["total"] - 0.8) < 0.005
+
+
+def test_W9_a_process_that_has_only_imported_the_package_loads_it(tmp_path):
+    file = tmp_path / "masked.keras"
+    tsp.prune_once(zoo.mlp(keras), 0.7).save(file)
+    code = "import keras, tf_spline_prune\n"
+    code += f"print(len(keras.models.load_model({str(file)!r}).layers))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.stdout.split()[-1:] == ["3"], ran.stderr
 
 
 def test_X2_weights_of_masked_and_of_plain_models_load(K, tmp_path):
