@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tf_spline_prune import criteria
-from tf_spline_prune.compat import Calibration, MaskSlot, kind_of, trace
+from tf_spline_prune.compat import Calibration, MaskSlot, kind_of, trace, zeroed
 from tf_spline_prune.errors import NothingPrunedWarning
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.masking.choosing import choose
@@ -95,7 +95,7 @@ class MaskUpdate:
         names = [slot.key for slot in self.slots]
         scores = weight_scores(arrays, self.criterion, self.seed, names)
         scores = [
-            np.where(keep, score, np.zeros((), score.dtype))
+            _gone_lowest(score, keep)
             for keep, score in zip(old, scores, strict=True)
         ]
         gone = [1 - np.count_nonzero(keep) / keep.size for keep in old]
@@ -140,6 +140,14 @@ class MaskUpdate:
     def _layers(self) -> Callable[[Any], bool]:
         masked = {id(slot.layer) for slot in self.slots}
         return lambda layer: id(layer) in masked
+
+
+def _gone_lowest(scores: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """Give what is gone the lowest score."""
+    least = np.min(scores, initial=0)
+    if least < 0 or scores.dtype.kind != "f":
+        return np.where(keep, scores, least)
+    return zeroed(scores, keep)
 
 
 def _layout(slot: MaskSlot) -> Layout:
