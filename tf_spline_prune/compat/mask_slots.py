@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 
 from tf_spline_prune.compat.flavour import flavour_of
@@ -53,6 +54,10 @@ class MaskSlot:
         Args:
             keep: Array of the weight's shape, bool.
         """
+        weight, mask = _on_one_device(self.weight), _on_one_device(self.mask)
+        if weight is not None and mask is not None:
+            _assign_both(weight, mask, keep)
+            return
         dtype = self.mask.dtype
         name = str(getattr(dtype, "name", dtype))
         self.mask.assign(keep if name == "bool" else keep.astype("float32"))
@@ -64,6 +69,41 @@ class MaskSlot:
         array = self.read()
         if np.any((array != 0) > keep):
             self.weight.assign(zeroed(array, keep))
+
+
+def _on_one_device(variable: Any) -> Any:
+    """Give the variable of TensorFlow behind a Keras one, if it is a plain one."""
+    held = getattr(variable, "_value", variable)  # Keras 3
+    held = getattr(held, "_variable", held)  # an AutoCastVariable
+    plain = type(held).__name__ == "ResourceVariable" and hasattr(held, "handle")
+    return held if plain else None
+
+
+def _assign_both(weight: Any, mask: Any, keep: np.ndarray) -> None:
+    """Set a mask and a weight without the detours of Keras: a tenth of the time."""
+    import tensorflow as tf
+
+    kept = tf.convert_to_tensor(keep)
+    mask.assign(tf.cast(kept, mask.dtype), read_value=False)
+    # Not a product: infinity times zero would be NaN.
+    masked = tf.raw_ops.SelectV2(
+        condition=kept, t=weight.read_value(), e=tf.constant(0, weight.dtype)
+    )
+    weight.assign(masked, read_value=False)
+
+
+def keep_only(weight: Any, mask: Any) -> Any:
+    """Set the entries of a Keras 3 weight to zero that a mask removes.
+
+    Args:
+        weight: A tensor or variable.
+        mask: A tensor or variable of the same shape, bool: true means keep.
+
+    Returns:
+        A tensor.
+    """
+    # Not a product: infinity times zero would be NaN.
+    return keras.ops.where(mask, weight, keras.ops.zeros((), weight.dtype))
 
 
 def zeroed(array: np.ndarray, keep: np.ndarray) -> np.ndarray:

@@ -153,8 +153,11 @@ def _score_at(
         # Many equal scores: a single one, on whose side all the others are.
         apart = 0.0 if 2 * np.count_nonzero(part) > len(part) else 2.5
         scores, sizes = scores[part], None if sizes is None else sizes[part]
+    if sizes is None:
+        place = min(math.ceil(target), len(scores)) - 1
+        return np.partition(scores, place)[place]
     order = np.argsort(scores)
-    sums = np.cumsum(np.ones(len(order)) if sizes is None else sizes[order])
+    sums = np.cumsum(sizes[order])
     place = min(int(np.searchsorted(sums, target)), len(order) - 1)
     return scores[order[place]]
 

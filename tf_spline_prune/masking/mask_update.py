@@ -8,12 +8,13 @@ import numpy as np
 
 from tf_spline_prune import criteria
 from tf_spline_prune.compat import Calibration, MaskSlot, kind_of, trace, zeroed
-from tf_spline_prune.errors import NothingPrunedWarning
+from tf_spline_prune.errors import CriterionError, NothingPrunedWarning
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.masking.choosing import choose
 from tf_spline_prune.masking.granularity import Granularity
 from tf_spline_prune.masking.layout import Layout
 from tf_spline_prune.masking.scoring import weight_scores
+from tf_spline_prune.masking.thinning import thin_out
 from tf_spline_prune.masking.unit_masks import gone_first, masks_of_units, units_gone
 from tf_spline_prune.pruning import plan
 
@@ -83,11 +84,16 @@ class MaskUpdate:
                 f"sparsity={shares}"
             )
         old = [slot.keep() for slot in self.slots]
-        decide = self._units if self.granularity is None else self._weights
+        if self.granularity is None:
+            decide = self._units
+        elif self._is_plain():
+            decide = self._magnitudes
+        else:
+            decide = self._weights
         for slot, before, keep in zip(
             self.slots, old, decide(shares, old), strict=True
         ):
-            if not np.array_equal(before, keep):
+            if keep is not before and not np.array_equal(before, keep):
                 slot.assign(keep)
 
     def _weights(self, shares: Shares, old: list[np.ndarray]) -> list[np.ndarray]:
@@ -115,6 +121,30 @@ class MaskUpdate:
             pooling=self.pooling,
             layouts=[_layout(slot) for slot in self.slots],
         )
+
+    def _is_plain(self) -> bool:
+        """Tell whether single weights go by magnitude, each tensor alone."""
+        named = self.criterion == "magnitude" or (
+            type(self.criterion) is criteria.Magnitude
+        )
+        single = self.granularity is not None and self.granularity.spec == "weight"
+        return bool(named and single and self.scope == "layer")
+
+    def _magnitudes(
+        self, shares: Shares, old: list[np.ndarray]
+    ) -> list[np.ndarray]:
+        """Do what `_weights` does, where that is plain, in less time."""
+        masks = []
+        for slot, keep in zip(self.slots, old, strict=True):
+            count = round(round(_share_of(slot, shares) * keep.size, 4))
+            try:
+                masks.append(thin_out(slot.read(), keep, count))
+            except FloatingPointError as error:
+                raise CriterionError(
+                    "Weights that are NaN or infinite cannot be ranked. Train again "
+                    f"from a finite state. Received: {error} in {slot.key!r}"
+                ) from error
+        return masks
 
     def _units(self, shares: Shares, old: list[np.ndarray]) -> list[np.ndarray]:
         gone = units_gone(self.graph, self.slots)
