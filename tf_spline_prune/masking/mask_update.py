@@ -101,8 +101,7 @@ class MaskUpdate:
         names = [slot.key for slot in self.slots]
         scores = weight_scores(arrays, self.criterion, self.seed, names)
         scores = [
-            _gone_lowest(score, keep)
-            for keep, score in zip(old, scores, strict=True)
+            _gone_lowest(score, keep) for keep, score in zip(old, scores, strict=True)
         ]
         gone = [1 - np.count_nonzero(keep) / keep.size for keep in old]
         each = [_share_of(slot, shares) for slot in self.slots]
@@ -130,9 +129,7 @@ class MaskUpdate:
         single = self.granularity is not None and self.granularity.spec == "weight"
         return bool(named and single and self.scope == "layer")
 
-    def _magnitudes(
-        self, shares: Shares, old: list[np.ndarray]
-    ) -> list[np.ndarray]:
+    def _magnitudes(self, shares: Shares, old: list[np.ndarray]) -> list[np.ndarray]:
         """Do what `_weights` does, where that is plain, in less time."""
         masks = []
         for slot, keep in zip(self.slots, old, strict=True):
