@@ -9,8 +9,8 @@ import math
 
 import numpy as np
 
-_PIECE = 2**15
-_SAMPLE = 4096
+_PIECE = 2**16
+_SAMPLE = 1024
 
 
 def thin_out(weights: np.ndarray, keep: np.ndarray, count: int) -> np.ndarray:
