@@ -188,7 +188,7 @@ def values_of(variable: Any) -> np.ndarray:
             return np.asarray(memoryview(read))
         except (TypeError, ValueError, BufferError, RuntimeError):
             pass  # a dtype or a place that numpy cannot look at
-    return np.asarray(variable.numpy())
+    return np.asarray(variable.numpy() if hasattr(variable, "numpy") else variable)
 
 
 def _itemsize(dtype: Any) -> int:
