@@ -34,7 +34,7 @@ from tf_spline_prune.compat.flavour import (
 )
 from tf_spline_prune.compat.gradients import hand_on_loss, require_loss, value_and_grad
 from tf_spline_prune.compat.kinds import check_plain, kind_of
-from tf_spline_prune.compat.mask_slots import MaskSlot, mask_slots
+from tf_spline_prune.compat.mask_slots import MaskSlot, keep_only, mask_slots, zeroed
 from tf_spline_prune.compat.masking import on_kept, run_eagerly, with_mask
 from tf_spline_prune.compat.messages import say
 from tf_spline_prune.compat.parts import parts_of
@@ -103,6 +103,7 @@ __all__ = [
     "import_tfmot",
     "keras_of",
     "keras_root",
+    "keep_only",
     "kind_of",
     "learning_rate",
     "loading_saved_model",
@@ -141,4 +142,5 @@ __all__ = [
     "with_weights",
     "without_masks",
     "wrap_with_tfmot",
+    "zeroed",
 ]

@@ -3,9 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
-from tf_spline_prune.compat.mask_slots import MaskSlot
+from tf_spline_prune.compat.mask_slots import MaskSlot, zeroed
 from tf_spline_prune.compat.weights import values_of
 
 
@@ -36,6 +34,4 @@ def mask_averages(model: Any, slots: Iterable[MaskSlot]) -> None:
         place = places[slot.key]
         if place is not None:
             average = averages[place]
-            array = values_of(average)
-            zero = np.zeros((), array.dtype)
-            average.assign(np.where(slot.keep(), array, zero))
+            average.assign(zeroed(values_of(average), slot.keep()))

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tf_spline_prune.compat.weights import values_of
 from tf_spline_prune.files import PathLike, atomic_file
 
 
@@ -62,7 +63,7 @@ def optimizer_steps(model: Any) -> int:
         The number, or 0 for a model without an optimizer.
     """
     optimizer = getattr(model, "optimizer", None)
-    return 0 if optimizer is None else int(np.asarray(optimizer.iterations))
+    return 0 if optimizer is None else int(values_of(optimizer.iterations))
 
 
 def save_model(model: Any, path: PathLike) -> None:

@@ -156,15 +156,39 @@ def check_finite(path: str, weights: Mapping[str, np.ndarray]) -> None:
             )
 
 
+def on_one_device(variable: Any) -> Any:
+    """Give TensorFlow's variable behind one of Keras, if it is a plain one.
+
+    Args:
+        variable: A variable of either flavour.
+
+    Returns:
+        A `ResourceVariable`; `None` where replicas or another backend hold it.
+    """
+    held = getattr(variable, "_value", variable)  # Keras 3
+    held = getattr(held, "_variable", held)  # an AutoCastVariable
+    plain = type(held).__name__ == "ResourceVariable" and hasattr(held, "handle")
+    return held if plain else None
+
+
+def read_tensor(variable: Any) -> Any:
+    """Read a plain variable by one operation; its own method takes two."""
+    import tensorflow as tf
+
+    return tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)
+
+
 def values_of(variable: Any) -> np.ndarray:
     """Read a variable, where TensorFlow holds it without a copy."""
+    plain = on_one_device(variable)
     held = variable.value if hasattr(variable, "_value") else variable
     if hasattr(held, "read_value"):
         try:
-            return np.asarray(memoryview(held.read_value()))
+            read = held.read_value() if plain is None else read_tensor(plain)
+            return np.asarray(memoryview(read))
         except (TypeError, ValueError, BufferError, RuntimeError):
             pass  # a dtype or a place that numpy cannot look at
-    return np.asarray(variable.numpy())
+    return np.asarray(variable.numpy() if hasattr(variable, "numpy") else variable)
 
 
 def _itemsize(dtype: Any) -> int:

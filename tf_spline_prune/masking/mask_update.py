@@ -8,13 +8,21 @@ from typing import Any
 import numpy as np
 
 from tf_spline_prune import criteria
-from tf_spline_prune.compat import Calibration, MaskSlot, kind_of, mask_slots, trace
-from tf_spline_prune.errors import NothingPrunedWarning
+from tf_spline_prune.compat import (
+    Calibration,
+    MaskSlot,
+    kind_of,
+    mask_slots,
+    trace,
+    zeroed,
+)
+from tf_spline_prune.errors import CriterionError, NothingPrunedWarning
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.masking.choosing import choose
 from tf_spline_prune.masking.granularity import Granularity
 from tf_spline_prune.masking.layout import Layout
 from tf_spline_prune.masking.scoring import weight_scores
+from tf_spline_prune.masking.thinning import thin_out
 from tf_spline_prune.masking.unit_masks import masks_of_units, units_gone
 from tf_spline_prune.pruning import plan
 
@@ -89,11 +97,16 @@ class MaskUpdate:
                 f"sparsity={shares}"
             )
         old = [slot.keep() for slot in self.slots]
-        decide = self._units if self.granularity is None else self._weights
+        if self.granularity is None:
+            decide = self._units
+        elif self._is_plain():
+            decide = self._magnitudes
+        else:
+            decide = self._weights
         for slot, before, keep in zip(
             self.slots, old, decide(shares, old), strict=True
         ):
-            if not np.array_equal(before, keep):
+            if keep is not before and not np.array_equal(before, keep):
                 slot.assign(keep)
 
     def _weights(self, shares: Shares, old: list[np.ndarray]) -> list[np.ndarray]:
@@ -101,8 +114,7 @@ class MaskUpdate:
         names = [slot.key for slot in self.slots]
         scores = weight_scores(arrays, self.criterion, self.seed, names)
         scores = [
-            np.where(keep, score, np.zeros((), score.dtype))
-            for keep, score in zip(old, scores, strict=True)
+            _gone_lowest(score, keep) for keep, score in zip(old, scores, strict=True)
         ]
         gone = [1 - np.count_nonzero(keep) / keep.size for keep in old]
         each = [_share_of(slot, shares) for slot in self.slots]
@@ -121,6 +133,28 @@ class MaskUpdate:
             pooling=self.pooling,
             layouts=[_layout(slot) for slot in self.slots],
         )
+
+    def _is_plain(self) -> bool:
+        """Tell whether single weights go by magnitude, each tensor alone."""
+        named = self.criterion == "magnitude" or (
+            type(self.criterion) is criteria.Magnitude
+        )
+        single = self.granularity is not None and self.granularity.spec == "weight"
+        return bool(named and single and self.scope == "layer")
+
+    def _magnitudes(self, shares: Shares, old: list[np.ndarray]) -> list[np.ndarray]:
+        """Do what `_weights` does, where that is plain, in less time."""
+        masks = []
+        for slot, keep in zip(self.slots, old, strict=True):
+            count = round(round(_share_of(slot, shares) * keep.size, 4))
+            try:
+                masks.append(thin_out(slot.read(), keep, count))
+            except FloatingPointError as error:
+                raise CriterionError(
+                    "Weights that are NaN or infinite cannot be ranked. Train again "
+                    f"from a finite state. Received: {error} in {slot.key!r}"
+                ) from error
+        return masks
 
     def _units(self, shares: Shares, old: list[np.ndarray]) -> list[np.ndarray]:
         gone = units_gone(self.graph, self.slots)
@@ -147,6 +181,14 @@ class MaskUpdate:
     def _layers(self) -> Callable[[Any], bool]:
         masked = {id(slot.layer) for slot in self.chosen}
         return lambda layer: id(layer) in masked
+
+
+def _gone_lowest(scores: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """Give what is gone the lowest score."""
+    least = np.min(scores, initial=0)
+    if least < 0 or scores.dtype.kind != "f":
+        return np.where(keep, scores, least)
+    return zeroed(scores, keep)
 
 
 def _layout(slot: MaskSlot) -> Layout:

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from tf_spline_prune.compat import weight_variables
+from tf_spline_prune.compat import keep_only, weight_variables
 from tf_spline_prune.errors import FlavourError, ModelError
 from tf_spline_prune.masking.prunable import prunable_weights
 
@@ -157,6 +157,4 @@ class _Held:
     def __call__(self, weight: Any) -> Any:
         if self.users is not None:
             weight = self.users(weight)
-        # Not a product: infinity times zero would be NaN.
-        zero = keras.ops.zeros((), weight.dtype)
-        return keras.ops.where(self.mask, weight, zero)
+        return keep_only(weight, self.mask)
