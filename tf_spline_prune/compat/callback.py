@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tf_spline_prune.compat.weights import values_of
 from tf_spline_prune.files import PathLike, atomic_file
 
 
@@ -49,7 +50,7 @@ def learning_rate(model: Any) -> float:
     rate = optimizer.learning_rate
     if callable(rate) and not hasattr(rate, "numpy"):
         rate = rate(optimizer.iterations)
-    return float(np.asarray(rate))
+    return float(_number(rate))
 
 
 def optimizer_steps(model: Any) -> int:
@@ -62,7 +63,12 @@ def optimizer_steps(model: Any) -> int:
         The number, or 0 for a model without an optimizer.
     """
     optimizer = getattr(model, "optimizer", None)
-    return 0 if optimizer is None else int(np.asarray(optimizer.iterations))
+    return 0 if optimizer is None else int(_number(optimizer.iterations))
+
+
+def _number(value: Any) -> Any:
+    """Read a variable, also one that has a copy on each replica, or a number."""
+    return values_of(value) if hasattr(value, "read_value") else np.asarray(value)
 
 
 def save_model(model: Any, path: PathLike) -> None:
