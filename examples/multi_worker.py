@@ -12,8 +12,9 @@ ends with an error; the third resumes from the backup in the folder and ends as 
 nothing had happened.
 
 The net is one of `tf_keras`. Keras 3 has no training by several workers on
-TensorFlow: `MultiWorkerMirroredStrategy` fails in its `fit`, and this package refuses
-it with a `FlavourError`. On one machine with several GPUs Keras 3 trains under
+TensorFlow: under `MultiWorkerMirroredStrategy` its `fit` ends with "Attempt to convert
+a value (PerReplica ...) to a Tensor", and this package's callbacks refuse such a model
+with a `FlavourError`. On one machine with several GPUs Keras 3 trains under
 `MirroredStrategy`, masks and detectors included.
 """
 
@@ -83,16 +84,16 @@ def worker(options, index):
 
     folder = pathlib.Path(options.folder)
 
-    class Kill(K.callbacks.Callback):
+    done = []
+
+    class Watch(K.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
-            if index == 1 and epoch == options.kill_after_epoch:
+            done.append(epoch)
+
+        def on_train_batch_end(self, batch, logs=None):
+            fails = index == 1 and options.kill_after_epoch == done[-1] - 1
+            if fails and batch == 3:
                 os.kill(os.getpid(), signal.SIGKILL)  # as a machine that fails
-
-    resumed = []
-
-    class FirstEpoch(K.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            resumed.append(epoch)
 
     bird = tsp.SplineEarlyBird(
         images[:256],
@@ -111,10 +112,9 @@ def worker(options, index):
         verbose=0,
         callbacks=[
             K.callbacks.BackupAndRestore(str(folder / "backup")),
-            FirstEpoch(),
             bird,
             tsp.MaskPruning(schedule),
-            Kill(),
+            Watch(),
         ],
     )
     masks, weights = hashlib.sha256(), hashlib.sha256()
@@ -123,7 +123,7 @@ def worker(options, index):
         weights.update(slot.read().tobytes())
     found = {
         "worker": index,
-        "first_epoch": resumed[0],
+        "first_epoch": done[0],
         "early_bird_epoch": bird.ticket_epoch,
         "sparsity": tsp.weight_sparsity(model)["total"],
         "accuracy": history.history["accuracy"][-1],
@@ -142,34 +142,39 @@ def free_ports():
     return ports
 
 
-def start(options, arguments):
-    """Start the workers, each with its own log."""
+def start(script, folder, arguments):
+    """Start the workers, each with its own log, and `--worker` as last argument."""
     cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports()]}
     children = []
     for index in range(WORKERS):
         task = {"cluster": cluster, "task": {"type": "worker", "index": index}}
         environment = {**os.environ, "TF_CONFIG": json.dumps(task)}
-        command = [sys.executable, __file__, *arguments, "--worker", str(index)]
-        with open(pathlib.Path(options.folder) / f"worker-{index}.log", "wb") as log:
+        command = [sys.executable, script, *arguments, "--worker", str(index)]
+        with open(folder / f"worker-{index}.log", "wb") as log:
             children.append(
                 subprocess.Popen(command, env=environment, stdout=log, stderr=log)
             )
     return children
 
 
-def finish(children, options):
+def finish(children, timeout, grace):
     """Wait for the workers; none outlives the time limit, nor this process.
+
+    Args:
+        children: What `start` gave.
+        timeout: Seconds for all.
+        grace: Seconds for the others once one has failed.
 
     Returns:
         Exit codes; `None` for a worker that had to be ended.
     """
-    until = time.monotonic() + options.timeout
+    until = time.monotonic() + timeout
     alone = None
     try:
         while any(child.poll() is None for child in children):
             now = time.monotonic()
             if alone is None and any(child.returncode for child in children):
-                alone = now + options.grace  # one failed: the other ends by itself
+                alone = now + grace  # one failed: the other ends by itself
             if now > min(until, alone or until):
                 break
             time.sleep(0.1)
@@ -187,7 +192,9 @@ def main():
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--threshold", type=float, default=0.06)
     parser.add_argument("--sparsity", type=float, default=0.75)
-    parser.add_argument("--kill-after-epoch", type=int, help="kill worker 1 there")
+    parser.add_argument(
+        "--kill-after-epoch", type=int, help="let worker 1 fail in the next"
+    )
     parser.add_argument("--timeout", type=float, default=300, help="seconds in all")
     parser.add_argument("--grace", type=float, default=90, help="after a failure")
     parser.add_argument("--data-dir", help="where TFDS keeps its data sets")
@@ -206,7 +213,9 @@ def main():
 
         tsp.datasets.describe("optical_digits", data_dir=options.data_dir)
         arguments = [*sys.argv[1:], "--folder", options.folder]
-        codes = finish(start(options, arguments), options)
+        codes = finish(
+            start(__file__, folder, arguments), options.timeout, options.grace
+        )
         if any(codes) or None in codes:
             for index, code in enumerate(codes):
                 how = "had to be ended" if code is None else f"ended with {code}"
