@@ -49,8 +49,13 @@ def worker(options, index):
     tf.config.experimental.enable_op_determinism()
     K.utils.set_random_seed(0)
 
+    folder = pathlib.Path(options.folder)
     train = tsp.datasets.load(
-        "optical_digits", "train[:1280]", 1280, shuffle=False, data_dir=options.data_dir
+        "optical_digits",
+        "train[:1280]",
+        1280,
+        shuffle=False,
+        data_dir=folder / f"data-{index}",  # one each: both prepare it at once
     )
     images, labels = (array.numpy() for array in next(iter(train)))
     # An order of its own, the same in each epoch: a resumed run sees what it would
@@ -81,8 +86,6 @@ def worker(options, index):
             K.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
         )
-
-    folder = pathlib.Path(options.folder)
 
     done = []
 
@@ -197,7 +200,6 @@ def main():
     )
     parser.add_argument("--timeout", type=float, default=300, help="seconds in all")
     parser.add_argument("--grace", type=float, default=90, help="after a failure")
-    parser.add_argument("--data-dir", help="where TFDS keeps its data sets")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker is not None:
@@ -208,10 +210,6 @@ def main():
         folder.mkdir(parents=True, exist_ok=True)
         for index in range(WORKERS):
             (folder / f"worker-{index}.json").unlink(missing_ok=True)
-        # Prepared once, so that the workers do not do it at the same time.
-        import tf_spline_prune as tsp
-
-        tsp.datasets.describe("optical_digits", data_dir=options.data_dir)
         arguments = [*sys.argv[1:], "--folder", options.folder]
         codes = finish(
             start(__file__, folder, arguments), options.timeout, options.grace

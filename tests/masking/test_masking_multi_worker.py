@@ -27,7 +27,7 @@ def environment():
 def train(folder, *arguments):
     """Run the example; give its exit code, its output, and the workers' results."""
     command = [sys.executable, EXAMPLE, "--folder", folder, "--timeout", BOUND - 30]
-    command += ["--data-dir", folder.parent / "data", "--epochs", 6, *arguments]
+    command += ["--epochs", 6, *arguments]
     done = subprocess.run(
         [str(part) for part in command],
         env=environment(),
