@@ -1,11 +1,13 @@
 """`BirdState`: what an early-bird detector keeps for a run that resumes."""
 
 import dataclasses
+import io
 import math
 import pathlib
 
 import numpy as np
 
+from tf_spline_prune.compat import Workers
 from tf_spline_prune.files import atomic_file
 
 
@@ -58,18 +60,28 @@ class BirdState:
             )
 
     @classmethod
-    def read(cls, path: pathlib.Path, digest: str) -> "BirdState":
-        """Read a state back.
+    def read(
+        cls, path: pathlib.Path, digest: str, workers: Workers
+    ) -> "BirdState | None":
+        """Read a state back; of several workers all get what the chief reads.
 
         Args:
             path: The `.npz` file.
             digest: What the state must depend on.
+            workers: Who trains the model.
+
+        Returns:
+            The state, or `None` if there is no file.
 
         Raises:
             ValueError: If it cannot be used; the message says why.
         """
         try:
-            with path.open("rb") as file, np.load(file) as stored:
+            mine = workers.is_chief and path.exists()
+            data = workers.bytes_of_chief(b"+" + path.read_bytes() if mine else b"")
+            if not data:
+                return None
+            with np.load(io.BytesIO(data[1:])) as stored:
                 found = str(stored["digest"])
                 window = stored["window"].tolist()
                 epochs, lags = stored["records"].tolist(), stored["lags"].tolist()

@@ -15,6 +15,7 @@ from tf_spline_prune.callbacks.rate_drop import warn_of_rate_drop
 from tf_spline_prune.callbacks.snapshot_history import SnapshotHistory
 from tf_spline_prune.compat import (
     Callback,
+    Workers,
     learning_rate,
     optimizer_steps,
     save_model,
@@ -30,7 +31,8 @@ class EarlyBird(Callback):
     """Takes a snapshot after each epoch and stops when snapshots settle.
 
     A subclass says what a snapshot is, how far apart two are, and when the
-    distances of a window mean that the early bird is found.
+    distances of a window mean that the early bird is found. Of several workers the
+    chief's distances decide for all; it alone writes files and keeps the history.
 
     Args:
         lookback: Number of earlier snapshots that the newest is compared with.
@@ -81,6 +83,7 @@ class EarlyBird(Callback):
         self.backup_dir = backup_dir
         self.verbose = verbose
         self._listeners: list[Callable[[int], Any]] = []
+        self._workers = Workers()
         self._reset()
 
     @abstractmethod
@@ -141,6 +144,7 @@ class EarlyBird(Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Start anew, or from the backup of a run that was cut off."""
+        self._workers = Workers(self.model)
         self._reset()
         for path in (self.filepath, self._backup_file()):
             if path is not None and check_destination(path).is_dir():
@@ -192,8 +196,7 @@ class EarlyBird(Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Remove the backup of a run that came to its end."""
-        backup = self._backup_file()
-        if backup is not None:
+        if (backup := self._backup_file()) and self._workers.is_chief:
             backup.unlink(missing_ok=True)
 
     def _take(self, epoch: int) -> None:
@@ -203,12 +206,12 @@ class EarlyBird(Callback):
         earlier = sorted(self._window, reverse=True)[: self.lookback]
         distances = [self._distance(snapshot, self._window[e]) for e in earlier]
         if distances:
-            self.records[epoch] = distances
+            self.records[epoch] = self._workers.of_chief(np.array(distances)).tolist()
         self._window[epoch] = snapshot
         self._rates[epoch] = learning_rate(self.model)
         for old in sorted(self._window)[: -self._held()]:
             del self._window[old]
-        if self.keep_history:
+        if self.keep_history and self._workers.is_chief:
             self._history.append(epoch, snapshot)
 
     def _held(self) -> int:
@@ -231,8 +234,6 @@ class EarlyBird(Callback):
             )
         return self._history.distances(self._distance)
 
-    # Backup: what a resumed run needs.
-
     def _backup_file(self) -> pathlib.Path | None:
         if self.backup_dir is None:
             return None
@@ -243,22 +244,21 @@ class EarlyBird(Callback):
 
     def _save(self) -> None:
         backup = self._backup_file()
-        if backup is not None:
-            history, ticket = (
-                self._history.epochs,
-                (self.ticket_epoch, self.ticket_step),
-            )
-            held = (self._window, self._rates, self.records)
-            BirdState(*held, history, *ticket).write(backup, self._digest())
+        if backup is not None and self._workers.is_chief:
+            held = (self._window, self._rates, self.records, self._history.epochs)
+            state = BirdState(*held, self.ticket_epoch, self.ticket_step)
+            state.write(backup, self._digest())
 
     def _load(self) -> None:
         backup = self._backup_file()
-        if backup is None or not backup.exists():
+        if backup is None:
             return
         try:
-            state = BirdState.read(backup, self._digest())
+            state = BirdState.read(backup, self._digest(), self._workers)
         except ValueError as error:
             self._refuse(backup, str(error))
+            return
+        if state is None:
             return
         self._window, self._rates = state.window, state.rates
         self.records, self._history.epochs = state.records, state.history

@@ -36,7 +36,8 @@ class MaskPruning(Callback):
     whatever `steps_per_execution`, gradient accumulation or the number of uses of a
     layer. Step 0 is before the first one. Masks only ever grow.
 
-    The share of weights that is masked is in the logs as `sparsity`.
+    The share of weights that is masked is in the logs as `sparsity`. Of several workers
+    (`MultiWorkerMirroredStrategy` of tf_keras) the chief's masks count for all.
 
     Args:
         schedule: A `PruningSchedule`: TFMOT's, one of `tsp.schedules`, or your own;

@@ -9,6 +9,7 @@ from tf_spline_prune.compat import (
     Callback,
     MaskSlot,
     SummaryWriter,
+    Workers,
     mask_slots,
     optimizer_steps,
 )
@@ -65,8 +66,9 @@ class PruningSummaries(Callback):
         self._batches = 0
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Open the file."""
-        self._writer = SummaryWriter(self.log_dir)
+        """Open the file; of several workers the chief does."""
+        chief = Workers(self.model).is_chief
+        self._writer = SummaryWriter(self.log_dir) if chief else None
         self._batches = 0
 
     def on_train_batch_end(

@@ -52,7 +52,10 @@ class SnapshotHistory:
             ValueError: If there are no snapshots yet.
         """
         if self._file is None or not self.epochs:
-            raise ValueError("No epoch has been seen yet. Train with this callback.")
+            raise ValueError(
+                "No epoch has been seen yet. Train with this callback; of several "
+                "workers the chief alone keeps the history."
+            )
         count = len(self.epochs)
         stored = np.memmap(self._file, np.uint8, "r").reshape(count, -1)
         matrix = np.zeros((count, count))

@@ -17,6 +17,7 @@ from tf_spline_prune.compat.callback import (
     save_model,
 )
 from tf_spline_prune.compat.compiling import compile_alike
+from tf_spline_prune.compat.distribution import Workers
 from tf_spline_prune.compat.execution import (
     call_layer,
     call_tapped,
@@ -88,6 +89,7 @@ __all__ = [
     "Slot",
     "SummaryWriter",
     "Values",
+    "Workers",
     "activation_name",
     "call_layer",
     "call_tapped",

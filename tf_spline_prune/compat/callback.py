@@ -1,11 +1,15 @@
 """A callback base class that the `fit` of either flavour accepts."""
 
+import contextlib
 import pathlib
+import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
+from tf_spline_prune.compat.distribution import Workers
 from tf_spline_prune.compat.weights import values_of
 from tf_spline_prune.files import PathLike, atomic_file
 
@@ -50,7 +54,7 @@ def learning_rate(model: Any) -> float:
     rate = optimizer.learning_rate
     if callable(rate) and not hasattr(rate, "numpy"):
         rate = rate(optimizer.iterations)
-    return float(np.asarray(rate))
+    return float(_number(rate))
 
 
 def optimizer_steps(model: Any) -> int:
@@ -63,17 +67,33 @@ def optimizer_steps(model: Any) -> int:
         The number, or 0 for a model without an optimizer.
     """
     optimizer = getattr(model, "optimizer", None)
-    return 0 if optimizer is None else int(values_of(optimizer.iterations))
+    return 0 if optimizer is None else int(_number(optimizer.iterations))
+
+
+@contextlib.contextmanager
+def _thrown_away(path: PathLike) -> Iterator[pathlib.Path]:
+    """Give a path that ends as `path` does, and is gone afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield pathlib.Path(folder) / pathlib.Path(path).name
+
+
+def _number(value: Any) -> Any:
+    """Read a variable, also one that has a copy on each replica, or a number."""
+    return values_of(value) if hasattr(value, "read_value") else np.asarray(value)
 
 
 def save_model(model: Any, path: PathLike) -> None:
     """Save a model, or its weights, so that the file appears whole or not at all.
 
+    Of several workers all must call this, because some weights are averaged when
+    they are read; only the chief's file stays.
+
     Args:
         model: A model of either flavour.
         path: `*.weights.h5` saves the weights; `*.keras` and `*.h5` the model.
     """
-    with atomic_file(path) as temporary:
+    place = atomic_file if Workers(model).is_chief else _thrown_away
+    with place(path) as temporary:
         if str(pathlib.Path(path)).endswith(".weights.h5"):
             model.save_weights(str(temporary))
         else:

@@ -193,17 +193,21 @@ def hold(slots: list[MaskSlot]) -> None:
     """
     for slot in slots:
         if flavour_of(slot.wrapper) == "tf_keras":
-            for variable, mask in _copies(slot):
+            for variable in _copies(slot.weight):
                 if not isinstance(variable._constraint, _Held):
-                    variable._constraint = _Held(mask, variable._constraint)
+                    # The mask of all replicas: each reads its own copy.
+                    variable._constraint = _Held(slot.mask, variable._constraint)
 
 
-def _copies(slot: MaskSlot) -> list[tuple[Any, Any]]:
-    """List the variables behind a slot: one, or one a replica."""
-    weight = getattr(slot.weight, "_variable", slot.weight)  # an AutoCastVariable
-    weights = getattr(weight, "values", None) or [weight]
-    masks = getattr(slot.mask, "values", None) or [slot.mask]
-    return list(zip(weights, masks, strict=True))
+def is_distributed(variable: Any) -> bool:
+    """Tell whether a variable of tf_keras belongs to a distribution strategy."""
+    return hasattr(getattr(variable, "_variable", variable), "distribute_strategy")
+
+
+def _copies(weight: Any) -> list[Any]:
+    """List the variables behind a weight: one, or one a replica."""
+    weight = getattr(weight, "_variable", weight)  # an AutoCastVariable
+    return list(getattr(weight, "values", None) or [weight])
 
 
 class _Held:

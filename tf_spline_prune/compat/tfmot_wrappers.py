@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
-from tf_spline_prune.compat.mask_slots import MaskSlot, hold
+from tf_spline_prune.compat.mask_slots import MaskSlot, hold, is_distributed
 from tf_spline_prune.compat.tfmot import import_tfmot
+from tf_spline_prune.compat.weights import values_of
 
 # A step that no training reaches.
 _NEVER = 2**40
@@ -46,9 +47,24 @@ def drive(slots: Iterable[MaskSlot]) -> None:
     never = sparsity.ConstantSparsity(0.0, begin_step=_NEVER)
     for slot in slots:
         slot.wrapper.pruning_obj._pruning_schedule = never
-        if int(slot.wrapper.pruning_step) < 0:
+        if values_of(slot.wrapper.pruning_step) < 0:
             slot.wrapper.pruning_step.assign(0)
+        if is_distributed(slot.weight):
+            _leave_weights_alone(slot.wrapper.pruning_obj)
     hold(slots)
+
+
+def _leave_weights_alone(pruning: Any) -> None:
+    """Let a wrapper's forward pass write no weights and no masks.
+
+    Under a distribution strategy it would average the masked weights over all
+    replicas each time, which are equal, and fails in mixed precision and outside the
+    strategy's scope. The constraints hold the zeros.
+    """
+    import tensorflow as tf
+
+    pruning.weight_mask_op = tf.no_op
+    pruning.conditional_mask_update = tf.no_op
 
 
 def take_over(model: Any, slots: list[MaskSlot]) -> None:

@@ -11,6 +11,7 @@ from tf_spline_prune import criteria
 from tf_spline_prune.compat import (
     Calibration,
     MaskSlot,
+    Workers,
     kind_of,
     mask_slots,
     trace,
@@ -64,6 +65,7 @@ class MaskUpdate:
         self.scope = scope
         self.pooling = pooling
         self.seed = seed
+        self.workers = Workers(model)
         self.granularity = None
         self.data = data
         self.chosen = slots
@@ -103,11 +105,20 @@ class MaskUpdate:
             decide = self._magnitudes
         else:
             decide = self._weights
-        for slot, before, keep in zip(
-            self.slots, old, decide(shares, old), strict=True
-        ):
+        new = self._of_chief(decide(shares, old))
+        for slot, before, keep in zip(self.slots, old, new, strict=True):
             if keep is not before and not np.array_equal(before, keep):
                 slot.assign(keep)
+
+    def _of_chief(self, masks: list[np.ndarray]) -> list[np.ndarray]:
+        """Let the chief decide, where several workers train and may see other data."""
+        if self.workers.alone or not masks:
+            return masks
+        flat = np.concatenate([keep.ravel() for keep in masks])
+        bits = self.workers.of_chief(np.packbits(flat))
+        flat = np.unpackbits(bits, count=flat.size).astype(bool)
+        parts = np.split(flat, np.cumsum([keep.size for keep in masks])[:-1])
+        return [part.reshape(m.shape) for part, m in zip(parts, masks, strict=True)]
 
     def _weights(self, shares: Shares, old: list[np.ndarray]) -> list[np.ndarray]:
         arrays = [slot.read() for slot in self.slots]

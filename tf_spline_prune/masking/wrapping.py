@@ -32,7 +32,8 @@ def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
 
     In Keras 3 the wrapper is `MaskedLayer`; in tf_keras it is TFMOT's own, with a
     schedule that never fires. A layer that is masked already keeps its masks. A
-    subclassed model comes out as a functional one.
+    subclassed model comes out as a functional one. Under a distribution strategy call
+    this inside its scope, as the model is made there.
 
     Args:
         model: A built model of either flavour. It is not changed, and shares no
