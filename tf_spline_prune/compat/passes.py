@@ -38,6 +38,7 @@ class Passes:
         self.order = list(programs[0].steps)
         self.max_bytes = max_bytes
         self.at = 0
+        self._spent = [program.spent(self.order) for program in programs]
         self._start: list[list[Values]] = [
             [dict(zip(p.inputs, inputs, strict=True)) for p in programs]
             for inputs, _ in data.batches(batch_size)
@@ -64,7 +65,7 @@ class Passes:
                 {slot: keras.ops.convert_to_tensor(x) for slot, x in one.items()}
                 for one in kept
             ]
-            self._forward(self.order[self.at : first], values)
+            self._forward(self.at, first, values)
             if keep and first > self.at:
                 fresh.append(
                     [
@@ -75,16 +76,21 @@ class Passes:
                 size = sum(x.nbytes for one in fresh[0] for x in one.values())
                 keep = size * len(self._kept) <= self.max_bytes
             for place in range(first, last + 1):
-                name = self.order[place]
-                visit(self.programs[0].steps[name], values)
+                visit(self.programs[0].steps[self.order[place]], values)
                 if place < last:
-                    self._forward([name], values)
+                    self._forward(place, place + 1, values)
         if keep and first > self.at:
             self._kept, self.at = fresh, first
 
-    def _forward(self, names: Sequence[str], values: list[Values]) -> None:
-        for program, one in zip(self.programs, values, strict=True):
-            program.run(names, one)
+    def _forward(self, first: int, last: int, values: list[Values]) -> None:
+        """Run the steps from `first` to before `last`, and drop what nobody reads."""
+        for place in range(first, last):
+            for program, one, spent in zip(
+                self.programs, values, self._spent, strict=True
+            ):
+                program.run([self.order[place]], one)
+                for slot in spent[place]:
+                    one.pop(slot, None)
 
 
 def numpy_of(values: Values, slot: Any) -> np.ndarray:

@@ -128,6 +128,26 @@ class Program:
         read = {slot for name in order[place:] for slot in self.steps[name].inputs}
         return (read | set(self.outputs)) - made
 
+    def spent(self, order: Sequence[str]) -> list[list[Slot]]:
+        """Name the slots that nobody reads any more after each step.
+
+        Args:
+            order: All step names, in the order of running.
+
+        Returns:
+            For each step the slots that were read, or filled, by it last.
+        """
+        last = {
+            slot: place
+            for place, name in enumerate(order)
+            for slot in (*self.steps[name].inputs, *self.steps[name].outputs)
+        }
+        found: list[list[Slot]] = [[] for _ in order]
+        for slot, place in last.items():
+            if slot not in self.outputs:
+                found[place].append(slot)
+        return found
+
 
 def _filled(arguments: tuple[Any, Any], values: Values) -> Any:
     return keras.tree.map_structure(
