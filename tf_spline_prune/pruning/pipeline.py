@@ -33,7 +33,7 @@ def prune(
     weight_dtype: WeightDtype | None = None,
     target_latency: float | int | None = None,
     latency: Latency | None = None,
-    scope: Scope = "global",
+    scope: Scope = "auto",
     layers: Selector = None,
     data: Any = None,
     round_to: int = 1,

@@ -20,7 +20,7 @@ from tf_spline_prune.pruning.latency import Latency
 from tf_spline_prune.pruning.pruning_plan import PruningPlan, fingerprint
 from tf_spline_prune.pruning.ranking import Ranking
 from tf_spline_prune.pruning.region_allocation import RegionAllocation
-from tf_spline_prune.pruning.scopes import Scope, check_scope, pools_of
+from tf_spline_prune.pruning.scopes import Scope, check_scope, pools_of, scope_for
 from tf_spline_prune.pruning.selection import Selector
 from tf_spline_prune.pruning.shares import (
     recorded,
@@ -41,7 +41,7 @@ def plan(
     weight_dtype: WeightDtype | None = None,
     target_latency: float | int | None = None,
     latency: Latency | None = None,
-    scope: Scope = "global",
+    scope: Scope = "auto",
     layers: Selector = None,
     data: Any = None,
     round_to: int = 1,
@@ -83,8 +83,9 @@ def plan(
             model (medians). A function `latency(model)` returns microseconds. A
             table gives for each layer a sequence of microseconds by the number of
             units kept, from 0 to all; the latency is the sum over its layers.
-        scope: What is ranked together: `"global"` everything, `"layer"` each
-            group for itself (every group loses the same share),
+        scope: What is ranked together: `"auto"` is `"layer"` for
+            `"reconstruction"` and `"global"` elsewhere. `"global"` means everything,
+            `"layer"` each group for itself (every group loses the same share),
             `"isomorphic"` groups of the same structure. A dictionary from names
             to lists of layers or regular expressions, or a function from a layer
             to something hashable or `None`, makes pools of one's own; groups in
@@ -141,6 +142,7 @@ def plan(
     _check_bounds(budget, scope, round_to, min_units, max_sparsity)
     graph = ChannelGraph(model, approximate=approximate)
     criterion = criteria.get(criterion, data is not None)
+    scope = scope_for(criterion, scope)
     by_layer = None
     if budget.by_layer:
         by_layer = shares_of_layers(graph, sparsity)
@@ -203,7 +205,7 @@ def _check_bounds(
     max_sparsity: float | None,
 ) -> None:
     check_scope(scope)
-    if budget.by_layer and scope not in ("global", "layer"):
+    if budget.by_layer and scope not in ("auto", "global", "layer"):
         raise ValueError(
             "Where `sparsity` gives each layer its share, nothing is left for `scope` "
             f"to decide. Leave it out, or give one number. Received: scope={scope!r}"

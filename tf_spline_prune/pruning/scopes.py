@@ -3,10 +3,11 @@
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
+from tf_spline_prune.criteria import Criterion
 from tf_spline_prune.graph import ChannelGraph, Group
 from tf_spline_prune.pruning.selection import matching
 
-NamedScope = Literal["global", "layer", "isomorphic", "regions"]
+NamedScope = Literal["auto", "global", "layer", "isomorphic", "regions"]
 # Pools by name, or what a function says of each layer.
 Scope = (
     NamedScope | Mapping[str, str | Iterable[str]] | Callable[[Any], Hashable | None]
@@ -25,6 +26,13 @@ def check_scope(scope: Any) -> None:
             "to lists of layers, or a function of the layer. "
             f"Received: {scope!r}"
         )
+
+
+def scope_for(criterion: Criterion, scope: Scope) -> Scope:
+    """Choose the scope that suits a criterion, where the user leaves it open."""
+    if scope == "auto":
+        return "layer" if criterion.name == "reconstruction" else "global"
+    return scope
 
 
 def pools_of(
