@@ -521,7 +521,7 @@ class OwnMagnitude(criteria.Magnitude):
     "criterion",
     ["spline", "batchnorm_scale", "auto", criteria.Spline(), criteria.Taylor()]
     + [OwnMagnitude(), criteria.UserFunction(lambda graph, group: None)],
-    ids=str,
+    ids=["spline", "scale", "auto", "Spline", "Taylor", "own", "function"],
 )
 def test_criteria_of_units_are_refused(criterion):
     with pytest.raises(ValueError, match='scores units.*granularity="unit"'):
