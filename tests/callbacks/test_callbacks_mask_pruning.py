@@ -243,16 +243,23 @@ def test_T8_best_weights_restored_below_the_target(K):
 
 
 def test_S7_a_schedule_that_never_fires_is_said_at_the_start(K):
-    never = tsp.schedules.ConstantSparsity(0.5, 0, frequency=100)
     late = tsp.schedules.OneShot(0.5, step=100)
-    for schedule in (late, never):
-        if schedule is never:
-            continue  # fires at step 0, which TFMOT never sees
-        with pytest.warns(tsp.errors.SparsityWarning, match="never fires"):
-            fit(masked_mlp(K), [tsp.MaskPruning(schedule, below_target="ignore")])
+    with pytest.warns(tsp.errors.SparsityWarning, match="never fires"):
+        fit(masked_mlp(K), [tsp.MaskPruning(late, below_target="ignore")])
+    # Step 0 counts here; TFMOT never sees it.
     model = masked_mlp(K)
-    fit(model, [tsp.MaskPruning(never)])
+    rare = tsp.schedules.ConstantSparsity(0.5, 0, frequency=100)
+    fit(model, [tsp.MaskPruning(rare)])
     assert zeros(model, "first") == 0.5
+
+
+def test_percents_of_optimizer_steps_where_gradients_are_accumulated():
+    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
+    model = masked_mlp(keras, optimizer=optimizer)
+    half = tsp.schedules.Timed(shot(0.5, 50), "percent")
+    shares = recorder(keras, lambda m: zeros(m, "head"))
+    fit(model, [tsp.MaskPruning(half), shares], epochs=4)  # 8 steps in 16 batches
+    assert shares.seen == [0] * 7 + [0.5] * 9
 
 
 def test_schedules_in_epochs_and_percent(K):

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from tf_spline_prune.compat import (
     Callback,
     MaskSlot,
+    batches_a_step,
     mask_averages,
     optimizer_steps,
     require_flavour,
@@ -141,11 +142,12 @@ class MaskPruning(Callback):
         )
         self._slots = self._update.slots
         self._resolve_clocks()
-        if self.granularity != "unit":
+        granularity = self._update.granularity
+        if granularity is not None:  # of whole units the share is one of units
             for slot in self._slots:
                 target = _firing().final_sparsity(self._schedules[slot.path])
                 if target is not None:
-                    set_target(slot, min(target, self._most()))
+                    set_target(slot, min(target, granularity.most))
         if below_target(self._slots) or not self.sparsity():
             self._warn_if_never()
         self._act()
@@ -198,28 +200,30 @@ class MaskPruning(Callback):
 
     def _resolve_clocks(self) -> None:
         """Tell schedules that run in epochs or percent how long training is."""
-        steps, epochs = self._planned()
+        batches, epochs = self._planned()
+        # An epoch may end amid the batches whose gradients make one step.
+        steps = batches and max(1, round(batches / batches_a_step(self.model)))
         for schedule in _all(self.schedule):
             if isinstance(schedule, _firing().Timed):
                 schedule.resolve(steps, epochs)
 
     def _planned(self) -> tuple[int | None, int | None]:
-        """Give the steps an epoch and the epochs that are planned, where known."""
+        """Give the batches of an epoch, and the epochs, where known."""
         params = self.params or {}
         return params.get("steps"), params.get("epochs")
 
     def _warn_if_never(self) -> None:
-        steps, epochs = self._planned()
-        if not steps or not epochs:
+        batches, epochs = self._planned()
+        if not batches or not epochs:
             return
         first = self._last + 1
-        last = self._last + steps * epochs
+        last = first + batches * epochs // batches_a_step(self.model)
         for schedule in _all(self.schedule):
             if _firing().fires_within(schedule, first, last) is False:
                 warnings.warn(
                     f"The schedule {type(schedule).__name__} never fires within the "
-                    f"planned training: {epochs} epochs of {steps} steps, from step "
-                    f"{first} to {last}. Nothing will be pruned. Let it begin "
+                    f"planned training: {epochs} epochs of {batches} batches, from "
+                    f"step {first} to {last}. Nothing will be pruned. Let it begin "
                     "earlier, fire more often (`frequency`), or count in epochs "
                     "(`tsp.schedules.Timed`).",
                     SparsityWarning,
@@ -251,13 +255,6 @@ class MaskPruning(Callback):
         else:
             self._update(shares[id(self.schedule)])
         mask_averages(self.model, self._slots)
-
-    def _most(self) -> float:
-        """Give the share that the granularity can remove at most."""
-        if isinstance(self.granularity, str) and ":" in self.granularity:
-            zeros, length = self.granularity.split(":")
-            return int(zeros) / int(length)
-        return 1.0
 
 
 def _all(schedule: Any) -> list[Any]:

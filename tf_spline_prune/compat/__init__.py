@@ -12,6 +12,7 @@ from tf_spline_prune.compat.call_graph import Call, Graph, Input
 from tf_spline_prune.compat.call_views import with_sizes, without_masks
 from tf_spline_prune.compat.callback import (
     Callback,
+    batches_a_step,
     learning_rate,
     optimizer_steps,
     save_model,
@@ -35,7 +36,12 @@ from tf_spline_prune.compat.flavour import (
 )
 from tf_spline_prune.compat.gradients import hand_on_loss, require_loss, value_and_grad
 from tf_spline_prune.compat.kinds import check_plain, kind_of
-from tf_spline_prune.compat.mask_slots import MaskSlot, keep_only, mask_slots, zeroed
+from tf_spline_prune.compat.mask_constraint import MaskConstraint
+from tf_spline_prune.compat.mask_slots import (
+    MaskSlot,
+    mask_slots,
+    zeroed,
+)
 from tf_spline_prune.compat.masking import on_kept, run_eagerly, with_mask
 from tf_spline_prune.compat.messages import say
 from tf_spline_prune.compat.parts import parts_of
@@ -81,6 +87,7 @@ __all__ = [
     "Flavour",
     "Graph",
     "Input",
+    "MaskConstraint",
     "MaskSlot",
     "Passes",
     "Program",
@@ -91,6 +98,7 @@ __all__ = [
     "Values",
     "Workers",
     "activation_name",
+    "batches_a_step",
     "call_layer",
     "call_tapped",
     "check_finite",
@@ -105,7 +113,6 @@ __all__ = [
     "import_tfmot",
     "keras_of",
     "keras_root",
-    "keep_only",
     "kind_of",
     "learning_rate",
     "loading_saved_model",

@@ -70,6 +70,13 @@ def optimizer_steps(model: Any) -> int:
     return 0 if optimizer is None else int(_number(optimizer.iterations))
 
 
+def batches_a_step(model: Any) -> int:
+    """Tell over how many batches a compiled model's optimizer gathers gradients."""
+    optimizer = getattr(model, "optimizer", None)
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    return getattr(optimizer, "gradient_accumulation_steps", None) or 1
+
+
 @contextlib.contextmanager
 def _thrown_away(path: PathLike) -> Iterator[pathlib.Path]:
     """Give a path that ends as `path` does, and is gone afterwards."""

@@ -1,14 +1,14 @@
 """Masked weights of either flavour: those of our wrapper, and those of TFMOT's."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 
 from tf_spline_prune.compat.flavour import flavour_of
 from tf_spline_prune.compat.kinds import is_mask_wrapper
+from tf_spline_prune.compat.mask_constraint import MaskConstraint
 from tf_spline_prune.compat.tracing import trace
 from tf_spline_prune.compat.weights import (
     on_one_device,
@@ -88,20 +88,6 @@ def _assign_both(weight: Any, mask: Any, keep: np.ndarray) -> None:
     zero = tf.constant(0, weight.dtype)
     masked = tf.raw_ops.SelectV2(condition=kept, t=read_tensor(weight), e=zero)
     write(resource=weight.handle, value=masked)
-
-
-def keep_only(weight: Any, mask: Any) -> Any:
-    """Set the entries of a Keras 3 weight to zero that a mask removes.
-
-    Args:
-        weight: A tensor or variable.
-        mask: A tensor or variable of the same shape, bool: true means keep.
-
-    Returns:
-        A tensor.
-    """
-    # Not a product: infinity times zero would be NaN.
-    return keras.ops.where(mask, weight, keras.ops.zeros((), weight.dtype))
 
 
 def zeroed(array: np.ndarray, keep: np.ndarray) -> np.ndarray:
@@ -193,10 +179,10 @@ def hold(slots: list[MaskSlot]) -> None:
     """
     for slot in slots:
         if flavour_of(slot.wrapper) == "tf_keras":
-            for variable in _copies(slot.weight):
-                if not isinstance(variable._constraint, _Held):
+            for copy in _copies(slot.weight):
+                if not isinstance(copy._constraint, MaskConstraint):
                     # The mask of all replicas: each reads its own copy.
-                    variable._constraint = _Held(slot.mask, variable._constraint)
+                    copy._constraint = MaskConstraint(slot.mask, copy._constraint)
 
 
 def is_distributed(variable: Any) -> bool:
@@ -208,21 +194,3 @@ def _copies(weight: Any) -> list[Any]:
     """List the variables behind a weight: one, or one a replica."""
     weight = getattr(weight, "_variable", weight)  # an AutoCastVariable
     return list(getattr(weight, "values", None) or [weight])
-
-
-class _Held:
-    """A constraint of tf_keras that multiplies by a mask."""
-
-    def __init__(self, mask: Any, users: Callable[[Any], Any] | None) -> None:
-        self.mask = mask
-        self.users = users
-
-    def __call__(self, weight: Any) -> Any:
-        import tensorflow as tf
-
-        if self.users is not None:
-            weight = self.users(weight)
-        weight = tf.convert_to_tensor(weight)
-        return tf.where(
-            tf.not_equal(self.mask, 0.0), weight, tf.zeros((), weight.dtype)
-        )

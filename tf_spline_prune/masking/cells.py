@@ -87,31 +87,18 @@ def lowest(scores: np.ndarray, sizes: np.ndarray, target: float) -> np.ndarray:
     if not len(scores) or target <= 0:
         return np.zeros(len(scores), bool)
     if sizes.min() == sizes.max():  # then counting is enough, and much faster
-        return lowest_few(scores, target / sizes[0])
-    last = _score_at(scores, sizes, target)
-    gone = scores < last
-    ties = np.flatnonzero(scores == last)
-    sums = np.cumsum(np.concatenate([[sizes @ gone], sizes[ties]]))
-    gone[ties[: np.abs(sums - target).argmin()]] = True
-    return gone
-
-
-def lowest_few(scores: np.ndarray, count: float) -> np.ndarray:
-    """Mark so many cells of lowest score, among equals the first ones.
-
-    Args:
-        scores: Array of shape `(cells,)`.
-        count: How many; it is rounded.
-
-    Returns:
-        Bool array of shape `(cells,)`.
-    """
-    if not len(scores) or count <= 0:
-        return np.zeros(len(scores), bool)
-    last = _score_at(scores, None, count)
-    gone = scores < last
-    more = round(count) - np.count_nonzero(gone)
-    gone[np.flatnonzero(scores == last)[:more]] = True
+        target = target / sizes[0]
+        last = _score_at(scores, None, target)
+        gone = scores < last
+        ties = np.flatnonzero(scores == last)
+        more = round(target) - np.count_nonzero(gone)
+    else:
+        last = _score_at(scores, sizes, target)
+        gone = scores < last
+        ties = np.flatnonzero(scores == last)
+        sums = np.cumsum(np.concatenate([[sizes @ gone], sizes[ties]]))
+        more = np.abs(sums - target).argmin()
+    gone[ties[:more]] = True
     return gone
 
 

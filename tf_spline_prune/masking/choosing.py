@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from tf_spline_prune.errors import BudgetError
-from tf_spline_prune.masking.cells import Cells, aim, lowest, lowest_few
+from tf_spline_prune.masking.cells import Cells, aim, lowest
 from tf_spline_prune.masking.granularity import Granularity, Pooling
 from tf_spline_prune.masking.layout import Layout
 
@@ -91,9 +91,6 @@ def choose(
             "`sparsity` must not be above `max_sparsity`. Received: sparsity="
             f"{max(shares)}, max_sparsity={max_sparsity}"
         )
-    if scope == "layer" and kind.spec == "weight" and max_sparsity == 1:
-        pairs = zip(arrays, shares, strict=True)
-        return [_single_weights(array, share) for array, share in pairs]
     cells = [
         kind.cells(a, layout, pooling)
         for a, layout in zip(arrays, layouts, strict=True)
@@ -104,30 +101,6 @@ def choose(
         _together([one], share, max_sparsity)[0]
         for one, share in zip(cells, shares, strict=True)
     ]
-
-
-def thresholds(scores: Sequence[np.ndarray], keep: Sequence[np.ndarray]) -> list[float]:
-    """Give the smallest score that stays of each tensor.
-
-    Args:
-        scores: One array a weight tensor.
-        keep: One bool array a tensor, in its shape, as `choose` gives them.
-
-    Returns:
-        One number a tensor; infinity where nothing stays.
-    """
-    _check_length("keep", keep, scores)
-    return [
-        float(np.min(_checked(array, place)[mask], initial=np.inf))
-        for place, (array, mask) in enumerate(zip(scores, keep, strict=True))
-    ]
-
-
-def _single_weights(scores: np.ndarray, share: float) -> np.ndarray:
-    """Choose single weights of one tensor: as `_together`, in a third of the time."""
-    count = round(round(share * scores.size, 4))  # as `aim` rounds
-    gone = lowest_few(scores.ravel(), min(count, scores.size - 1))
-    return ~gone.reshape(scores.shape)
 
 
 def _together(

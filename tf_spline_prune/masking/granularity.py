@@ -20,7 +20,10 @@ class Granularity(ABC):
 
     Attributes:
         spec: What `of` reads to give an equal granularity.
+        most: The largest share of a tensor that it can remove.
     """
+
+    most: float = 1.0
 
     @staticmethod
     def of(spec: Any) -> "Granularity":
@@ -163,6 +166,10 @@ class _Pattern(Granularity):
     @property
     def spec(self) -> str:
         return f"{self.zeros}:{self.of_inputs}"
+
+    @property
+    def most(self) -> float:  # type: ignore[override]
+        return self.zeros / self.of_inputs
 
     def cells(
         self, scores: np.ndarray, layout: Layout, pooling: Pooling = "mean"

@@ -1,12 +1,12 @@
 """`MaskedLayer`: a layer whose weights keep their zeros while it trains."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
-from tf_spline_prune.compat import keep_only, weight_variables
+from tf_spline_prune.compat import MaskConstraint, weight_variables
 from tf_spline_prune.errors import FlavourError, ModelError
 from tf_spline_prune.masking.prunable import prunable_weights
 
@@ -114,7 +114,7 @@ class MaskedLayer(keras.layers.Wrapper):
                 trainable=False,
             )
             self.masks[name] = mask
-            held[name].constraint = _Held(mask, held[name].constraint)
+            held[name].constraint = MaskConstraint(mask, held[name].constraint)
 
     def call(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the wrapped layer."""
@@ -145,16 +145,3 @@ class MaskedLayer(keras.layers.Wrapper):
     def get_config(self) -> dict[str, Any]:
         """Give what makes an equal wrapper."""
         return {**super().get_config(), "weights": self.masked_weights}
-
-
-class _Held:
-    """A constraint: the user's own first, then zeros where the mask says so."""
-
-    def __init__(self, mask: Any, users: Callable[[Any], Any] | None) -> None:
-        self.mask = mask
-        self.users = users
-
-    def __call__(self, weight: Any) -> Any:
-        if self.users is not None:
-            weight = self.users(weight)
-        return keep_only(weight, self.mask)

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tf_spline_prune.graph import ChannelGraph
@@ -25,22 +25,47 @@ def selected(graph: ChannelGraph, layers: Selector) -> set[str]:
     Raises:
         ValueError: If nothing is meant, or a name means nothing.
     """
-    everyone = set(graph.makers)
+    makers = {name: graph.layer(name) for name in graph.makers}
+    return meant(
+        layers, makers, lambda name: matching(graph, name, "layers"), "make units"
+    )
+
+
+def meant(
+    layers: Selector,
+    everyone: Mapping[str, Any],
+    match: Callable[[str], set[str]],
+    do_what: str,
+) -> set[str]:
+    """Find what a selector means among layers.
+
+    Args:
+        layers: The selector.
+        everyone: The layers that can be meant, by name.
+        match: Gives the names that one name or regular expression means.
+        do_what: What these layers have in common, for the messages.
+
+    Returns:
+        Names.
+
+    Raises:
+        ValueError: If nothing is meant.
+    """
     if layers is None:
-        return everyone
+        return set(everyone)
     if callable(layers):
-        found = {path for path in everyone if layers(graph.layer(path))}
+        found = {name for name, layer in everyone.items() if layers(layer)}
         if not found:
-            raise ValueError("`layers` chose none of the layers that make units.")
+            raise ValueError(f"`layers` chose none of the layers that {do_what}.")
         return found
-    found = set()
     if not isinstance(layers, Iterable):
         raise ValueError(
             "`layers` must be a name, a regular expression, a list of these, or a "
             f"function of the layer. Received: {layers!r}"
         )
+    found = set()
     for pattern in [layers] if isinstance(layers, str) else layers:
-        found |= matching(graph, pattern, "layers")
+        found |= match(pattern)
     if not found:
         raise ValueError("`layers` is empty, so there is nothing to prune.")
     return found
@@ -61,6 +86,27 @@ def matching(graph: ChannelGraph, pattern: str, argument: str) -> set[str]:
     Raises:
         ValueError: If it means nothing.
     """
+    paths = {name: graph.path_of_maker(name) for name in graph.makers}
+    return named(pattern, paths, argument, "makes units")
+
+
+def named(
+    pattern: str, paths: Mapping[str, str], argument: str, does_what: str
+) -> set[str]:
+    """Find the names that one name or regular expression means.
+
+    Args:
+        pattern: A name or path, or a regular expression that matches paths whole.
+        paths: The path of each name.
+        argument: Name of the argument that holds the pattern, for the messages.
+        does_what: What a layer does that can be meant, for the messages.
+
+    Returns:
+        Names, at least one.
+
+    Raises:
+        ValueError: If it means nothing.
+    """
     try:
         re.compile(pattern)
     except (re.error, TypeError) as error:
@@ -70,14 +116,14 @@ def matching(graph: ChannelGraph, pattern: str, argument: str) -> set[str]:
         ) from error
     hits = {
         name
-        for name in graph.makers
-        for path in (name, graph.path_of_maker(name))
+        for name in paths
+        for path in (name, paths[name])
         if pattern in (path, path.rpartition("/")[2]) or re.fullmatch(pattern, path)
     }
     if not hits:
-        near = difflib.get_close_matches(pattern, graph.makers, 3, 0.4)
+        near = difflib.get_close_matches(pattern, paths, 3, 0.4)
         raise ValueError(
-            f"`{argument}` names no layer that makes units. "
-            f"Nearest: {near or sorted(graph.makers)[:5]}. Received: {pattern!r}"
+            f"`{argument}` names no layer that {does_what}. "
+            f"Nearest: {near or sorted(paths)[:5]}. Received: {pattern!r}"
         )
     return hits

@@ -1,0 +1,28 @@
+"""`MaskConstraint`: what makes an optimizer hold a mask, in either flavour."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+
+class MaskConstraint:
+    """A constraint of a weight: the user's own first, then zeros by the mask.
+
+    Args:
+        mask: The variable of the mask, of numbers or bool; zero and false remove.
+        users: The constraint that the weight had, or `None`.
+    """
+
+    def __init__(self, mask: Any, users: Callable[[Any], Any] | None) -> None:
+        self.mask = mask
+        self.users = users
+
+    def __call__(self, weight: Any) -> Any:
+        """Give the weight that is to be kept, as a tensor."""
+        if self.users is not None:
+            weight = self.users(weight)
+        keep = keras.ops.cast(self.mask, "bool")
+        weight = keras.ops.convert_to_tensor(weight)
+        # Not a product: infinity times zero would be NaN.
+        return keras.ops.where(keep, weight, keras.ops.zeros((), weight.dtype))
