@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-import numpy as np
 
 from tf_spline_prune.compat.distribution import Workers
 from tf_spline_prune.compat.weights import values_of
@@ -86,7 +85,7 @@ def _thrown_away(path: PathLike) -> Iterator[pathlib.Path]:
 
 def _number(value: Any) -> Any:
     """Read a variable, also one that has a copy on each replica, or a number."""
-    return values_of(value) if hasattr(value, "read_value") else np.asarray(value)
+    return values_of(value)
 
 
 def save_model(model: Any, path: PathLike) -> None:

@@ -178,6 +178,18 @@ def read_tensor(variable: Any) -> Any:
     return tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype)
 
 
+def assign_tensor(variable: Any, array: np.ndarray) -> None:
+    """Write to a plain variable by one operation.
+
+    Args:
+        variable: What `on_one_device` gave.
+        array: Array of its shape and dtype.
+    """
+    import tensorflow as tf
+
+    tf.raw_ops.AssignVariableOp(resource=variable.handle, value=array)
+
+
 def values_of(variable: Any) -> np.ndarray:
     """Read a variable, where TensorFlow holds it without a copy."""
     plain = on_one_device(variable)

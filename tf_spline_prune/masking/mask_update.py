@@ -27,6 +27,7 @@ from tf_spline_prune.masking.thinning import thin_out
 from tf_spline_prune.masking.unit_masks import masks_of_units, units_gone
 from tf_spline_prune.pruning import plan
 
+Arrays = list[np.ndarray]
 Shares = float | Mapping[str, float]
 
 
@@ -99,18 +100,19 @@ class MaskUpdate:
                 f"sparsity={shares}"
             )
         old = [slot.keep() for slot in self.slots]
+        arrays = [slot.read() for slot in self.slots]
         if self.granularity is None:
             decide = self._units
         elif self._is_plain():
             decide = self._magnitudes
         else:
             decide = self._weights
-        new = self._of_chief(decide(shares, old))
-        for slot, before, keep in zip(self.slots, old, new, strict=True):
-            if keep is not before and not np.array_equal(before, keep):
-                slot.assign(keep)
+        new = self._of_chief(decide(shares, old, arrays))
+        for slot, before, keep, array in zip(self.slots, old, new, arrays, strict=True):
+            if keep is not before:
+                slot.assign(keep, array)
 
-    def _of_chief(self, masks: list[np.ndarray]) -> list[np.ndarray]:
+    def _of_chief(self, masks: Arrays) -> Arrays:
         """Let the chief decide, where several workers train and may see other data."""
         if self.workers.alone or not masks:
             return masks
@@ -120,8 +122,7 @@ class MaskUpdate:
         parts = np.split(flat, np.cumsum([keep.size for keep in masks])[:-1])
         return [part.reshape(m.shape) for part, m in zip(parts, masks, strict=True)]
 
-    def _weights(self, shares: Shares, old: list[np.ndarray]) -> list[np.ndarray]:
-        arrays = [slot.read() for slot in self.slots]
+    def _weights(self, shares: Shares, old: Arrays, arrays: Arrays) -> Arrays:
         names = [slot.key for slot in self.slots]
         scores = weight_scores(arrays, self.criterion, self.seed, names)
         scores = [
@@ -153,13 +154,13 @@ class MaskUpdate:
         single = self.granularity is not None and self.granularity.spec == "weight"
         return bool(named and single and self.scope == "layer")
 
-    def _magnitudes(self, shares: Shares, old: list[np.ndarray]) -> list[np.ndarray]:
+    def _magnitudes(self, shares: Shares, old: Arrays, arrays: Arrays) -> Arrays:
         """Do what `_weights` does, where that is plain, in less time."""
         masks = []
-        for slot, keep in zip(self.slots, old, strict=True):
+        for slot, keep, array in zip(self.slots, old, arrays, strict=True):
             count = round(round(_share_of(slot, shares) * keep.size, 4))
             try:
-                masks.append(thin_out(slot.read(), keep, count))
+                masks.append(thin_out(array, keep, count))
             except FloatingPointError as error:
                 raise CriterionError(
                     "Weights that are NaN or infinite cannot be ranked. Train again "
@@ -167,7 +168,8 @@ class MaskUpdate:
                 ) from error
         return masks
 
-    def _units(self, shares: Shares, old: list[np.ndarray]) -> list[np.ndarray]:
+    def _units(self, shares: Shares, old: Arrays, arrays: Arrays) -> Arrays:
+        """Decide about whole units; their criterion reads the model itself."""
         gone = units_gone(self.graph, self.slots)
         self.criterion.gone = gone
         paths = {slot.path for slot in self.chosen}

@@ -5,6 +5,7 @@ fresh memory has to be mapped page by page. Pieces that fit into the cache take 
 fraction of the time of whole arrays.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -48,12 +49,18 @@ def _guess(flat: np.ndarray, kept: np.ndarray, share: float) -> float:
     """Guess from a sample a magnitude that is hardly ever below a quantile."""
     if flat.size <= 4 * _SAMPLE:
         return math.inf
-    drawn = np.random.default_rng(0).integers(flat.size, size=_SAMPLE)
+    drawn = _places(flat.size)
     sample = np.sort(np.abs(flat[drawn[kept[drawn]]]))
     # Three standard deviations of a place in the sample.
     slack = 3 * math.sqrt(len(sample) * share * (1 - share)) + 3
     place = int(len(sample) * share + slack)
     return float(sample[place]) if place < len(sample) else math.inf
+
+
+@functools.lru_cache(64)
+def _places(size: int) -> np.ndarray:
+    """Draw the places of a sample: the same ones each time."""
+    return np.random.default_rng(0).integers(size, size=_SAMPLE)
 
 
 def _up_to(
