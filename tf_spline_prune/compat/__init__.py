@@ -70,6 +70,7 @@ from tf_spline_prune.compat.tfmot import (
 )
 from tf_spline_prune.compat.tfmot_wrappers import drive, take_over, wrap_with_tfmot
 from tf_spline_prune.compat.tracing import trace
+from tf_spline_prune.compat.unrolling import plain_recurrence
 from tf_spline_prune.compat.weights import (
     CurrentWeights,
     check_finite,
@@ -122,6 +123,7 @@ __all__ = [
     "on_kept",
     "optimizer_steps",
     "parts_of",
+    "plain_recurrence",
     "predict",
     "probe_model",
     "random_inputs",

@@ -3,6 +3,7 @@
 import gzip
 import pathlib
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,9 @@ class ExportReport:
             `max|a - b| / max|b|`, on random inputs.
         latency_us: Median time of one inference at batch size 1 on one CPU
             thread, in microseconds; `None` where it is not measured.
+        quantize: How a LiteRT file stores numbers; `None`: in float32.
+        sparse: Whether a LiteRT file leaves out zeros.
+        batch_size: The fixed batch size of a LiteRT file; `None`: any.
 
     Example:
 
@@ -33,6 +37,9 @@ class ExportReport:
     gzip_bytes: int
     max_difference: float
     latency_us: float | None = None
+    quantize: str | None = None
+    sparse: bool = False
+    batch_size: int | None = None
 
     @classmethod
     def of(
@@ -40,6 +47,7 @@ class ExportReport:
         path: pathlib.Path,
         max_difference: float,
         latency_us: float | None = None,
+        **details: Any,
     ) -> "ExportReport":
         """Make a report on a file or folder, measuring its size."""
         files = [path, *sorted(path.rglob("*"))] if path.is_dir() else [path]
@@ -50,12 +58,18 @@ class ExportReport:
             gzip_bytes=sum(len(gzip.compress(c, 9, mtime=0)) for c in contents),
             max_difference=max_difference,
             latency_us=latency_us,
+            **details,
         )
 
     def __str__(self) -> str:
+        kinds = [self.quantize, "sparse" if self.sparse else None]
+        if self.batch_size is not None:
+            kinds.append(f"batch size {self.batch_size}")
+        kind = ", ".join(filter(None, kinds))
         text = (
-            f"{self.path}: {self.bytes:,} bytes ({self.gzip_bytes:,} gzipped), "
-            f"outputs differ by at most {self.max_difference:.1e} (relative)"
+            f"{self.path}{kind and f' ({kind})'}: {self.bytes:,} bytes "
+            f"({self.gzip_bytes:,} gzipped), outputs differ by at most "
+            f"{self.max_difference:.1e} (relative)"
         )
         if self.latency_us is not None:
             text += f", {self.latency_us:,.1f} µs per inference"

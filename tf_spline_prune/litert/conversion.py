@@ -1,21 +1,48 @@
 """`convert`: a Keras model as the bytes of a `.tflite` file."""
 
+import warnings
 from typing import Any
 
+from tf_spline_prune.compat import plain_recurrence
 from tf_spline_prune.errors import ExportError
+from tf_spline_prune.litert.quantization import Quantization, Quantize
 from tf_spline_prune.litert.servable import Servable
+from tf_spline_prune.litert.sparse_faults import sparse_fault
+
+_LOOPS = {"While", "StatelessWhile"}
 
 
-def convert(model: Any) -> bytes:
-    """Convert a model for LiteRT, in float32.
+def convert(
+    model: Any,
+    quantize: Quantize | None = None,
+    *,
+    representative_data: Any = None,
+    sparse: bool = False,
+    integer_io: bool = False,
+    batch_size: int | None = None,
+) -> bytes:
+    """Convert a model for LiteRT.
 
-    The batch axis stays open, so the result runs any batch size. Only LiteRT's
-    own operations are used: the file needs neither TensorFlow nor custom
-    objects. Models in other precisions, mixed ones included, are rebuilt in
-    float32 first. Nothing is compared here; `tsp.export_litert` does that.
+    Only LiteRT's own operations are used: the file needs neither TensorFlow nor
+    custom objects. Models in other precisions than float32, mixed ones included,
+    are rebuilt in float32 first. Nothing is compared here; `tsp.export_litert` does
+    that.
+
+    The batch axis stays open, so the result runs any batch size. Where LiteRT cannot
+    do that (recurrent layers keep their outputs in a list of fixed size) it is 1.
+    Loops cannot be calibrated: with `quantize="int8"` recurrent layers are unrolled.
 
     Args:
         model: A built model of either flavour, or a `Servable` made from one.
+        quantize: `None`: float32. `"float16"`: weights of half the size. `"dynamic"`:
+            weights of 8 bits, activations quantised as they come. `"int8"`: all of 8
+            bits, with scales from `representative_data`.
+        representative_data: Inputs such as the model will see, without labels or with
+            them: an array, a list or dict of arrays, or batches of these. At most
+            512 of them are used. Needed for `"int8"`.
+        sparse: Store weights without their zeros where that saves room.
+        integer_io: With `"int8"`: take and give integers, not floats.
+        batch_size: Fix the batch axis to this size.
 
     Returns:
         The bytes of a `.tflite` file with the signature `serving_default`.
@@ -24,25 +51,85 @@ def convert(model: Any) -> bytes:
         FlavourError: If `model` is no Keras model.
         ModelError: If it is not built, cannot be traced, or has weights that are
             not finite.
-        ExportError: If the converter has no LiteRT operation for a part of it
-            (recurrent layers, with an open batch axis, are such a part).
+        CalibrationError: If the representative data are empty, misshapen or not
+            finite.
+        ValueError: If the arguments do not fit together.
+        ExportError: If the converter has no LiteRT operation for a part of it, or
+            the combination is known to give files that do not load or answer wrongly.
 
     Example:
 
     ```python
-    content = tsp.litert.convert(model)
-    tsp.litert.Runner(content).run(x)
+    content = tsp.litert.convert(model, "int8", representative_data=x_train[:200])
+    tsp.litert.Runner(content).predict(x_test)
     ```
 
-    Source: "Convert TensorFlow models", LiteRT documentation.
+    Source: "Convert TensorFlow models" and "Post-training quantization", LiteRT
+    documentation.
     """
+    if batch_size is not None and (isinstance(batch_size, bool) or batch_size < 1):
+        raise ValueError(
+            "`batch_size` must be a positive number, or None for an open batch axis. "
+            f"Received: batch_size={batch_size!r}"
+        )
+    servable = model if isinstance(model, Servable) else Servable(model)
+    how = Quantization.of(servable, quantize, representative_data, integer_io)
+    fault = sparse_fault(servable.model, quantize) if sparse else None
+    if fault:
+        raise ExportError(fault)
+    concrete, module = _traced(servable, quantize, batch_size)
+    return _converted(servable, concrete, module, how, sparse)
+
+
+def _traced(
+    servable: Servable, quantize: Quantize | None, batch_size: int | None
+) -> tuple[Any, Any]:
+    """Trace the model so that LiteRT can take it."""
+
+    def trace(batch_size: int | None, unroll: bool = False) -> tuple[Any, Any]:
+        with plain_recurrence(servable.model, unroll):
+            return servable.concrete_function(batch_size)
+
+    concrete, module = trace(batch_size)
+    kinds = _operations(concrete)
+    if quantize == "int8" and kinds & _LOOPS:
+        # Calibration of a loop ends the process.
+        concrete, module = trace(batch_size, unroll=True)
+        if _operations(concrete) & _LOOPS:
+            raise ExportError(
+                "LiteRT cannot calibrate loops, and this one cannot be unrolled. Fix "
+                'the number of timesteps of recurrent layers, or use "dynamic" or '
+                f'"float16". Received: model {servable.model.name!r} with '
+                'quantize="int8"'
+            )
+    elif batch_size is None and "TensorListReserve" in kinds:
+        concrete, module = trace(1)
+    return concrete, module
+
+
+def _operations(concrete: Any) -> set[str]:
+    graph = concrete.graph.as_graph_def()
+    kinds = {node.op for node in graph.node}
+    return kinds | {n.op for f in graph.library.function for n in f.node_def}
+
+
+def _converted(
+    servable: Servable, concrete: Any, module: Any, how: Quantization, sparse: bool
+) -> bytes:
     import tensorflow as tf
 
-    servable = model if isinstance(model, Servable) else Servable(model)
-    concrete, module = servable.concrete_function()
     try:
         converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], module)
-        return bytes(converter.convert())
+        how.set_up(converter, concrete.inputs[0].shape[0] or 1)
+        if sparse:
+            converter.optimizations = [
+                *converter.optimizations,
+                tf.lite.Optimize.EXPERIMENTAL_SPARSITY,
+            ]
+        with warnings.catch_warnings():
+            # It misses the ranges of inputs, and takes them from the data.
+            warnings.filterwarnings("ignore", "Statistics for quantized inputs")
+            return bytes(converter.convert())
     except OSError:
         raise
     except Exception as error:  # the converter raises what it likes

@@ -85,6 +85,48 @@ class Runner:
             for detail in self._outputs.values()
         ]
 
+    def predict(self, inputs: np.ndarray | Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Run the model on inputs as its Keras model takes them.
+
+        Of a file that takes and gives integers, floats are quantised on the way in
+        and restored on the way out. A file of fixed batch size is run as often as
+        needed.
+
+        Args:
+            inputs: As in `run`, of any number of examples.
+
+        Returns:
+            Arrays by output name.
+
+        Raises:
+            ValueError: If names, shapes or dtypes are not those of the inputs.
+        """
+        if not isinstance(inputs, Mapping):
+            inputs = dict.fromkeys(self.input_names, inputs)
+        arrays = {name: np.asarray(x) for name, x in inputs.items()}
+        count = min((len(x) for x in arrays.values()), default=0)
+        size = self.batch_size or max(count, 1)
+        parts = []
+        for start in range(0, count, size):
+            stop = min(start + size, count)
+            # The last ones fill up a fixed batch and are cut off again.
+            places = np.resize(np.arange(start, stop), size)
+            outputs = self.run(
+                {n: self._quantised(n, x[places]) for n, x in arrays.items()}
+            )
+            parts.append([y[: stop - start] for y in outputs])
+        joined = [np.concatenate(y) for y in zip(*parts, strict=True)]
+        return {
+            name: _restored(y, detail)
+            for y, (name, detail) in zip(joined, self._outputs.items(), strict=True)
+        }
+
+    @property
+    def batch_size(self) -> int | None:
+        """The fixed size of the batch axis; `None` where it is open."""
+        sizes = {int(d["shape_signature"][0]) for d in self._inputs.values()}
+        return None if min(sizes) < 0 else max(sizes)
+
     def measure_latency(self, runs: int = 50, warmup: int = 10) -> float:
         """Measure how long one inference takes at batch size 1.
 
@@ -134,6 +176,16 @@ class Runner:
             )
         return array.astype(dtype)
 
+    def _quantised(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Turn floats into the integers that stand for them, if the input has any."""
+        detail = self._inputs.get(name, {})
+        scale, zero = detail.get("quantization", (0, 0))
+        if not scale or values.dtype.kind != "f":
+            return values
+        limits = np.iinfo(detail["dtype"])
+        steps = np.round(values / scale) + zero
+        return np.clip(steps, limits.min, limits.max).astype(detail["dtype"])
+
     def _set(self, inputs: Mapping[str, np.ndarray]) -> None:
         for name, array in inputs.items():
             index = self._inputs[name]["index"]
@@ -141,6 +193,14 @@ class Runner:
         self._interpreter.allocate_tensors()
         for name, array in inputs.items():
             self._interpreter.set_tensor(self._inputs[name]["index"], array)
+
+
+def _restored(values: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
+    """Turn integers into the floats that they stand for, if the output has any."""
+    scale, zero = detail["quantization"]
+    if not scale:
+        return values
+    return (values.astype("float32") - zero) * np.float32(scale)
 
 
 def _interpreter_class() -> Any:

@@ -101,8 +101,11 @@ class Servable:
             tensors = [tf.convert_to_tensor(inputs[name]) for name in self.inputs]
             return {name: np.asarray(y) for name, y in self(*tensors).items()}
 
-    def concrete_function(self) -> tuple[Any, Any]:
+    def concrete_function(self, batch_size: int | None = None) -> tuple[Any, Any]:
         """Trace the model into a TensorFlow function.
+
+        Args:
+            batch_size: Size of the batch axis, where the model leaves it open.
 
         Returns:
             The concrete function, and a `tf.Module` that holds its variables and
@@ -111,7 +114,7 @@ class Servable:
         import tensorflow as tf
 
         specs = [
-            tf.TensorSpec(shape, dtype, name)
+            tf.TensorSpec((shape[0] or batch_size, *shape[1:]), dtype, name)
             for name, (shape, dtype) in self.inputs.items()
         ]
         function = tf.function(self.__call__, autograph=False)

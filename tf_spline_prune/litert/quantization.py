@@ -1,0 +1,111 @@
+"""How the numbers of a `.tflite` file are stored."""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from tf_spline_prune.compat import Calibration, trace
+from tf_spline_prune.errors import CalibrationWarning
+from tf_spline_prune.litert.servable import Servable
+
+Quantize = Literal["float16", "dynamic", "int8"]
+
+_MOST_SAMPLES = 512
+_FEW_SAMPLES = 100
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """A way to store numbers, and the data that tell the ranges of activations.
+
+    Attributes:
+        kind: `None` for float32, or what `convert` takes.
+        samples: Representative inputs; `None` without any.
+        integer_io: Whether inputs and outputs are integers.
+    """
+
+    kind: Quantize | None = None
+    samples: Calibration | None = None
+    integer_io: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        servable: Servable,
+        kind: Quantize | None,
+        data: Any = None,
+        integer_io: bool = False,
+    ) -> "Quantization":
+        """Check what a user asks for.
+
+        Args:
+            servable: The model.
+            kind: As in `convert`.
+            data: As `representative_data` of `convert`.
+            integer_io: As in `convert`.
+
+        Raises:
+            CalibrationError: If the data are empty, misshapen or not finite.
+            ValueError: If the arguments do not fit together.
+        """
+        if kind is not None and kind not in get_args(Quantize):
+            raise ValueError(
+                f"`quantize` must be None or one of {get_args(Quantize)}. "
+                f"Received: quantize={kind!r}"
+            )
+        if integer_io and kind != "int8":
+            raise ValueError(
+                "Only a model of 8-bit integers can take and give integers: use "
+                '`quantize="int8"` with `integer_io=True`. '
+                f"Received: quantize={kind!r}"
+            )
+        if kind == "int8" and data is None:
+            raise ValueError(
+                'With `quantize="int8"` the ranges of activations are read from '
+                "`representative_data`: a few hundred inputs such as the model will "
+                'see. Without any, `quantize="dynamic"` is the next best. '
+                "Received: representative_data=None"
+            )
+        if data is None:
+            return cls(kind, None, integer_io)
+        samples = Calibration.of(data, trace(servable.model).inputs)
+        if kind == "int8" and len(samples) < _FEW_SAMPLES:
+            warnings.warn(
+                "The ranges of activations come from few inputs, and others may fall "
+                f"outside of them. Give {_FEW_SAMPLES} to {_MOST_SAMPLES}. Received: "
+                f"{len(samples)} representative inputs",
+                CalibrationWarning,
+                stacklevel=4,
+            )
+        return cls(kind, samples.drawn(_MOST_SAMPLES, seed=0), integer_io)
+
+    def set_up(self, converter: Any, batch: int) -> None:
+        """Tell TensorFlow's converter.
+
+        Args:
+            converter: A `TFLiteConverter`.
+            batch: How many inputs it is shown at a time.
+        """
+        import tensorflow as tf
+
+        if self.kind is None:
+            return
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if self.kind == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if self.kind == "int8":
+            converter.representative_dataset = lambda: self._batches(batch)
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        if self.integer_io:
+            converter.inference_input_type = tf.int8
+            converter.inference_output_type = tf.int8
+
+    def _batches(self, size: int) -> Iterator[list[np.ndarray]]:
+        if self.samples is None:
+            return
+        for arrays, _ in self.samples.batches(size):
+            missing = size - len(arrays[0])  # the last ones of a fixed batch
+            yield [np.resize(a, (size, *a.shape[1:])) if missing else a for a in arrays]
