@@ -317,7 +317,7 @@ def test_a_full_disk_leaves_earlier_exports_alone(tmp_path):
             except (OSError, tsp.errors.ExportError) as error:
                 print("refused", repr(error))
         # The converter itself needs room; with enough of that, the file alone fails.
-        tsp.export.litert_file.convert = lambda servable: content
+        tsp.export.litert_file.convert = lambda *_, **__: content
         try:
             tsp.export_litert(model, folder / "model.tflite")
         except OSError as error:

@@ -189,13 +189,6 @@ def _length(words):
     return tf.strings.length(words)
 
 
-def test_an_operation_that_litert_lacks(K):
-    i = K.Input((6, 4))
-    model = K.Model(i, K.layers.GRU(3)(i))
-    with pytest.raises(ExportError, match="TensorListReserve"):
-        convert(model)
-
-
 def test_the_converter_runs_only_on_tensorflow(monkeypatch):
     import keras
 

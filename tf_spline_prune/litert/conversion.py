@@ -1,5 +1,6 @@
 """`convert`: a Keras model as the bytes of a `.tflite` file."""
 
+import tempfile
 import warnings
 from typing import Any
 
@@ -9,6 +10,7 @@ from tf_spline_prune.litert.quantization import Quantization, Quantize
 from tf_spline_prune.litert.servable import Servable
 from tf_spline_prune.litert.sparse_faults import sparse_fault
 
+SIGNATURE = "serving_default"
 _LOOPS = {"While", "StatelessWhile"}
 
 
@@ -94,7 +96,10 @@ def _traced(
     kinds = _operations(concrete)
     if quantize == "int8" and kinds & _LOOPS:
         # Calibration of a loop ends the process.
-        concrete, module = trace(batch_size, unroll=True)
+        try:
+            concrete, module = trace(batch_size, unroll=True)
+        except ValueError:  # the number of timesteps is open
+            pass
         if _operations(concrete) & _LOOPS:
             raise ExportError(
                 "LiteRT cannot calibrate loops, and this one cannot be unrolled. Fix "
@@ -119,16 +124,22 @@ def _converted(
     import tensorflow as tf
 
     try:
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], module)
-        how.set_up(converter, concrete.inputs[0].shape[0] or 1)
-        if sparse:
-            converter.optimizations = [
-                *converter.optimizations,
-                tf.lite.Optimize.EXPERIMENTAL_SPARSITY,
-            ]
-        with warnings.catch_warnings():
-            # It misses the ranges of inputs, and takes them from the data.
+        # Through a folder, for only so inputs are calibrated by name.
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            tf.saved_model.save(module, folder, signatures={SIGNATURE: concrete})
+            converter = tf.lite.TFLiteConverter.from_saved_model(
+                folder, signature_keys=[SIGNATURE]
+            )
+            how.set_up(converter, concrete.inputs[0].shape[0] or 1)
+            if sparse:
+                converter.optimizations = [
+                    *converter.optimizations,
+                    tf.lite.Optimize.EXPERIMENTAL_SPARSITY,
+                ]
+            # It misses the ranges of inputs, and takes them from the data, with the
+            # interpreter that it calls deprecated.
             warnings.filterwarnings("ignore", "Statistics for quantized inputs")
+            warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter")
             return bytes(converter.convert())
     except OSError:
         raise

@@ -23,11 +23,13 @@ class Quantization:
 
     Attributes:
         kind: `None` for float32, or what `convert` takes.
+        names: The names of the inputs.
         samples: Representative inputs; `None` without any.
         integer_io: Whether inputs and outputs are integers.
     """
 
-    kind: Quantize | None = None
+    kind: Quantize | None
+    names: tuple[str, ...]
     samples: Calibration | None = None
     integer_io: bool = False
 
@@ -69,8 +71,9 @@ class Quantization:
                 'see. Without any, `quantize="dynamic"` is the next best. '
                 "Received: representative_data=None"
             )
+        names = tuple(servable.inputs)
         if data is None:
-            return cls(kind, None, integer_io)
+            return cls(kind, names, None, integer_io)
         samples = Calibration.of(data, trace(servable.model).inputs)
         if kind == "int8" and len(samples) < _FEW_SAMPLES:
             warnings.warn(
@@ -80,7 +83,7 @@ class Quantization:
                 CalibrationWarning,
                 stacklevel=4,
             )
-        return cls(kind, samples.drawn(_MOST_SAMPLES, seed=0), integer_io)
+        return cls(kind, names, samples.drawn(_MOST_SAMPLES, seed=0), integer_io)
 
     def set_up(self, converter: Any, batch: int) -> None:
         """Tell TensorFlow's converter.
@@ -103,9 +106,10 @@ class Quantization:
             converter.inference_input_type = tf.int8
             converter.inference_output_type = tf.int8
 
-    def _batches(self, size: int) -> Iterator[list[np.ndarray]]:
+    def _batches(self, size: int) -> Iterator[dict[str, np.ndarray]]:
         if self.samples is None:
             return
         for arrays, _ in self.samples.batches(size):
-            missing = size - len(arrays[0])  # the last ones of a fixed batch
-            yield [np.resize(a, (size, *a.shape[1:])) if missing else a for a in arrays]
+            # The last ones fill up a fixed batch.
+            filled = [np.resize(x, (size, *x.shape[1:])) for x in arrays]
+            yield dict(zip(self.names, filled, strict=True))
