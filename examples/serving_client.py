@@ -42,7 +42,10 @@ class Folder:
     def __init__(self, folder, version):
         import tensorflow as tf
 
-        numbers = [int(p.name) for p in folder.iterdir() if p.name.isdecimal()]
+        there = folder.iterdir() if folder.is_dir() else ()
+        numbers = [int(p.name) for p in there if p.name.isdecimal()]
+        if version not in (*numbers, None) or not numbers:
+            sys.exit(f"{folder} has no such version; it has {sorted(numbers)}")
         path = folder / str(max(numbers) if version is None else version)
         self.name, self._tf = str(path), tf
         self._loaded = tf.saved_model.load(self.name)
@@ -131,7 +134,7 @@ class Grpc:
         asked = get_model_metadata_pb2.GetModelMetadataRequest()
         asked.model_spec.CopyFrom(self._request.model_spec)
         asked.metadata_field.append("signature_def")
-        answer = self._stub.GetModelMetadata(asked, TIMEOUT)
+        answer = self._call("GetModelMetadata", asked)
         found = get_model_metadata_pb2.SignatureDefMap()
         answer.metadata["signature_def"].Unpack(found)
         self.signatures = {
@@ -155,8 +158,16 @@ class Grpc:
         for name, array in inputs.items():
             tensor = self._tf.make_tensor_proto(array)
             self._request.inputs[name].CopyFrom(tensor)
-        response = self._stub.Predict(self._request, TIMEOUT)
+        response = self._call("Predict", self._request)
         return {n: self._tf.make_ndarray(y) for n, y in response.outputs.items()}
+
+    def _call(self, method, request):
+        import grpc
+
+        try:
+            return getattr(self._stub, method)(request, TIMEOUT)
+        except grpc.RpcError as error:
+            sys.exit(f"{self.name}: {error.code().name}: {error.details()}")
 
 
 def specs_of(tensors):

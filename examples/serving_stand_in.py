@@ -165,7 +165,7 @@ def serve_rest(model):
 
 
 def serve_grpc(model):
-    """Serve on a free port while the server that is given first lives."""
+    """Serve on a free port until the process ends; give the server and address."""
     import grpc
     from tensorflow_serving.apis import (
         get_model_metadata_pb2,

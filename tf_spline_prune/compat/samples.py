@@ -10,10 +10,7 @@ OPEN_SIZE = 32  # an open size may be anything; 32 passes through most networks
 def random_inputs(
     specs: Mapping[str, tuple[Sequence[int | None], str]], batch: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """Draw one array an input: normal numbers, words, bytes, or zeros and ones.
-
-    Bytes (uint8) are those of images, from 0 to 255. Other integers may be indices,
-    of which only 0 and 1 are sure to exist.
+    """Draw one array an input: normal numbers, words, or zeros and ones.
 
     Args:
         specs: Shape (batch axis first; `None` or -1 where a size is open) and
@@ -39,6 +36,5 @@ def random_inputs(
         elif np.issubdtype(np.dtype(dtype), np.inexact):
             drawn[name] = rng.standard_normal(sizes).astype(dtype)
         else:
-            top = 256 if dtype == "uint8" else 2
-            drawn[name] = rng.integers(0, top, sizes).astype(dtype)
+            drawn[name] = rng.integers(0, 2, sizes).astype(dtype)
     return drawn

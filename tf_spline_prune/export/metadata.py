@@ -8,7 +8,7 @@ from importlib import metadata
 from typing import Any
 
 from tf_spline_prune.compat import flavour_of, keras_of
-from tf_spline_prune.errors import ModelError
+from tf_spline_prune.errors import ModelError, RuleError
 from tf_spline_prune.graph import cost
 from tf_spline_prune.pruning import PruningPlan
 
@@ -71,6 +71,6 @@ def check_plan(plan: Any) -> None:
 def _cost(model: Any) -> dict[str, int | None]:
     try:
         counted = cost(model)
-    except ModelError:  # it can be served, but not read as a channel graph
+    except (ModelError, RuleError):  # it can be served, but not counted
         return {"macs": None, "params": None}
     return {"macs": counted.macs, "params": counted.params}

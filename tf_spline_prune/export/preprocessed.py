@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
 from tf_spline_prune.compat import flavour_of, trace
 from tf_spline_prune.litert import Servable
@@ -59,7 +60,7 @@ class Preprocessed(Servable):
         if input_spec is not None:
             self._raw = _bare(input_spec)
             self.inputs = _specs(self._raw, names)
-        elif getattr(preprocess, "inputs", None):
+        elif flavour_of(preprocess) and getattr(preprocess, "inputs", None):
             graph = trace(preprocess)
             self._raw = _bare(graph.structure[0])
             raw = [(tuple(i.shape), i.dtype) for i in graph.inputs]
@@ -87,6 +88,15 @@ class Preprocessed(Servable):
                 if isinstance(part, tf.saved_model.experimental.TrackableResource)
             ]
         return concrete, module
+
+    def random_inputs(self, batch: int, seed: int) -> dict[str, np.ndarray]:
+        """Draw inputs as `Servable` does; bytes are pixels here, from 0 to 255."""
+        drawn = super().random_inputs(batch, seed)
+        rng = np.random.default_rng(seed)
+        for name, array in drawn.items():
+            if array.dtype == np.uint8:
+                drawn[name] = rng.integers(0, 256, array.shape, "uint8")
+        return drawn
 
     def _prepared(self, *tensors: Any) -> list[Any]:
         raw = keras.tree.pack_sequence_as(self._raw, list(tensors))
