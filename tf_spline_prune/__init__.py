@@ -63,7 +63,12 @@ _HOMES = {
         "PruningSummaries",
         "SplineEarlyBird",
     ),
-    "export": ("ExportReport", "export_litert", "export_saved_model"),
+    "export": (
+        "ExportReport",
+        "export_litert",
+        "export_saved_model",
+        "write_serving_config",
+    ),
     "reporting": ("Report", "report", "training_flops"),
 }
 _NAMES = {

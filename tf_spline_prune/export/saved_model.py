@@ -1,20 +1,30 @@
 """`export_saved_model`: a model as TensorFlow Serving wants it."""
 
 import pathlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from tf_spline_prune.errors import ExportError
-from tf_spline_prune.export.comparison import Arrays, compare
 from tf_spline_prune.export.export_report import ExportReport
+from tf_spline_prune.export.metadata import check_plan, write_metadata
+from tf_spline_prune.export.preprocessed import Preprocessed
+from tf_spline_prune.export.signatures import Signatures
 from tf_spline_prune.export.unmasking import unmasked
+from tf_spline_prune.export.warmup import Warmup, warmup_requests, write_warmup
 from tf_spline_prune.files import PathLike, atomic_folder
 from tf_spline_prune.litert import Servable
-
-_SIGNATURE = "serving_default"
+from tf_spline_prune.pruning import PruningPlan
 
 
 def export_saved_model(
-    model: Any, folder: PathLike, version: int | None = None
+    model: Any,
+    folder: PathLike,
+    version: int | None = None,
+    *,
+    preprocess: Callable[[Any], Any] | None = None,
+    input_spec: Any = None,
+    labels: Sequence[str] | None = None,
+    warmup: Warmup = None,
+    plan: PruningPlan | None = None,
 ) -> ExportReport:
     """Write a model as `folder/<version>/saved_model.pb`, for TensorFlow Serving.
 
@@ -24,23 +34,48 @@ def export_saved_model(
     `outputs` for a subclassed model). Neither Keras nor custom objects are
     needed to load it.
 
+    With `labels` a second signature, `classify`, takes the same inputs and gives
+    the `classes` by name, best first, and their `scores` in the same order. It
+    reads the names from `assets/labels.txt` when it is loaded.
+
     The version is written under a temporary name, which TensorFlow Serving
     overlooks, loaded again and compared with the model in inference mode on
-    random inputs; only then does it take its place. A model in another
-    precision, mixed ones included, is rebuilt in float32 and compared with the
-    rebuilt one. Masks are stripped.
+    random inputs, in all signatures; only then does it take its place. A model in
+    another precision, mixed ones included, is rebuilt in float32 and compared
+    with the rebuilt one. Masks are stripped. `assets.extra/metadata.json` says
+    what was written, by which versions, and gives the SHA-256 of every other file.
 
     Args:
         model: A built model of either flavour.
-        folder: The folder of all versions of the model; made if missing.
+        folder: The folder of all versions of the model; made if missing. Its name
+            is the model's name in warm-up requests.
         version: A version that does not exist yet, at least 0; `None` takes the
             number after the highest one there, or 1.
+        preprocess: What makes the model's inputs from those that are served, such
+            as `keras.layers.Rescaling(1 / 255)`: a layer, a model, or a function of
+            TensorFlow or Keras operations. It becomes part of the signatures.
+        input_spec: What is served to `preprocess`: a `tf.TensorSpec`, batch axis
+            first, or a list or dictionary of them. `None` takes the inputs of
+            `preprocess`, where it is a Keras model that knows them, else those of
+            the model.
+        labels: The names of the classes, in the order of the model's scores.
+        warmup: A number of requests of one random example, or examples: the array
+            of the one input, or a dictionary by input name. Each example is a
+            request of its own (a batch, if the model fixes its size); at most
+            1000. A server runs them before a version goes live. Needs the extra
+            `serving`.
+        plan: The plan that the model was pruned by, to be kept in the metadata.
 
     Returns:
         The version folder, its sizes and the largest difference.
 
     Raises:
-        ValueError: If `version` is not a number from 0 on.
+        ValueError: If `version` is not a number from 0 on; if `preprocess` cannot
+            be run or does not give what the model takes; if the model does not
+            give one score a label; if the warm-up arrays are not those of the
+            inputs.
+        TypeError: If an argument is of another kind.
+        ImportError: If `warmup` is asked for without tensorflow-serving-api.
         FileExistsError: If the version exists.
         FlavourError: If `model` is no Keras model.
         ModelError: If it is not built, cannot be traced, or has weights that are
@@ -53,30 +88,44 @@ def export_saved_model(
     Example:
 
     ```python
-    report = tsp.export_saved_model(small, "served/fashion")
-    serve = tf.saved_model.load(str(report.path)).signatures["serving_default"]
-    serve(image=x)["scores"]
+    report = tsp.export_saved_model(
+        small,
+        "served/fashion",
+        preprocess=keras.layers.Rescaling(1 / 255),
+        input_spec=tf.TensorSpec((None, 28, 28, 1), "uint8", name="image"),
+        labels=["t-shirt", "trouser", ...],
+        warmup=10,
+    )
+    classify = tf.saved_model.load(str(report.path)).signatures["classify"]
+    classify(image=x)["classes"][:, 0]
     ```
 
-    Source: "SavedModel" and "Serving a TensorFlow model", TensorFlow
-    documentation.
+    Source: "SavedModel", "Serving a TensorFlow model" and "SavedModel Warmup",
+    TensorFlow documentation.
     """
     target = _version_folder(folder, version)
-    servable = Servable(unmasked(model))
+    check_plan(plan)
+    servable = _servable(unmasked(model), preprocess, input_spec)
+    requests = warmup_requests(servable, warmup)
+    signatures = Signatures(servable, labels)
     with atomic_folder(target) as temporary:
-        try:
-            _write(servable, temporary)
-            difference = compare(servable, lambda x: _answer(temporary, x))
-        except (OSError, ExportError):
-            raise
-        except Exception as error:  # TensorFlow raises what it likes
-            raise ExportError(
-                "TensorFlow could not write the model or load it again, and nothing "
-                "was left behind. Look for space on the disk, or for the layer that "
-                f"it names. Received: model {servable.model.name!r}, which raised "
-                f"{type(error).__name__}: {error}"
-            ) from error
+        difference = signatures.write(temporary)
+        if requests:
+            write_warmup(temporary, target.parent.name, requests)
+        write_metadata(temporary, servable.model, signatures.ends, difference, plan)
     return ExportReport.of(target, difference)
+
+
+def _servable(model: Any, preprocess: Any, input_spec: Any) -> Servable:
+    if preprocess is not None:
+        return Preprocessed(model, preprocess, input_spec)
+    if input_spec is not None:
+        raise ValueError(
+            "`input_spec` describes what `preprocess` takes; without one the model's "
+            "own inputs are served. Give both or neither. Received: "
+            f"input_spec={input_spec!r}, preprocess=None."
+        )
+    return Servable(model)
 
 
 def _version_folder(folder: PathLike, version: int | None) -> pathlib.Path:
@@ -97,20 +146,3 @@ def _version_folder(folder: PathLike, version: int | None) -> pathlib.Path:
             f"Received: version {version} in {str(folder)!r}"
         )
     return parent / str(version)
-
-
-def _write(servable: Servable, folder: pathlib.Path) -> None:
-    import tensorflow as tf
-
-    concrete, module = servable.concrete_function()
-    tf.saved_model.save(module, str(folder), signatures={_SIGNATURE: concrete})
-
-
-def _answer(folder: pathlib.Path, inputs: Arrays) -> Arrays:
-    import tensorflow as tf
-
-    with tf.device("CPU:0"):
-        loaded = tf.saved_model.load(str(folder))
-        tensors = {name: tf.convert_to_tensor(x) for name, x in inputs.items()}
-        outputs = loaded.signatures[_SIGNATURE](**tensors)
-        return {name: output.numpy() for name, output in outputs.items()}

@@ -68,7 +68,7 @@ class Servable:
         self.model = _in_float32(graph)
         self.inputs = {
             name: (i.shape, "float32" if _is_float(i.dtype) else i.dtype)
-            for name, i in zip(_input_names(graph), graph.inputs, strict=True)
+            for name, i in zip(input_names(graph), graph.inputs, strict=True)
         }
         self.outputs = _output_names(graph)
         self._structure = graph.structure[0]
@@ -152,23 +152,31 @@ def _in_float32(graph: Graph) -> Any:
     return graph.model
 
 
-def _input_names(graph: Graph) -> list[str]:
+def input_names(graph: Graph) -> list[str]:
+    """Name the inputs of a model as a client finds them.
+
+    Args:
+        graph: The model, traced.
+
+    Returns:
+        One Python name an input.
+    """
     count = len(graph.inputs)
     names = (
         [i.name for i in graph.inputs]
         if _has_ends(graph)
         else _numbered("inputs", count)
     )
-    return _unique(_keys(graph.structure[0], names))
+    return names_of(graph.structure[0], names)
 
 
 def _output_names(graph: Graph) -> list[str]:
-    layers = dict(zip(graph.input_ids, _input_names(graph), strict=True))
+    layers = dict(zip(graph.input_ids, input_names(graph), strict=True))
     layers.update({i: call.layer.name for call in graph.calls for i in call.outputs})
     names = _numbered("outputs", len(graph.output_ids))
     if _has_ends(graph):
         names = [layers[i] for i in graph.output_ids]
-    return _unique(_keys(graph.structure[1], names))
+    return names_of(graph.structure[1], names)
 
 
 def _has_ends(graph: Graph) -> bool:
@@ -180,15 +188,19 @@ def _numbered(name: str, count: int) -> list[str]:
     return [name] if count == 1 else [f"{name}_{i}" for i in range(count)]
 
 
-def _keys(structure: Any, names: list[str]) -> list[str]:
-    """Replace names by the keys of a dictionary of tensors, if it is one."""
-    if not isinstance(structure, dict):
-        return names
-    paths = [path for path, _ in keras.tree.flatten_with_path(structure)]
-    return ["_".join(map(str, path)) for path in paths]
+def names_of(structure: Any, names: Iterable[str]) -> list[str]:
+    """Name tensors: by the keys of a dictionary of them, else as given.
 
+    Args:
+        structure: The tensors as the model takes or gives them.
+        names: What to call them where the structure is no dictionary.
 
-def _unique(names: Iterable[str]) -> list[str]:
+    Returns:
+        Python names, no two of them the same.
+    """
+    if isinstance(structure, dict):
+        paths = [path for path, _ in keras.tree.flatten_with_path(structure)]
+        names = ["_".join(map(str, path)) for path in paths]
     found: list[str] = []
     for name in names:
         stem = re.sub(r"[^A-Za-z0-9_]", "_", name).lstrip("_")

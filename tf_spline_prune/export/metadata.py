@@ -1,0 +1,76 @@
+"""What a version says of itself: `assets.extra/metadata.json`."""
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+from tf_spline_prune.compat import flavour_of, keras_of
+from tf_spline_prune.errors import ModelError, RuleError
+from tf_spline_prune.graph import cost
+from tf_spline_prune.pruning import PruningPlan
+
+
+def write_metadata(
+    folder: pathlib.Path,
+    model: Any,
+    signatures: Mapping[str, Any],
+    max_difference: float,
+    plan: PruningPlan | None,
+) -> None:
+    """Write what is known of an exported version, last of all its files.
+
+    Keys are sorted and there is no date, so that two exports can be compared.
+
+    Args:
+        folder: The version folder, complete but for this file.
+        model: The model that was written.
+        signatures: For each signature its inputs and outputs.
+        max_difference: What the comparison gave.
+        plan: The plan that the model was pruned by, or `None`.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    content = {
+        "tf_spline_prune": metadata.version("tf-spline-prune"),
+        "tensorflow": metadata.version("tensorflow"),
+        "keras": {"flavour": flavour_of(model), "version": keras_of(model).__version__},
+        "model": {"name": model.name, **_cost(model)},
+        "signatures": {
+            signature: {
+                end: {n: {"shape": s, "dtype": d} for n, (s, d) in tensors.items()}
+                for end, tensors in ends.items()
+            }
+            for signature, ends in signatures.items()
+        },
+        "max_difference": max_difference,
+        "plan": None if plan is None else plan.to_dict(),
+        "sha256": {
+            path.relative_to(folder).as_posix(): hashlib.sha256(
+                path.read_bytes()
+            ).hexdigest()
+            for path in files
+        },
+    }
+    text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
+    file = folder / "assets.extra" / "metadata.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text + "\n", encoding="utf-8")
+
+
+def check_plan(plan: Any) -> None:
+    """Raise `TypeError` unless this is a plan, or none."""
+    if plan is not None and not isinstance(plan, PruningPlan):
+        raise TypeError(
+            "`plan` must be a PruningPlan. Read one with `PruningPlan.load`. "
+            f"Received: an object of type {type(plan).__name__}."
+        )
+
+
+def _cost(model: Any) -> dict[str, int | None]:
+    try:
+        counted = cost(model)
+    except (ModelError, RuleError):  # it can be served, but not counted
+        return {"macs": None, "params": None}
+    return {"macs": counted.macs, "params": counted.params}
