@@ -160,12 +160,12 @@ def test_what_cannot_be_converted_is_not_measured(monkeypatch):
     # The pruned one alone; and a runtime that does not take the file.
     def convert(one):
         if one is small:
-            raise ExportError("No counterpart. Received: this.")
+            raise ExportError("No counterpart. Exchange it. Received: /home/me")
         return b"converted"
 
     monkeypatch.setattr("tf_spline_prune.reporting.comparing.convert", convert)
     report = tsp.report(model, small)
-    assert set(report.unmeasured.values()) == {"No counterpart. Received: this."}
+    assert set(report.unmeasured.values()) == {"No counterpart. Exchange it."}
     assert str(report).count("  not measured: No counterpart\n") == 3
     monkeypatch.setattr(
         "tf_spline_prune.reporting.comparing.convert", lambda one: b"no such file"

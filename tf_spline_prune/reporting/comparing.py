@@ -205,6 +205,8 @@ def _measured(
     # A model that is not converted, a runtime that refuses a file, and no TensorFlow
     # at all speak in these classes. What was counted stands all the same.
     except (RuntimeError, ValueError, ImportError) as error:
-        reason = " ".join(str(error).split())
+        # What was received is the converter's own text, full of this machine's paths:
+        # nothing for a report that is shown around.
+        reason = " ".join(str(error).partition(" Received: ")[0].split())
     progress.step()
     return found, {key: reason for key in _MEASURED if key not in found}
