@@ -241,11 +241,12 @@ def main():
     )
     print(f"\n{tsp.export_saved_model(ticket, folder / 'served')}")
     print(tsp.export_litert(ticket, folder / "ticket.tflite"))
+    report = tsp.report(dense, ticket, plan=plan, data=work.test, bird=watcher)
+    report.to_html(folder / "report.html")
     models = {"dense": dense, "spline ticket": ticket, "random ticket": chance}
     contents = {name: tsp.litert.convert(m) for name, m in models.items()}
-    latencies = tsp.reporting.measure_in_turns(
-        [tsp.litert.Runner(content) for content in contents.values()]
-    )
+    runners = [tsp.litert.Runner(content) for content in contents.values()]
+    latencies = tsp.litert.interleaved_latencies(*runners)
     full = 2 * tsp.cost(dense).macs
     rows = []
     for (name, one), latency in zip(models.items(), latencies, strict=True):

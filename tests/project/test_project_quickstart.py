@@ -36,6 +36,7 @@ def test_the_main_job(flavour, tmp_path):
         "distance_map.png",
         "plan.json",
         "predictions.npz",
+        "report.html",
         "served",
         "table.json",
         "ticket.tflite",
@@ -45,6 +46,9 @@ def test_the_main_job(flavour, tmp_path):
         assert (out / picture).read_bytes().startswith(b"\x89PNG")
     rows = json.loads((out / "table.json").read_text())
     dense, ticket, chance = rows
+    page = (out / "report.html").read_text()
+    for row in (dense, ticket):
+        assert f'<data value="{row["macs"]}">' in page
     assert 0.45 * dense["macs"] < ticket["macs"] <= 0.5 * dense["macs"]
     assert ticket["macs"] == chance["macs"] and ticket["params"] == chance["params"]
     assert ticket["tflite_bytes"] < 0.7 * dense["tflite_bytes"]

@@ -77,6 +77,11 @@ class ArchitectureEarlyBird(EarlyBird):
         self.threshold = threshold
         self.seed = seed
 
+    @property
+    def distance_bound(self) -> float:
+        """The bound on the mean distance, which is 1 minus the similarity."""
+        return 1 - self.threshold
+
     def survivors(self) -> dict[str, int]:
         """Count, for each layer that may be pruned, the units that a plan keeps."""
         decision = plan(

@@ -99,6 +99,11 @@ class MaskEarlyBird(EarlyBird):
         self._norms: list[Any] = []
         self._count = 0
 
+    @property
+    def distance_bound(self) -> float:
+        """The bound on distances."""
+        return self.threshold
+
     def _check_model(self) -> None:
         self._norms = []
         if self.model.built:

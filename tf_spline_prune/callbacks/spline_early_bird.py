@@ -122,6 +122,11 @@ class SplineEarlyBird(EarlyBird):
         self.coder: PartitionCoder | None = None
         self._layout: PartitionCodes | None = None
 
+    @property
+    def distance_bound(self) -> float | None:
+        """The bound on distances; `None` for a plateau, which has none."""
+        return self.threshold if self.mode == "max_below" else None
+
     def _check_model(self) -> None:
         self._layout = None
         if self.model.built:

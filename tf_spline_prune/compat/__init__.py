@@ -17,7 +17,7 @@ from tf_spline_prune.compat.callback import (
     optimizer_steps,
     save_model,
 )
-from tf_spline_prune.compat.compiling import compile_alike
+from tf_spline_prune.compat.compiling import compile_alike, is_compiled
 from tf_spline_prune.compat.distribution import Workers
 from tf_spline_prune.compat.execution import (
     call_layer,
@@ -112,6 +112,7 @@ __all__ = [
     "flavour_of",
     "hand_on_loss",
     "import_tfmot",
+    "is_compiled",
     "keras_of",
     "keras_root",
     "kind_of",

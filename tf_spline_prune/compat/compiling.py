@@ -6,6 +6,13 @@ from typing import Any
 from tf_spline_prune.errors import SplinePruneWarning
 
 
+def is_compiled(model: Any) -> bool:
+    """Tell whether a model of either flavour is compiled."""
+    return bool(
+        getattr(model, "compiled", False) or getattr(model, "_is_compiled", False)
+    )
+
+
 def compile_alike(model: Any, copy: Any) -> None:
     """Compile a copy with the optimizer, losses and metrics of a model, made anew.
 
@@ -13,8 +20,7 @@ def compile_alike(model: Any, copy: Any) -> None:
         model: A model of either flavour; nothing happens if it is not compiled.
         copy: A model of the same flavour and outputs.
     """
-    done = getattr(model, "compiled", False) or getattr(model, "_is_compiled", False)
-    config = model.get_compile_config() if done else None
+    config = model.get_compile_config() if is_compiled(model) else None
     if not config:
         return
     try:

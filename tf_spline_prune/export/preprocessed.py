@@ -71,8 +71,11 @@ class Preprocessed(Servable):
         """Run the model on one raw tensor an input, in the order of `inputs`."""
         return super().__call__(*self._prepared(*tensors))
 
-    def concrete_function(self) -> tuple[Any, Any]:
+    def concrete_function(self, batch_size: int | None = None) -> tuple[Any, Any]:
         """Trace both into one TensorFlow function.
+
+        Args:
+            batch_size: Size of the batch axis, where the model leaves it open.
 
         Returns:
             The concrete function, and a `tf.Module` that holds its variables and
@@ -80,7 +83,7 @@ class Preprocessed(Servable):
         """
         import tensorflow as tf
 
-        concrete, module = super().concrete_function()
+        concrete, module = super().concrete_function(batch_size)
         if flavour_of(self._preprocess) or isinstance(self._preprocess, tf.Module):
             module.tables = [
                 part

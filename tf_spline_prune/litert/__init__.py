@@ -1,13 +1,15 @@
 """Converting models for LiteRT (formerly TensorFlow Lite) and running them.
 
 `convert` turns a Keras model of either flavour into the bytes of a `.tflite`
-file; `Runner` runs such bytes or files and measures their latency. Both stay in
-memory: `tsp.export_litert` is what writes a file and compares its answers.
+file; `Runner` runs such bytes or files and measures their latency, and
+`interleaved_latencies` those of several models in turns. All stay in memory:
+`tsp.export_litert` is what writes a file and compares its answers.
 """
 
 from tf_spline_prune.litert.conversion import convert
+from tf_spline_prune.litert.interleaving import interleaved_latencies
 from tf_spline_prune.litert.quantization import Quantize
 from tf_spline_prune.litert.runner import Runner
 from tf_spline_prune.litert.servable import Servable
 
-__all__ = ["Quantize", "Runner", "Servable", "convert"]
+__all__ = ["Quantize", "Runner", "Servable", "convert", "interleaved_latencies"]

@@ -1,4 +1,4 @@
-"""`interleaved_latencies`: two models measured in one go, so that they compare."""
+"""`interleaved_latencies`: models measured in one go, so that they compare."""
 
 import time
 
@@ -11,26 +11,31 @@ _LEAST_ROUNDS = 5
 _PATIENCE = 2.0  # seconds
 
 
-def interleaved_latencies(first: Runner, second: Runner) -> tuple[float, float]:
-    """Measure two models in turns, on one input each.
+def interleaved_latencies(*runners: Runner) -> tuple[float, ...]:
+    """Measure models in turns, on one input each.
 
-    A machine slows down and speeds up from second to second. In turns both models
-    meet the same moments, so that their ratio holds where each number alone
+    A machine slows down and speeds up from second to second. In turns all models
+    meet the same moments, so that their ratios hold where each number alone
     would not.
 
     Args:
-        first: A runner.
-        second: Another one.
+        runners: The models.
 
     Returns:
-        The medians over up to 25 turns, in microseconds; fewer, five at least,
-        where a turn takes long.
+        For each the median over up to 25 turns, in microseconds; fewer, five at
+        least, where a turn takes long.
+
+    Example:
+
+    ```python
+    runners = [tsp.litert.Runner(tsp.litert.convert(m)) for m in (model, small)]
+    before, after = tsp.litert.interleaved_latencies(*runners)
+    ```
     """
     times = []
     start = time.monotonic()
     for turn in range(_ROUNDS):
         if turn >= _LEAST_ROUNDS and time.monotonic() - start > _PATIENCE:
             break
-        times.append([r.measure_latency(runs=5, warmup=1) for r in (first, second)])
-    one, two = np.median(times, axis=0)
-    return float(one), float(two)
+        times.append([r.measure_latency(runs=5, warmup=1) for r in runners])
+    return tuple(np.median(times, axis=0).tolist())

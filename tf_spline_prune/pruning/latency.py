@@ -9,8 +9,7 @@ import numpy as np
 
 from tf_spline_prune.compat import Progress
 from tf_spline_prune.graph import ChannelGraph, Group
-from tf_spline_prune.litert import Runner, convert
-from tf_spline_prune.litert.interleaving import interleaved_latencies
+from tf_spline_prune.litert import Runner, convert, interleaved_latencies
 
 # A function of the model, or for each layer the microseconds by units kept.
 Latency = Callable[[Any], float] | Mapping[str, Sequence[float]]
@@ -83,9 +82,11 @@ class LatencyOfCounts:
         if self._full is None:
             self._full = Runner(convert(self._model))
         if not counts.any():
-            one, _ = interleaved_latencies(self._full, self._full)
+            (one,) = interleaved_latencies(self._full)
             return one, one
-        return interleaved_latencies(self._full, Runner(convert(self._build(counts))))
+        small = Runner(convert(self._build(counts)))
+        one, other = interleaved_latencies(self._full, small)
+        return one, other
 
 
 class _Table:

@@ -39,7 +39,7 @@ def plan_text(plan: Any) -> str:
         if old is not None and new is not None:
             lines.append(f"{name:<8}{old:>15,}  ->{new:>15,}  ({new / old:.1%})")
     if plan.achieved is not None:
-        lines += ["", _against(plan.budget, *plan.achieved)]
+        lines += ["", against(plan.budget, *plan.achieved)]
     if plan.approximate:
         lines += ["", "Approximate, because their statistics change:"]
         lines += [f"  {name}" for name in plan.approximate]
@@ -55,8 +55,17 @@ def _scope(scope: Any) -> str:
     return "; ".join(f"{pool}: {', '.join(names)}" for pool, names in scope.items())
 
 
-def _against(budget: Any, before: float, after: float) -> str:
-    """Set what was achieved against what was asked."""
+def against(budget: Any, before: float, after: float) -> str:
+    """Set what was achieved against what was asked.
+
+    Args:
+        budget: The plan's budget.
+        before: What the budget counts, before.
+        after: The same, once the plan is applied.
+
+    Returns:
+        One line.
+    """
     kind, value = next(iter(budget.items()))
     name = _UNITS.get(kind, kind)
     if kind == "target_bytes" and "weight_dtype" in budget:
