@@ -66,6 +66,7 @@ _HOMES = {
     "export": (
         "ExportReport",
         "export_litert",
+        "export_onnx",
         "export_saved_model",
         "write_serving_config",
     ),

@@ -1,5 +1,8 @@
 """`export_litert`: ways to store numbers, sparse files, fixed batches, refusals."""
 
+import json
+import zipfile
+
 import numpy as np
 import pytest
 import zoo
@@ -122,7 +125,8 @@ def test_sparse_only_where_it_is_smaller(K, tmp_path):
     once = tsp.litert.convert(few, sparse=True)
     twice = tsp.litert.convert(few)
     report = tsp.export_litert(few, tmp_path / "d.tflite", sparse=True)
-    assert report.bytes == min(len(once), len(twice))
+    smaller = min(once, twice, key=len)
+    assert report.path.read_bytes()[: len(smaller)] == smaller
 
 
 @pytest.mark.parametrize(
@@ -172,6 +176,53 @@ def test_sparse_files_that_work(granularity, quantize, tmp_path):
         model, tmp_path / "x.tflite", quantize, representative_data=data, sparse=True
     )
     assert report.sparse and report.max_difference < 0.1
+
+
+def test_what_travels_with_a_file(K, tmp_path):
+    model = zoo.mlp(K)
+    plan = tsp.plan(model, "magnitude", sparsity=0.5)
+    small, path = plan.apply(model), tmp_path / "x.tflite"
+    names = [f"class {i}" for i in range(small.output_shape[-1])]
+    report = tsp.export_litert(
+        small,
+        path,
+        "int8",
+        representative_data=X,
+        labels=names,
+        plan=plan,
+    )
+    with zipfile.ZipFile(path) as archive:
+        assert sorted(archive.namelist()) == ["labels.txt", "metadata.json"]
+        assert archive.read("labels.txt").decode().splitlines() == names
+    known = json.loads(tsp.litert.read_attachments(path)["metadata.json"])
+    assert known["quantize"] == "int8" and known["max_difference"] == (
+        report.max_difference
+    )
+    assert known["keras"]["version"] == K.__version__
+    assert known["model"]["macs"] == tsp.cost(small).macs
+    assert tsp.PruningPlan.load(written(known["plan"], tmp_path)) == plan
+    (shape,) = [
+        end["shape"]
+        for end in known["signatures"]["serving_default"]["inputs"].values()
+    ]
+    assert shape == [None, 12]
+    bare = tmp_path / "bare.tflite"
+    bare.write_bytes(tsp.litert.convert(small, "int8", representative_data=X))
+    assert tsp.litert.read_attachments(bare) == {}
+    (one,), (other,) = (
+        tsp.litert.Runner(file).predict(X).values() for file in (path, bare)
+    )
+    np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="one output of shape"):
+        tsp.export_litert(small, tmp_path / "y.tflite", labels=names[:-1])
+    with pytest.raises(TypeError, match="PruningPlan"):
+        tsp.export_litert(small, tmp_path / "y.tflite", plan="plan.json")
+    assert not (tmp_path / "y.tflite").exists()
+
+
+def written(plan, folder):
+    (folder / "plan.json").write_text(json.dumps(plan))
+    return folder / "plan.json"
 
 
 def test_a_fixed_batch(K, tmp_path):

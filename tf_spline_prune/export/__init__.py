@@ -1,4 +1,4 @@
-"""Shipping a finished model: TensorFlow Serving and LiteRT.
+"""Shipping a finished model: TensorFlow Serving, LiteRT, ONNX.
 
 What is written needs neither this package nor Keras. It appears whole or not at
 all, and only after its answers were compared with the model's.
@@ -6,12 +6,14 @@ all, and only after its answers were compared with the model's.
 
 from tf_spline_prune.export.export_report import ExportReport
 from tf_spline_prune.export.litert_file import export_litert
+from tf_spline_prune.export.onnx_file import export_onnx
 from tf_spline_prune.export.saved_model import export_saved_model
 from tf_spline_prune.export.serving_config import write_serving_config
 
 __all__ = [
     "ExportReport",
     "export_litert",
+    "export_onnx",
     "export_saved_model",
     "write_serving_config",
 ]

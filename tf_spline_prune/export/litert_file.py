@@ -1,17 +1,28 @@
 """`export_litert`: a model as a `.tflite` file."""
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tf_spline_prune.compat import Calibration, trace
 from tf_spline_prune.errors import ExportError
+from tf_spline_prune.export.class_labels import class_names
 from tf_spline_prune.export.comparison import TOLERANCES, Arrays, compare
 from tf_spline_prune.export.export_report import ExportReport
+from tf_spline_prune.export.metadata import check_plan, description
 from tf_spline_prune.export.unmasking import unmasked
 from tf_spline_prune.files import PathLike, atomic_file
-from tf_spline_prune.litert import Quantize, Runner, Servable, convert
+from tf_spline_prune.litert import (
+    SIGNATURE,
+    Quantize,
+    Runner,
+    Servable,
+    attach,
+    convert,
+)
+from tf_spline_prune.pruning import PruningPlan
 
 _COMPARED = 64  # representative inputs
 
@@ -26,6 +37,8 @@ def export_litert(
     integer_io: bool = False,
     batch_size: int | None = None,
     tolerance: float | None = None,
+    labels: Sequence[str] | None = None,
+    plan: PruningPlan | None = None,
 ) -> ExportReport:
     """Write a model as a LiteRT (TensorFlow Lite) file.
 
@@ -56,6 +69,10 @@ def export_litert(
         tolerance: The largest relative difference from the model that is accepted;
             `None`: 1e-4 for float32, 0.01 for float16, 0.1 for dynamic and 0.2
             for int8.
+        labels: The names of the classes, in the order of the model's scores. They
+            travel with the file, see `tsp.litert.read_attachments`, together with
+            what was written, by which versions, and how well it answers.
+        plan: The plan that the model was pruned by, to be told there too.
 
     Returns:
         The path, the sizes, the largest difference and the latency.
@@ -94,7 +111,11 @@ def export_litert(
             "`tolerance` must be more than 0, or None for that of the kind of file. "
             f"Received: tolerance={tolerance!r}"
         )
+    check_plan(plan)
     servable = Servable(unmasked(model))
+    texts = {}
+    if labels is not None:
+        texts["labels.txt"] = "\n".join([*_names(labels, servable), ""])
     data = representative_data
     if data is not None:
         data = Calibration.of(data, trace(servable.model).inputs)
@@ -124,14 +145,23 @@ def export_litert(
             TOLERANCES[quantize] if tolerance is None else tolerance,
         )
         latency = runner.measure_latency()
-    return ExportReport.of(
-        target,
-        difference,
-        latency,
-        quantize=quantize,
-        sparse=sparse,
-        batch_size=runner.batch_size,
-    )
+        details = {
+            "quantize": quantize,
+            "sparse": sparse,
+            "batch_size": runner.batch_size,
+        }
+        ends = {"inputs": runner.input_specs, "outputs": runner.output_specs}
+        texts["metadata.json"] = description(
+            servable.model, {SIGNATURE: ends}, difference, plan, **details
+        )
+        attach(temporary, texts)
+    return ExportReport.of(target, difference, latency, **details)
+
+
+def _names(labels: Sequence[str], servable: Servable) -> list[str]:
+    answer = servable.predict(servable.random_inputs(1, seed=0))
+    outputs = {name: ([None, *y.shape[1:]], y.dtype) for name, y in answer.items()}
+    return class_names(labels, outputs)
 
 
 def _compared(servable: Servable, data: Calibration) -> Arrays:

@@ -1,4 +1,4 @@
-"""What a version says of itself: `assets.extra/metadata.json`."""
+"""What an exported model says of itself."""
 
 import hashlib
 import json
@@ -13,25 +13,25 @@ from tf_spline_prune.graph import cost
 from tf_spline_prune.pruning import PruningPlan
 
 
-def write_metadata(
-    folder: pathlib.Path,
+def description(
     model: Any,
     signatures: Mapping[str, Any],
     max_difference: float,
     plan: PruningPlan | None,
-) -> None:
-    """Write what is known of an exported version, last of all its files.
+    **details: Any,
+) -> str:
+    """Describe an exported model in JSON.
 
     Keys are sorted and there is no date, so that two exports can be compared.
 
     Args:
-        folder: The version folder, complete but for this file.
         model: The model that was written.
-        signatures: For each signature its inputs and outputs.
+        signatures: For each signature its inputs and outputs: shape and dtype by
+            name.
         max_difference: What the comparison gave.
         plan: The plan that the model was pruned by, or `None`.
+        **details: More entries.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
     content = {
         "tf_spline_prune": metadata.version("tf-spline-prune"),
         "tensorflow": metadata.version("tensorflow"),
@@ -46,17 +46,38 @@ def write_metadata(
         },
         "max_difference": max_difference,
         "plan": None if plan is None else plan.to_dict(),
-        "sha256": {
-            path.relative_to(folder).as_posix(): hashlib.sha256(
-                path.read_bytes()
-            ).hexdigest()
-            for path in files
-        },
+        **details,
     }
-    text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
+    return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def write_metadata(
+    folder: pathlib.Path,
+    model: Any,
+    signatures: Mapping[str, Any],
+    max_difference: float,
+    plan: PruningPlan | None,
+) -> None:
+    """Write `assets.extra/metadata.json`, last of all files of a version.
+
+    Args:
+        folder: The version folder, complete but for this file.
+        model: As in `description`, like the others.
+        signatures: Likewise.
+        max_difference: Likewise.
+        plan: Likewise.
+    """
+    digests = {
+        path.relative_to(folder).as_posix(): hashlib.sha256(
+            path.read_bytes()
+        ).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+    text = description(model, signatures, max_difference, plan, sha256=digests)
     file = folder / "assets.extra" / "metadata.json"
     file.parent.mkdir(exist_ok=True)
-    file.write_text(text + "\n", encoding="utf-8")
+    file.write_text(text, encoding="utf-8")
 
 
 def check_plan(plan: Any) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from tf_spline_prune.errors import ExportError
+from tf_spline_prune.export.class_labels import class_names
 from tf_spline_prune.export.comparison import Arrays, compare
-from tf_spline_prune.litert import Servable
+from tf_spline_prune.litert import SIGNATURE, Servable
 
-SERVING = "serving_default"
 _CLASSIFY = "classify"
 
 
@@ -39,7 +39,6 @@ class Signatures:
 
     def __init__(self, servable: Servable, labels: Sequence[str] | None = None) -> None:
         self._servable = servable
-        self._labels = None if labels is None else _checked(labels)
         with _explained(servable):
             self._serve, self._module = servable.concrete_function()
         inputs = {n: [list(s), dtype] for n, (s, dtype) in servable.inputs.items()}
@@ -47,18 +46,10 @@ class Signatures:
             name: [list(spec.shape), spec.dtype.name]
             for name, spec in self._serve.structured_outputs.items()
         }
-        self.ends = {SERVING: {"inputs": inputs, "outputs": outputs}}
+        self.ends = {SIGNATURE: {"inputs": inputs, "outputs": outputs}}
+        self._labels = None if labels is None else class_names(labels, outputs)
         if self._labels is None:
             return
-        shapes = [shape for shape, _ in outputs.values()]
-        count = len(self._labels)
-        if len(shapes) != 1 or len(shapes[0]) != 2 or shapes[0][1] != count:
-            raise ValueError(
-                "The labels are not those of the model. They need one output with a "
-                "score for each of them; export a model that ends there, or leave "
-                f"`labels` out. Expected: one output of shape [None, {count}]. "
-                f"Received: {count} labels and the outputs {outputs}."
-            )
         ((shape, dtype),) = outputs.values()
         classes = {"classes": [shape, "string"], "scores": [shape, dtype]}
         self.ends[_CLASSIFY] = {"inputs": inputs, "outputs": classes}
@@ -83,7 +74,7 @@ class Signatures:
     def _save(self, folder: pathlib.Path) -> None:
         import tensorflow as tf
 
-        signatures = {SERVING: self._serve}
+        signatures = {SIGNATURE: self._serve}
         if self._labels is not None:
             file = folder / "assets" / "labels.txt"
             file.parent.mkdir()
@@ -102,7 +93,7 @@ class Signatures:
         def classified(inputs: Arrays) -> dict[str, np.ndarray]:
             return {self._servable.outputs[0]: self._unsorted(run(_CLASSIFY, inputs))}
 
-        answers: list[Callable[[Arrays], Arrays]] = [lambda x: run(SERVING, x)]
+        answers: list[Callable[[Arrays], Arrays]] = [lambda x: run(SIGNATURE, x)]
         if self._labels is not None:
             answers.append(classified)
         with tf.device("CPU:0"):
@@ -163,18 +154,3 @@ def _explained(servable: Servable) -> Iterator[None]:
             f"it names. Received: model {servable.model.name!r}, which raised "
             f"{type(error).__name__}: {error}"
         ) from error
-
-
-def _checked(labels: Sequence[str]) -> list[str]:
-    names = [labels] if isinstance(labels, (str, bytes)) else list(labels)
-    whole = isinstance(labels, (str, bytes)) or not all(
-        isinstance(name, str) and name.strip() and name.splitlines() == [name]
-        for name in names
-    )
-    if whole or len(set(names)) < len(names):
-        raise ValueError(
-            "`labels` must be a list of the classes' names: strings of one line, no "
-            "two of them the same, since a client could not tell those apart. "
-            f"Received: {labels!r}"
-        )
-    return [str(name) for name in names]

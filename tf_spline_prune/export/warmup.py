@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from tf_spline_prune.export.comparison import SEED, Arrays
-from tf_spline_prune.export.signatures import SERVING
-from tf_spline_prune.litert import Servable
+from tf_spline_prune.litert import SIGNATURE, Servable
 
 Warmup = int | np.ndarray | Mapping[str, np.ndarray] | None
 
@@ -89,7 +88,7 @@ def write_warmup(folder: pathlib.Path, model: str, requests: Sequence[Arrays]) -
             log = _log_module().PredictionLog()
             request = log.predict_log.request
             request.model_spec.name = model
-            request.model_spec.signature_name = SERVING
+            request.model_spec.signature_name = SIGNATURE
             for name, array in inputs.items():
                 request.inputs[name].CopyFrom(tf.make_tensor_proto(array))
             writer.write(log.SerializeToString(deterministic=True))

@@ -6,10 +6,20 @@ file; `Runner` runs such bytes or files and measures their latency, and
 `tsp.export_litert` is what writes a file and compares its answers.
 """
 
-from tf_spline_prune.litert.conversion import convert
+from tf_spline_prune.litert.attachments import attach, read_attachments
+from tf_spline_prune.litert.conversion import SIGNATURE, convert
 from tf_spline_prune.litert.interleaving import interleaved_latencies
 from tf_spline_prune.litert.quantization import Quantize
 from tf_spline_prune.litert.runner import Runner
 from tf_spline_prune.litert.servable import Servable
 
-__all__ = ["Quantize", "Runner", "Servable", "convert", "interleaved_latencies"]
+__all__ = [
+    "SIGNATURE",
+    "Quantize",
+    "Runner",
+    "Servable",
+    "attach",
+    "convert",
+    "interleaved_latencies",
+    "read_attachments",
+]

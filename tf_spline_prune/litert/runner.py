@@ -122,10 +122,20 @@ class Runner:
         }
 
     @property
+    def input_specs(self) -> dict[str, tuple[list[int | None], str]]:
+        """Shape (`None` where open) and dtype of each input, by name."""
+        return _specs(self._inputs)
+
+    @property
+    def output_specs(self) -> dict[str, tuple[list[int | None], str]]:
+        """The same of each output."""
+        return _specs(self._outputs)
+
+    @property
     def batch_size(self) -> int | None:
         """The fixed size of the batch axis; `None` where it is open."""
-        sizes = {int(d["shape_signature"][0]) for d in self._inputs.values()}
-        return None if min(sizes) < 0 else max(sizes)
+        sizes = [shape[0] for shape, _ in self.input_specs.values() if shape]
+        return None if None in sizes else max(filter(None, sizes), default=None)
 
     def measure_latency(self, runs: int = 50, warmup: int = 10) -> float:
         """Measure how long one inference takes at batch size 1.
@@ -148,11 +158,7 @@ class Runner:
                 "A latency is the median of at least one timed run. Expected: runs "
                 f">= 1 and warmup >= 0. Received: runs={runs}, warmup={warmup}."
             )
-        specs = {
-            name: (detail["shape_signature"], np.dtype(detail["dtype"]).name)
-            for name, detail in self._inputs.items()
-        }
-        self._set(random_inputs(specs, batch=1, seed=0))
+        self._set(random_inputs(self.input_specs, batch=1, seed=0))
         times = []
         for _ in range(warmup + runs):
             start = time.perf_counter_ns()
@@ -193,6 +199,16 @@ class Runner:
         self._interpreter.allocate_tensors()
         for name, array in inputs.items():
             self._interpreter.set_tensor(self._inputs[name]["index"], array)
+
+
+def _specs(ends: Mapping[str, Any]) -> dict[str, tuple[list[int | None], str]]:
+    return {
+        name: (
+            [None if size < 0 else int(size) for size in detail["shape_signature"]],
+            np.dtype(detail["dtype"]).name,
+        )
+        for name, detail in ends.items()
+    }
 
 
 def _restored(values: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:

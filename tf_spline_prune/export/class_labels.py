@@ -1,0 +1,39 @@
+"""Names for the classes that a model tells apart."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def class_names(labels: Sequence[str], outputs: Mapping[str, Any]) -> list[str]:
+    """Check that labels are those of a model.
+
+    Args:
+        labels: The names, in the order of the model's scores.
+        outputs: The model's outputs: shape and dtype by name.
+
+    Returns:
+        The names.
+
+    Raises:
+        ValueError: If they are no names, or the model does not give one score each.
+    """
+    names = [labels] if isinstance(labels, (str, bytes)) else list(labels)
+    wrong = isinstance(labels, (str, bytes)) or not all(
+        isinstance(name, str) and name.strip() and name.splitlines() == [name]
+        for name in names
+    )
+    if wrong or len(set(names)) < len(names):
+        raise ValueError(
+            "`labels` must be a list of the classes' names: strings of one line, no "
+            "two of them the same, since a client could not tell those apart. "
+            f"Received: {labels!r}"
+        )
+    shapes = [shape for shape, _ in outputs.values()]
+    if len(shapes) != 1 or len(shapes[0]) != 2 or shapes[0][1] != len(names):
+        raise ValueError(
+            "The labels are not those of the model. They need one output with a "
+            "score for each of them; export a model that ends there, or leave "
+            f"`labels` out. Expected: one output of shape [None, {len(names)}]. "
+            f"Received: {len(names)} labels and the outputs {dict(outputs)}."
+        )
+    return [str(name) for name in names]
