@@ -66,8 +66,11 @@ class ExportReport:
         if self.batch_size is not None:
             kinds.append(f"batch size {self.batch_size}")
         kind = ", ".join(filter(None, kinds))
+        here = pathlib.Path.cwd()
+        inside = self.path.is_relative_to(here)
+        path = self.path.relative_to(here) if inside else self.path
         text = (
-            f"{self.path}{kind and f' ({kind})'}: {self.bytes:,} bytes "
+            f"{path}{kind and f' ({kind})'}: {self.bytes:,} bytes "
             f"({self.gzip_bytes:,} gzipped), outputs differ by at most "
             f"{self.max_difference:.1e} (relative)"
         )
