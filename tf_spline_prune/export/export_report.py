@@ -1,8 +1,9 @@
 """`ExportReport`: what was written, how large it is and how well it answers."""
 
-import gzip
 import pathlib
 from dataclasses import dataclass
+
+from tf_spline_prune.files import sizes_of
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,11 @@ class ExportReport:
         latency_us: float | None = None,
     ) -> "ExportReport":
         """Make a report on a file or folder, measuring its size."""
-        files = [path, *sorted(path.rglob("*"))] if path.is_dir() else [path]
-        contents = [file.read_bytes() for file in files if file.is_file()]
+        size, gzip_size = sizes_of(path)
         return cls(
             path=path,
-            bytes=sum(map(len, contents)),
-            gzip_bytes=sum(len(gzip.compress(c, 9, mtime=0)) for c in contents),
+            bytes=size,
+            gzip_bytes=gzip_size,
             max_difference=max_difference,
             latency_us=latency_us,
         )

@@ -11,6 +11,8 @@ import numpy as np
 from tf_spline_prune.compat import random_inputs
 from tf_spline_prune.files import PathLike
 
+Spec = tuple[tuple[int | None, ...], str]
+
 
 class Runner:
     """Runs a LiteRT model on the CPU.
@@ -26,6 +28,8 @@ class Runner:
         input_names: The names of the inputs, in the order of the alphabet (of the
             file, if it has no signature).
         output_names: The names of the outputs, likewise.
+        inputs: Shape (batch axis first, `None` where open) and dtype by name.
+        outputs: The same of the outputs.
 
     Raises:
         OSError: If the file cannot be read.
@@ -50,6 +54,8 @@ class Runner:
         self._inputs, self._outputs = _ends(self._interpreter)
         self.input_names = tuple(self._inputs)
         self.output_names = tuple(self._outputs)
+        self.inputs = _specs(self._inputs)
+        self.outputs = _specs(self._outputs)
 
     def run(self, inputs: np.ndarray | Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Run the model on one batch.
@@ -106,11 +112,7 @@ class Runner:
                 "A latency is the median of at least one timed run. Expected: runs "
                 f">= 1 and warmup >= 0. Received: runs={runs}, warmup={warmup}."
             )
-        specs = {
-            name: (detail["shape_signature"], np.dtype(detail["dtype"]).name)
-            for name, detail in self._inputs.items()
-        }
-        self._set(random_inputs(specs, batch=1, seed=0))
+        self._set(random_inputs(self.inputs, batch=1, seed=0))
         times = []
         for _ in range(warmup + runs):
             start = time.perf_counter_ns()
@@ -126,11 +128,10 @@ class Runner:
             for want, size in zip(expected, array.shape, strict=True)
         )
         if not fits or not np.can_cast(array.dtype, dtype, "same_kind"):
-            shape = tuple(None if size < 0 else int(size) for size in expected)
             raise ValueError(
                 f"The array does not fit the model's input {name!r}. Expected: shape "
-                f"{shape}, where None is any positive size, dtype {dtype}. Received: "
-                f"shape {array.shape}, dtype {array.dtype}."
+                f"{self.inputs[name][0]}, where None is any positive size, dtype "
+                f"{dtype}. Received: shape {array.shape}, dtype {array.dtype}."
             )
         return array.astype(dtype)
 
@@ -151,6 +152,18 @@ def _interpreter_class() -> Any:
 
         return tf.lite.Interpreter
     return Interpreter
+
+
+def _specs(details: Mapping[str, Any]) -> dict[str, Spec]:
+    return {
+        name: (
+            tuple(
+                None if size < 0 else int(size) for size in detail["shape_signature"]
+            ),
+            np.dtype(detail["dtype"]).name,
+        )
+        for name, detail in details.items()
+    }
 
 
 def _ends(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
