@@ -72,7 +72,7 @@ def _of_litert(path: str) -> Answerer:
 
 
 def _of_saved_model(path: str) -> Answerer:
-    from tf_spline_prune.export import ServedModel
+    from tf_spline_prune.export.served_model import ServedModel
 
     served = ServedModel(path)
     return Answerer(

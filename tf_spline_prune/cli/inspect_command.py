@@ -85,7 +85,9 @@ def _facts_of_export(path: str, opened: Answerer) -> dict[str, Any]:
     }
     place = pathlib.Path(path).expanduser()
     if place.is_file():
-        metadata = tsp.litert.metadata_of(place.read_bytes())
+        from tf_spline_prune.litert.metadata import metadata_of
+
+        metadata = metadata_of(place.read_bytes())
     else:
         extras = (*place.glob("assets/**/*"), *place.glob("assets.extra/**/*"))
         metadata = {
@@ -190,7 +192,7 @@ def _lines_of_model(values: Mapping[str, Any]) -> list[str]:
                 "" if layer["zeros"] is None else f"{layer['zeros']:.1%}",
             )
         )
-    lines += ["", *table(rows)]
+    lines += ["", *table(rows, names=2)]
     if values["barriers"]:
         lines += ["", "Must stay:"]
         lines += [

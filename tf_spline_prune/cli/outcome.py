@@ -44,12 +44,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Lay out rows of cells; the first column to the left, the others to the right."""
+def table(rows: Sequence[tuple[str, ...]], names: int = 1) -> list[str]:
+    """Lay out rows of cells: the columns of names to the left, others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
-            cell.rjust(width) if place else cell.ljust(width)
+            cell.ljust(width) if place < names else cell.rjust(width)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows

@@ -180,7 +180,8 @@ def run(options: argparse.Namespace) -> Outcome:
         if before is not None:
             lines.append(
                 f"accuracy: {before:.1%} before, {after:.1%} after, on "
-                f"{options.num_samples} inputs of {options.data}"
+                f"{options.num_samples} inputs of {options.data}, "
+                f"{options.split or 'train'}"
             )
         lines.append(f"{options.output}: {size:,} bytes ({packed:,} gzipped)")
     if options.plan_out:

@@ -1,9 +1,9 @@
 """Keeping the noise of a process down to what concerns the user."""
 
 import contextlib
+import logging
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +20,8 @@ def only_our_voice() -> Iterator[None]:
     Who sets TF_CPP_MIN_LOG_LEVEL hears TensorFlow; who chooses warnings (`python -W`)
     sees those chosen.
     """
-    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+    hush = contextlib.nullcontext() if _LEVEL in os.environ else _hushed()
+    with hush, contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
         warnings.simplefilter("always", SplinePruneWarning)
@@ -33,32 +34,35 @@ def only_our_voice() -> Iterator[None]:
                 shown(message, category, *where)
 
         warnings.showwarning = show  # type: ignore[assignment]
-        if _LEVEL not in os.environ:
-            os.environ[_LEVEL] = "3"
-            _start_quietly()
         yield
 
 
-def _start_quietly() -> None:
-    """Import Keras without what TensorFlow says before its log level counts.
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Hear no logs below errors, and nothing of what compiled libraries write.
 
-    It writes to the file descriptor itself. If the import fails, all is shown.
+    TensorFlow's converter and its start heed no log level: they write to the file
+    descriptor of stderr itself. Python's `sys.stderr` gets another one meanwhile.
     """
-    if "keras" in sys.modules:
-        return
-    with tempfile.TemporaryFile() as said:
-        sys.stderr.flush()
-        stderr = os.dup(2)
-        os.dup2(said.fileno(), 2)
-        try:
-            import absl.logging
-            import keras  # noqa: F401
-
-            absl.logging.set_verbosity(absl.logging.ERROR)
-        except BaseException:
-            said.seek(0)
-            os.write(stderr, said.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+    os.environ[_LEVEL] = "3"
+    logging.disable(logging.WARNING)
+    stderr: Any = sys.stderr
+    kept = None
+    if stderr is sys.__stderr__:
+        stderr.flush()
+        kept = os.dup(2)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        sys.stderr = open(  # noqa: SIM115 -- loggers made meanwhile hold on to it
+            kept, "w", buffering=1, encoding=stderr.encoding, closefd=False
+        )
+    try:
+        yield
+    finally:
+        if kept is not None:
+            sys.stderr.flush()
+            sys.stderr = stderr
+            os.dup2(kept, 2)
+        logging.disable(logging.NOTSET)
+        os.environ.pop(_LEVEL, None)

@@ -1,9 +1,8 @@
 """`ExportReport`: what was written, how large it is and how well it answers."""
 
+import gzip
 import pathlib
 from dataclasses import dataclass
-
-from tf_spline_prune.files import sizes_of
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,12 @@ class ExportReport:
         latency_us: float | None = None,
     ) -> "ExportReport":
         """Make a report on a file or folder, measuring its size."""
-        size, gzip_size = sizes_of(path)
+        files = [path, *sorted(path.rglob("*"))] if path.is_dir() else [path]
+        contents = [file.read_bytes() for file in files if file.is_file()]
         return cls(
             path=path,
-            bytes=size,
-            gzip_bytes=gzip_size,
+            bytes=sum(map(len, contents)),
+            gzip_bytes=sum(len(gzip.compress(c, 9, mtime=0)) for c in contents),
             max_difference=max_difference,
             latency_us=latency_us,
         )

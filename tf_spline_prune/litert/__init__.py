@@ -6,8 +6,7 @@ memory: `tsp.export_litert` is what writes a file and compares its answers.
 """
 
 from tf_spline_prune.litert.conversion import convert
-from tf_spline_prune.litert.metadata import metadata_of
 from tf_spline_prune.litert.runner import Runner
 from tf_spline_prune.litert.servable import Servable
 
-__all__ = ["Runner", "Servable", "convert", "metadata_of"]
+__all__ = ["Runner", "Servable", "convert"]
