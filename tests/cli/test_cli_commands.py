@@ -290,3 +290,30 @@ def test_own_layers_come_by_import(K, tool, tmp_path):
     source = tmp_path / "own_layers.py"
     code, found = tool.json("inspect", tmp_path / "own.keras", "--import", source)
     assert code == 0 and json.dumps(found)
+
+
+def test_compare_matches_several_ends_by_name(K, tool, tmp_path):
+    """Integers go in beside floats, and what answers has its outputs in any order."""
+    L = K.layers
+    a, b = K.Input((3,), name="a"), K.Input((5,), dtype="int32", name="b")
+    y = L.Concatenate()([L.Dense(4)(a), L.Flatten()(L.Embedding(2, 3)(b))])
+    ends = [L.Dense(2, name="v")(y), L.Dense(1, name="u")(y)]
+    net = zoo.settle(K.Model([a, b], ends))
+    net.save(tmp_path / "net.keras")
+    served = tsp.export_saved_model(net, tmp_path / "served").path
+    code, found = tool.json("compare", served, tmp_path / "net.keras")
+    assert code == 0 and set(found["outputs"]) == {"u", "v"}
+    assert found["outputs"]["v"]["same_argmax"] == 1.0
+    assert found["outputs"]["u"]["same_argmax"] is None
+    zoo.mlp(K).save(tmp_path / "other.keras")
+    code, found = tool.json("compare", tmp_path / "other.keras", served)
+    assert code == 2 and "have other inputs" in found["error"]
+
+
+def test_nan_is_no_agreement(K, model, saved, tool, tmp_path):
+    *rest, bias = model.get_weights()
+    model.set_weights([*rest, np.full_like(bias, 3e38)])
+    x = K.Input((12,), name="x")
+    K.Model(x, 2 * model(x)).save(tmp_path / "over.keras")
+    code, found = tool.json("compare", saved, tmp_path / "over.keras")
+    assert code == 1 and found["max_difference"] is None

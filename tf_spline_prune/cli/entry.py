@@ -13,6 +13,7 @@ from tf_spline_prune.cli import (
     pruning_command,
     report_command,
 )
+from tf_spline_prune.cli.loading import own_objects
 from tf_spline_prune.cli.outcome import as_json
 from tf_spline_prune.cli.parsing import Parser, add_common
 from tf_spline_prune.cli.quiet import only_our_voice
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(arguments)
         options.check(options)
         with only_our_voice():
+            options.own_objects = own_objects(options.imports)
             outcome = options.run(options)
         _write(as_json(outcome.values) if as_object else outcome.text)
         return _FINE if outcome.ok else _FAILED

@@ -13,6 +13,27 @@ import tf_spline_prune as tsp
 from tf_spline_prune.errors import UsageError
 
 
+def own_objects(modules: list[str]) -> dict[str, Any]:
+    """Import the modules of `--import`.
+
+    Args:
+        modules: Python files or names of modules.
+
+    Returns:
+        The classes and functions that they define, by name.
+
+    Raises:
+        ImportError: If one cannot be imported.
+    """
+    own = {}
+    for name in modules:
+        module = _imported(name)
+        for key, value in vars(module).items():
+            if getattr(value, "__module__", None) == module.__name__:
+                own[key] = value
+    return own
+
+
 def load(path: str, options: argparse.Namespace) -> Any:
     """Load a Keras model of either flavour, masks included.
 
@@ -27,10 +48,7 @@ def load(path: str, options: argparse.Namespace) -> Any:
     from tf_spline_prune import masking, schedules  # noqa: F401
     from tf_spline_prune.compat import load_model
 
-    own: dict[str, Any] = {}
-    for module in options.imports:
-        own.update(_own_objects(_imported(module)))
-    return load_model(path, own, safe_mode=not options.unsafe)
+    return load_model(path, options.own_objects, safe_mode=not options.unsafe)
 
 
 def load_plain(path: str, options: argparse.Namespace) -> Any:
@@ -142,12 +160,3 @@ def _imported(name: str) -> ModuleType:
             f"(layers.py) or a module on the path (package.layers). Received: {name!r},"
             f" which raised {type(error).__name__}: {error}"
         ) from error
-
-
-def _own_objects(module: ModuleType) -> dict[str, Any]:
-    """Give the classes and functions that a module defines, by name."""
-    return {
-        name: value
-        for name, value in vars(module).items()
-        if getattr(value, "__module__", None) == module.__name__ and callable(value)
-    }

@@ -46,9 +46,9 @@ def _hushed() -> Iterator[None]:
     """
     os.environ[_LEVEL] = "3"
     logging.disable(logging.WARNING)
-    stderr: Any = sys.stderr
+    stderr = sys.stderr
     kept = None
-    if stderr is sys.__stderr__:
+    if sys.__stderr__ is not None and stderr is sys.__stderr__:
         stderr.flush()
         kept = os.dup(2)
         nowhere = os.open(os.devnull, os.O_WRONLY)
