@@ -1,7 +1,7 @@
 """`Answerer`: a model in whatever form, seen as named arrays in and out."""
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import tf_spline_prune as tsp
 from tf_spline_prune.cli.loading import load_plain
 from tf_spline_prune.errors import ExportError, ModelError
 
-Spec = tuple[tuple[int | None, ...], str]
+Spec = tuple[Sequence[int | None], str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,8 @@ def _of_litert(path: str) -> Answerer:
     def answer(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         return dict(zip(runner.output_names, runner.run(inputs), strict=True))
 
-    return Answerer("LiteRT", runner.inputs, runner.outputs, answer, lambda: runner)
+    inputs, outputs = runner.input_specs, runner.output_specs
+    return Answerer("LiteRT", inputs, outputs, answer, lambda: runner)
 
 
 def _of_saved_model(path: str) -> Answerer:

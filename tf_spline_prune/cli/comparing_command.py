@@ -161,7 +161,7 @@ def _common(name: str, one: Spec, other: Spec) -> Spec:
             "The two models take inputs of different shapes, so their answers cannot "
             f"be compared. Received: {one[0]} and {other[0]} for the input {name!r}"
         )
-    return tuple(sizes), one[1]
+    return sizes, one[1]
 
 
 def _step(models: list[Answerer]) -> int:

@@ -11,8 +11,6 @@ import numpy as np
 from tf_spline_prune.compat import random_inputs
 from tf_spline_prune.files import PathLike
 
-Spec = tuple[tuple[int | None, ...], str]
-
 
 class Runner:
     """Runs a LiteRT model on the CPU.
@@ -28,8 +26,6 @@ class Runner:
         input_names: The names of the inputs, in the order of the alphabet (of the
             file, if it has no signature).
         output_names: The names of the outputs, likewise.
-        inputs: Shape (batch axis first, `None` where open) and dtype by name.
-        outputs: The same of the outputs.
 
     Raises:
         OSError: If the file cannot be read.
@@ -54,8 +50,6 @@ class Runner:
         self._inputs, self._outputs = _ends(self._interpreter)
         self.input_names = tuple(self._inputs)
         self.output_names = tuple(self._outputs)
-        self.inputs = _specs(self._inputs)
-        self.outputs = _specs(self._outputs)
 
     def run(self, inputs: np.ndarray | Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Run the model on one batch.
@@ -91,6 +85,16 @@ class Runner:
             for detail in self._outputs.values()
         ]
 
+    @property
+    def input_specs(self) -> dict[str, tuple[list[int | None], str]]:
+        """Shape (`None` where open) and dtype of each input, by name."""
+        return _specs(self._inputs)
+
+    @property
+    def output_specs(self) -> dict[str, tuple[list[int | None], str]]:
+        """The same of each output."""
+        return _specs(self._outputs)
+
     def measure_latency(self, runs: int = 50, warmup: int = 10) -> float:
         """Measure how long one inference takes at batch size 1.
 
@@ -112,7 +116,7 @@ class Runner:
                 "A latency is the median of at least one timed run. Expected: runs "
                 f">= 1 and warmup >= 0. Received: runs={runs}, warmup={warmup}."
             )
-        self._set(random_inputs(self.inputs, batch=1, seed=0))
+        self._set(random_inputs(self.input_specs, batch=1, seed=0))
         times = []
         for _ in range(warmup + runs):
             start = time.perf_counter_ns()
@@ -128,10 +132,11 @@ class Runner:
             for want, size in zip(expected, array.shape, strict=True)
         )
         if not fits or not np.can_cast(array.dtype, dtype, "same_kind"):
+            shape = tuple(None if size < 0 else int(size) for size in expected)
             raise ValueError(
                 f"The array does not fit the model's input {name!r}. Expected: shape "
-                f"{self.inputs[name][0]}, where None is any positive size, dtype "
-                f"{dtype}. Received: shape {array.shape}, dtype {array.dtype}."
+                f"{shape}, where None is any positive size, dtype {dtype}. Received: "
+                f"shape {array.shape}, dtype {array.dtype}."
             )
         return array.astype(dtype)
 
@@ -144,6 +149,16 @@ class Runner:
             self._interpreter.set_tensor(self._inputs[name]["index"], array)
 
 
+def _specs(ends: Mapping[str, Any]) -> dict[str, tuple[list[int | None], str]]:
+    return {
+        name: (
+            [None if size < 0 else int(size) for size in detail["shape_signature"]],
+            np.dtype(detail["dtype"]).name,
+        )
+        for name, detail in ends.items()
+    }
+
+
 def _interpreter_class() -> Any:
     try:
         from ai_edge_litert.interpreter import Interpreter
@@ -152,18 +167,6 @@ def _interpreter_class() -> Any:
 
         return tf.lite.Interpreter
     return Interpreter
-
-
-def _specs(details: Mapping[str, Any]) -> dict[str, Spec]:
-    return {
-        name: (
-            tuple(
-                None if size < 0 else int(size) for size in detail["shape_signature"]
-            ),
-            np.dtype(detail["dtype"]).name,
-        )
-        for name, detail in details.items()
-    }
 
 
 def _ends(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
