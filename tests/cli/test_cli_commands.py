@@ -1,6 +1,7 @@
 """What the commands find and write, in both flavours."""
 
 import json
+import pathlib
 import zipfile
 
 import numpy as np
@@ -83,7 +84,7 @@ def test_inspect_reads_exports(model, tool, tmp_path):
     with zipfile.ZipFile(tmp_path / "model.tflite", "a") as packed:
         packed.writestr("labels.txt", "cat\ndog\n")
     served = tsp.export_saved_model(model, tmp_path / "served").path
-    (served / "assets.extra").mkdir()
+    (served / "assets.extra").mkdir(exist_ok=True)
     (served / "assets.extra" / "requests").write_bytes(b"12345")
     code, found = tool.json("inspect", tmp_path / "model.tflite")
     assert code == 0 and found["kind"] == "LiteRT"
@@ -94,7 +95,7 @@ def test_inspect_reads_exports(model, tool, tmp_path):
     code, other = tool.json("inspect", served)
     assert code == 0 and other["kind"] == "SavedModel"
     assert other["outputs"] == [end] and other["inputs"] == found["inputs"]
-    assert other["metadata"] == {"assets.extra/requests": "5 bytes"}
+    assert other["metadata"]["assets.extra/requests"] == "5 bytes"
 
 
 def test_prune_does_what_the_library_does(K, model, saved, tool, tmp_path):
@@ -227,7 +228,7 @@ def test_export_hands_on_what_was_asked(saved, tool, tmp_path, monkeypatch):
 
     def record(model, place, **keywords):
         calls.append((str(place), keywords))
-        return tsp.ExportReport(place, 1, 1, 0.0)
+        return tsp.ExportReport(pathlib.Path(place), 1, 1, 0.0)
 
     monkeypatch.setattr(tsp, "export_litert", record)
     monkeypatch.setattr(tsp, "export_saved_model", record)
@@ -251,7 +252,7 @@ def test_export_hands_on_data_for_integers(
         tsp,
         "export_litert",
         lambda model, file, **keywords: (
-            given.update(keywords) or tsp.ExportReport(file, 1, 1, 0.0)
+            given.update(keywords) or tsp.ExportReport(pathlib.Path(file), 1, 1, 0.0)
         ),
     )
     asked = ("--litert", tmp_path / "m.tflite", "--quantize", "int8")
