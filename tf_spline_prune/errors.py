@@ -5,6 +5,10 @@ Each class derives from the built-in class that a caller would expect, so that
 """
 
 
+class UsageError(ValueError):
+    """A command line whose arguments do not go together."""
+
+
 class FlavourError(TypeError):
     """A model or layer of the wrong Keras flavour, or of none."""
 

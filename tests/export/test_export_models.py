@@ -230,8 +230,8 @@ def test_answers_that_are_not_finite(K, export, value, tmp_path, monkeypatch):
     from tf_spline_prune.export import comparison
 
     found = {"y": np.array([[1.0, value], [2.0, 3.0]])}
-    assert comparison._difference(found["y"], found["y"]) == 0.0
-    assert not comparison._difference(found["y"], np.ones((2, 2))) <= 1e-4
+    assert comparison.relative_difference(found["y"], found["y"]) == 0.0
+    assert not comparison.relative_difference(found["y"], np.ones((2, 2))) <= 1e-4
     original = tsp.litert.Servable.predict
 
     def broken(self, inputs):

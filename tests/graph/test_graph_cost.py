@@ -6,6 +6,7 @@ import pytest
 import zoo
 
 import tf_spline_prune as tsp
+from tf_spline_prune.graph.costing import layer_costs
 
 
 def test_mlp(K):
@@ -25,6 +26,22 @@ def test_mobilenet(K):
     weights = 9 * 3 * 12 + 2 * (12 * 32 + 9 * 32 + 32 * 12) + 12 * 5 + 5
     norms = 4 * (12 + 2 * (32 + 32 + 12))
     assert found.params == weights + norms
+
+
+def test_costs_by_layer(K):
+    """Attention multiplies tensors besides what its weights do; a ReLU has no row."""
+    x = K.Input((6, 16))
+    y = K.layers.MultiHeadAttention(4, 8, name="attention")(x, x)
+    y = K.layers.ReLU()(K.layers.LayerNormalization(name="norm")(y))
+    y = K.layers.Dense(3, name="head")(K.layers.GlobalAveragePooling1D()(y))
+    graph = tsp.ChannelGraph(K.Model(x, y))
+    found = layer_costs(graph, graph.nothing_removed())
+    assert set(found) == {"attention", "norm", "head"}
+    # Four projections of 6 positions, and scores and values of 6 x 6 pairs.
+    assert found["attention"].macs == 4 * 6 * 16 * 32 + 2 * 36 * 32
+    assert found["attention"].params == 3 * (16 * 32 + 32) + 32 * 16 + 16
+    assert (found["norm"].macs, found["norm"].params) == (0, 32)
+    assert (found["head"].macs, found["head"].params) == (48, 51)
 
 
 CASES = {

@@ -28,7 +28,9 @@ FLOORS = {
     "export": 5,
     "visualize": 5,
     "reporting": 5,
+    "": 5,  # the public names, which are imported at their first use
     "cli": 6,
+    "__main__": 7,
 }
 # Within a floor, who may import whom beside itself.
 BESIDE = {("litert", "compat"), ("masking", "pruning"), ("initialization", "masking")}

@@ -36,6 +36,7 @@ from tf_spline_prune.compat.flavour import (
 )
 from tf_spline_prune.compat.gradients import hand_on_loss, require_loss, value_and_grad
 from tf_spline_prune.compat.kinds import check_plain, kind_of
+from tf_spline_prune.compat.loading import Format, load_model, model_format
 from tf_spline_prune.compat.mask_constraint import MaskConstraint
 from tf_spline_prune.compat.mask_slots import (
     MaskSlot,
@@ -86,6 +87,7 @@ __all__ = [
     "Callback",
     "CurrentWeights",
     "Flavour",
+    "Format",
     "Graph",
     "Input",
     "MaskConstraint",
@@ -117,9 +119,11 @@ __all__ = [
     "keras_root",
     "kind_of",
     "learning_rate",
+    "load_model",
     "loading_saved_model",
     "mask_averages",
     "mask_slots",
+    "model_format",
     "numpy_of",
     "on_kept",
     "optimizer_steps",

@@ -52,7 +52,9 @@ def compare(
             f"Expected: {shapes}. Received: {written}."
         )
     # NumPy's maximum is NaN if one of them is; Python's is not.
-    worst = float(np.max([_difference(found[n], expected[n]) for n in expected]))
+    worst = float(
+        np.max([relative_difference(found[n], expected[n]) for n in expected])
+    )
     if not worst <= tolerance:
         raise ExportError(
             "The written model answers differently from the model, and was removed. "
@@ -64,7 +66,7 @@ def compare(
     return worst
 
 
-def _difference(found: np.ndarray, expected: np.ndarray) -> float:
+def relative_difference(found: np.ndarray, expected: np.ndarray) -> float:
     """Return max|a - b| / max|b|; the same NaN or infinity on both sides is 0."""
     a, b = np.asarray(found, "float64"), np.asarray(expected, "float64")
     differ = ~((a == b) | (np.isnan(a) & np.isnan(b)))

@@ -110,15 +110,42 @@ def cost_after(
     Returns:
         The cost.
     """
+    layers = layer_costs(graph, removed, weight_dtype)
+    macs = [layer.macs for layer in layers.values()]
+    return Cost(
+        None if None in macs else sum(macs),  # type: ignore[arg-type]
+        sum(layer.params for layer in layers.values()),
+        sum(layer.bytes for layer in layers.values()),
+        tuple(path for layer in layers.values() for path in layer.uncounted),
+    )
+
+
+def layer_costs(
+    graph: ChannelGraph,
+    removed: np.ndarray,
+    weight_dtype: WeightDtype | None = None,
+) -> dict[str, Cost]:
+    """Count what each layer will cost once units are removed.
+
+    Args:
+        graph: The model's channel graph.
+        removed: Array of shape `(labels,)`, bool, indexed by unit.
+        weight_dtype: As in `cost`.
+
+    Returns:
+        The costs by layer path, of layers that have weights or multiply tensors.
+    """
     kept = graph.kept_counts(removed)
-    macs: int | None = 0
-    params = size = 0
-    uncounted = []
-    for work in graph.work:
-        macs = _plus(macs, work.uses, 1, graph, removed, work.rows)
-    for path in graph.arrays:
-        known = False
-        for name, shape in graph.arrays.shapes(path).items():
+    found = {}
+    for path in dict.fromkeys([*graph.arrays, *(work.path for work in graph.work)]):
+        macs: int | None = 0
+        params = size = 0
+        for work in graph.work:
+            if work.path == path:
+                macs = _plus(macs, work.uses, 1, graph, removed, work.rows)
+        shapes = graph.arrays.shapes(path) if path in graph.arrays else {}
+        known = not shapes
+        for name, shape in shapes.items():
             entries = math.prod(kept.get((path, name), shape))
             params += entries
             size += entries * bytes_of_entry(graph, path, name, weight_dtype)
@@ -126,9 +153,8 @@ def cost_after(
             if fact is not None:
                 known = True
                 macs = _plus(macs, fact.uses, entries, graph, removed, fact.rows)
-        if not known:
-            uncounted.append(path)
-    return Cost(macs, params, size, tuple(uncounted))
+        found[path] = Cost(macs, params, size, () if known else (path,))
+    return found
 
 
 def _plus(

@@ -12,6 +12,7 @@ from tf_spline_prune.pruning.budget import Sparsity
 from tf_spline_prune.pruning.execution import merge
 from tf_spline_prune.pruning.latency import Latency
 from tf_spline_prune.pruning.planner import plan
+from tf_spline_prune.pruning.pruning_plan import PruningPlan
 from tf_spline_prune.pruning.reader_regression import least_squares
 from tf_spline_prune.pruning.scopes import Scope
 from tf_spline_prune.pruning.selection import Selector
@@ -118,16 +119,61 @@ def prune(
         approximate=approximate,
         seed=seed,
     )
+    return carry_out(
+        model,
+        decision,
+        data=data,
+        recover=steps,
+        weights=weights,
+        verify=verify,
+        seed=seed,
+    )[0]
+
+
+def carry_out(
+    model: Any,
+    decision: PruningPlan,
+    *,
+    data: Any = None,
+    recover: None | str | Sequence[str] = "auto",
+    weights: Literal["inherit", "reinitialize"] | Any = "inherit",
+    verify: bool = True,
+    seed: int = 0,
+) -> tuple[Any, float | None]:
+    """Do what a plan says, and what `prune` does besides: recover and verify.
+
+    Args:
+        model: The model that the plan was made for. It is not changed.
+        decision: The plan.
+        data: As in `prune`.
+        recover: As in `prune`.
+        weights: As in `prune`.
+        verify: As in `prune`.
+        seed: As in `prune`.
+
+    Returns:
+        The small model, and the relative error that the verification found; `None`
+        where nothing was compared.
+
+    Raises:
+        PlanError: If the plan was made for another structure.
+        CalibrationError: If the data are empty, misshapen, not finite, or missing.
+        VerificationError: If the result does not compute what it should.
+        ValueError: If an argument is out of range.
+    """
+    steps = recovery_steps(recover, weights, data is not None)
     base = merge(model, decision) if "merge" in steps and decision.merges else model
     small = decision.apply(base, weights)
+    error = None
     if verify and weights != "reinitialize":
         source = base if isinstance(weights, str) else weights
-        require_equal(_verify(source, small, decision), coarsest_dtype(source))
+        error = _verify(source, small, decision)
+        require_equal(error, coarsest_dtype(source))
     if "least_squares" in steps:
         small = least_squares(model, small, decision, data, seed=seed)
     if "batchnorm" in steps:
         small = recalibrate_batchnorm(small, data)
-    return small
+    return small, error
 
 
 def recovery_steps(
