@@ -301,3 +301,21 @@ def test_losses_are_weighed_against_savings(K):
             share = 1 - getattr(cost, target) / getattr(full, target)
             np.testing.assert_allclose(new.keys, old.keys / share, rtol=1e-9)
             np.testing.assert_array_equal(new.order, old.order)
+
+
+def test_units_that_hardly_vary_about_a_large_mean(K):
+    """In float32 their products are all rounding, and no covariance any more."""
+    L = K.layers
+    i = K.Input((8,))
+    wide = L.Dense(200, activation="relu", name="wide", bias_initializer="ones")
+    model = K.Model(i, L.Dense(5)(wide(i)))
+    x = 3e-4 * np.random.default_rng(0).standard_normal((64, 8)).astype("float32")
+    criterion = criteria.Reconstruction()
+    group = prepared(model, criterion, x)["wide"]
+    ((reading,),) = criterion._readings.values()
+    covariance, rounding = reconstruction._covariance(criterion._sums[reading])
+    ridge = criterion.ridge * np.trace(covariance) / 200
+    assert np.linalg.eigvalsh(covariance).min() < -ridge
+    assert np.linalg.eigvalsh(covariance).min() > -rounding
+    scores = criterion.scores(group)
+    assert np.all(scores > 0) and np.all(np.isfinite(scores))

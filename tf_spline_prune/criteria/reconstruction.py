@@ -45,7 +45,8 @@ class Reconstruction(Criterion):
     byte that a unit saves.
 
     Args:
-        ridge: Noise that is added to every unit, as a share of the mean variance.
+        ridge: Noise that is added to every unit, as a share of the mean variance; at
+            least what rounding in float32 may have added.
         batch_size: How many inputs run at a time.
         max_inputs: Look at so many inputs at most, drawn at random.
 
@@ -101,7 +102,7 @@ class Reconstruction(Criterion):
             return self._unseen(group)
         readers = []
         for reading in self._readings[group.name]:
-            covariance = _covariance(self._sums[reading])
+            covariance, rounding = _covariance(self._sums[reading])
             weights = np.concatenate(
                 [
                     self.graph.rows(member)
@@ -110,7 +111,8 @@ class Reconstruction(Criterion):
                 ],
                 axis=1,
             )
-            readers.append(_Reader(covariance, weights.astype("float64"), self.ridge))
+            noise = max(self.ridge * np.trace(covariance) / len(covariance), rounding)
+            readers.append(_Reader(covariance, weights.astype("float64"), noise))
         return _eliminate(readers, group.num_units)
 
     def _unseen(self, group: Group) -> np.ndarray:
@@ -126,9 +128,8 @@ class Reconstruction(Criterion):
 class _Reader:
     """One reader of a group: what it loses with each unit that is left."""
 
-    def __init__(self, covariance: np.ndarray, weights: np.ndarray, ridge: float):
+    def __init__(self, covariance: np.ndarray, weights: np.ndarray, noise: float):
         count = len(covariance)
-        noise = ridge * np.trace(covariance) / count
         covariance = covariance + (noise or 1.0) * np.eye(count)
         self.inverse = np.linalg.inv(covariance)
         if weights.shape[1] > count:  # only the products of its rows matter
@@ -216,6 +217,14 @@ def _products(reading: Reading, tensor: Any) -> Any:
     return keras.ops.matmul(keras.ops.transpose(rows), rows)
 
 
-def _covariance(products: np.ndarray) -> np.ndarray:
+def _covariance(products: np.ndarray) -> tuple[np.ndarray, float]:
+    """Give the covariance, and how far rounding may have put it off.
+
+    The products are of float32: where units hardly vary about a large mean, rounding
+    alone makes the covariance indefinite.
+    """
+    moments = products[:-1, :-1] / products[-1, -1]
     mean = products[:-1, -1] / products[-1, -1]
-    return np.asarray(products[:-1, :-1] / products[-1, -1] - np.outer(mean, mean))
+    largest = float(np.diag(moments).max(initial=0.0))
+    rounding = float(np.finfo("float32").eps) * len(mean) ** 0.5 * largest
+    return moments - np.outer(mean, mean), rounding
