@@ -26,6 +26,7 @@ def sums_at_readers(
     statistic: Callable[[Reading, Any], Any],
     data: Calibration,
     batch_size: int,
+    add: Callable[[np.ndarray, np.ndarray], np.ndarray] = np.add,
 ) -> dict[Reading, np.ndarray]:
     """Run the data through the model once, and add up a statistic of each reading.
 
@@ -36,6 +37,7 @@ def sums_at_readers(
             a tensor to be added up. It is compiled with the model.
         data: The data.
         batch_size: How many inputs run at a time.
+        add: Puts the statistics of two batches together, in float64.
 
     Returns:
         The sums over all batches, float64, by reading.
@@ -50,14 +52,13 @@ def sums_at_readers(
     }
 
     def statistics(inputs: list[Any]) -> list[Any]:
-        found: dict[Reading, Any] = {}
+        found: dict[Reading, list[Any]] = {reading: [] for reading in wanted}
 
         def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             for reading in by_call.get(call.name, ()):
                 given = keras.tree.flatten((args, kwargs))
                 tensor = given[entries[call.name][reading.input]]
-                new = statistic(reading, tensor)
-                found[reading] = found[reading] + new if reading in found else new
+                found[reading].append(statistic(reading, tensor))
             return call_layer(call, args, kwargs)
 
         graph.graph.run([keras.ops.convert_to_tensor(x) for x in inputs], apply)
@@ -65,12 +66,14 @@ def sums_at_readers(
 
     run = compiled(statistics, graph.model)
     progress = Progress(math.ceil(len(data) / batch_size), "batch")
-    total: list[Any] = [0.0] * len(wanted)
+    total: dict[Reading, np.ndarray] = {}
     for inputs, _ in data.batches(batch_size) if wanted else ():
-        for index, new in enumerate(run(inputs)):
-            total[index] = total[index] + to_numpy(new).astype("float64")
+        for reading, found in zip(wanted, run(inputs), strict=True):
+            for tensor in found:
+                new = to_numpy(tensor).astype("float64")
+                total[reading] = add(total[reading], new) if reading in total else new
         progress.step()
-    return dict(zip(wanted, total, strict=True))
+    return total
 
 
 def _entries(call: Call) -> list[int]:

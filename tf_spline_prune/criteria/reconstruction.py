@@ -45,8 +45,7 @@ class Reconstruction(Criterion):
     byte that a unit saves.
 
     Args:
-        ridge: Noise that is added to every unit, as a share of the mean variance; at
-            least what rounding in float32 may have added.
+        ridge: Noise that is added to every unit, as a share of the mean variance.
         batch_size: How many inputs run at a time.
         max_inputs: Look at so many inputs at most, drawn at random.
 
@@ -94,7 +93,9 @@ class Reconstruction(Criterion):
                 self._readings[group.name] = readings(graph, group)
         data = data.drawn(self.max_inputs, seed)
         everyone = [one for found in self._readings.values() for one in found]
-        self._sums = sums_at_readers(graph, everyone, _products, data, self.batch_size)
+        self._moments = sums_at_readers(
+            graph, everyone, _moments, data, self.batch_size, _merged
+        )
 
     def scores(self, group: Group) -> np.ndarray:
         """Score the units; see the class."""
@@ -102,7 +103,8 @@ class Reconstruction(Criterion):
             return self._unseen(group)
         readers = []
         for reading in self._readings[group.name]:
-            covariance, rounding = _covariance(self._sums[reading])
+            moments = self._moments[reading]
+            covariance = moments[:-1, :-1] / moments[-1, -1]
             weights = np.concatenate(
                 [
                     self.graph.rows(member)
@@ -111,8 +113,7 @@ class Reconstruction(Criterion):
                 ],
                 axis=1,
             )
-            noise = max(self.ridge * np.trace(covariance) / len(covariance), rounding)
-            readers.append(_Reader(covariance, weights.astype("float64"), noise))
+            readers.append(_Reader(covariance, weights.astype("float64"), self.ridge))
         return _eliminate(readers, group.num_units)
 
     def _unseen(self, group: Group) -> np.ndarray:
@@ -128,8 +129,9 @@ class Reconstruction(Criterion):
 class _Reader:
     """One reader of a group: what it loses with each unit that is left."""
 
-    def __init__(self, covariance: np.ndarray, weights: np.ndarray, noise: float):
+    def __init__(self, covariance: np.ndarray, weights: np.ndarray, ridge: float):
         count = len(covariance)
+        noise = ridge * np.trace(covariance) / count
         covariance = covariance + (noise or 1.0) * np.eye(count)
         self.inverse = np.linalg.inv(covariance)
         if weights.shape[1] > count:  # only the products of its rows matter
@@ -207,24 +209,31 @@ def _total(readers: list[_Reader]) -> np.ndarray:
     return np.asarray(np.sum([reader.losses() for reader in readers], axis=0))
 
 
-def _products(reading: Reading, tensor: Any) -> Any:
-    """Multiply all units, and a constant, with each other, over all positions."""
-    count = len(reading.positions)
-    moved = keras.ops.moveaxis(keras.ops.cast(tensor, "float32"), reading.axis, -1)
-    taken = keras.ops.take(moved, reading.positions.T.ravel(), axis=-1)
-    rows = keras.ops.reshape(taken, (-1, count))
-    rows = keras.ops.concatenate([rows, keras.ops.ones_like(rows[:, :1])], axis=1)
-    return keras.ops.matmul(keras.ops.transpose(rows), rows)
+def _moments(reading: Reading, tensor: Any) -> Any:
+    """Give the products of all units about their means, the means, and the number.
 
-
-def _covariance(products: np.ndarray) -> tuple[np.ndarray, float]:
-    """Give the covariance, and how far rounding may have put it off.
-
-    The products are of float32: where units hardly vary about a large mean, rounding
-    alone makes the covariance indefinite.
+    About the means, for units may vary little beside them: products in float32 would
+    then be all rounding, and their differences no covariance.
     """
-    moments = products[:-1, :-1] / products[-1, -1]
-    mean = products[:-1, -1] / products[-1, -1]
-    largest = float(np.diag(moments).max(initial=0.0))
-    rounding = float(np.finfo("float32").eps) * len(mean) ** 0.5 * largest
-    return moments - np.outer(mean, mean), rounding
+    ops = keras.ops
+    count = len(reading.positions)
+    moved = ops.moveaxis(ops.cast(tensor, "float32"), reading.axis, -1)
+    taken = ops.take(moved, reading.positions.T.ravel(), axis=-1)
+    rows = ops.reshape(taken, (-1, count))
+    mean = ops.mean(rows, axis=0, keepdims=True)
+    rows = rows - mean
+    top = ops.matmul(ops.transpose(rows), rows)
+    number = ops.sum(ops.ones_like(rows[:, :1]), keepdims=True)
+    right = ops.concatenate([ops.transpose(mean), number], axis=0)
+    return ops.concatenate([ops.concatenate([top, mean], axis=0), right], axis=1)
+
+
+def _merged(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Put the moments of two batches together."""
+    number = one[-1, -1] + other[-1, -1]
+    share = other[-1, -1] / number
+    apart = other[:-1, -1] - one[:-1, -1]
+    merged = one + other
+    merged[:-1, :-1] += np.outer(apart, apart) * one[-1, -1] * share
+    merged[:-1, -1] = merged[-1, :-1] = one[:-1, -1] + apart * share
+    return merged
