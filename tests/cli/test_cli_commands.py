@@ -244,21 +244,31 @@ def test_export_hands_on_what_was_asked(saved, tool, tmp_path, monkeypatch):
     ]
 
 
-def test_export_hands_on_data_for_integers(
-    saved, tool, quadrants, tmp_path, monkeypatch
-):
-    given = {}
-    monkeypatch.setattr(
-        tsp,
-        "export_litert",
-        lambda model, file, **keywords: (
-            given.update(keywords) or tsp.ExportReport(pathlib.Path(file), 1, 1, 0.0)
-        ),
-    )
-    asked = ("--litert", tmp_path / "m.tflite", "--quantize", "int8")
-    data = ("--data", "x_quadrants", "--num-samples", 7)
-    assert tool("export", saved, *asked, *data)[0] == 0
-    assert given["quantize"] == "int8" and given["representative_data"].shape == (7, 2)
+def test_integers_are_calibrated_on_data(K, tool, quadrants, tmp_path):
+    model, plan = tmp_path / "net.keras", tmp_path / "plan.json"
+    quadrant_net(K).save(model)
+    data = ("--data", "x_quadrants", "--num-samples", 128)
+    small = tmp_path / "small.keras"
+    budget = ("--target-macs", 0.5, "--plan-out", plan)
+    assert tool("prune", model, "--output", small, *budget, *data)[0] == 0
+    (tmp_path / "labels.txt").write_text("a\nb\nc\nd\n")
+    file = tmp_path / "m.tflite"
+    asked = ("--quantize", "int8", "--integer-io", "--tolerance", 0.3)
+    also = ("--labels", tmp_path / "labels.txt", "--plan", plan)
+    code, found = tool.json("export", small, "--litert", file, *asked, *also, *data)
+    assert code == 0 and found["quantize"] == "int8"
+    (end,) = tsp.litert.Runner(file).input_specs.values()
+    assert end[1] == "int8"
+    _, inspected = tool.json("inspect", file)
+    assert inspected["metadata"]["labels.txt"] == "a\nb\nc\nd\n"
+    known = json.loads(inspected["metadata"]["metadata.json"])
+    assert known["plan"] == json.loads(json.dumps(tsp.PruningPlan.load(plan).to_dict()))
+    page = tmp_path / "page.html"
+    code, report = tool.json("report", model, small, "--html", page)
+    assert code == 0 and f'<data value="{report["after"]["macs"]}">' in page.read_text()
+    onnx = tmp_path / "small.onnx"
+    code, found = tool.json("export", small, "--onnx", onnx)
+    assert code == 0 and found["max_difference"] < 1e-5 and onnx.exists()
 
 
 def test_masks_are_stripped(K, tool, tmp_path):

@@ -49,7 +49,7 @@ WRONG = {
     "file's ending": ("export M --litert a.bin", "must end in .tflite"),
     "other format": ("export M --saved-model b --sparse", "--sparse"),
     "other format too": ("export M --litert a.tflite --version 2", "--version"),
-    "int8 alone": ("export M --litert a.tflite --quantize int8", "go together"),
+    "int8 alone": ("export M --litert a.tflite --quantize int8", "needs --data"),
     "quantize": ("export M --litert a.tflite --quantize int4", "invalid choice"),
     "no labels": ("export M --saved-model b --labels N", "no such file"),
     "page": ("report M M --html a.txt", "must end in .html"),

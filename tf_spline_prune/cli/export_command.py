@@ -1,7 +1,8 @@
-"""`export`: a Keras model for TensorFlow Serving or LiteRT."""
+"""`export`: a Keras model for TensorFlow Serving, LiteRT or ONNX."""
 
 import argparse
 import pathlib
+from collections.abc import Iterable
 from typing import Any
 
 import tf_spline_prune as tsp
@@ -18,10 +19,20 @@ from tf_spline_prune.cli.parsing import (
     add_data,
     check_data,
     positive_int,
+    tolerance,
     whole_number,
 )
 from tf_spline_prune.errors import UsageError
 
+# Which options each format takes, beside those of all.
+_OPTIONS = {
+    "saved_model": ("version", "labels", "warmup", "plan"),
+    "litert": (
+        *("quantize", "data", "sparse", "integer_io", "batch_size", "tolerance"),
+        *("labels", "plan", "overwrite"),
+    ),
+    "onnx": ("plan", "overwrite"),
+}
 _EXAMPLES = """\
   # The next version for TensorFlow Serving: served/digits/1, then 2, and so on
   tf-spline-prune export small.keras --saved-model served/digits
@@ -36,8 +47,8 @@ def add_to(commands: Commands) -> None:
     parser = add_command(
         commands,
         "export",
-        "Write a Keras model for TensorFlow Serving or LiteRT, and compare what was "
-        "written with the model.",
+        "Write a Keras model for TensorFlow Serving, LiteRT or ONNX, and compare what "
+        "was written with the model.",
         _EXAMPLES,
         run,
         _check,
@@ -48,15 +59,24 @@ def add_to(commands: Commands) -> None:
         "--saved-model", metavar="FOLDER", help="the folder of all versions"
     )
     where.add_argument("--litert", metavar="FILE", help="a name that ends in .tflite")
+    where.add_argument("--onnx", metavar="FILE", help="a name that ends in .onnx")
+    parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="a text file with the name of a class a line; not for --onnx",
+    )
+    parser.add_argument(
+        "--plan", metavar="FILE", help="the plan it was pruned by, for the metadata"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace an existing file"
+    )
     serving = parser.add_argument_group("for --saved-model")
     serving.add_argument(
         "--version",
         type=whole_number,
         metavar="N",
         help="a new version; default: the next one",
-    )
-    serving.add_argument(
-        "--labels", metavar="FILE", help="a text file with the name of a class a line"
     )
     serving.add_argument(
         "--warmup", type=positive_int, metavar="N", help="how many warm-up requests"
@@ -68,12 +88,21 @@ def add_to(commands: Commands) -> None:
         help="how to store the weights; default: float32; int8 needs --data",
     )
     litert.add_argument(
-        "--sparse", action="store_true", help="store zeros of weights in fewer bytes"
+        "--sparse", action="store_true", help="leave out zeros, if that is smaller"
     )
     litert.add_argument(
-        "--overwrite", action="store_true", help="replace an existing file"
+        "--integer-io", action="store_true", help="with int8: integers in and out"
     )
-    add_data(parser, "on which int8 is calibrated", 256)
+    litert.add_argument(
+        "--batch-size", type=positive_int, metavar="N", help="default: any size"
+    )
+    litert.add_argument(
+        "--tolerance",
+        type=tolerance,
+        metavar="X",
+        help="the relative difference from the model that is accepted",
+    )
+    add_data(parser, "on which the file is calibrated and compared", 256)
 
 
 def run(options: argparse.Namespace) -> Outcome:
@@ -85,17 +114,21 @@ def run(options: argparse.Namespace) -> Outcome:
     Returns:
         What was written, how large it is, and how well it answers.
     """
-    given = _given(options, "version", "warmup", "quantize", "sparse")
-    asked: dict[str, Any] = {name: getattr(options, name) for name in given}
+    format = _format(options)
+    asked: dict[str, Any] = {
+        name: getattr(options, name)
+        for name in _given(options, _OPTIONS[format])
+        if name not in ("data", "overwrite")
+    }
     if options.labels:
         asked["labels"] = _labels(options.labels)
+    if options.plan:
+        asked["plan"] = tsp.PruningPlan.load(options.plan)
     model = load_plain(options.model, options)
     if options.data:
         asked["representative_data"] = load_data(options)[0]
-    if options.saved_model:
-        report = tsp.export_saved_model(model, options.saved_model, **asked)
-    else:
-        report = tsp.export_litert(model, options.litert, **asked)
+    export = getattr(tsp, f"export_{format}")
+    report = export(model, getattr(options, format), **asked)
     return Outcome(vars(report), str(report))
 
 
@@ -103,27 +136,33 @@ def _check(options: argparse.Namespace) -> None:
     check_data(options)
     check_input(options.model)
     check_output(options.litert, (".tflite",), options.overwrite)
-    if options.saved_model:
-        wrong = _given(options, "quantize", "sparse", "overwrite", "data")
-    else:
-        wrong = _given(options, "version", "labels", "warmup")
+    check_output(options.onnx, (".onnx",), options.overwrite)
+    format = _format(options)
+    known = dict.fromkeys(name for names in _OPTIONS.values() for name in names)
+    wrong = [n for n in _given(options, known) if n not in _OPTIONS[format]]
     if wrong:
         raise UsageError(
-            "Some options are of the other format. Expected: those that `--help` lists "
-            f"for {'--saved-model' if options.saved_model else '--litert'}. Received: "
-            f"{', '.join(f'--{name}' for name in wrong)}"
+            "Some options are of another format. Expected: those that `--help` lists "
+            f"for {_flag(format)}. Received: {', '.join(map(_flag, wrong))}"
         )
-    if (options.quantize == "int8") != bool(options.data):
+    if options.quantize == "int8" and not options.data:
         raise UsageError(
-            "--quantize int8 and --data go together: the ranges of integers are "
-            f"measured on data. Received: --quantize {options.quantize}, --data "
-            f"{options.data}"
+            "--quantize int8 needs --data: the ranges of integers are measured on "
+            "data. Received: --quantize int8 without --data"
         )
-    if options.labels:
-        check_input(options.labels)
+    for path in filter(None, (options.labels, options.plan)):
+        check_input(path)
 
 
-def _given(options: argparse.Namespace, *names: str) -> list[str]:
+def _format(options: argparse.Namespace) -> str:
+    return next(name for name in _OPTIONS if getattr(options, name))
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _given(options: argparse.Namespace, names: Iterable[str]) -> list[str]:
     """List the options that the user gave."""
     values = {name: getattr(options, name) for name in names}
     return [
