@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 KILLS = 20
+UNSAFE = 77
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads uncounted")
@@ -26,6 +27,8 @@ def test_killed_at_any_moment(tmp_path):
         timeout=300,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
+    if done.returncode == UNSAFE:  # a build of TensorFlow that starts threads
+        pytest.skip(done.stdout)
     assert done.returncode == 0, done.stderr
     versions = [p for p in folder.iterdir() if p.name.isdecimal()]
     partial = [p for p in folder.iterdir() if p.name.startswith(".partial-")]
