@@ -309,3 +309,34 @@ def test_regions_one_by_one_and_who_cut_them(K):
         assert same == (region.born == "first")
     np.testing.assert_allclose(first.areas.sum(), 36)
     assert s.regions[-1].area == s.areas[-1]
+
+
+def test_operations_with_numbers_before_or_after_the_tensor():
+    import keras
+
+    L, ops = keras.layers, keras.ops
+    x = inputs = keras.Input((2,))
+    x = ops.maximum(0.25, L.Dense(7)(x))
+    x = ops.clip(L.Dense(6)(x), -1.0, 0.5)
+    x = ops.minimum(ops.abs(L.Dense(6)(x)), 1.0)
+    model = zoo.settle(keras.Model(inputs, L.Dense(2)(x)))
+    s = tsp.slice2d(model, PLANE, (-3, 3))
+    assert len(np.unique(whole(s.codes), axis=0)) == s.num_regions > 30
+    points, owners = inner_points(s, np.random.default_rng(0))
+    exact = with_dtype(model, "float64")
+    slopes, offsets = s.affine
+    given = np.einsum("rod,rd->ro", slopes[owners], points) + offsets[owners]
+    np.testing.assert_allclose(given, np.asarray(exact(points)), rtol=0, atol=1e-10)
+
+
+def test_a_network_without_knots_is_one_region(K):
+    L = K.layers
+    model = zoo.settle(K.Sequential([K.Input((2,)), L.Dense(3)]))
+    s = tsp.slice2d(model, PLANE, (-3, 3))
+    assert s.complete
+    assert (s.num_regions, s.layers, s.exact_through) == (1, (), None)
+    assert s.regions[0].code.shape == (0,)
+    kernel, bias = model.get_weights()
+    slopes, offsets = s.affine
+    np.testing.assert_allclose(slopes[0], kernel.T, rtol=1e-12)
+    np.testing.assert_allclose(offsets[0], bias, rtol=0, atol=1e-12)

@@ -198,18 +198,18 @@ class _Regions(Sequence[Region]):
 
     def __getitem__(self, index: int) -> Region:  # type: ignore[override]
         i = range(len(self))[index]
-        codes = self._slice.codes
-        bits = [
-            np.unpackbits(codes.packed[name][i], count=codes.num_knots[name])
-            for name in codes.layers
-        ]
+        bits = [self._bits(name, i) for name in self._slice.layers]
         start, end = self._slice.offsets[i : i + 2]
         return Region(
             self._points[start:end],
             float(self._slice.areas[i]),
             str(self._born[i]),
-            np.concatenate(bits).astype(bool),
+            np.concatenate([[], *bits]).astype(bool),
         )
+
+    def _bits(self, layer: str, i: int) -> np.ndarray:
+        codes = self._slice.codes
+        return np.unpackbits(codes.packed[layer][i], count=codes.num_knots[layer])
 
 
 def _largest(values: np.ndarray, polygons: Polygons) -> np.ndarray:

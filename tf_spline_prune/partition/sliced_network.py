@@ -19,7 +19,7 @@ from tf_spline_prune.compat import (
 from tf_spline_prune.errors import ModelError
 from tf_spline_prune.partition.coder import PartitionCoder
 from tf_spline_prune.partition.codes import PartitionCodes
-from tf_spline_prune.partition.knots import Knots, is_unread, knots_of
+from tf_spline_prune.partition.knots import Knots, is_unread, knots_of, tensor_of
 from tf_spline_prune.partition.polygons import Polygons
 from tf_spline_prune.partition.pool_ties import pool_windows
 
@@ -89,7 +89,7 @@ class SlicedNetwork:
                 found.append(tensor)
                 return output
             output = call_layer(call, args, kwargs)
-            tensor = _given(args, kwargs)
+            tensor = tensor_of(args, kwargs)
             pool = knots.source == "pool"
             found.extend(pool_windows(call, tensor, output) if pool else [tensor])
             return output
@@ -175,7 +175,7 @@ class SlicedNetwork:
             elif call.kind != "Activation" and hasattr(call.layer, "activation"):
                 output = call_tapped(call, args, kwargs)[1]
             else:
-                output = _given(args, kwargs)
+                output = tensor_of(args, kwargs)
             sizes = [np.prod(t.shape[1:]) for t in keras.tree.flatten(output)]
             width += int(sum(sizes))
             return output
@@ -214,12 +214,6 @@ def _function_name(call: Call) -> str:
     function = getattr(call.layer, "activation", None)
     name = activation_name(function) if callable(function) else call.kind.lower()
     return name.replace("_", "")
-
-
-def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Give the tensor among the arguments of a call."""
-    given = keras.tree.flatten((args, kwargs))
-    return next(value for value in given if hasattr(value, "shape"))
 
 
 def _flat(tensor: Any) -> np.ndarray:
