@@ -69,7 +69,7 @@ def measure(what):
         model, extent = mlp(MLPS[what]), (-3.0, 3.0)
         anchors = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     else:
-        model, extent = preresnet(), (0.0, 0.1)
+        model, extent = preresnet(), (0.0, 0.01)
         anchors = np.random.default_rng(0).standard_normal((3, 16, 16, 3))
     tsp.slice2d(model, anchors, (0.0, extent[1] / 30))
     seconds = []

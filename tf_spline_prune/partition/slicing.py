@@ -38,7 +38,8 @@ def slice2d(
     nothing but forward passes, and holds for chains, residual additions,
     concatenations, BatchNormalization, pooling, nested and subclassed models of both
     flavours. It is checked on some regions of each layer that the network is affine
-    there.
+    there. Each layer with knots is a run from the inputs up to it: for a deep network
+    the time grows with the square of the depth.
 
     Two values that differ by less than 1e-12 of the largest in their layer are equal:
     a corner that lies on a knot, and a unit whose line is another's, cut nothing off.
