@@ -21,7 +21,9 @@ _HOMES = {
     "partition": (
         "PartitionCoder",
         "PartitionCodes",
+        "Slice",
         "partition_distance",
+        "slice2d",
         "unit_distances",
     ),
     "criteria": ("check_criterion",),

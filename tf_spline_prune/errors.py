@@ -21,6 +21,10 @@ class ProbeError(ValueError):
     """Probe inputs that are empty, misshapen or not finite."""
 
 
+class RegionLimitError(RuntimeError):
+    """A slice of more regions than it may have; the message says how far it got."""
+
+
 class CalibrationError(ValueError):
     """Calibration data that are empty, misshapen, not finite, or lack labels."""
 

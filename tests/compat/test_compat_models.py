@@ -56,6 +56,9 @@ def test_float64_copies(K, build):
     found = np.asarray(exact(x.astype("float64"), training=False))
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, np.asarray(model(x)), rtol=1e-3, atol=1e-4)
+    # No step in between, at the door of a nested model say, is less precise.
+    moved = np.asarray(exact(x.astype("float64") * (1 + 1e-12), training=False))
+    assert (moved != found).mean() > 0.9
 
 
 def test_structure_of_inputs_and_outputs_stays(K):

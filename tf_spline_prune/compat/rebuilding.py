@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -268,16 +269,22 @@ def with_dtype(model: Any, dtype: str) -> Any:
     Returns:
         A new model that computes and holds its weights in `dtype`.
     """
-    graph = trace(model)
-    inputs = tuple(
-        type(i)(
-            i.name, i.shape, dtype if i.dtype.startswith(("float", "bf")) else i.dtype
-        )
-        for i in graph.inputs
-    )
-    graph = Graph(**{**vars(graph), "inputs": inputs})
+    graph = _in_dtype(trace(model), dtype)
     return rebuild(
         graph,
         weights=CurrentWeights(graph).__getitem__,
         change_all=lambda layer: {"dtype": dtype},
     )
+
+
+def _in_dtype(graph: Graph, dtype: str) -> Graph:
+    """Change the dtype of the inputs, those of nested models too."""
+    inputs = tuple(
+        replace(i, dtype=dtype) if i.dtype.startswith(("float", "bf")) else i
+        for i in graph.inputs
+    )
+    calls = tuple(
+        replace(call, inner=_in_dtype(call.inner, dtype)) if call.inner else call
+        for call in graph.calls
+    )
+    return replace(graph, inputs=inputs, calls=calls)

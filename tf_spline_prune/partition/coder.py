@@ -25,7 +25,7 @@ from tf_spline_prune.errors import (
 )
 from tf_spline_prune.partition.code_layout import CodeLayout
 from tf_spline_prune.partition.codes import PartitionCodes
-from tf_spline_prune.partition.knots import Knots, is_unread, knots_of
+from tf_spline_prune.partition.knots import Knots, is_unread, knots_of, tensor_of
 from tf_spline_prune.partition.pool_ties import pool_ties
 from tf_spline_prune.partition.probes import check_probe
 from tf_spline_prune.partition.subset import Subset, largest_cap, pack_bits
@@ -207,7 +207,7 @@ class PartitionCoder:
             taps[call.name] = (
                 pool_ties(call, args[0], output)
                 if knots.source == "pool"
-                else [args[0] if args else next(iter(kwargs.values()))]
+                else [tensor_of(args, kwargs)]
             )
             return output
 

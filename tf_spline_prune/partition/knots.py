@@ -8,6 +8,8 @@ tensors are had is `coder.py`'s business.
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import keras
+
 from tf_spline_prune.compat import Call, activation_name
 
 Source = Literal["input", "activation", "pool"]
@@ -99,6 +101,12 @@ def is_unread(call: Call) -> bool:
         layers = list(call.layer._flatten_layers())
     functions = [getattr(layer, "activation", None) for layer in layers]
     return any(callable(f) and activation_name(f) not in _KNOTLESS for f in functions)
+
+
+def tensor_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Find the tensor that a call with knots is given; numbers may stand before it."""
+    given = keras.tree.flatten((args, kwargs))
+    return next(value for value in given if hasattr(value, "shape"))
 
 
 def _of_bounds(call: Call) -> Knots | None:

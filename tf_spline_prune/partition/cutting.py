@@ -1,0 +1,266 @@
+"""Cutting convex polygons along the folds of piecewise-affine functions.
+
+A fold is a few functions, affine on each polygon, of which the largest counts: a
+value and its knot, the positions of a pooling window, the classes of a network. A
+polygon is cut into cells, on each of which one of the functions is the largest.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tf_spline_prune.partition.polygons import (
+    Polygons,
+    following,
+    offsets_of,
+    ragged,
+)
+
+# A polygon is cut along so many folds at a time; more would have to be carried
+# along at every new vertex.
+_FOLDS = 32
+
+
+def cut(
+    polygons: Polygons,
+    functions: Sequence[np.ndarray],
+    tolerance: float,
+    number: int,
+    most: int,
+) -> tuple[Polygons, Polygons]:
+    """Cut polygons along folds; each fold touches only the polygons it crosses.
+
+    Args:
+        polygons: The polygons.
+        functions: The functions of the folds, arrays of shape `(n, folds)`: their
+            values at the points of the polygons.
+        tolerance: Functions that differ by no more are equal at a point.
+        number: What to put down for the edges and polygons that are made.
+        most: Stop early, with folds left, once there are more polygons than this.
+
+    Returns:
+        The polygons that no fold crosses any more; and those that have more folds
+        than are cut at a time, and have to come again.
+    """
+    crossing = _crossings(polygons, functions, tolerance)
+    counts = np.count_nonzero(crossing, axis=1)
+    cells = [_Cells.of(polygons, np.flatnonzero(counts == 0))]
+    rounds = 1
+    while rounds <= _FOLDS and sum(map(len, cells)) <= most:
+        # Of few folds first, so that no polygon waits for another's many rounds.
+        alike = (counts > rounds // 2) & ((counts <= rounds) | (rounds == _FOLDS))
+        which = np.flatnonzero(alike)
+        if len(which):
+            folds = _first_folds(crossing[which], counts[which], rounds)
+            cells.append(_Cells.of(polygons, which, folds, functions))
+            cells[-1].cut_in_rounds(len(functions), tolerance, number, most)
+        rounds *= 2
+    whole, owner = _together(polygons, cells, number)
+    again = counts[owner] > _FOLDS
+    return whole.take(~again), whole.take(again)
+
+
+def _crossings(
+    polygons: Polygons, functions: Sequence[np.ndarray], tolerance: float
+) -> np.ndarray:
+    """Tell which folds cross which polygons, of shape `(polygons, folds)`.
+
+    On a convex polygon a function is the largest everywhere if it is so at every
+    vertex. Bits are looked at eight at a time.
+    """
+    least = functions[0]
+    for function in functions[1:]:
+        least = np.maximum(least, function)
+    least = least - tolerance
+    settled: np.ndarray | None = None
+    for function in functions:
+        largest = np.packbits(function >= least, axis=1)[polygons.vertices]
+        always = np.bitwise_and.reduceat(largest, polygons.offsets[:-1], axis=0)
+        settled = always if settled is None else settled | always
+    count = least.shape[1]
+    return np.unpackbits(~settled, axis=1, count=count).view(bool)  # type: ignore
+
+
+def _first_folds(crossing: np.ndarray, counts: np.ndarray, most: int) -> np.ndarray:
+    """List the folds that cross each polygon, the last one again where too few."""
+    starts = offsets_of(counts)[:-1]
+    places = np.minimum(np.arange(most), counts[:, None] - 1) + starts[:, None]
+    return np.nonzero(crossing)[1][places]
+
+
+@dataclass(eq=False)
+class _Cells:
+    """Polygons on their way to cells, with the values of the folds to come.
+
+    Attributes:
+        table: A row a vertex: its coordinates, then the functions of each fold.
+        base: For the rows that were there from the start, indices of points.
+        rows: For each slot, a row.
+        offsets: Where each cell begins among the slots.
+        edges: What drew each edge.
+        owner: For each cell, the polygon that it is a part of.
+    """
+
+    table: np.ndarray
+    base: np.ndarray
+    rows: np.ndarray
+    offsets: np.ndarray
+    edges: np.ndarray
+    owner: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        polygons: Polygons,
+        which: np.ndarray,
+        folds: np.ndarray | None = None,
+        functions: Sequence[np.ndarray] = (),
+    ) -> "_Cells":
+        slots, offsets = ragged(polygons.offsets, which)
+        base = polygons.vertices[slots]
+        columns = [polygons.points[base]]
+        if folds is not None:
+            wanted = np.repeat(folds, np.diff(offsets), axis=0)
+            values = [function[base[:, None], wanted] for function in functions]
+            columns.append(np.stack(values, axis=2).reshape(len(base), -1))
+        table = np.concatenate(columns, axis=1)
+        rows = np.arange(len(base))
+        return cls(table, base, rows, offsets, polygons.edges[slots], which)
+
+    def __len__(self) -> int:
+        return len(self.owner)
+
+    def cut_in_rounds(self, k: int, tolerance: float, number: int, most: int) -> None:
+        """Cut by one fold a round: by the next one of each polygon."""
+        for first in range(2, self.table.shape[1], k):
+            if len(self) > most:
+                return
+            values = self.table[self.rows, first : first + k]
+            largest = values >= values.max(axis=1, keepdims=True) - tolerance
+            always = np.logical_and.reduceat(largest, self.offsets[:-1], axis=0)
+            crossed = np.logical_not(always.any(axis=1))
+            if crossed.any():
+                self._split(crossed, first, k, tolerance, number)
+
+    def _split(
+        self, crossed: np.ndarray, first: int, k: int, tolerance: float, number: int
+    ) -> None:
+        """Put in the place of each crossed cell one for each function."""
+        uncut, still = ragged(self.offsets, ~crossed)
+        of = np.repeat(np.flatnonzero(crossed), k)
+        own = np.tile(np.arange(k), len(of) // k)
+        slots, offsets = ragged(self.offsets, of)
+        rows, edges = self.rows[slots], self.edges[slots]
+        for step in range(1, k):
+            other = (own + step) % k
+            sizes = np.diff(offsets)
+            mine, yours = np.repeat(own, sizes), np.repeat(other, sizes)
+            ahead = self.table[rows, first + mine] - self.table[rows, first + yours]
+            side = (ahead > tolerance).astype("int8") - (ahead < -tolerance)
+            top = np.maximum.reduceat(side, offsets[:-1])
+            bottom = np.minimum.reduceat(side, offsets[:-1])
+            # Where two functions are one, the first of them is the largest.
+            stays = (top > 0) | ((top == bottom) & (top == 0) & (own < other))
+            kept, offsets = ragged(offsets, stays)
+            of, own, other = of[stays], own[stays], other[stays]
+            rows, edges, offsets = self._clip(
+                rows[kept],
+                edges[kept],
+                offsets,
+                ahead[kept],
+                side[kept],
+                np.minimum(mine, yours)[kept] * k + np.maximum(mine, yours)[kept],
+                # An edge has two sides, and is put down on one of them.
+                np.where(mine < yours, number, -1)[kept],
+            )
+        self.rows = np.concatenate([self.rows[uncut], rows])
+        self.edges = np.concatenate([self.edges[uncut], edges])
+        self.owner = np.concatenate([self.owner[~crossed], self.owner[of]])
+        self.offsets = offsets_of(np.concatenate([np.diff(still), np.diff(offsets)]))
+
+    def _clip(
+        self,
+        rows: np.ndarray,
+        edges: np.ndarray,
+        offsets: np.ndarray,
+        ahead: np.ndarray,
+        side: np.ndarray,
+        pair: np.ndarray,
+        drawn: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Leave of each cell the part on which its own function is ahead."""
+        then = following(offsets)
+        after = side[then]
+        passing = side * after < 0
+        fresh = np.zeros(len(rows), int)
+        fresh[passing] = self._add_rows(
+            rows[passing],
+            rows[then][passing],
+            ahead[passing],
+            ahead[then][passing],
+            pair[passing],
+        )
+        # Each vertex that is not behind, and after it the crossing of its edge.
+        left = np.stack([side >= 0, passing], axis=1)
+        rows = np.stack([rows, fresh], axis=1)[left]
+        edges = np.stack(
+            [
+                np.where((side == 0) & (after < 0), drawn, edges),
+                np.where(side > 0, drawn, edges),
+            ],
+            axis=1,
+        )[left]
+        sizes = np.add.reduceat(left.sum(axis=1), offsets[:-1])
+        return rows, edges, offsets_of(sizes)
+
+    def _add_rows(
+        self,
+        start: np.ndarray,
+        end: np.ndarray,
+        ahead: np.ndarray,
+        after: np.ndarray,
+        pair: np.ndarray,
+    ) -> np.ndarray:
+        """Add a row for each crossing of an edge, one for all cells that share it."""
+        low, high = np.minimum(start, end), np.maximum(start, end)
+        keys = (pair * len(self.table) + low) * len(self.table) + high
+        _, one, which = np.unique(keys, return_index=True, return_inverse=True)
+        share = (ahead[one] / (ahead[one] - after[one]))[:, None]
+        before = self.table[start[one]]
+        new = before + share * (self.table[end[one]] - before)
+        count = len(self.table)
+        self.table = np.concatenate([self.table, new])
+        return count + which
+
+
+def _together(
+    polygons: Polygons, lots: Sequence[_Cells], number: int
+) -> tuple[Polygons, np.ndarray]:
+    """Put the cells together, those of one polygon side by side.
+
+    Returns:
+        The cells, and for each the polygon that it is a part of.
+    """
+    points, vertices = [polygons.points], []
+    count = len(polygons.points)
+    for lot in lots:
+        new = lot.table[len(lot.base) :, :2]
+        places = np.concatenate([lot.base, np.arange(count, count + len(new))])
+        vertices.append(places[lot.rows])
+        points.append(new)
+        count += len(new)
+    owner = np.concatenate([lot.owner for lot in lots])
+    offsets = offsets_of(np.concatenate([np.diff(lot.offsets) for lot in lots]))
+    order = np.argsort(owner, kind="stable")
+    slots, offsets = ragged(offsets, order)
+    owner = owner[order]
+    born = np.where(np.bincount(owner, minlength=len(polygons)) > 1, number, -1)
+    whole = Polygons(
+        np.concatenate(points),
+        np.concatenate(vertices)[slots],
+        offsets,
+        np.concatenate([lot.edges for lot in lots])[slots],
+        np.where(born < 0, polygons.born, born)[owner],
+    )
+    return whole, owner
