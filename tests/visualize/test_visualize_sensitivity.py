@@ -24,20 +24,19 @@ def result(count):
 
 def test_few_layers_are_curves(tmp_path):
     given = result(3)
-    figure = tsp.visualize.sensitivity(given, tmp_path / "few.png", "accuracy")
-    lines = figure.axes[0].lines
+    axes = tsp.visualize.plot_sensitivity(given, tmp_path / "few.png", label="accuracy")
+    lines = axes.lines
     for line, values in zip(lines[:3], given.metrics.values(), strict=True):
         np.testing.assert_allclose(line.get_xdata(), [0, 10, 50, 90])
         np.testing.assert_array_equal(line.get_ydata(), [0.92, *values])
     assert lines[1].get_label() == "conv2d_1 (32)"
-    assert figure.axes[0].get_ylabel() == "accuracy"
+    assert axes.get_ylabel() == "accuracy"
     assert (tmp_path / "few.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_many_layers_are_a_map(tmp_path):
     given = result(25)
-    figure = tsp.visualize.sensitivity(given, tmp_path / "many.svg")
-    axes = figure.axes[0]
+    axes = tsp.visualize.plot_sensitivity(given, tmp_path / "many.svg")
     drawn = np.asarray(axes.images[0].get_array())
     expected = [[0.92, *values] for values in given.metrics.values()]
     np.testing.assert_array_equal(drawn, expected)
@@ -48,7 +47,7 @@ def test_many_layers_are_a_map(tmp_path):
 
 def test_wrong_input_and_no_matplotlib(monkeypatch):
     with pytest.raises(TypeError, match="`Sensitivity`"):
-        tsp.visualize.sensitivity({"conv2d": [0.5]})
+        tsp.visualize.plot_sensitivity({"conv2d": [0.5]})
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"tf-spline-prune\[viz\]"):
-        tsp.visualize.sensitivity(result(2))
+        tsp.visualize.plot_sensitivity(result(2))

@@ -38,7 +38,7 @@ class Sensitivity:
     ```python
     result = tsp.sensitivity(model, None, evaluate)
     result.metrics["conv2d_3"]      # (0.92, 0.92, 0.90, 0.71, 0.12)
-    tsp.visualize.sensitivity(result, "sensitivity.png")
+    tsp.visualize.plot_sensitivity(result, "sensitivity.png")
     ```
     """
 

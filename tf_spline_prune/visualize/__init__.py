@@ -4,6 +4,6 @@ from tf_spline_prune.visualize.early_bird import (
     plot_distance_curve,
     plot_distance_matrix,
 )
-from tf_spline_prune.visualize.layer_curves import sensitivity
+from tf_spline_prune.visualize.layer_curves import plot_sensitivity
 
-__all__ = ["plot_distance_curve", "plot_distance_matrix", "sensitivity"]
+__all__ = ["plot_distance_curve", "plot_distance_matrix", "plot_sensitivity"]

@@ -6,13 +6,15 @@ from typing import Any
 import numpy as np
 
 from tf_spline_prune.files import PathLike
-from tf_spline_prune.visualize.figures import ACCENT, INK, finished, new_axes
+from tf_spline_prune.visualize.figures import ACCENT, INK, axes_or_new, written
 
 
 def plot_distance_matrix(
     matrix: np.ndarray,
     ticket_epoch: int | None = None,
     path: PathLike | None = None,
+    *,
+    axes: Any = None,
     label: str = "share of bits that differ",
 ) -> Any:
     """Draw the distances between all epochs as a heat map.
@@ -21,10 +23,11 @@ def plot_distance_matrix(
         matrix: Array of shape `(epochs, epochs)`, as `distance_matrix` gives it.
         ticket_epoch: The epoch to mark, counted from 0.
         path: File for the picture; its ending chooses the format.
+        axes: A `matplotlib.axes.Axes` to draw on; `None` makes a figure.
         label: What the distances are.
 
     Returns:
-        A `matplotlib.figure.Figure`.
+        The `matplotlib.axes.Axes`.
 
     Raises:
         ImportError: If matplotlib is not installed.
@@ -44,17 +47,18 @@ def plot_distance_matrix(
             "Expected a square matrix of distances between epochs. Received: shape "
             f"{matrix.shape}"
         )
-    figure, axes = new_axes((5.2, 4.4))
+    axes = axes_or_new(axes, (5.2, 4.4))
     edges = np.arange(len(matrix) + 1) + 0.5
     image = axes.pcolormesh(edges, edges, matrix, cmap="viridis_r")
-    figure.colorbar(image, ax=axes, label=label)
+    axes.figure.colorbar(image, ax=axes, label=label)
     if ticket_epoch is not None:
         at = ticket_epoch + 1
         axes.axvline(at, color=ACCENT, linewidth=1, linestyle="--")
         axes.axhline(at, color=ACCENT, linewidth=1, linestyle="--")
         axes.set_title(f"early bird after epoch {at}", color=ACCENT, fontsize=10)
     axes.set(xlabel="epoch", ylabel="epoch", aspect="equal")
-    return finished(figure, path)
+    written(axes.figure, path)
+    return axes
 
 
 def plot_distance_curve(
@@ -62,6 +66,8 @@ def plot_distance_curve(
     threshold: float | None = None,
     ticket_epoch: int | None = None,
     path: PathLike | None = None,
+    *,
+    axes: Any = None,
     label: str = "share of bits that differ",
 ) -> Any:
     """Draw, epoch by epoch, how far the newest snapshot is from the earlier ones.
@@ -72,10 +78,11 @@ def plot_distance_curve(
         threshold: The bound to draw.
         ticket_epoch: The epoch to mark, counted from 0.
         path: File for the picture; its ending chooses the format.
+        axes: A `matplotlib.axes.Axes` to draw on; `None` makes a figure.
         label: What the distances are.
 
     Returns:
-        A `matplotlib.figure.Figure`.
+        The `matplotlib.axes.Axes`.
 
     Raises:
         ImportError: If matplotlib is not installed.
@@ -91,7 +98,7 @@ def plot_distance_curve(
     """
     if not records:
         raise ValueError("There are no records yet. Train with the callback first.")
-    figure, axes = new_axes((6.4, 3.6))
+    axes = axes_or_new(axes, (6.4, 3.6))
     epochs = np.array(sorted(records)) + 1
     lags = max(len(distances) for distances in records.values())
     shades = np.linspace(0.35, 1.0, lags)
@@ -112,4 +119,5 @@ def plot_distance_curve(
     axes.set(xlabel="epoch", ylabel=label, ylim=(0, None))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
-    return finished(figure, path)
+    written(axes.figure, path)
+    return axes

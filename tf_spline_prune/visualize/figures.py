@@ -8,32 +8,47 @@ from tf_spline_prune.files import PathLike, atomic_file
 INK, ACCENT = "#333333", "#c0392b"
 
 
-def new_axes(size: tuple[float, float]) -> tuple[Any, Any]:
-    """Make a figure of its own, without matplotlib's global state.
+def axes_or_new(axes: Any, size: tuple[float, float]) -> Any:
+    """Give the axes to draw on.
+
+    Args:
+        axes: A `matplotlib.axes.Axes` of the caller's, or `None` for one that is
+            alone in a figure of its own, without matplotlib's global state.
+        size: Width and height of the new figure in inches.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    return new_figure(size).add_subplot() if axes is None else axes
+
+
+def new_figure(size: tuple[float, float]) -> Any:
+    """Make a figure, without matplotlib's global state.
 
     Args:
         size: Width and height in inches.
 
     Returns:
-        The figure and its axes.
+        The figure.
 
     Raises:
         ImportError: If matplotlib is not installed.
     """
     try:
-        figure_module = importlib.import_module("matplotlib.figure")
+        module = importlib.import_module("matplotlib.figure")
     except ImportError as error:
         raise ImportError(
             "Pictures need matplotlib. Install it with "
             '`pip install "tf-spline-prune[viz]"`.'
         ) from error
-    figure = figure_module.Figure(figsize=size, layout="constrained")
-    return figure, figure.add_subplot()
+    return module.Figure(figsize=size, layout="constrained")
 
 
-def finished(figure: Any, path: PathLike | None) -> Any:
-    """Write a figure to a file, if one is wanted, and hand it back."""
+def written(figure: Any, path: PathLike | None) -> None:
+    """Write a figure to a file, if one is wanted."""
     if path is not None:
         with atomic_file(path) as temporary:
             figure.savefig(temporary, dpi=150)
-    return figure

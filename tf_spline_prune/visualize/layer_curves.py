@@ -7,14 +7,18 @@ import numpy as np
 
 from tf_spline_prune.files import PathLike
 from tf_spline_prune.pruning import Sensitivity
-from tf_spline_prune.visualize.figures import INK, finished, new_axes
+from tf_spline_prune.visualize.figures import INK, axes_or_new, written
 
 # More curves than this cannot be told apart.
 _MOST_CURVES = 10
 
 
-def sensitivity(
-    result: Sensitivity, path: PathLike | None = None, label: str = "metric"
+def plot_sensitivity(
+    result: Sensitivity,
+    path: PathLike | None = None,
+    *,
+    axes: Any = None,
+    label: str = "metric",
 ) -> Any:
     """Draw what each layer, pruned alone, costs.
 
@@ -25,10 +29,11 @@ def sensitivity(
     Args:
         result: What `tsp.sensitivity` gave.
         path: File for the picture; its ending chooses the format.
+        axes: A `matplotlib.axes.Axes` to draw on; `None` makes a figure.
         label: What was measured.
 
     Returns:
-        A `matplotlib.figure.Figure`.
+        The `matplotlib.axes.Axes`.
 
     Raises:
         ImportError: If matplotlib is not installed.
@@ -38,7 +43,9 @@ def sensitivity(
 
     ```python
     result = tsp.sensitivity(model, None, evaluate)
-    tsp.visualize.sensitivity(result, "sensitivity.png", "validation accuracy")
+    tsp.visualize.plot_sensitivity(
+        result, "sensitivity.png", label="validation accuracy"
+    )
     ```
     """
     if not isinstance(result, Sensitivity):
@@ -47,11 +54,13 @@ def sensitivity(
             f"object of type {type(result).__name__}"
         )
     draw = _curves if len(result.metrics) <= _MOST_CURVES else _heat_map
-    return finished(draw(result, label), path)
+    axes = draw(result, axes, label)
+    written(axes.figure, path)
+    return axes
 
 
-def _curves(result: Sensitivity, label: str) -> Any:
-    figure, axes = new_axes((7.2, 4.0))
+def _curves(result: Sensitivity, axes: Any, label: str) -> Any:
+    axes = axes_or_new(axes, (7.2, 4.0))
     shares = 100 * np.array([0.0, *result.shares])
     count = len(result.metrics)
     # Early layers dark, late ones light; marks help where colours do not.
@@ -78,7 +87,7 @@ def _curves(result: Sensitivity, label: str) -> Any:
         loc="center left",
         bbox_to_anchor=(1.0, 0.5),
     )
-    return figure
+    return axes
 
 
 def _colours(count: int) -> list[Any]:
@@ -86,12 +95,12 @@ def _colours(count: int) -> list[Any]:
     return [maps["viridis"](x) for x in np.linspace(0.0, 0.9, count)]
 
 
-def _heat_map(result: Sensitivity, label: str) -> Any:
+def _heat_map(result: Sensitivity, axes: Any, label: str) -> Any:
     names = list(result.metrics)
-    figure, axes = new_axes((6.4, 1.2 + 0.2 * len(names)))
+    axes = axes_or_new(axes, (6.4, 1.2 + 0.2 * len(names)))
     values = np.array([[result.dense, *result.metrics[name]] for name in names])
     image = axes.imshow(values, aspect="auto", cmap="viridis", interpolation="nearest")
-    figure.colorbar(image, ax=axes, label=label)
+    axes.figure.colorbar(image, ax=axes, label=label)
     shares = (0.0, *result.shares)
     axes.set_xticks(range(len(shares)), [f"{100 * share:g}" for share in shares])
     axes.set_yticks(
@@ -102,4 +111,4 @@ def _heat_map(result: Sensitivity, label: str) -> Any:
         f"each layer pruned alone, {result.criterion}; whole: {result.dense:.4g}",
         fontsize=10,
     )
-    return figure
+    return axes
