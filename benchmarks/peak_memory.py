@@ -1,9 +1,12 @@
-"""`PeakMemory`: how much more memory a process holds while something runs."""
+"""Measuring in a process of its own, and how much more memory it holds meanwhile."""
 
 import ctypes
 import gc
+import json
 import os
 import pathlib
+import subprocess
+import sys
 import threading
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -12,6 +15,28 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 def resident() -> int:
     """Bytes of this process that are in memory now."""
     return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * _PAGE
+
+
+def each_alone(script, whats, threads):
+    """Run `script --one WHAT` for each, in a process of its own; yield what it prints.
+
+    Args:
+        script: Path of a benchmark that prints one line of JSON.
+        whats: What it is to measure.
+        threads: Variables of the environment that set the number of threads.
+
+    Yields:
+        The name, and the object that was printed.
+    """
+    for what in whats:
+        done = subprocess.run(
+            [sys.executable, script, "--one", what],
+            env={**os.environ, **threads},
+            stdout=subprocess.PIPE,
+            check=True,
+            text=True,
+        )
+        yield what, json.loads(done.stdout.splitlines()[-1])
 
 
 class PeakMemory:

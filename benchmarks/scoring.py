@@ -12,12 +12,10 @@ the process holds beyond the built model and the images.
 import argparse
 import json
 import os
-import subprocess
-import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-from peak_memory import PeakMemory
+from peak_memory import PeakMemory, each_alone
 from plan_apply import MIB, ONE_THREAD, VGG16, vgg_keras
 
 SCORING = ("magnitude", "fpgm", "spline", "activation", "reconstruction")
@@ -73,15 +71,7 @@ def main() -> None:
         print(json.dumps(measure(options.one)))
         return
     print("| what | seconds | MiB | goal |\n|---|---|---|---|", flush=True)
-    for what in options.only:
-        done = subprocess.run(
-            [sys.executable, __file__, "--one", what],
-            env={**os.environ, **ONE_THREAD},
-            stdout=subprocess.PIPE,
-            check=True,
-            text=True,
-        )
-        found = json.loads(done.stdout.splitlines()[-1])
+    for what, found in each_alone(__file__, options.only, ONE_THREAD):
         seconds, mib = GOALS.get(what, (None, None))
         goal = f"{seconds or '-'} s, {mib} MiB" if mib else ""
         print(

@@ -12,12 +12,10 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-from peak_memory import PeakMemory
+from peak_memory import PeakMemory, each_alone
 from plan_apply import MIB, ONE_THREAD
 
 MLPS = {"small": [50] * 3, "large": [100] * 3, "deep": [64] * 7}
@@ -95,15 +93,7 @@ def main() -> None:
         return
     print("| net | regions | seconds | regions/s | MiB | goal |", flush=True)
     print("|---|---|---|---|---|---|", flush=True)
-    for what in options.only:
-        done = subprocess.run(
-            [sys.executable, __file__, "--one", what],
-            env={**os.environ, **ONE_THREAD},
-            stdout=subprocess.PIPE,
-            check=True,
-            text=True,
-        )
-        found = json.loads(done.stdout.splitlines()[-1])
+    for what, found in each_alone(__file__, options.only, ONE_THREAD):
         goal = f"{GOALS[what]:,}" if what in GOALS else "-"
         print(
             f"| {what} | {found['regions']:,} | {found['seconds']:.2f} | "

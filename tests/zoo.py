@@ -176,3 +176,19 @@ def subclassed(K):
 
 FAMILIES = [vgg, resnet, preact_resnet, densenet, mobilenet]
 ALL = [mlp, *FAMILIES, nested, subclassed]
+
+
+def without_counterpart(K):
+    """An operation of TensorFlow that neither LiteRT nor ONNX has."""
+
+    class Spectrum(K.layers.Layer):
+        def call(self, x):
+            import tensorflow as tf
+
+            return tf.math.bessel_i0e(x)
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    i = K.Input((4,))
+    return K.Model(i, Spectrum()(i))

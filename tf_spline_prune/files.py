@@ -44,6 +44,29 @@ def check_destination(path: PathLike) -> pathlib.Path:
     return target
 
 
+def with_ending(path: PathLike, ending: str) -> pathlib.Path:
+    """Make sure that a file bears the ending by which its readers know it.
+
+    Args:
+        path: The file.
+        ending: Such as `".tflite"`.
+
+    Returns:
+        The absolute path.
+
+    Raises:
+        ValueError: If it ends otherwise.
+    """
+    target = pathlib.Path(path).expanduser().absolute()
+    if target.suffix != ending:
+        raise ValueError(
+            f"The file must end in `{ending}`; that is how its readers know it. Name "
+            f"it {target.with_suffix(ending).name!r}, for instance. Received: "
+            f"{str(path)!r}"
+        )
+    return target
+
+
 @contextmanager
 def atomic_file(path: PathLike) -> Iterator[pathlib.Path]:
     """Give a temporary path to write to; move it to `path` when all went well.

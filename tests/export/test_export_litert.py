@@ -272,19 +272,8 @@ def test_a_loop_that_cannot_be_unrolled(K, tmp_path):
 
 
 def test_an_operation_without_a_counterpart_is_named(K, tmp_path):
-    class Spectrum(K.layers.Layer):
-        def call(self, x):
-            import tensorflow as tf
-
-            return tf.math.bessel_i0e(x)
-
-        def compute_output_shape(self, shape):
-            return shape
-
-    i = K.Input((4,))
-    model = K.Model(i, Spectrum()(i))
     with pytest.raises(ExportError, match="BesselI0e"):
-        tsp.export_litert(model, tmp_path / "x.tflite")
+        tsp.export_litert(zoo.without_counterpart(K), tmp_path / "x.tflite")
     assert not list(tmp_path.iterdir())
 
 
@@ -301,6 +290,13 @@ def test_several_inputs_are_calibrated_by_name(K, tmp_path):
     )
     # With the ranges exchanged, one output would be all wrong.
     assert report.max_difference < 0.05
+    predict = tsp.litert.Runner(report.path).predict
+    with pytest.raises(ValueError, match="must be named"):
+        predict(data["a"])
+    with pytest.raises(ValueError, match="same number of examples"):
+        predict({**data, "a": data["a"][:5]})
+    with pytest.raises(ValueError, match="at least one"):
+        predict({name: x[:0] for name, x in data.items()})
 
 
 @pytest.mark.parametrize(

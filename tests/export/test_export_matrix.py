@@ -57,15 +57,7 @@ def recurrent(K):
     return K.Model(i, L.Dense(3)(L.GRU(8)(x)))
 
 
-def residual(K):
-    return zoo.resnet(K)
-
-
-def mlp(K):
-    return zoo.mlp(K)
-
-
-BUILDERS = [mlp, conv_bn, depthwise, residual, two_outputs, recurrent]
+BUILDERS = [zoo.mlp, conv_bn, depthwise, zoo.resnet, two_outputs, recurrent]
 
 FRESH = """
 import pathlib, sys

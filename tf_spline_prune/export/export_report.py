@@ -1,9 +1,10 @@
 """`ExportReport`: what was written, how large it is and how well it answers."""
 
-import gzip
 import pathlib
 from dataclasses import dataclass
 from typing import Any
+
+from tf_spline_prune.files import sizes_of
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,7 @@ class ExportReport:
         **details: Any,
     ) -> "ExportReport":
         """Make a report on a file or folder, measuring its size."""
-        files = [path, *sorted(path.rglob("*"))] if path.is_dir() else [path]
-        contents = [file.read_bytes() for file in files if file.is_file()]
-        return cls(
-            path=path,
-            bytes=sum(map(len, contents)),
-            gzip_bytes=sum(len(gzip.compress(c, 9, mtime=0)) for c in contents),
-            max_difference=max_difference,
-            latency_us=latency_us,
-            **details,
-        )
+        return cls(path, *sizes_of(path), max_difference, latency_us, **details)
 
     def __str__(self) -> str:
         kinds = [self.quantize, "sparse" if self.sparse else None]

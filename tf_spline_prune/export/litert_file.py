@@ -1,6 +1,5 @@
 """`export_litert`: a model as a `.tflite` file."""
 
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +10,9 @@ from tf_spline_prune.errors import ExportError
 from tf_spline_prune.export.class_labels import class_names
 from tf_spline_prune.export.comparison import TOLERANCES, Arrays, compare
 from tf_spline_prune.export.export_report import ExportReport
-from tf_spline_prune.export.metadata import check_plan, description
+from tf_spline_prune.export.metadata import description
 from tf_spline_prune.export.unmasking import unmasked
-from tf_spline_prune.files import PathLike, atomic_file
+from tf_spline_prune.files import PathLike, atomic_file, with_ending
 from tf_spline_prune.litert import (
     SIGNATURE,
     Quantize,
@@ -23,6 +22,7 @@ from tf_spline_prune.litert import (
     convert,
 )
 from tf_spline_prune.pruning import PruningPlan
+from tf_spline_prune.pruning.pruning_plan import check_plan
 
 _COMPARED = 64  # representative inputs
 
@@ -98,14 +98,11 @@ def export_litert(
     print(tsp.export_litert(small, "fashion.tflite"))
     tsp.export_litert(small, "int8.tflite", "int8", representative_data=x_train[:200])
     ```
+
+    Source: "Convert TensorFlow models" and "Post-training quantization", LiteRT
+    documentation.
     """
-    target = pathlib.Path(file).expanduser().absolute()
-    if target.suffix != ".tflite":
-        raise ValueError(
-            "A LiteRT file must end in `.tflite`; that is how its readers know it. "
-            f"Name it {target.with_suffix('.tflite').name!r}, for instance. "
-            f"Received: {str(file)!r}"
-        )
+    target = with_ending(file, ".tflite")
     if tolerance is not None and not tolerance > 0:
         raise ValueError(
             "`tolerance` must be more than 0, or None for that of the kind of file. "

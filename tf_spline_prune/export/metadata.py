@@ -80,15 +80,6 @@ def write_metadata(
     file.write_text(text, encoding="utf-8")
 
 
-def check_plan(plan: Any) -> None:
-    """Raise `TypeError` unless this is a plan, or none."""
-    if plan is not None and not isinstance(plan, PruningPlan):
-        raise TypeError(
-            "`plan` must be a PruningPlan. Read one with `PruningPlan.load`. "
-            f"Received: an object of type {type(plan).__name__}."
-        )
-
-
 def _cost(model: Any) -> dict[str, int | None]:
     try:
         counted = cost(model)

@@ -1,17 +1,17 @@
 """`export_onnx`: a model as an `.onnx` file."""
 
 import importlib
-import pathlib
 from typing import Any
 
 from tf_spline_prune.errors import ExportError
 from tf_spline_prune.export.comparison import Arrays, compare
 from tf_spline_prune.export.export_report import ExportReport
-from tf_spline_prune.export.metadata import check_plan, description
+from tf_spline_prune.export.metadata import description
 from tf_spline_prune.export.unmasking import unmasked
-from tf_spline_prune.files import PathLike, atomic_file
+from tf_spline_prune.files import PathLike, atomic_file, with_ending
 from tf_spline_prune.litert import SIGNATURE, Servable
 from tf_spline_prune.pruning import PruningPlan
+from tf_spline_prune.pruning.pruning_plan import check_plan
 
 
 def export_onnx(
@@ -50,14 +50,10 @@ def export_onnx(
     ```python
     print(tsp.export_onnx(small, "fashion.onnx"))
     ```
+
+    Source: the documentation of tf2onnx, which converts, and of ONNX Runtime.
     """
-    target = pathlib.Path(file).expanduser().absolute()
-    if target.suffix != ".onnx":
-        raise ValueError(
-            "An ONNX file must end in `.onnx`; that is how its readers know it. Name "
-            f"it {target.with_suffix('.onnx').name!r}, for instance. Received: "
-            f"{str(file)!r}"
-        )
+    target = with_ending(file, ".onnx")
     check_plan(plan)
     for name in ("tf2onnx", "onnx", "onnxruntime"):
         _module(name)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tf_spline_prune.export.export_report import ExportReport
-from tf_spline_prune.export.metadata import check_plan, write_metadata
+from tf_spline_prune.export.metadata import write_metadata
 from tf_spline_prune.export.preprocessed import Preprocessed
 from tf_spline_prune.export.signatures import Signatures
 from tf_spline_prune.export.unmasking import unmasked
@@ -13,6 +13,7 @@ from tf_spline_prune.export.warmup import Warmup, warmup_requests, write_warmup
 from tf_spline_prune.files import PathLike, atomic_folder
 from tf_spline_prune.litert import Servable
 from tf_spline_prune.pruning import PruningPlan
+from tf_spline_prune.pruning.pruning_plan import check_plan
 
 
 def export_saved_model(

@@ -5,8 +5,7 @@ from typing import Any
 from tf_spline_prune.errors import ModelError
 from tf_spline_prune.export.comparison import Arrays
 from tf_spline_prune.files import PathLike
-
-SIGNATURE = "serving_default"
+from tf_spline_prune.litert import SIGNATURE
 
 
 class ServedModel:

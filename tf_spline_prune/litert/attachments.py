@@ -17,6 +17,17 @@ def attach(path: PathLike, texts: Mapping[str, str]) -> None:
     Args:
         path: A `.tflite` file without attachments.
         texts: The texts by file name.
+
+    Raises:
+        OSError: If the file cannot be read or written.
+
+    Example:
+
+    ```python
+    attach("digits.tflite", {"labels.txt": labels})
+    ```
+
+    Source: "Adding metadata to models", LiteRT documentation.
     """
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name, text in texts.items():

@@ -65,20 +65,8 @@ class Runner:
         Raises:
             ValueError: If names, shapes or dtypes are not those of the inputs.
         """
-        if not isinstance(inputs, Mapping):
-            if len(self._inputs) != 1:
-                raise ValueError(
-                    "The model has several inputs, so the arrays must be named. "
-                    f"Expected: a dictionary with the keys {list(self._inputs)}. "
-                    f"Received: an object of type {type(inputs).__name__}."
-                )
-            inputs = {self.input_names[0]: inputs}
-        if set(inputs) != set(self._inputs):
-            raise ValueError(
-                "The names of the arrays are not those of the model's inputs. "
-                f"Expected: {list(self._inputs)}. Received: {list(inputs)}."
-            )
-        self._set({name: self._checked(name, x) for name, x in inputs.items()})
+        named = self._named(inputs)
+        self._set({name: self._checked(name, x) for name, x in named.items()})
         self._interpreter.invoke()
         return [
             self._interpreter.get_tensor(detail["index"])
@@ -93,19 +81,24 @@ class Runner:
         needed.
 
         Args:
-            inputs: As in `run`, of any number of examples.
+            inputs: As in `run`, of any number of examples from 1 on.
 
         Returns:
             Arrays by output name.
 
         Raises:
-            ValueError: If names, shapes or dtypes are not those of the inputs.
+            ValueError: If names, shapes or dtypes are not those of the inputs, or
+                they hold different numbers of examples, or none.
         """
-        if not isinstance(inputs, Mapping):
-            inputs = dict.fromkeys(self.input_names, inputs)
-        arrays = {name: np.asarray(x) for name, x in inputs.items()}
-        count = min((len(x) for x in arrays.values()), default=0)
-        size = self.batch_size or max(count, 1)
+        arrays = {n: np.atleast_1d(x) for n, x in self._named(inputs).items()}
+        counts = {len(x) for x in arrays.values()}
+        if len(counts) != 1 or 0 in counts:
+            raise ValueError(
+                "Every input needs the same number of examples, at least one. "
+                f"Received: { {name: len(x) for name, x in arrays.items()} }."
+            )
+        count = counts.pop()
+        size = self.batch_size or count
         parts = []
         for start in range(0, count, size):
             stop = min(start + size, count)
@@ -165,6 +158,25 @@ class Runner:
             self._interpreter.invoke()
             times.append(time.perf_counter_ns() - start)
         return float(np.median(times[warmup:]) / 1000)
+
+    def _named(
+        self, inputs: np.ndarray | Mapping[str, np.ndarray]
+    ) -> Mapping[str, np.ndarray]:
+        """Give the arrays by name, and make sure that they are all there."""
+        if not isinstance(inputs, Mapping):
+            if len(self._inputs) != 1:
+                raise ValueError(
+                    "The model has several inputs, so the arrays must be named. "
+                    f"Expected: a dictionary with the keys {list(self._inputs)}. "
+                    f"Received: an object of type {type(inputs).__name__}."
+                )
+            inputs = {self.input_names[0]: inputs}
+        if set(inputs) != set(self._inputs):
+            raise ValueError(
+                "The names of the arrays are not those of the model's inputs. "
+                f"Expected: {list(self._inputs)}. Received: {list(inputs)}."
+            )
+        return inputs
 
     def _checked(self, name: str, value: np.ndarray) -> np.ndarray:
         detail, array = self._inputs[name], np.asarray(value)

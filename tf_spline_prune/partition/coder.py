@@ -25,7 +25,13 @@ from tf_spline_prune.errors import (
 )
 from tf_spline_prune.partition.code_layout import CodeLayout
 from tf_spline_prune.partition.codes import PartitionCodes
-from tf_spline_prune.partition.knots import Knots, is_unread, knots_of, tensor_of
+from tf_spline_prune.partition.knots import (
+    Knots,
+    asked_layers,
+    is_unread,
+    knots_of,
+    tensor_of,
+)
 from tf_spline_prune.partition.pool_ties import pool_ties
 from tf_spline_prune.partition.probes import check_probe
 from tf_spline_prune.partition.subset import Subset, largest_cap, pack_bits
@@ -278,13 +284,7 @@ class PartitionCoder:
 def _select(found: dict[str, Knots], layers: Iterable[str] | None) -> dict[str, Knots]:
     if layers is None:
         return found
-    asked = [layers] if isinstance(layers, str) else list(layers)
-    unknown = [name for name in asked if name not in found]
-    if unknown or not asked:
-        raise ValueError(
-            f"`layers` must name layers that have knots: {tuple(found)}. "
-            f"Received: {unknown or asked}"
-        )
+    asked = asked_layers(layers, found)
     return {name: knots for name, knots in found.items() if name in asked}
 
 

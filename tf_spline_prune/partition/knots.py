@@ -5,6 +5,7 @@ A call of the graph has knots at fixed values of a tensor (ReLU: 0; ReLU6: 0 and
 tensors are had is `coder.py`'s business.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -146,3 +147,24 @@ def _of_relu_operation(operation: Any) -> Knots:
     top = getattr(operation, "max_value", None)
     bottom = float(getattr(operation, "threshold", 0.0) or 0.0)
     return Knots("input", (bottom,) if top is None else (bottom, float(top)))
+
+
+def asked_layers(layers: Iterable[str], known: Iterable[str]) -> list[str]:
+    """List the layers that a user names.
+
+    Args:
+        layers: Names of layers, or one name.
+        known: Names of the layers that have knots.
+
+    Raises:
+        ValueError: If one has no knots, or there are none.
+    """
+    asked = [layers] if isinstance(layers, str) else list(layers)
+    known = tuple(known)
+    unknown = [name for name in asked if name not in known]
+    if unknown or not asked:
+        raise ValueError(
+            f"`layers` must name layers that have knots: {known}. "
+            f"Received: {unknown or asked}"
+        )
+    return asked

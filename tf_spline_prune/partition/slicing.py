@@ -15,6 +15,7 @@ from tf_spline_prune.compat import (
 )
 from tf_spline_prune.errors import ModelError, RegionLimitError
 from tf_spline_prune.partition.cutting import cut
+from tf_spline_prune.partition.knots import asked_layers
 from tf_spline_prune.partition.polygon_slice import TOLERANCE, Slice
 from tf_spline_prune.partition.polygons import Polygons
 from tf_spline_prune.partition.sliced_network import SlicedNetwork
@@ -187,11 +188,4 @@ def _check_classes(
 def _stops(stops: tuple[str, ...], layers: Iterable[str] | None) -> tuple[str, ...]:
     if layers is None:
         return stops
-    asked = [layers] if isinstance(layers, str) else list(layers)
-    unknown = [name for name in asked if name not in stops]
-    if unknown or not asked:
-        raise ValueError(
-            f"`layers` must name layers that have knots: {stops}. "
-            f"Received: {unknown or asked}"
-        )
-    return stops[: max(map(stops.index, asked)) + 1]
+    return stops[: max(map(stops.index, asked_layers(layers, stops))) + 1]

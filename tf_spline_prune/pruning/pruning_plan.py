@@ -266,3 +266,13 @@ def fingerprint(graph: ChannelGraph) -> dict[str, Any]:
 
 class _Number(int):
     """A call's number, to be told from the plain integers among arguments."""
+
+
+def check_plan(plan: Any) -> None:
+    """Raise `TypeError` unless this is a plan, or none."""
+    if plan is not None and not isinstance(plan, PruningPlan):
+        raise TypeError(
+            "`plan` must be what `tsp.plan` gives, a `PruningPlan`; read a stored one "
+            "with `PruningPlan.load`. Received: an object of type "
+            f"{type(plan).__name__}"
+        )

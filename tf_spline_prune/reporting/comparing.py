@@ -10,6 +10,7 @@ from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.graph.costing import cost_after
 from tf_spline_prune.litert import Runner, convert, interleaved_latencies
 from tf_spline_prune.pruning import PruningPlan
+from tf_spline_prune.pruning.pruning_plan import check_plan
 from tf_spline_prune.reporting.report_table import Report
 from tf_spline_prune.reporting.scoring import Evaluate, scores_of
 
@@ -118,11 +119,7 @@ def report(
 
 
 def _check_arguments(plan: Any, bird: Any, num_threads: Any) -> None:
-    if plan is not None and not isinstance(plan, PruningPlan):
-        raise TypeError(
-            "`plan` must be what `tsp.plan` gives, a `PruningPlan`. Received: an "
-            f"object of type {type(plan).__name__}"
-        )
+    check_plan(plan)
     if bird is not None and not hasattr(bird, "ticket_epoch"):
         raise TypeError(
             "`bird` must be an early-bird detector, such as `tsp.SplineEarlyBird`. "
