@@ -22,6 +22,8 @@ _HOMES = {
         "PartitionCoder",
         "PartitionCodes",
         "Slice",
+        "jacobian_rank",
+        "local_affine",
         "partition_distance",
         "slice2d",
         "unit_distances",

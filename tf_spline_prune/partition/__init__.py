@@ -3,6 +3,7 @@
 from tf_spline_prune.partition.coder import PartitionCoder
 from tf_spline_prune.partition.codes import PartitionCodes
 from tf_spline_prune.partition.distances import partition_distance, unit_distances
+from tf_spline_prune.partition.local_maps import jacobian_rank, local_affine
 from tf_spline_prune.partition.polygon_slice import Slice
 from tf_spline_prune.partition.slicing import slice2d
 
@@ -10,6 +11,8 @@ __all__ = [
     "PartitionCoder",
     "PartitionCodes",
     "Slice",
+    "jacobian_rank",
+    "local_affine",
     "partition_distance",
     "slice2d",
     "unit_distances",

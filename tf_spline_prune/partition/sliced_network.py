@@ -6,27 +6,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_spline_prune.compat import (
-    Call,
-    Graph,
-    activation_name,
-    call_layer,
-    call_tapped,
-    to_numpy,
-    trace,
-    with_dtype,
-)
+from tf_spline_prune.compat import Call, call_layer, call_tapped, to_numpy
 from tf_spline_prune.errors import ModelError
+from tf_spline_prune.partition.affine_network import AffineNetwork
 from tf_spline_prune.partition.coder import PartitionCoder
 from tf_spline_prune.partition.codes import PartitionCodes
-from tf_spline_prune.partition.knots import Knots, is_unread, knots_of, tensor_of
+from tf_spline_prune.partition.knots import tensor_of
 from tf_spline_prune.partition.polygons import Polygons
 from tf_spline_prune.partition.pool_ties import pool_windows
 
 # So many numbers of one forward pass are held at a time.
 _AT_ONCE = 2**23
-# Functions that keep the order of a model's outputs; what goes in is read instead.
-_RISING = ("softmax", "logsoftmax", "sigmoid", "logsigmoid", "tanh")
 # At so many regions it is checked that the network is affine there.
 _CHECKED = 64
 
@@ -46,9 +36,8 @@ class SlicedNetwork:
     """
 
     def __init__(self, model: Any, anchors: np.ndarray) -> None:
-        self._model = with_dtype(model, "float64")
-        self._graph = trace(self._model)
-        self._knots, self._rising = _folding(self._graph)
+        self._network = AffineNetwork(model)
+        self._knots = self._network.knots
         self._anchors = anchors.astype("float64")
         self._width = 0
         self.num_outputs = self._outputs(np.zeros((1, 2))).shape[1]
@@ -94,7 +83,7 @@ class SlicedNetwork:
             found.extend(pool_windows(call, tensor, output) if pool else [tensor])
             return output
 
-        self._graph.run([self._inputs(points)], apply)
+        self._network.graph.run([self._inputs(points)], apply)
         values = [_flat(tensor) for tensor in found]
         if knots.positions:
             above = [values[0] - knot for knot in knots.positions]
@@ -118,7 +107,7 @@ class SlicedNetwork:
         count = max(1, _AT_ONCE // self._width)
         points = polygons.means(polygons.points)
         coder = PartitionCoder(
-            self._model, layers, max_units_per_layer=None, batch_size=count
+            self._network.model, layers, max_units_per_layer=None, batch_size=count
         )
         lots = [
             coder(to_numpy(self._inputs(points[start : start + count])))
@@ -166,54 +155,11 @@ class SlicedNetwork:
         return keras.ops.convert_to_tensor(x, dtype="float64")
 
     def _outputs(self, points: np.ndarray) -> np.ndarray:
-        width = 0
-
-        def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            nonlocal width
-            if call.name not in self._rising:
-                output = call_layer(call, args, kwargs)
-            elif call.kind != "Activation" and hasattr(call.layer, "activation"):
-                output = call_tapped(call, args, kwargs)[1]
-            else:
-                output = tensor_of(args, kwargs)
-            sizes = [np.prod(t.shape[1:]) for t in keras.tree.flatten(output)]
-            width += int(sum(sizes))
-            return output
-
-        (output,) = self._graph.run([self._inputs(points)], apply)
-        self._width = max(width, int(np.prod(self._anchors.shape[1:])))
+        seen: list[Any] = []
+        output = self._network.run(self._inputs(points), seen)
+        sizes = [np.prod(t.shape[1:]) for t in keras.tree.flatten(seen)]
+        self._width = max(int(sum(sizes)), int(np.prod(self._anchors.shape[1:])))
         return _flat(output)
-
-
-def _folding(graph: Graph) -> tuple[dict[str, Knots], set[str]]:
-    """Find the calls with knots, and the rising functions that end the model."""
-    found: dict[str, Knots] = {}
-    rising, refused = set(), []
-    ends = graph.ends()
-    for call in graph.leaves():
-        knots, name = knots_of(call), _function_name(call)
-        if knots and not knots.smooth:
-            found[call.name] = knots
-        elif name in _RISING and call.name in ends:
-            rising.add(call.name)
-        elif knots or name in _RISING or is_unread(call):
-            refused.append(f"{call.name} ({name or call.kind})")
-    if refused:
-        raise ModelError(
-            "A slice is exact only where every activation is piecewise-linear, such as "
-            "ReLU, LeakyReLU, ReLU6, abs, hard_sigmoid or max-pooling; softmax, "
-            "sigmoid and tanh may end the model. Received: model "
-            f"{graph.model.name!r} with {', '.join(refused)}"
-        )
-    return found, rising
-
-
-def _function_name(call: Call) -> str:
-    if call.kind.startswith("op:"):
-        return call.kind[3:]
-    function = getattr(call.layer, "activation", None)
-    name = activation_name(function) if callable(function) else call.kind.lower()
-    return name.replace("_", "")
 
 
 def _flat(tensor: Any) -> np.ndarray:

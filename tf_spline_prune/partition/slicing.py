@@ -6,14 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from tf_spline_prune.compat import (
-    CurrentWeights,
-    Progress,
-    check_finite,
-    check_inputs,
-    trace,
-)
-from tf_spline_prune.errors import ModelError, RegionLimitError
+from tf_spline_prune.compat import Progress, check_inputs
+from tf_spline_prune.errors import RegionLimitError
+from tf_spline_prune.partition.affine_network import require_one_map
 from tf_spline_prune.partition.cutting import cut
 from tf_spline_prune.partition.knots import asked_layers
 from tf_spline_prune.partition.polygon_slice import TOLERANCE, Slice
@@ -91,21 +86,8 @@ def slice2d(
         raise ValueError(
             f"`max_regions` must be at least 1. Received: max_regions={max_regions}"
         )
-    graph = trace(model)
-    if len(graph.inputs) != 1 or len(graph.output_ids) != 1:
-        raise ModelError(
-            "A slice needs a model with one input and one output. Make one of the part "
-            f"to be sliced. Received: model {model.name!r} with {len(graph.inputs)} "
-            f"inputs and {len(graph.output_ids)} outputs"
-        )
-    if not graph.inputs[0].dtype.startswith(("float", "bf")):
-        raise ModelError(
-            "A slice needs an input of real numbers. Received: model "
-            f"{model.name!r} whose input is of dtype {graph.inputs[0].dtype}"
-        )
+    graph = require_one_map(model)
     corners = _check_anchors(anchors, graph.inputs)
-    for path, weights in CurrentWeights(graph).items():
-        check_finite(path, weights)
     network = SlicedNetwork(model, corners)
     stops = _stops(network.stops, layers)
     pair = _check_classes(classes, network.num_outputs)

@@ -1,0 +1,134 @@
+"""`AffineNetwork`: a network whose pieces are affine, in float64."""
+
+from typing import Any
+
+from tf_spline_prune.compat import (
+    Call,
+    CurrentWeights,
+    Graph,
+    activation_name,
+    call_layer,
+    call_tapped,
+    check_finite,
+    trace,
+    with_dtype,
+)
+from tf_spline_prune.errors import ModelError
+from tf_spline_prune.partition.knots import Knots, is_unread, knots_of, tensor_of
+
+# Functions that keep the order of a model's outputs; what goes in is read instead.
+_RISING = ("softmax", "logsoftmax", "sigmoid", "logsigmoid", "tanh")
+
+
+class AffineNetwork:
+    """A copy of a network in float64, of which every activation is piecewise-linear.
+
+    Softmax, sigmoid and tanh may end it; what goes into them is its output.
+
+    Args:
+        model: A built model with one input and one output.
+
+    Attributes:
+        model: The copy.
+        graph: Its calls.
+        knots: The knots of each layer that has some, in the order of computation.
+
+    Raises:
+        FlavourError: If `model` is no Keras model.
+        ModelError: If it cannot be traced, has several inputs or outputs, weights
+            that are not finite, or an activation that is not piecewise-linear.
+    """
+
+    def __init__(self, model: Any) -> None:
+        require_one_map(model)
+        self.model = with_dtype(model, "float64")
+        self.graph = trace(self.model)
+        self.knots, self._rising = _folding(self.graph)
+
+    def run(self, x: Any, seen: list[Any] | None = None) -> Any:
+        """Run the network.
+
+        Args:
+            x: A tensor of shape `(n, *input shape)`, float64.
+            seen: A list to which all tensors on the way are appended.
+
+        Returns:
+            The tensor of the output.
+        """
+
+        def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if call.name not in self._rising:
+                output = call_layer(call, args, kwargs)
+            elif call.kind != "Activation" and hasattr(call.layer, "activation"):
+                output = call_tapped(call, args, kwargs)[1]
+            else:
+                output = tensor_of(args, kwargs)
+            if seen is not None:
+                seen.append(output)
+            return output
+
+        (output,) = self.graph.run([x], apply)
+        return output
+
+
+def require_one_map(model: Any) -> Graph:
+    """Trace a model, and make sure that it maps one tensor of numbers to one.
+
+    Args:
+        model: A built model.
+
+    Returns:
+        Its graph.
+
+    Raises:
+        FlavourError: If `model` is no Keras model.
+        ModelError: If it is not built, cannot be traced, has several inputs or
+            outputs, an input of integers, or weights that are not finite.
+    """
+    graph = trace(model)
+    if len(graph.inputs) != 1 or len(graph.output_ids) != 1:
+        raise ModelError(
+            "This needs a model with one input and one output. Make one of the part "
+            f"that is meant. Received: model {model.name!r} with {len(graph.inputs)} "
+            f"inputs and {len(graph.output_ids)} outputs"
+        )
+    if not graph.inputs[0].dtype.startswith(("float", "bf")):
+        raise ModelError(
+            "This needs an input of real numbers. Make a model of the part after the "
+            f"embedding. Received: model {model.name!r} whose input is of dtype "
+            f"{graph.inputs[0].dtype}"
+        )
+    for path, weights in CurrentWeights(graph).items():
+        check_finite(path, weights)
+    return graph
+
+
+def _folding(graph: Graph) -> tuple[dict[str, Knots], set[str]]:
+    """Find the calls with knots, and the rising functions that end the model."""
+    found: dict[str, Knots] = {}
+    rising, refused = set(), []
+    ends = graph.ends()
+    for call in graph.leaves():
+        knots, name = knots_of(call), _function_name(call)
+        if knots and not knots.smooth:
+            found[call.name] = knots
+        elif name in _RISING and call.name in ends:
+            rising.add(call.name)
+        elif knots or name in _RISING or is_unread(call):
+            refused.append(f"{call.name} ({name or call.kind})")
+    if refused:
+        raise ModelError(
+            "This is exact only where every activation is piecewise-linear, such as "
+            "ReLU, LeakyReLU, ReLU6, abs, hard_sigmoid or max-pooling; softmax, "
+            "sigmoid and tanh may end the model. Received: model "
+            f"{graph.model.name!r} with {', '.join(refused)}"
+        )
+    return found, rising
+
+
+def _function_name(call: Call) -> str:
+    if call.kind.startswith("op:"):
+        return call.kind[3:]
+    function = getattr(call.layer, "activation", None)
+    name = activation_name(function) if callable(function) else call.kind.lower()
+    return name.replace("_", "")
