@@ -77,6 +77,7 @@ _HOMES = {
         "export_saved_model",
         "write_serving_config",
     ),
+    "initialization": ("prune_at_init",),
     "reporting": ("Report", "report", "training_flops"),
 }
 _NAMES = {
@@ -88,6 +89,7 @@ _MODULES = {
     "datasets": f"{__name__}.datasets",
     "errors": f"{__name__}.errors",
     "graph": f"{__name__}.graph",
+    "initialization": f"{__name__}.initialization",
     "litert": f"{__name__}.litert",
     "reporting": f"{__name__}.reporting",
     "probes": f"{__name__}.partition.probes",

@@ -82,7 +82,7 @@ def loss_hessian_products(
 
 def _loss_total(model: Any, loss: Any) -> Total:
     """Make a function that computes the loss of a batch, in inference mode."""
-    loss_of = _loss_function(model, *_given_or_compiled(model, loss))
+    loss_of = loss_function(model, loss)
     structure = None if is_sequential(model) else trace(model).structure[0]
 
     def total(inputs: list[Any], labels: Any) -> Any:
@@ -157,8 +157,20 @@ def _given_or_compiled(model: Any, loss: Any) -> tuple[Any, Any]:
     return found, loss_weights
 
 
-def _loss_function(model: Any, loss: Any, loss_weights: Any) -> Callable[..., Any]:
-    """Make of a loss what `compile` makes of it, in an object of our own."""
+def loss_function(model: Any, loss: Any = None) -> Callable[..., Any]:
+    """Make of a loss what `compile` makes of it, in an object of its own.
+
+    Args:
+        model: The model whose outputs it is for.
+        loss: As in `value_and_grad`.
+
+    Returns:
+        A function of labels and outputs.
+
+    Raises:
+        ValueError: If there is no loss.
+    """
+    loss, loss_weights = _given_or_compiled(model, loss)
     flavour = str(flavour_of(model))
     utils = importlib.import_module(_COMPILE_UTILS[flavour])
     cls = utils.LossesContainer if flavour == "tf_keras" else utils.CompileLoss

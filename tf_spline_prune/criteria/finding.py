@@ -7,18 +7,23 @@ from tf_spline_prune.criteria.activation import Activation
 from tf_spline_prune.criteria.batchnorm_scale import BatchNormScale
 from tf_spline_prune.criteria.criterion import Criterion
 from tf_spline_prune.criteria.fisher import Fisher
+from tf_spline_prune.criteria.force import FORCE
 from tf_spline_prune.criteria.fpgm import FPGM
+from tf_spline_prune.criteria.grasp import GraSP
 from tf_spline_prune.criteria.lamp import LAMP
 from tf_spline_prune.criteria.magnitude import Magnitude
 from tf_spline_prune.criteria.random import Random
 from tf_spline_prune.criteria.reconstruction import Reconstruction
+from tf_spline_prune.criteria.snip import SNIP
 from tf_spline_prune.criteria.spline import Spline
+from tf_spline_prune.criteria.synflow import SynFlow
 from tf_spline_prune.criteria.taylor import Taylor
 from tf_spline_prune.criteria.user_function import UserFunction
 
 _KNOWN: tuple[type[Any], ...] = (
     *(Activation, BatchNormScale, Fisher, FPGM, LAMP),
     *(Magnitude, Random, Reconstruction, Spline, Taylor),
+    *(FORCE, GraSP, SNIP, SynFlow),
 )
 # What users may give for a criterion.
 AnyCriterion = str | Criterion | Callable[..., Any]

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import keras
+
 from tf_spline_prune.compat import (
     Call,
     Graph,
@@ -13,7 +15,14 @@ from tf_spline_prune.compat import (
 from tf_spline_prune.partition.knots import tensor_of
 
 # Functions that keep the order of a model's outputs; what goes in is read instead.
-RISING = ("softmax", "logsoftmax", "sigmoid", "logsigmoid", "tanh")
+_FUNCTIONS = {
+    "softmax": keras.ops.softmax,
+    "logsoftmax": keras.ops.log_softmax,
+    "sigmoid": keras.ops.sigmoid,
+    "logsigmoid": keras.ops.log_sigmoid,
+    "tanh": keras.ops.tanh,
+}
+RISING = tuple(_FUNCTIONS)
 
 
 class Logits:
@@ -63,6 +72,12 @@ class Logits:
             return output
 
         return list(self.graph.run(list(inputs), apply))
+
+    def finish(self, output: Any) -> Any:
+        """Apply to the only output the function that was left out, if one was."""
+        for name in self.ends.values():
+            output = _FUNCTIONS[name](output)
+        return output
 
 
 def function_name(call: Call) -> str:

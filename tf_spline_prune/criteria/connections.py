@@ -1,0 +1,225 @@
+"""`Connections`: the weights of a model, exchanged and differentiated in float64."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, get_args
+
+import keras
+import numpy as np
+
+from tf_spline_prune.compat import (
+    Calibration,
+    Gradients,
+    Progress,
+    hand_on_loss,
+    hessian_products,
+    loss_function,
+    loss_hessian_products,
+    trace,
+    value_and_grad,
+    weight_gradients,
+    weight_variables,
+    with_dtype,
+)
+from tf_spline_prune.criteria.unsupervised import Unsupervised, without_labels
+from tf_spline_prune.errors import CriterionError
+from tf_spline_prune.partition.logits import Logits
+
+
+class Connections:
+    """Weights of a model that can be pruned, on a copy of it in float64.
+
+    The copy runs in inference mode. Its weights are exchanged as masks change, so
+    that the functions that differentiate it are compiled once.
+
+    Args:
+        model: A built model of either flavour. It is not changed.
+        names: For each layer's path the names of the weights that are meant.
+
+    Attributes:
+        names: The same.
+        weights: The weights as they were, by layer path and name, float64.
+        current: The weights as they are by now.
+    """
+
+    def __init__(self, model: Any, names: Mapping[str, Iterable[str]]) -> None:
+        self.names = {path: tuple(given) for path, given in names.items()}
+        self._model = with_dtype(model, "float64")
+        hand_on_loss(model, self._model)
+        self._graph = trace(self._model)
+        layers = {call.path: call.layer for call in self._graph.leaves()}
+        held = {path: weight_variables(layers[path]) for path in self.names}
+        self._variables = {
+            path: {name: held[path][name] for name in given}
+            for path, given in self.names.items()
+        }
+        self.weights = {
+            path: {
+                name: np.array(keras.ops.convert_to_numpy(v)) for name, v in of.items()
+            }
+            for path, of in self._variables.items()
+        }
+        self.current = self.weights
+        self._made: dict[Any, tuple[Any, Any]] = {}
+        self._positive = False
+
+    def assign(self, weights: Gradients) -> None:
+        """Give the copy other weights, such as those that masks leave.
+
+        Args:
+            weights: Arrays by layer path and name, as in `weights`.
+        """
+        self.current = weights
+        for path, variables in self._variables.items():
+            for name, variable in variables.items():
+                array = weights[path][name]
+                variable.assign(np.abs(array) if self._positive else array)
+
+    def gradients(self, data: Calibration, loss: Any, batch_size: int) -> Gradients:
+        """Differentiate the mean loss over all data.
+
+        Args:
+            data: Inputs, and labels where the loss reads any.
+            loss: As in `compat.value_and_grad`, or one of `Unsupervised`.
+            batch_size: How many examples run at a time.
+
+        Returns:
+            The gradients by layer path and name.
+
+        Raises:
+            CriterionError: If the loss is not finite.
+        """
+        gradients, _ = self._derivatives(loss, 1.0)
+        return self._mean(data, batch_size, gradients)
+
+    def hessian_times_gradient(
+        self, data: Calibration, loss: Any, batch_size: int, temperature: float
+    ) -> Gradients:
+        """Multiply the Hessian of the mean loss by its gradient.
+
+        Args:
+            data: As in `gradients`.
+            loss: As in `gradients`.
+            batch_size: As in `gradients`.
+            temperature: What goes into the function that ends the model is divided
+                by this number first.
+
+        Returns:
+            The products by layer path and name.
+
+        Raises:
+            CriterionError: If the loss is not finite, or the model has several
+                outputs and `temperature` is not 1.
+        """
+        gradients, product = self._derivatives(loss, temperature)
+        vector = self._mean(data, batch_size, gradients)
+        return self._mean(data, batch_size, lambda x, y: product(x, y, vector))
+
+    def flow(self) -> Gradients:
+        """Differentiate the sum of the outputs of the network of absolute weights.
+
+        All parameters of the copy are positive from then on, biases and statistics
+        too; the input is ones.
+
+        Returns:
+            The gradients by layer path and name.
+
+        Raises:
+            CriterionError: If numbers overflow.
+        """
+        if not self._positive:
+            self._positive = True
+            for variable in self._model.weights:
+                values = keras.ops.convert_to_numpy(variable)
+                if values.dtype.kind == "f":
+                    variable.assign(np.abs(values))
+            logits = Logits(self._graph)
+
+            def total(inputs: list[Any], labels: Any) -> Any:
+                return sum(keras.ops.sum(output) for output in logits(inputs))
+
+            self._flow = weight_gradients(total, self._model, self.names)
+        ones = [
+            np.ones((1, *(length or 1 for length in i.shape[1:])), "float64")
+            for i in self._graph.inputs
+        ]
+        value, gradients = self._flow(ones, np.zeros(1))
+        _require_finite(value)
+        return gradients
+
+    def _derivatives(self, loss: Any, temperature: float) -> tuple[Any, Any]:
+        """Make, once for all rounds, what differentiates a loss once and twice."""
+        key = (loss if isinstance(loss, str) else id(loss), temperature)
+        if key not in self._made:
+            if temperature == 1 and not is_unsupervised(loss):
+                step = value_and_grad(self._model, loss, self.names)
+                product = loss_hessian_products(self._model, loss, self.names)
+            else:
+                logits = Logits(self._graph)
+                total = _cooled(self._model, logits, loss, temperature)
+                step = weight_gradients(total, self._model, self.names)
+                product = hessian_products(total, self._model, self.names)
+            self._made[key] = _checked(step), product
+        return self._made[key]
+
+    def _mean(
+        self,
+        data: Calibration,
+        batch_size: int,
+        step: Callable[[list[np.ndarray], Any], Gradients],
+    ) -> Gradients:
+        """Average over all examples what a step gives for each batch."""
+        total = {
+            path: {name: np.zeros_like(array) for name, array in arrays.items()}
+            for path, arrays in self.weights.items()
+        }
+        progress = Progress(math.ceil(len(data) / batch_size), "batch")
+        for inputs, labels in data.batches(batch_size):
+            exact = [x.astype("float64") if x.dtype.kind == "f" else x for x in inputs]
+            size = len(exact[0])
+            found = step(exact, np.zeros(size) if labels is None else labels)
+            for path, arrays in found.items():
+                for name, array in arrays.items():
+                    total[path][name] += size / len(data) * array
+            progress.step()
+        return total
+
+
+def _cooled(model: Any, logits: Logits, loss: Any, temperature: float) -> Any:
+    """Make a function that computes a loss of logits divided by a temperature."""
+    if is_unsupervised(loss):
+        return without_labels(logits, loss, temperature)
+    loss_of = loss_function(model, loss)
+
+    def total(inputs: list[Any], labels: Any) -> Any:
+        outputs = logits(inputs)
+        if len(outputs) > 1:
+            raise CriterionError(
+                "A temperature needs a model with one output. Take `temperature=1`. "
+                f"Received: a model with {len(outputs)} outputs"
+            )
+        return loss_of(labels, logits.finish(outputs[0] / temperature))
+
+    return total
+
+
+def _checked(step: Any) -> Callable[[list[np.ndarray], Any], Gradients]:
+    def gradients(inputs: list[np.ndarray], labels: Any) -> Gradients:
+        value, found = step(inputs, labels)
+        _require_finite(value)
+        return found
+
+    return gradients
+
+
+def is_unsupervised(loss: Any) -> bool:
+    """Tell whether a loss is one that reads no labels."""
+    return isinstance(loss, str) and loss in get_args(Unsupervised)
+
+
+def _require_finite(value: float) -> None:
+    if not math.isfinite(value):
+        raise CriterionError(
+            "Connections cannot be ranked by a loss that is not finite. Look at the "
+            f"inputs, the labels and the initial weights. Received: {value}"
+        )

@@ -1,0 +1,98 @@
+"""`connection_scores`: what each weight of an untrained network is worth."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tf_spline_prune import criteria
+from tf_spline_prune.compat import Calibration, MaskSlot, mask_slots, trace
+from tf_spline_prune.criteria import ConnectionCriterion, Connections
+from tf_spline_prune.masking.wrapping import wrap_with_masks
+from tf_spline_prune.pruning.selection import Selector
+
+
+def connection_scores(
+    model: Any,
+    criterion: Any = "snip",
+    *,
+    data: Any = None,
+    loss: Any = None,
+    layers: Selector = None,
+) -> dict[str, np.ndarray]:
+    """Score each weight of a network, as the first round of `prune_at_init` does.
+
+    Args:
+        model: A built model of either flavour, masked or not. It is not changed.
+        criterion: `"snip"`, `"force"`, `"grasp"`, `"synflow"` or an instance.
+        data: As in `prune_at_init`.
+        loss: As in `prune_at_init`.
+        layers: As in `prune_at_init`.
+
+    Returns:
+        By layer path and weight name, `"conv1/kernel"`, an array in the shape of the
+        weight, float64; higher means keep. Those of SNIP add up to 1.
+
+    Raises:
+        FlavourError: As `prune_at_init`.
+        ModelError: As `prune_at_init`.
+        CalibrationError: If inputs or labels are missing or do not fit.
+        CriterionError: If the loss is not finite.
+        ValueError: If the criterion scores no connections.
+
+    Example:
+
+    ```python
+    scores = tsp.initialization.connection_scores(model, "synflow")
+    {name: array.sum() for name, array in scores.items()}   # alike in every layer
+    ```
+    """
+    criterion = with_loss(criterion, loss)
+    if not isinstance(criterion, ConnectionCriterion):
+        raise ValueError(
+            "`criterion` must be one that scores connections: snip, force, grasp or "
+            f"synflow. Received: {criterion!r}"
+        )
+    if data is not None:
+        data = Calibration.of(data, trace(model).inputs)
+    data = criterion.check_data(model, data)
+    slots = mask_slots(wrap_with_masks(model, layers))
+    connections = Connections(model, names_of(slots))
+    found = criterion.saliencies(connections, data)
+    return {s.key: criterion.worth(found[s.path][s.name]) for s in slots}
+
+
+def with_loss(criterion: Any, loss: Any) -> Any:
+    """Find a criterion by name, where it scores connections, and give it the loss.
+
+    Args:
+        criterion: What a user gave.
+        loss: The loss, or `None`.
+
+    Returns:
+        An instance, or what was given if it scores something else.
+
+    Raises:
+        ValueError: If there is a loss, and the criterion looks at none.
+    """
+    if isinstance(criterion, str):
+        kinds = (criteria.SNIP, criteria.FORCE, criteria.GraSP, criteria.SynFlow)
+        named = {kind.name: kind for kind in kinds}
+        criterion = named[criterion]() if criterion in named else criterion
+    if loss is None or isinstance(criterion, criteria.SynFlow):
+        return criterion
+    if not dataclasses.is_dataclass(criterion) or not hasattr(criterion, "loss"):
+        raise ValueError(
+            "This criterion looks at no loss. Leave `loss` out. Received: "
+            f"criterion={criterion!r}, loss={loss!r}"
+        )
+    return dataclasses.replace(criterion, loss=loss)  # type: ignore[type-var]
+
+
+def names_of(slots: Sequence[MaskSlot]) -> dict[str, list[str]]:
+    """List the masked weights of each layer, by path."""
+    names: dict[str, list[str]] = {}
+    for slot in slots:
+        names.setdefault(slot.path, []).append(slot.name)
+    return names
