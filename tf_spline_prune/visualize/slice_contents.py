@@ -156,24 +156,22 @@ def draw_anchors(axes: Any, anchors: np.ndarray) -> None:
     boxes = importlib.import_module("matplotlib.offsetbox")
     low, high = anchors.min(), anchors.max()
     images = (anchors - low) / (high - low)
-    places = ((0, 0), (1, 0), (0, 1))
-    for image, (u, v) in zip(images, places, strict=True):
+    for image, (u, v) in zip(images, ((0, 0), (1, 0), (0, 1)), strict=True):
         pixels = image[..., 0] if image.shape[2:] == (1,) else image
-        box = boxes.OffsetImage(pixels, 34 / len(pixels), cmap="gray_r")
+        box = boxes.OffsetImage(pixels, zoom=26 / len(pixels), cmap="gray_r")
         box.get_children()[0].set_clim(0, 1)
+        # A corner of the image is at its place, and the image inside the picture.
         axes.add_artist(
             boxes.AnnotationBbox(
                 box,
                 (u, v),
-                (28 * (2 * u - 1), 28 * (2 * v - 1)),
-                boxcoords="offset points",
+                box_alignment=(u, v),
                 pad=0.15,
-                arrowprops={"arrowstyle": "-", "color": INK},
                 bboxprops={"edgecolor": INK},
                 zorder=4,
             )
         )
-        axes.plot(u, v, "o", color=INK, markersize=4, zorder=4)
+        axes.plot(u, v, "o", color=INK, markersize=4, zorder=5)
 
 
 def _fill_classes(panels: Mapping[Any, Slice]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from tf_spline_prune.visualize.slice_contents import (
 # More names of layers than this make the legend longer than the picture.
 _MOST_NAMES = 8
 # From so many regions on lines become thinner, lest the picture turn black.
-_MANY_REGIONS = 2000
+_MANY_REGIONS = 1000
 
 
 def plot_slice(
@@ -126,11 +126,12 @@ def plot_slices(
     points, labels = check_contents(slices, fill, points, labels, images)
     grid = _grid(axes, len(slices), fill in ("area", "slope"))
     layers = list(dict.fromkeys(name for s in slices.values() for name in s.layers))
-    handles = draw_fills(dict(zip(grid, slices.values(), strict=True)), fill)
+    panels = dict(zip(grid, slices.values(), strict=True))
+    fills, data, handles = draw_fills(panels, fill), {}, {}
     for one, (name, s) in zip(grid, slices.items(), strict=True):
         handles |= _draw_lines(one, s, layers)
         if points is not None:
-            handles |= draw_points(one, points, labels)
+            data |= draw_points(one, points, labels)
         if images:
             draw_anchors(one, s.anchors)
         low, high = s.points.min(), s.points.max()
@@ -140,8 +141,8 @@ def plot_slices(
         one.set_title(_title(name, s), fontsize=10)
     some = np.linspace(0, len(layers) - 1, min(len(layers), _MOST_NAMES))
     shown = {layers[round(place)] for place in some}
-    shown |= handles.keys() - set(layers)
-    named = {name: handle for name, handle in handles.items() if name in shown}
+    named = {n: h for n, h in handles.items() if n in shown or n not in layers}
+    named |= fills | data
     if named:
         legend = grid[-1].legend(
             named.values(),
