@@ -12,6 +12,7 @@ from tf_spline_prune.cli import (
     inspect_command,
     pruning_command,
     report_command,
+    slice_command,
 )
 from tf_spline_prune.cli.loading import own_objects
 from tf_spline_prune.cli.outcome import as_json
@@ -98,6 +99,7 @@ def _parser() -> Parser:
         export_command,
         comparing_command,
         report_command,
+        slice_command,
     ):
         command.add_to(commands)
     for one in commands.choices.values():

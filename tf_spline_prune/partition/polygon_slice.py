@@ -188,7 +188,7 @@ class Slice:
                 f"Expected: {('n', *self.anchors.shape[1:])}. Received: shape "
                 f"{inputs.shape}"
             )
-        away = inputs.reshape(len(inputs), -1) - first
+        away = inputs.reshape(len(inputs), len(first)) - first
         basis = np.stack([other - first for other in others], axis=1)
         return np.asarray(np.linalg.lstsq(basis, away.T, rcond=None)[0].T)
 

@@ -127,7 +127,9 @@ def plot_slices(
     grid = _grid(axes, len(slices), fill in ("area", "slope"))
     layers = list(dict.fromkeys(name for s in slices.values() for name in s.layers))
     panels = dict(zip(grid, slices.values(), strict=True))
-    fills, data, handles = draw_fills(panels, fill), {}, {}
+    fills = draw_fills(panels, fill)
+    data: dict[str, Any] = {}
+    handles: dict[str, Any] = {}
     for one, (name, s) in zip(grid, slices.items(), strict=True):
         handles |= _draw_lines(one, s, layers)
         if points is not None:
