@@ -61,13 +61,15 @@ def main():
     folder = pathlib.Path(options.output)
     check_destination(folder / "file")
 
-    keras.utils.set_random_seed(options.seed)
     info = tsp.datasets.describe(options.dataset)
-    train = tsp.datasets.load(options.dataset, options.train_split, 64, seed=0)
+    train = tsp.datasets.load(
+        options.dataset, options.train_split, 64, seed=options.seed
+    )
     test = tsp.datasets.load(options.dataset, "test", 256, shuffle=False)
     images, labels = (part.numpy() for part in next(iter(test)))
     anchors = images[np.unique(labels, return_index=True)[1][:3]]
 
+    keras.utils.set_random_seed(options.seed)
     print(f"Training on {options.dataset}")
     model = fit(build(info.input_shape, info.num_classes), train, options.epochs)
     calibration = tsp.probes.minibatch(train, 512)

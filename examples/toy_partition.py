@@ -82,8 +82,8 @@ def main():
     folder = pathlib.Path(options.output)
     check_destination(folder / "file")
 
-    keras.utils.set_random_seed(options.seed)
     toy = Toy(options.quick)
+    keras.utils.set_random_seed(options.seed)
     print("Training the whole net")
     model = toy.fit(build(20), toy.epochs)
     nets = {"units": {"whole": model}, "weights": {"whole": model}}

@@ -46,7 +46,7 @@ def test_parts_of_a_slice(saved, anchors, tool, tmp_path):
     assert code == 0 and not found["complete"] and found["boundary"] is None
     count = found["regions"]
     code, found = tool.json(*command, "--max-regions", count)
-    assert code == 1 and found["kind"] == "RegionLimitError"
+    assert code == 2 and found["kind"] == "RegionLimitError"
     code, text = tool(*command, "--max-regions", count, "--partial")
     assert code == 0 and f": {count:,} regions, u and v from -2 to 2" in text
     assert "the decision boundary is not known" in text

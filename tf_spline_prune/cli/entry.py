@@ -18,11 +18,14 @@ from tf_spline_prune.cli.loading import own_objects
 from tf_spline_prune.cli.outcome import as_json
 from tf_spline_prune.cli.parsing import Parser, add_common
 from tf_spline_prune.cli.quiet import only_our_voice
-from tf_spline_prune.errors import DatasetError
+from tf_spline_prune.errors import DatasetError, RegionLimitError
 
 _FINE, _FAILED, _WRONG_INPUT, _INTERRUPTED = 0, 1, 2, 130
 # What wrong arguments, files and data raise; all else failed in spite of good ones.
-_INPUT_ERRORS = (OSError, ValueError, TypeError, ImportError, DatasetError)
+_INPUT_ERRORS = (
+    *(OSError, ValueError, TypeError, ImportError),
+    *(DatasetError, RegionLimitError),
+)
 
 _EPILOG = """\
 the common path:

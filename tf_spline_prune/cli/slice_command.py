@@ -108,7 +108,7 @@ def run(options: argparse.Namespace) -> Outcome:
     from tf_spline_prune.visualize.figures import axes_or_new
 
     # Made first: without matplotlib there is no work in vain.
-    axes = axes_or_new(None, (6.2, 5.4)) if options.picture else None
+    axes = axes_or_new(None, (6.2, 5.0)) if options.picture else None
     anchors = _anchors(options.anchors)
     s = tsp.slice2d(
         load_plain(options.model, options),

@@ -83,7 +83,7 @@ def check_contents(
     return points, labels
 
 
-def shapes(count: int) -> bool:
+def as_pixels(count: int) -> bool:
     """Tell whether so many shapes are to be pixels in a vector file."""
     return count > _MOST_SHAPES
 
@@ -196,7 +196,7 @@ def _fill(axes: Any, points: np.ndarray, offsets: np.ndarray, **look: Any) -> An
         zorder=1,
         linewidths=0,
         antialiaseds=False,  # or the joints between neighbours would shine through
-        rasterized=shapes(len(polygons)),
+        rasterized=as_pixels(len(polygons)),
         **look,
     )
     axes.add_collection(drawn, autolim=False)

@@ -11,11 +11,11 @@ from tf_spline_prune.partition import Slice
 from tf_spline_prune.visualize.figures import ACCENT, new_figure, written
 from tf_spline_prune.visualize.slice_contents import (
     Filling,
+    as_pixels,
     check_contents,
     draw_anchors,
     draw_fills,
     draw_points,
-    shapes,
 )
 
 # More names of layers than this make the legend longer than the picture.
@@ -196,7 +196,7 @@ def _draw_lines(axes: Any, s: Slice, layers: list[str]) -> dict[str, Any]:
             linewidths=share * (1.3 - 0.7 * place),
             capstyle="round",
             zorder=2 - place / 2,
-            rasterized=shapes(len(segments)),
+            rasterized=as_pixels(len(segments)),
         )
         axes.add_collection(handles[name], autolim=False)
     if s.complete:
