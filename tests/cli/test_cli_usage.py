@@ -11,7 +11,7 @@ import zoo
 from command_line import listing
 
 import tf_spline_prune as tsp
-from tf_spline_prune.cli import main, pruning_command
+from tf_spline_prune.cli import main, pruning_command, slice_command
 from tf_spline_prune.criteria import finding
 
 COMMANDS = ("inspect", "prune", "export", "compare", "report")
@@ -53,6 +53,13 @@ WRONG = {
     "quantize": ("export M --litert a.tflite --quantize int4", "invalid choice"),
     "no labels": ("export M --saved-model b --labels N", "no such file"),
     "page": ("report M M --html a.txt", "must end in .html"),
+    "no anchors": ("slice M", "--anchors"),
+    "anchors not there": ("slice M --anchors N", "no such file"),
+    "extent": ("slice M --anchors P --extent 1 -1", "the smaller first"),
+    "endless": ("slice M --anchors P --extent 0 inf", "two finite numbers"),
+    "picture": ("slice M --anchors P --picture a.txt", "must end in .png"),
+    "fill": ("slice M --anchors P --picture a.png --fill red", "invalid choice"),
+    "fill alone": ("slice M --anchors P --fill area", "give --picture"),
 }
 
 
@@ -167,7 +174,7 @@ def test_warnings_are_short_lines(saved, tool):
     assert len(lines) == 1 and "Nothing is pruned" in lines[0]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", (*COMMANDS, "slice"))
 def test_help_teaches(command, capsys):
     with pytest.raises(SystemExit) as left:
         main([command, "--help"])
@@ -192,10 +199,12 @@ def test_the_choices_are_those_of_the_library():
     from typing import get_args
 
     from tf_spline_prune.pruning import pipeline, scopes
+    from tf_spline_prune.visualize import slice_contents
 
     assert set(pruning_command.CRITERIA) == {"auto", *finding._BY_NAME}
     assert pruning_command.SCOPES == get_args(scopes.NamedScope)
     assert pruning_command.STEPS == pipeline._STEPS
+    assert slice_command.FILLS == get_args(slice_contents.Filling)
 
 
 def fresh(*arguments, **environment):

@@ -12,16 +12,20 @@ from tf_spline_prune.cli import (
     inspect_command,
     pruning_command,
     report_command,
+    slice_command,
 )
 from tf_spline_prune.cli.loading import own_objects
 from tf_spline_prune.cli.outcome import as_json
 from tf_spline_prune.cli.parsing import Parser, add_common
 from tf_spline_prune.cli.quiet import only_our_voice
-from tf_spline_prune.errors import DatasetError
+from tf_spline_prune.errors import DatasetError, RegionLimitError
 
 _FINE, _FAILED, _WRONG_INPUT, _INTERRUPTED = 0, 1, 2, 130
 # What wrong arguments, files and data raise; all else failed in spite of good ones.
-_INPUT_ERRORS = (OSError, ValueError, TypeError, ImportError, DatasetError)
+_INPUT_ERRORS = (
+    *(OSError, ValueError, TypeError, ImportError),
+    *(DatasetError, RegionLimitError),
+)
 
 _EPILOG = """\
 the common path:
@@ -98,6 +102,7 @@ def _parser() -> Parser:
         export_command,
         comparing_command,
         report_command,
+        slice_command,
     ):
         command.add_to(commands)
     for one in commands.choices.values():

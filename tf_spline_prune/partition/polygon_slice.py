@@ -28,7 +28,9 @@ class Slice:
     Attributes:
         layers: Names of the layers whose knots are cut, in the order of computation.
         complete: Whether these are all layers that have knots.
+        regions_through: For each layer the number of regions once it has cut.
         classes: The two classes whose tie is the boundary, or `None`.
+        anchors: Array of shape `(3, *input shape)`: the inputs that span the plane.
 
     Example:
 
@@ -42,7 +44,9 @@ class Slice:
 
     layers: tuple[str, ...]
     complete: bool
+    regions_through: Mapping[str, int] = field(repr=False)
     classes: tuple[int, int] | None
+    anchors: np.ndarray = field(repr=False)
     _polygons: Polygons = field(repr=False)
     _network: SlicedNetwork = field(repr=False)
 
@@ -139,17 +143,70 @@ class Slice:
         Raises:
             ValueError: If the slice is not complete.
         """
+        number = len(self.layers)
+        return np.concatenate(
+            [self._parts.segments(number), self._along_knots(*self._ranked)]
+        )
+
+    @cached_property
+    def decisions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The regions, cut once more at the boundary, and which class wins there.
+
+        The corners of all parts and their offsets, as `points` and `offsets` hold
+        those of the regions, and the class of each part: the largest output, or the
+        larger of the two `classes`; of one output 1 where it is positive, else 0.
+
+        Raises:
+            ValueError: If the slice is not complete.
+        """
+        parts = self._parts
+        values = parts.means(self._network.outputs(parts))
+        if values.shape[1] == 1:
+            winners = (values[:, 0] > 0).astype(int)
+        else:
+            among = np.array(self.classes or range(values.shape[1]))
+            winners = among[values[:, among].argmax(axis=1)]
+        return parts.points[parts.vertices], parts.offsets, winners
+
+    def coordinates(self, inputs: np.ndarray) -> np.ndarray:
+        """Find the points of the plane that are nearest to some inputs.
+
+        Args:
+            inputs: Array of shape `(n, *input shape)`.
+
+        Returns:
+            Their (u, v), an array of shape `(n, 2)`.
+
+        Raises:
+            ValueError: If the shape is another one.
+        """
+        first, *others = self.anchors.reshape(3, -1)
+        inputs = np.asarray(inputs, "float64")
+        if inputs.shape[1:] != self.anchors.shape[1:] or not inputs.ndim:
+            raise ValueError(
+                "The inputs must be of the shape of the anchors, after the batch axis. "
+                f"Expected: {('n', *self.anchors.shape[1:])}. Received: shape "
+                f"{inputs.shape}"
+            )
+        away = inputs.reshape(len(inputs), len(first)) - first
+        basis = np.stack([other - first for other in others], axis=1)
+        return np.asarray(np.linalg.lstsq(basis, away.T, rcond=None)[0].T)
+
+    @cached_property
+    def _ranked(self) -> tuple[list[np.ndarray], float]:
+        """Columns of which the largest decides, and what counts as equal."""
         values = self._values
         if self.classes is not None:
             values = values[:, list(self.classes)]
         columns = list(np.split(values, values.shape[1], axis=1))
         if len(columns) == 1:
             columns.append(np.zeros_like(values))
-        tolerance = TOLERANCE * float(np.abs(values).max())
-        number = len(self.layers)
-        cells, _ = cut(self._polygons, columns, tolerance, number, 2**62)
-        inside = cells.segments(number)
-        return np.concatenate([inside, self._along_knots(columns, tolerance)])
+        return columns, TOLERANCE * float(np.abs(values).max())
+
+    @cached_property
+    def _parts(self) -> Polygons:
+        columns, tolerance = self._ranked
+        return cut(self._polygons, columns, tolerance, len(self.layers), 2**62)[0]
 
     @cached_property
     def _values(self) -> np.ndarray:

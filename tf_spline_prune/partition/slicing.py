@@ -92,26 +92,28 @@ def slice2d(
     stops = _stops(network.stops, layers)
     pair = _check_classes(classes, network.num_outputs)
     polygons = Polygons.square(low, high)
+    counts: dict[str, int] = {}
     progress = Progress(len(stops) + 1, "layer")
     for number, stop in enumerate(stops):
         network.check(polygons, stop)
         finer = _cut_layer(network, polygons, stop, number, max_regions)
         if len(finer) > max_regions:
             if partial:
-                return Slice(stops[:number], False, pair, polygons, network)
+                done = stops[:number]
+                return Slice(done, False, counts, pair, corners, polygons, network)
             raise RegionLimitError(
                 f"There are more than {max_regions} regions. Take a smaller `extent`, "
                 "a larger `max_regions`, or `partial=True` for what is exact so far. "
                 f"Received: {len(polygons)} regions before layer {stop!r}, number "
                 f"{number + 1} of {len(stops)}, and at least {len(finer)} with it"
             )
-        polygons = finer
+        polygons, counts[stop] = finer, len(finer)
         progress.step()
     complete = stops == network.stops
     if complete:
         network.check(polygons, None)
     progress.step()
-    return Slice(stops, complete, pair, polygons, network)
+    return Slice(stops, complete, counts, pair, corners, polygons, network)
 
 
 def _cut_layer(
