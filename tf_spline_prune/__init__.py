@@ -63,6 +63,7 @@ _HOMES = {
         "MaskEarlyBird",
         "MaskPruning",
         "PruningSummaries",
+        "SliceRecorder",
         "SplineEarlyBird",
     ),
     "export": (
