@@ -164,12 +164,13 @@ def _draw(
     image = axes.imshow(distances[np.ix_(order, order)], cmap="viridis_r")
     colour_bar(axes, image, f"distance ({name})")
     patches = importlib.import_module("matplotlib.patches")
+    line_width = float(np.clip(60 / count, 0.4, 1.5))
     start = 0
     for bundle in bundles:
         if len(bundle) > 1:
             corner = (start - 0.5, start - 0.5)
             frame = patches.Rectangle(corner, len(bundle), len(bundle))
-            frame.set(fill=False, edgecolor=ACCENT, linewidth=1.5)
+            frame.set(fill=False, edgecolor=ACCENT, linewidth=line_width)
             axes.add_patch(frame)
         start += len(bundle)
     colours = importlib.import_module("matplotlib.colors").ListedColormap(

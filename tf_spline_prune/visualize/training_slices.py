@@ -126,7 +126,8 @@ def animate_slices(
             f"{frames_per_second} and {dots_per_inch}"
         )
     figure = new_figure((5.0, 4.8))
-    top, bottom = figure.subplots(2, height_ratios=[3, 1])
+    parts = figure.subfigures(2, height_ratios=[3, 1])
+    top, bottom = (part.subplots() for part in parts)
     writer = importlib.import_module("matplotlib.animation").PillowWriter(
         fps=frames_per_second
     )
