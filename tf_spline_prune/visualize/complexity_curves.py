@@ -35,9 +35,9 @@ def plot_local_complexity(
     """Draw, epoch by epoch, how finely the input space is cut near some inputs.
 
     Args:
-        curves: For the name of each curve its values, one an epoch; or what `fit`
-            keeps as `history.history`, of which the entries are drawn whose names
-            begin with `local_complexity/`.
+        curves: For the name of each curve its values, one an epoch, NaN where none
+            was measured; or what `fit` keeps as `history.history`, of which the
+            entries are drawn whose names begin with `local_complexity/`.
         ticket_epoch: The epoch of the early bird to mark, counted from 0.
         path: File for the picture; its ending chooses the format.
         axes: A `matplotlib.axes.Axes` to draw on; `None` makes a figure.
@@ -66,14 +66,15 @@ def plot_local_complexity(
     found = _curves_of(curves)
     axes = axes_or_new(axes, (6.4, 3.6))
     for place, (name, values) in enumerate(found.items()):
+        measured = np.flatnonzero(np.isfinite(values))
         axes.plot(
-            np.arange(len(values)) + 1,
-            values,
+            measured + 1,
+            values[measured],
             color=_COLOURS[place],
             marker="osD^vPX"[place],
             markersize=3.5,
             # Of many epochs some bear the mark.
-            markevery=max(1, len(values) // 12),
+            markevery=max(1, len(measured) // 12),
             linewidth=1.4,
             label=name,
         )
