@@ -81,6 +81,10 @@ class UnreadActivationWarning(SplinePruneWarning):
     """An activation whose knots are not known; it is left out of the codes."""
 
 
+class SliceWarning(SplinePruneWarning):
+    """A slice that could not be taken while training; the message says why."""
+
+
 class LearningRateDropWarning(SplinePruneWarning):
     """A learning-rate drop, not learning, made a distance fall."""
 

@@ -34,7 +34,7 @@ FLOORS = {
 }
 # Within a floor, who may import whom beside itself.
 BESIDE = {("litert", "compat"), ("masking", "pruning"), ("initialization", "masking")}
-BESIDE |= {("reporting", "visualize")}
+BESIDE |= {("reporting", "visualize"), ("visualize", "callbacks")}
 # Who may import TensorFlow, TFDS or TFMOT at all.
 TENSORFLOW = {"compat", "schedules", "export", "litert", "datasets", "masking"}
 

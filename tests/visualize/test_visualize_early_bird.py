@@ -19,6 +19,37 @@ def test_the_map_shows_the_matrix(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["map.png"]
 
 
+def test_the_rates_stand_above_the_map(tmp_path):
+    matrix = np.ones((4, 4)) - np.eye(4)
+    rates = [0.1, 0.1, 0.01, 0.001]
+    axes = tsp.visualize.plot_distance_matrix(
+        matrix, 1, tmp_path / "map.png", learning_rates=rates
+    )
+    strip = axes.child_axes[-1]
+    values, edges, _ = strip.patches[0].get_data()
+    np.testing.assert_array_equal(values, rates)
+    np.testing.assert_array_equal(edges, [0.5, 1.5, 2.5, 3.5, 4.5])
+    assert strip.get_xlim() == axes.get_xlim() and strip.get_yscale() == "log"
+    assert "after epoch 2" in strip.get_title() and not axes.get_title()
+    assert "rate" in strip.get_ylabel()
+    flat = tsp.visualize.plot_distance_matrix(matrix, learning_rates=[0.1, 0, 0, 0])
+    assert flat.child_axes[-1].get_yscale() == "linear"
+
+
+@pytest.mark.parametrize(
+    "rates",
+    [[0.1], [0.1, -0.1], [0.1, np.nan], ["a", "b"]],
+    ids=["one", "negative", "NaN", "words"],
+)
+def test_wrong_rates(rates, tmp_path):
+    path = tmp_path / "map.png"
+    with pytest.raises(ValueError, match="`learning_rates` must be 2 numbers"):
+        tsp.visualize.plot_distance_matrix(
+            np.zeros((2, 2)), path=path, learning_rates=rates
+        )
+    assert not path.exists()
+
+
 def test_the_curve_shows_the_records(tmp_path):
     records = {1: [0.4], 2: [0.3, 0.5], 3: [0.2, 0.25]}
     axes = tsp.visualize.plot_distance_curve(records, 0.16, 3, tmp_path / "curve.svg")

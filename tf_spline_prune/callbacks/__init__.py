@@ -1,4 +1,4 @@
-"""Keras callbacks: the early-bird detectors, and masks while training."""
+"""Keras callbacks: the early-bird detectors, masks and slices while training."""
 
 from tf_spline_prune.callbacks.architecture_early_bird import ArchitectureEarlyBird
 from tf_spline_prune.callbacks.early_bird import EarlyBird
@@ -6,6 +6,7 @@ from tf_spline_prune.callbacks.local_complexity_logger import LocalComplexityLog
 from tf_spline_prune.callbacks.mask_early_bird import MaskEarlyBird
 from tf_spline_prune.callbacks.mask_pruning import MaskPruning
 from tf_spline_prune.callbacks.pruning_summaries import PruningSummaries
+from tf_spline_prune.callbacks.slice_recorder import SliceRecorder
 from tf_spline_prune.callbacks.spline_early_bird import SplineEarlyBird
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "MaskEarlyBird",
     "MaskPruning",
     "PruningSummaries",
+    "SliceRecorder",
     "SplineEarlyBird",
 ]

@@ -76,16 +76,7 @@ def slice2d(
     Source: the regions are those of Humayun et al., "SplineCam", CVPR 2023; the
     method is our own.
     """
-    low, high = map(float, extent)
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(
-            "`extent` must be two finite numbers, the smaller first. Received: "
-            f"extent={extent}"
-        )
-    if max_regions < 1:
-        raise ValueError(
-            f"`max_regions` must be at least 1. Received: max_regions={max_regions}"
-        )
+    low, high = check_limits(extent, max_regions)
     graph = require_one_map(model)
     corners = _check_anchors(anchors, graph.inputs)
     network = SlicedNetwork(model, corners)
@@ -114,6 +105,32 @@ def slice2d(
         network.check(polygons, None)
     progress.step()
     return Slice(stops, complete, counts, pair, corners, polygons, network)
+
+
+def check_limits(extent: tuple[float, float], max_regions: int) -> tuple[float, float]:
+    """Check how far a slice goes.
+
+    Args:
+        extent: The least and the greatest u and v.
+        max_regions: The most regions to hold.
+
+    Returns:
+        The extent.
+
+    Raises:
+        ValueError: If one is out of range.
+    """
+    low, high = map(float, extent)
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(
+            "`extent` must be two finite numbers, the smaller first. Received: "
+            f"extent={extent}"
+        )
+    if max_regions < 1:
+        raise ValueError(
+            f"`max_regions` must be at least 1. Received: max_regions={max_regions}"
+        )
+    return low, high
 
 
 def _cut_layer(

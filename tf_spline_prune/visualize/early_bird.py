@@ -1,12 +1,18 @@
 """Pictures of an early-bird search: the distances, as a map and as a curve."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tf_spline_prune.files import PathLike
-from tf_spline_prune.visualize.figures import ACCENT, INK, axes_or_new, written
+from tf_spline_prune.visualize.figures import (
+    ACCENT,
+    INK,
+    axes_or_new,
+    colour_bar,
+    written,
+)
 
 
 def plot_distance_matrix(
@@ -16,6 +22,7 @@ def plot_distance_matrix(
     *,
     axes: Any = None,
     label: str = "share of bits that differ",
+    learning_rates: Sequence[float] | None = None,
 ) -> Any:
     """Draw the distances between all epochs as a heat map.
 
@@ -25,13 +32,17 @@ def plot_distance_matrix(
         path: File for the picture; its ending chooses the format.
         axes: A `matplotlib.axes.Axes` to draw on; `None` makes a figure.
         label: What the distances are.
+        learning_rates: The rate of each epoch, to draw above the map: where it falls,
+            distances fall, whether or not the network has settled.
 
     Returns:
-        The `matplotlib.axes.Axes`.
+        The `matplotlib.axes.Axes` of the map; that of the rates is the last of its
+        `child_axes`.
 
     Raises:
         ImportError: If matplotlib is not installed.
-        ValueError: If the matrix is not square.
+        ValueError: If the matrix is not square, or the rates are not one number
+            of at least 0 an epoch.
 
     Example:
 
@@ -47,15 +58,19 @@ def plot_distance_matrix(
             "Expected a square matrix of distances between epochs. Received: shape "
             f"{matrix.shape}"
         )
-    axes = axes_or_new(axes, (5.2, 4.4))
+    rates = None
+    if learning_rates is not None:
+        rates = _check_rates(learning_rates, len(matrix))
+    axes = axes_or_new(axes, (5.2, 4.4 if rates is None else 5.1))
     edges = np.arange(len(matrix) + 1) + 0.5
     image = axes.pcolormesh(edges, edges, matrix, cmap="viridis_r")
-    axes.figure.colorbar(image, ax=axes, label=label)
+    colour_bar(axes, image, label)
+    top = axes if rates is None else _draw_rates(axes, edges, rates)
     if ticket_epoch is not None:
         at = ticket_epoch + 1
         axes.axvline(at, color=ACCENT, linewidth=1, linestyle="--")
         axes.axhline(at, color=ACCENT, linewidth=1, linestyle="--")
-        axes.set_title(f"early bird after epoch {at}", color=ACCENT, fontsize=10)
+        top.set_title(f"early bird after epoch {at}", color=ACCENT, fontsize=10)
     axes.set(xlabel="epoch", ylabel="epoch", aspect="equal")
     written(axes.figure, path)
     return axes
@@ -121,3 +136,27 @@ def plot_distance_curve(
     axes.legend(frameon=False, fontsize=9)
     written(axes.figure, path)
     return axes
+
+
+def _check_rates(rates: Sequence[float], epochs: int) -> np.ndarray:
+    given = np.asarray(rates)
+    numbers = given.dtype.kind in "fiu" and given.shape == (epochs,)
+    if not numbers or not (np.isfinite(given) & (given >= 0)).all():
+        raise ValueError(
+            f"`learning_rates` must be {epochs} numbers of at least 0, one an epoch. "
+            f"Received: {rates!r}"
+        )
+    return given
+
+
+def _draw_rates(axes: Any, edges: np.ndarray, rates: np.ndarray) -> Any:
+    strip = axes.inset_axes([0, 1.03, 1, 0.15], sharex=axes)
+    strip.stairs(rates, edges, baseline=None, color=INK, linewidth=1.4)
+    # Rates fall by factors.
+    if rates.min() > 0 and rates.max() > 5 * rates.min():
+        strip.set_yscale("log")
+    strip.set_ylabel("learning\nrate", fontsize=8)
+    strip.tick_params(axis="x", labelbottom=False)
+    strip.tick_params(axis="y", labelsize=7)
+    strip.spines[["top", "right"]].set_visible(False)
+    return strip

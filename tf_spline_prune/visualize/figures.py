@@ -6,6 +6,9 @@ from typing import Any
 from tf_spline_prune.files import PathLike, atomic_file
 
 INK, ACCENT = "#333333", "#c0392b"
+# Of Okabe and Ito: to be told apart by the colour-blind too.
+BLUE, ORANGE, GREEN, PINK, SKY = "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9"
+GREY = "#9a9a9a"
 
 
 def axes_or_new(axes: Any, size: tuple[float, float]) -> Any:
@@ -45,6 +48,12 @@ def new_figure(size: tuple[float, float]) -> Any:
             '`pip install "tf-spline-prune[viz]"`.'
         ) from error
     return module.Figure(figsize=size, layout="constrained")
+
+
+def colour_bar(axes: Any, image: Any, label: str) -> None:
+    """Draw beside a map, and as high as it, what its colours mean."""
+    beside = axes.inset_axes([1.03, 0, 0.045, 1])
+    axes.figure.colorbar(image, cax=beside, label=label)
 
 
 def written(figure: Any, path: PathLike | None) -> None:
