@@ -84,6 +84,7 @@ _MODULES = {
     "criteria": f"{__name__}.criteria",
     "datasets": f"{__name__}.datasets",
     "errors": f"{__name__}.errors",
+    "generative": f"{__name__}.partition.generative",
     "graph": f"{__name__}.graph",
     "litert": f"{__name__}.litert",
     "reporting": f"{__name__}.reporting",
