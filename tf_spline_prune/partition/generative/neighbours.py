@@ -80,11 +80,11 @@ def one_apart(bits: np.ndarray) -> np.ndarray:
     # A random number a knot; codes that differ in one knot have sums that differ by
     # its number, which is looked up among the sums.
     rng = np.random.default_rng(0)
-    keys: np.ndarray = rng.integers(2**64, size=bits.shape[1], dtype="uint64")
-    sums = np.zeros(len(bits), "uint64")
+    keys = rng.integers(2**64, size=(bits.shape[1],), dtype="uint64")
+    each = np.zeros(len(bits), "uint64")
     for knot, key in enumerate(keys):
-        sums ^= np.where(bits[:, knot], key, np.uint64(0))
-    sums, rows = np.unique(sums, return_index=True)
+        each ^= np.where(bits[:, knot], key, np.uint64(0))
+    sums, rows = np.unique(each, return_index=True)
     found = []
     for knot, key in enumerate(keys):
         below = np.flatnonzero(~bits[rows, knot])
