@@ -101,6 +101,24 @@ def test_all_latents_of_given_outputs_are_found(K, outputs):
     assert np.isneginf(surface.log_density(np.full((1, outputs), 1e3))).all()
 
 
+def test_latents_on_the_border_of_regions_are_found_once(K):
+    surface = tsp.generative.Surface(model := generators.leaky(K, 2, 12, 3, seed=3))
+    corners = np.unique(surface.slice.points.round(12), axis=0)
+    owners, found, _ = surface.preimages(generators.outputs(model, corners))
+    assert owners.tolist() == list(range(len(corners))) and len(corners) > 20
+    np.testing.assert_allclose(found, corners, atol=1e-6)
+
+
+def test_outputs_near_zero_are_found_too(K):
+    model = generators.leaky(K, 2, 6, 3)
+    model.layers[-1].bias.assign_sub(generators.outputs(model, np.zeros((1, 2)))[0])
+    z = square(20, 1e-4)
+    x = np.asarray(model(z.astype("float32"), training=False))
+    owners, found, _ = tsp.generative.Surface(model).preimages(x)
+    assert owners.tolist() == list(range(20))
+    np.testing.assert_allclose(found, z, atol=1e-5)
+
+
 def test_the_density_of_a_folded_generator_is_that_of_a_histogram(K):
     model = generators.leaky(K, 2, 3, 2)
     into, out = [[1, -1, 0], [0, 0, 1]], [[1, 0.3], [0.5, 0], [0, 1]]
@@ -276,7 +294,7 @@ def test_where_there_is_no_density(K):
 def test_wrong_input(K):
     g, model = tsp.generative, generators.leaky(K, 2, 6, 3)
     z = square(4)
-    for prior in ("gauss", (1.0, 0.0), (0.0, np.inf), (1.0,)):
+    for prior in ("gauss", (1.0, 0.0), (0.0, np.inf), (1.0,), 3):
         with pytest.raises(ValueError, match="`prior` must be"):
             g.log_density(model, z, prior)
         with pytest.raises(ValueError, match="`prior` must be"):

@@ -25,7 +25,7 @@ def neighbour_angles(
             activations are piecewise-linear. Where it ends in softmax, sigmoid or
             tanh, the output is what goes into it.
         z: Latents, of shape `(n, *input shape)`: points of a line, of a grid, or the
-            middles of a slice's regions. All pairs of regions that they lie in are
+            `middles` of a `Surface`. All pairs of regions that they lie in are
             looked at, each once.
         batch_size: Number of latents that are run at a time, times their length.
 

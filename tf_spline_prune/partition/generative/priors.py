@@ -14,11 +14,11 @@ def check_prior(prior: Prior) -> None:
     Raises:
         ValueError: If it is neither `"normal"` nor two rising numbers.
     """
-    if isinstance(prior, str):
-        fits = prior == "normal"
-    else:
-        fits = len(prior) == 2 and -math.inf < prior[0] < prior[1] < math.inf
-    if not fits:
+    known = prior == "normal"
+    if isinstance(prior, (tuple, list)) and len(prior) == 2:
+        low, high = prior
+        known = -math.inf < low < high < math.inf
+    if not known:
         raise ValueError(
             '`prior` must be "normal", for standard normal latents, or the least and '
             "greatest number `(low, high)` of uniform ones. Received: "

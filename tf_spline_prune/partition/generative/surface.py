@@ -1,6 +1,7 @@
 """`Surface`: all that a generator with two latents makes, exactly."""
 
 import math
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ class Surface:
 
     Attributes:
         slice: The regions of the square; (u, v) are the latents.
+        middles: Array of shape `(regions, 2)`: a point inside each.
         log_volumes: Array of shape `(regions,)`: the logarithm of how much each is
             stretched; `-inf` where it makes a line or a point.
 
@@ -77,22 +79,17 @@ class Surface:
                 "`generative.log_density` and `generative.entropy` for more latents. "
                 f"Received: model {model.name!r} with {math.prod(shape)} latents"
             )
+        _check_outputs(model, shape)
         anchors = np.vstack([np.zeros(2), np.eye(2)]).reshape(3, *shape)
         self.slice = slice2d(model, anchors, extent, max_regions=max_regions)
         self._model = model
         self._low, self._high = map(float, extent)
-        polygons = self.slice.offsets
-        sums = np.add.reduceat(self.slice.points, polygons[:-1])
-        middles = sums / np.diff(polygons)[:, None]
+        offsets = self.slice.offsets
+        sums = np.add.reduceat(self.slice.points, offsets[:-1])
+        self.middles = sums / np.diff(offsets)[:, None]
         self._slopes, self._starts = local_affine(
-            model, middles.reshape(-1, *shape), batch_size=1024
+            model, self.middles.reshape(-1, *shape), batch_size=1024
         )
-        if self._slopes.shape[1] < 2:
-            raise ModelError(
-                "Two latents make a surface of two outputs or more. Received: model "
-                f"{model.name!r} with one output"
-            )
-        self._check_ending(middles.reshape(-1, *shape))
         self.log_volumes = log_volumes_of(self._slopes)
 
     @property
@@ -120,7 +117,7 @@ class Surface:
         Args:
             x: Array of shape `(n, *output shape)`.
             tolerance: How far from `x` an output may be, as a share of the largest
-                number in either: 1e-6 is the rounding of float32.
+                number that the generator makes: 1e-6 is the rounding of float32.
 
         Returns:
             Arrays of shape `(m,)`, `(m, 2)` and `(m,)`: which of `x` is made, by which
@@ -191,8 +188,7 @@ class Surface:
         owners, regions = np.nonzero(((z >= low) & (z <= high)).all(axis=2))
         z = z[owners, regions]
         made = np.einsum("mok,mk->mo", self._slopes[regions], z) + self._starts[regions]
-        scale = np.maximum(np.abs(made), np.abs(data[owners])).max(axis=1)
-        fits = np.abs(made - data[owners]).max(axis=1) <= tolerance * scale
+        fits = np.abs(made - data[owners]).max(axis=1) <= tolerance * self._largest
         # A point is inside if it lies to the left of all edges.
         slots, ends = ragged(offsets, regions)
         first = points[slots]
@@ -205,18 +201,11 @@ class Surface:
         owners, z, regions = owners[fits], z[fits], regions[fits]
         return _once(owners, z, regions, 10 * near)
 
-    def _check_ending(self, z: np.ndarray) -> None:
-        """Make sure that the outputs are the affine maps themselves."""
-        some = np.linspace(0, len(z) - 1, min(8, len(z))).astype(int)
-        (outputs,) = predict(with_dtype(self._model, "float64"), [z[some]])
-        flat = z[some].reshape(len(some), -1)
-        maps = np.einsum("nok,nk->no", self._slopes[some], flat) + self._starts[some]
-        if not np.allclose(outputs.reshape(maps.shape), maps, rtol=1e-9, atol=1e-9):
-            raise ModelError(
-                "The model ends in a smooth function, behind which nothing is affine. "
-                "Make a model of the part before it. Received: model "
-                f"{self._model.name!r} with {', '.join(trace(self._model).ends())}"
-            )
+    @cached_property
+    def _largest(self) -> float:
+        """The largest number that the generator makes at the middles."""
+        made = np.einsum("rok,rk->ro", self._slopes, self.middles) + self._starts
+        return float(np.abs(made).max())
 
     def _checked(self, x: Any, tolerance: float) -> np.ndarray:
         if not tolerance > 0:
@@ -232,6 +221,25 @@ class Surface:
                 f"array of shape {data.shape}"
             )
         return data.reshape(len(data), size)
+
+
+def _check_outputs(model: Any, shape: tuple[int, ...]) -> None:
+    """Make sure, at a few latents, that there is a surface made of affine maps."""
+    z = np.random.default_rng(0).normal(size=(8, *shape))
+    slopes, starts = local_affine(model, z)
+    if slopes.shape[1] < 2:
+        raise ModelError(
+            "Two latents make a surface of two outputs or more. Received: model "
+            f"{model.name!r} with one output"
+        )
+    maps = np.einsum("nok,nk->no", slopes, z.reshape(len(z), -1)) + starts
+    (outputs,) = predict(with_dtype(model, "float64"), [z])
+    if np.abs(outputs.reshape(maps.shape) - maps).max() > 1e-9 * np.abs(maps).max():
+        raise ModelError(
+            "The model ends in a smooth function, behind which nothing is affine. Make "
+            f"a model of the part before it. Received: model {model.name!r} with "
+            f"{', '.join(trace(model).ends())}"
+        )
 
 
 def _once(
