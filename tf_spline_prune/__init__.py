@@ -24,7 +24,9 @@ _HOMES = {
         "Slice",
         "jacobian_rank",
         "local_affine",
+        "local_complexity",
         "partition_distance",
+        "max_regions",
         "slice2d",
         "unit_distances",
     ),
@@ -62,6 +64,7 @@ _HOMES = {
     ),
     "callbacks": (
         "ArchitectureEarlyBird",
+        "LocalComplexityLogger",
         "MaskEarlyBird",
         "MaskPruning",
         "PruningSummaries",

@@ -9,7 +9,8 @@ import zoo
 
 import tf_spline_prune as tsp
 from tf_spline_prune.errors import BudgetError
-from tf_spline_prune.pruning.region_bound import RegionBound, log_regions
+from tf_spline_prune.partition.region_bounds import log_regions
+from tf_spline_prune.pruning.region_bound import RegionBound
 
 
 def net(K, inputs, *widths):

@@ -2,6 +2,7 @@
 
 from tf_spline_prune.callbacks.architecture_early_bird import ArchitectureEarlyBird
 from tf_spline_prune.callbacks.early_bird import EarlyBird
+from tf_spline_prune.callbacks.local_complexity_logger import LocalComplexityLogger
 from tf_spline_prune.callbacks.mask_early_bird import MaskEarlyBird
 from tf_spline_prune.callbacks.mask_pruning import MaskPruning
 from tf_spline_prune.callbacks.pruning_summaries import PruningSummaries
@@ -10,6 +11,7 @@ from tf_spline_prune.callbacks.spline_early_bird import SplineEarlyBird
 __all__ = [
     "ArchitectureEarlyBird",
     "EarlyBird",
+    "LocalComplexityLogger",
     "MaskEarlyBird",
     "MaskPruning",
     "PruningSummaries",

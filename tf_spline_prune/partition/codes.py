@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -72,6 +73,12 @@ class PartitionCodes:
             )
         bits = np.unpackbits(self.packed[layer], axis=1, count=self.num_knots[layer])
         return bits.astype(bool)
+
+    @cached_property
+    def num_regions(self) -> int:
+        """Number of different codes: of regions that the inputs lie in."""
+        rows = np.concatenate(list(self.packed.values()), axis=1)
+        return len(np.unique(rows, axis=0))
 
     def to_bytes(self) -> np.ndarray:
         """Lay all codes out as one flat uint8 array, layer after layer."""

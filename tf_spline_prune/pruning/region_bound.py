@@ -1,13 +1,12 @@
 """`RegionBound`: how many linear regions a choice of widths allows at most."""
 
-import functools
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tf_spline_prune.graph import ChannelGraph, Group
+from tf_spline_prune.partition.region_bounds import log_regions
 
 
 class RegionBound:
@@ -132,28 +131,3 @@ class RegionBound:
             for labels in tensor.kept.values()
         ]
         return np.unique(np.concatenate(found)) if found else np.zeros(0, int)
-
-
-@functools.lru_cache(maxsize=65536)
-def log_regions(width: int, depth: int) -> float:
-    """Give the logarithm of `sum_{j = 0 .. depth} C(width, j)`.
-
-    Args:
-        width: Number of hyperplanes.
-        depth: Dimension of the space that they cut.
-
-    Returns:
-        The natural logarithm, without overflow.
-    """
-    if depth >= width:
-        return width * math.log(2)
-    j = np.arange(depth + 1)
-    table = _log_factorials(1 << int(width).bit_length())
-    terms = table[width] - table[j] - table[width - j]
-    top = float(terms.max())
-    return top + math.log(float(np.exp(terms - top).sum()))
-
-
-@functools.cache
-def _log_factorials(size: int) -> np.ndarray:
-    return np.array([math.lgamma(n + 1) for n in range(size)])

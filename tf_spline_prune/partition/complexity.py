@@ -1,0 +1,137 @@
+"""`local_complexity`: how many knots pass close to each input."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from tf_spline_prune.compat import trace
+from tf_spline_prune.partition.coder import PartitionCoder
+from tf_spline_prune.partition.codes import PartitionCodes
+from tf_spline_prune.partition.probes import check_probe
+
+# So many bytes of codes are held at a time.
+_AT_ONCE = 2**26
+
+
+def local_complexity(
+    model: Any,
+    x: Any,
+    radius: float,
+    *,
+    directions: int = 20,
+    layers: Iterable[str] | None = None,
+    seed: int = 0,
+    batch_size: int = 128,
+) -> dict[str, np.ndarray]:
+    """Count the knots that pass between inputs close to each input.
+
+    Around each input stand the `2 * directions` corners `x ± radius * v`, where the v
+    are orthonormal and drawn once. A knot counts if not all corners are on one side
+    of it: then it passes through the body that they span, and cuts the network's
+    partition there. Many knots near the data is much room to bend; pruning that
+    takes them away from where the data is can be seen here.
+
+    Args:
+        model: A built model with one input.
+        x: Array of shape `(n, *input shape)`.
+        radius: Distance of the corners, in the units of the inputs.
+        directions: Number of directions; as many as the input has numbers if that is
+            less.
+        layers: Names of the layers to count; `None` means all that have knots.
+        seed: Seed of the directions.
+        batch_size: Number of corners that are run at a time.
+
+    Returns:
+        For each layer the number of knots near each input, of shape `(n,)`, int, in
+        the order of computation. Their sum is the local complexity.
+
+    Raises:
+        FlavourError: If `model` is no Keras model.
+        ModelError: If it is not built, cannot be traced, has no knots, or has weights
+            that are not finite.
+        ProbeError: If `x` is empty, misshapen or not finite.
+        ValueError: If another argument is out of range, or names an unknown layer.
+
+    Example:
+
+    ```python
+    near = tsp.local_complexity(model, x_test[:256], radius=0.05)
+    {layer: count.mean() for layer, count in near.items()}
+    ```
+
+    Source: Humayun, Balestriero and Baraniuk, "Deep Networks Always Grok and Here is
+    Why", ICML 2024.
+    """
+    meter = ComplexityMeter(model, radius, directions, layers, seed, batch_size)
+    return meter(x)
+
+
+class ComplexityMeter:
+    """Counts knots near inputs, again and again as a model is trained.
+
+    The arguments are those of `local_complexity`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        radius: float,
+        directions: int = 20,
+        layers: Iterable[str] | None = None,
+        seed: int = 0,
+        batch_size: int = 128,
+    ) -> None:
+        check_ball(radius, directions)
+        self._radius, self._directions, self._seed = radius, directions, seed
+        self._inputs = trace(model).inputs
+        self._coder = PartitionCoder(
+            model, layers, max_units_per_layer=None, batch_size=batch_size
+        )
+
+    def __call__(self, x: Any) -> dict[str, np.ndarray]:
+        """Count the knots near each input."""
+        (points,) = check_probe(x, self._inputs)
+        corners = self._corners(points.shape[1:]).astype(points.dtype)
+        lots, start, count = [], 0, 1
+        while start < len(points):
+            around = points[start : start + count, None] + corners
+            codes = self._coder(around.reshape(-1, *points.shape[1:]))
+            lots.append(_differing(codes, len(corners)))
+            start += count
+            knots = sum(codes.num_knots.values())
+            count = max(1, 8 * _AT_ONCE // (len(corners) * knots))
+        return {name: np.concatenate([lot[name] for lot in lots]) for name in lots[0]}
+
+    def _corners(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Draw the corners of the body around the origin."""
+        size = int(np.prod(shape))
+        normal = np.random.default_rng(self._seed).normal(
+            size=(size, min(self._directions, size))
+        )
+        frame = np.linalg.qr(normal)[0].T
+        both = self._radius * np.concatenate([frame, -frame])
+        return both.reshape(-1, *shape)
+
+
+def _differing(codes: PartitionCodes, corners: int) -> dict[str, np.ndarray]:
+    """Count, for every so many inputs, the bits in which they are not all equal."""
+    found = {}
+    for name, packed in codes.packed.items():
+        bits = packed.reshape(-1, corners, packed.shape[1])
+        somewhere = np.bitwise_or.reduce(bits, axis=1)
+        everywhere = np.bitwise_and.reduce(bits, axis=1)
+        found[name] = np.bitwise_count(somewhere ^ everywhere).sum(axis=1, dtype=int)
+    return found
+
+
+def check_ball(radius: float, directions: int) -> None:
+    """Raise `ValueError` unless the radius is above 0 and there is a direction."""
+    if not 0 < radius < float("inf"):
+        raise ValueError(
+            f"`radius` must be a finite number above 0. Received: radius={radius}"
+        )
+    if directions < 1:
+        raise ValueError(
+            f"`directions` must be at least 1. Received: directions={directions}"
+        )
