@@ -18,6 +18,11 @@ from tf_spline_prune.compat.callback import (
     save_model,
 )
 from tf_spline_prune.compat.compiling import compile_alike, is_compiled
+from tf_spline_prune.compat.differentiation import (
+    Gradients,
+    hessian_products,
+    weight_gradients,
+)
 from tf_spline_prune.compat.distribution import Workers
 from tf_spline_prune.compat.execution import (
     call_layer,
@@ -34,7 +39,12 @@ from tf_spline_prune.compat.flavour import (
     keras_root,
     require_flavour,
 )
-from tf_spline_prune.compat.gradients import hand_on_loss, require_loss, value_and_grad
+from tf_spline_prune.compat.gradients import (
+    hand_on_loss,
+    loss_hessian_products,
+    require_loss,
+    value_and_grad,
+)
 from tf_spline_prune.compat.jacobians import jacobians_of
 from tf_spline_prune.compat.kinds import check_plain, kind_of
 from tf_spline_prune.compat.loading import Format, load_model, model_format
@@ -89,6 +99,7 @@ __all__ = [
     "CurrentWeights",
     "Flavour",
     "Format",
+    "Gradients",
     "Graph",
     "Input",
     "MaskConstraint",
@@ -114,6 +125,7 @@ __all__ = [
     "drive",
     "flavour_of",
     "hand_on_loss",
+    "hessian_products",
     "import_tfmot",
     "is_compiled",
     "jacobians_of",
@@ -122,6 +134,7 @@ __all__ = [
     "kind_of",
     "learning_rate",
     "load_model",
+    "loss_hessian_products",
     "loading_saved_model",
     "mask_averages",
     "mask_slots",
@@ -152,6 +165,7 @@ __all__ = [
     "trace",
     "trainability_kept",
     "value_and_grad",
+    "weight_gradients",
     "weight_names",
     "weight_variables",
     "with_dtype",

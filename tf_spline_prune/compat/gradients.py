@@ -1,22 +1,26 @@
-"""Derivatives of a loss by a model's weights: the one place that differentiates."""
+"""Derivatives of a loss by a model's weights."""
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
-from tf_spline_prune.compat.call_graph import Graph, pack
-from tf_spline_prune.compat.execution import backend_of, to_numpy
+from tf_spline_prune.compat.call_graph import pack
+from tf_spline_prune.compat.differentiation import (
+    Products,
+    Total,
+    ValueAndGrad,
+    Weights,
+    hessian_products,
+    weight_gradients,
+)
 from tf_spline_prune.compat.flavour import flavour_of
 from tf_spline_prune.compat.kinds import is_sequential
 from tf_spline_prune.compat.tracing import trace
-from tf_spline_prune.compat.weights import weight_variables
-from tf_spline_prune.errors import CalibrationError, FlavourError
+from tf_spline_prune.errors import CalibrationError
 
-Gradients = dict[str, dict[str, np.ndarray]]
-ValueAndGrad = Callable[[list[np.ndarray], Any], tuple[float, Gradients]]
 _COMPILE_UTILS = {
     "keras": "keras.src.trainers.compile_utils",
     "tf_keras": "tf_keras.src.engine.compile_utils",
@@ -26,7 +30,7 @@ _COMPILE_UTILS = {
 def value_and_grad(
     model: Any,
     loss: Any = None,
-    weights: Mapping[str, Iterable[str]] | None = None,
+    weights: Weights | None = None,
 ) -> ValueAndGrad:
     """Make a function that differentiates a loss by a model's weights.
 
@@ -51,36 +55,53 @@ def value_and_grad(
         ValueError: If there is no loss.
         FlavourError: If Keras runs on a backend whose gradients are not read.
     """
-    backend = backend_of(model)
-    if backend not in ("tensorflow", "jax"):
-        raise FlavourError(
-            "Gradients are taken on the backends tensorflow and jax. Set KERAS_BACKEND "
-            f"before the first import of keras. Received: the backend {backend!r}"
-        )
-    graph = trace(model)
-    places, variables = _chosen(graph, weights)
+    total = _loss_total(model, loss)
+    return _after_a_trial(total, weight_gradients(total, model, weights))
+
+
+def loss_hessian_products(
+    model: Any, loss: Any = None, weights: Weights | None = None
+) -> Products:
+    """Make a function that multiplies the Hessian of a loss by a vector.
+
+    Args:
+        model: As in `value_and_grad`.
+        loss: As in `value_and_grad`.
+        weights: As in `value_and_grad`.
+
+    Returns:
+        As `hessian_products`.
+
+    Raises:
+        ValueError: If there is no loss.
+        FlavourError: If Keras runs on a backend whose gradients are not read.
+    """
+    total = _loss_total(model, loss)
+    return _after_a_trial(total, hessian_products(total, model, weights))
+
+
+def _loss_total(model: Any, loss: Any) -> Total:
+    """Make a function that computes the loss of a batch, in inference mode."""
     loss_of = _loss_function(model, *_given_or_compiled(model, loss))
-    structure = None if is_sequential(model) else graph.structure[0]
+    structure = None if is_sequential(model) else trace(model).structure[0]
 
     def total(inputs: list[Any], labels: Any) -> Any:
         given = inputs[0] if structure is None else pack(structure, inputs)
         return loss_of(labels, model(given, training=False))
 
-    make = _on_tensorflow if backend == "tensorflow" else _on_jax
-    step = make(total, model, variables)
+    return total
+
+
+def _after_a_trial(total: Total, step: Any) -> Any:
     tried = False
 
-    def function(inputs: list[np.ndarray], labels: Any) -> tuple[float, Gradients]:
+    def function(inputs: list[np.ndarray], labels: Any, *others: Any) -> Any:
         nonlocal tried
         if not tried:
             # Losses of several outputs make variables of their own at the first run.
             _try(total, inputs, labels)
             tried = True
-        value, gradients = step(inputs, labels)
-        found: Gradients = {path: {} for path, _ in places}
-        for (path, name), gradient in zip(places, gradients, strict=True):
-            found[path][name] = to_numpy(gradient)
-        return float(to_numpy(value)), found
+        return step(inputs, labels, *others)
 
     return function
 
@@ -146,20 +167,6 @@ def _loss_function(model: Any, loss: Any, loss_weights: Any) -> Callable[..., An
     return function
 
 
-def _chosen(
-    graph: Graph, weights: Mapping[str, Iterable[str]] | None
-) -> tuple[list[tuple[str, str]], list[Any]]:
-    """List the weights to differentiate by, and the variables that hold them."""
-    found: dict[tuple[str, str], Any] = {}
-    for path, layer in {call.path: call.layer for call in graph.leaves()}.items():
-        for name, variable in weight_variables(layer).items():
-            dtype = str(getattr(variable.dtype, "name", variable.dtype))
-            asked = weights is None or name in weights.get(path, ())
-            if asked and dtype.startswith(("float", "bfloat")):
-                found[path, name] = variable
-    return list(found), list(found.values())
-
-
 def _try(total: Callable[..., Any], inputs: list[np.ndarray], labels: Any) -> None:
     """Compute the loss of one example, so that what does not fit is told clearly."""
     first = keras.tree.map_structure(lambda y: _tensor(y[:1]), labels)
@@ -181,48 +188,3 @@ def _try(total: Callable[..., Any], inputs: list[np.ndarray], labels: Any) -> No
 
 def _tensor(array: np.ndarray) -> Any:
     return keras.ops.convert_to_tensor(array)
-
-
-def _on_tensorflow(
-    total: Callable[..., Any], model: Any, variables: list[Any]
-) -> Callable[..., Any]:
-    import tensorflow as tf
-
-    held = [getattr(variable, "_value", variable) for variable in variables]
-
-    @tf.function(reduce_retracing=True)
-    def step(inputs: Any, labels: Any) -> Any:
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(held)
-            value = total(inputs, labels)
-        zero = tf.UnconnectedGradients.ZERO
-        gradients = tape.gradient(value, held, unconnected_gradients=zero)
-        return value, [tf.convert_to_tensor(gradient) for gradient in gradients]
-
-    def run(inputs: list[np.ndarray], labels: Any) -> Any:
-        given = [tf.convert_to_tensor(x) for x in inputs]
-        return step(given, keras.tree.map_structure(tf.convert_to_tensor, labels))
-
-    return run
-
-
-def _on_jax(
-    total: Callable[..., Any], model: Any, variables: list[Any]
-) -> Callable[..., Any]:
-    import jax
-
-    chosen = {id(variable) for variable in variables}
-    rest = [variable for variable in model.variables if id(variable) not in chosen]
-
-    def value(values: Any, others: Any, inputs: Any, labels: Any) -> Any:
-        pairs = [*zip(variables, values, strict=True), *zip(rest, others, strict=True)]
-        with keras.StatelessScope(state_mapping=pairs):
-            return total(inputs, labels)
-
-    step = jax.jit(jax.value_and_grad(value))
-
-    def run(inputs: list[np.ndarray], labels: Any) -> Any:
-        values = [variable.value for variable in variables]
-        return step(values, [variable.value for variable in rest], inputs, labels)
-
-    return run

@@ -3,21 +3,15 @@
 from typing import Any
 
 from tf_spline_prune.compat import (
-    Call,
     CurrentWeights,
     Graph,
-    activation_name,
-    call_layer,
-    call_tapped,
     check_finite,
     trace,
     with_dtype,
 )
 from tf_spline_prune.errors import ModelError
-from tf_spline_prune.partition.knots import Knots, is_unread, knots_of, tensor_of
-
-# Functions that keep the order of a model's outputs; what goes in is read instead.
-_RISING = ("softmax", "logsoftmax", "sigmoid", "logsigmoid", "tanh")
+from tf_spline_prune.partition.knots import Knots, is_unread, knots_of
+from tf_spline_prune.partition.logits import RISING, Logits, function_name
 
 
 class AffineNetwork:
@@ -43,7 +37,8 @@ class AffineNetwork:
         require_one_map(model)
         self.model = with_dtype(model, "float64")
         self.graph = trace(self.model)
-        self.knots, self._rising = _folding(self.graph)
+        self._logits = Logits(self.graph)
+        self.knots = _folding(self._logits)
 
     def run(self, x: Any, seen: list[Any] | None = None) -> Any:
         """Run the network.
@@ -55,20 +50,7 @@ class AffineNetwork:
         Returns:
             The tensor of the output.
         """
-
-        def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if call.name not in self._rising:
-                output = call_layer(call, args, kwargs)
-            elif call.kind != "Activation" and hasattr(call.layer, "activation"):
-                output = call_tapped(call, args, kwargs)[1]
-            else:
-                output = tensor_of(args, kwargs)
-            if seen is not None:
-                seen.append(output)
-            return output
-
-        (output,) = self.graph.run([x], apply)
-        return output
+        return self._logits([x], seen)[0]
 
 
 def require_one_map(model: Any) -> Graph:
@@ -103,32 +85,23 @@ def require_one_map(model: Any) -> Graph:
     return graph
 
 
-def _folding(graph: Graph) -> tuple[dict[str, Knots], set[str]]:
-    """Find the calls with knots, and the rising functions that end the model."""
+def _folding(logits: Logits) -> dict[str, Knots]:
+    """Find the calls with knots, and refuse what is not piecewise-linear."""
     found: dict[str, Knots] = {}
-    rising, refused = set(), []
-    ends = graph.ends()
-    for call in graph.leaves():
-        knots, name = knots_of(call), _function_name(call)
+    refused = []
+    for call in logits.graph.leaves():
+        knots, name = knots_of(call), function_name(call)
         if knots and not knots.smooth:
             found[call.name] = knots
-        elif name in _RISING and call.name in ends:
-            rising.add(call.name)
-        elif knots or name in _RISING or is_unread(call):
+        elif call.name in logits.ends:
+            continue
+        elif knots or name in RISING or is_unread(call):
             refused.append(f"{call.name} ({name or call.kind})")
     if refused:
         raise ModelError(
             "This is exact only where every activation is piecewise-linear, such as "
             "ReLU, LeakyReLU, ReLU6, abs, hard_sigmoid or max-pooling; softmax, "
             "sigmoid and tanh may end the model. Received: model "
-            f"{graph.model.name!r} with {', '.join(refused)}"
+            f"{logits.graph.model.name!r} with {', '.join(refused)}"
         )
-    return found, rising
-
-
-def _function_name(call: Call) -> str:
-    if call.kind.startswith("op:"):
-        return call.kind[3:]
-    function = getattr(call.layer, "activation", None)
-    name = activation_name(function) if callable(function) else call.kind.lower()
-    return name.replace("_", "")
+    return found

@@ -1,0 +1,81 @@
+"""`Logits`: a network up to the rising function that ends it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tf_spline_prune.compat import (
+    Call,
+    Graph,
+    activation_name,
+    call_layer,
+    call_tapped,
+)
+from tf_spline_prune.partition.knots import tensor_of
+
+# Functions that keep the order of a model's outputs; what goes in is read instead.
+RISING = ("softmax", "logsoftmax", "sigmoid", "logsigmoid", "tanh")
+
+
+class Logits:
+    """Runs a model and gives what goes into a last softmax, sigmoid or tanh.
+
+    An output that ends otherwise is given as it is.
+
+    Args:
+        graph: The calls of the model.
+
+    Attributes:
+        graph: The same.
+        ends: For the name of each call that is left out, its function.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        last = graph.ends()
+        self.ends = {
+            call.name: name
+            for call in graph.leaves()
+            if call.name in last and (name := function_name(call)) in RISING
+        }
+
+    def __call__(
+        self, inputs: Sequence[Any], seen: list[Any] | None = None
+    ) -> list[Any]:
+        """Run the model.
+
+        Args:
+            inputs: One tensor an input.
+            seen: A list to which all tensors on the way are appended.
+
+        Returns:
+            One tensor an output.
+        """
+
+        def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if call.name not in self.ends:
+                output = call_layer(call, args, kwargs)
+            elif call.kind != "Activation" and hasattr(call.layer, "activation"):
+                output = call_tapped(call, args, kwargs)[1]
+            else:
+                output = tensor_of(args, kwargs)
+            if seen is not None:
+                seen.append(output)
+            return output
+
+        return list(self.graph.run(list(inputs), apply))
+
+
+def function_name(call: Call) -> str:
+    """Name the function of a call, without underscores; that of its layer, or itself.
+
+    Args:
+        call: A call of a traced model.
+
+    Returns:
+        Such as `"relu"` or `"softmax"`.
+    """
+    if call.kind.startswith("op:"):
+        return call.kind[3:].replace("_", "")
+    function = getattr(call.layer, "activation", None)
+    name = activation_name(function) if callable(function) else call.kind.lower()
+    return name.replace("_", "")
