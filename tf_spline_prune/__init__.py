@@ -89,6 +89,7 @@ _MODULES = {
     "criteria": f"{__name__}.criteria",
     "datasets": f"{__name__}.datasets",
     "errors": f"{__name__}.errors",
+    "generative": f"{__name__}.partition.generative",
     "graph": f"{__name__}.graph",
     "initialization": f"{__name__}.initialization",
     "litert": f"{__name__}.litert",

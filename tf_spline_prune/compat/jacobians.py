@@ -45,7 +45,15 @@ def jacobians_of(function: Tensors, model: Any, inputs: int, outputs: int) -> Ja
     run = make(function, forward, inputs if forward else outputs)
 
     def both(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        values, slopes = (to_numpy(tensor) for tensor in run(x))
+        nonlocal forward, run
+        try:
+            tensors = run(x)
+        except LookupError:  # TensorFlow resizes images backward only
+            if not forward:
+                raise
+            forward, run = False, make(function, False, outputs)
+            tensors = run(x)
+        values, slopes = map(to_numpy, tensors)
         values = values.reshape(len(x), outputs)
         if not forward:
             return values, slopes.reshape(len(x), outputs, inputs)

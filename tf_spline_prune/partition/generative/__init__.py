@@ -1,0 +1,36 @@
+"""Generators as splines: what a decoder's affine pieces say about what it makes.
+
+A generator of piecewise-linear activations maps each region of its latent space
+affinely onto a flat piece of a surface among its outputs. The slopes of the pieces
+tell the surface's dimension, how it folds, how it stretches the latent space, and so
+how densely it is covered. Where only slopes are needed, any activation may be in the
+model; what needs regions asks for piecewise-linear ones.
+
+Source: Balestriero, Paris and Baraniuk, "Max-Affine Spline Insights into Deep
+Generative Networks", 2020, arXiv:2002.11912.
+"""
+
+from tf_spline_prune.partition.generative.densities import entropy, log_density
+from tf_spline_prune.partition.generative.dropping import (
+    dropout_ranks,
+    full_rank_probability,
+)
+from tf_spline_prune.partition.generative.neighbours import neighbour_angles
+from tf_spline_prune.partition.generative.sampler import Sampler
+from tf_spline_prune.partition.generative.slopes import (
+    disentanglement,
+    log_volumes,
+)
+from tf_spline_prune.partition.generative.surface import Surface
+
+__all__ = [
+    "Sampler",
+    "Surface",
+    "disentanglement",
+    "dropout_ranks",
+    "entropy",
+    "full_rank_probability",
+    "log_density",
+    "log_volumes",
+    "neighbour_angles",
+]
