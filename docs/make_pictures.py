@@ -71,25 +71,11 @@ def network(*widths):
     return keras.Sequential([keras.Input((2,)), *hidden, head])
 
 
-class LocalComplexity(keras.callbacks.Callback):
-    """Logs the share of knots that lie between an input and its neighbours."""
-
-    def __init__(self, radius=0.1):
-        super().__init__()
-        self.inputs = {"train": points(200)[0], "test": points(200, seed=1)[0]}
-        outside = np.random.default_rng(2).uniform(-6, 6, (200, 2))
-        self.inputs["random"] = outside.astype("float32")
-        self.corners = radius * np.array([[1, 0], [-1, 0], [0, 1], [0, -1]], "float32")
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Measure, and put it into the logs."""
-        coder = tsp.PartitionCoder(self.model)
-        for name, x in self.inputs.items():
-            around = coder((x[:, None] + self.corners).reshape(-1, 2))
-            bits = [around.unpack(layer) for layer in around.layers]
-            sides = np.concatenate(bits, axis=1).reshape(len(x), len(self.corners), -1)
-            crossed = (sides != sides[:, :1]).any(axis=1)
-            logs[f"local_complexity/{name}"] = float(crossed.sum(axis=1).mean())
+def complexity():
+    """Measure local complexity at points of the X and far around it."""
+    outside = np.random.default_rng(2).uniform(-6, 6, (200, 2))
+    inputs = {"train": points(200)[0], "test": points(200, seed=1)[0]}
+    return tsp.LocalComplexityLogger({**inputs, "random": outside}, radius=0.1)
 
 
 def trained():
@@ -108,7 +94,7 @@ def trained():
         batch_size=32,
         epochs=EPOCHS,
         verbose=0,
-        callbacks=[bird, LocalComplexity(), rates, recorder],
+        callbacks=[bird, complexity(), rates, recorder],
     )
     return model, history.history, recorder, bird, rates.seen
 

@@ -181,14 +181,14 @@ def check_inputs(
         )
         if not fits:
             raise error(
-                f"The {what} does not fit the model's input {expected.name!r}. "
-                f"Expected: shape {('n', *expected.shape[1:])}. Received: "
-                f"{array.shape}"
+                f"The shape of the {what} does not fit the model's input "
+                f"{expected.name!r}. Expected: shape {('n', *expected.shape[1:])}. "
+                f"Received: {array.shape}"
             )
         if not len(array) or len(array) != len(to_numpy(arrays[0])):
             raise error(
-                f"The {what} has at least one input, and the same number for every "
-                f"input of the model. Received: shape {array.shape}"
+                f"In the {what} there must be at least one input, and the same number "
+                f"for every input of the model. Received: shape {array.shape}"
             )
         if array.dtype.kind in "cOSUmM" and expected.dtype != "string":
             raise error(
