@@ -1,6 +1,7 @@
 """`inspect`: what is in a model, what it costs, what may be pruned."""
 
 import argparse
+import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -97,8 +98,22 @@ def _facts_of_export(path: str, opened: Answerer) -> dict[str, Any]:
 
 
 def _lines_of_export(values: Mapping[str, Any]) -> list[str]:
-    lines = [f"  {name}: {text}" for name, text in values["metadata"].items()]
-    return ["metadata:", *lines] if lines else []
+    metadata = values["metadata"].items()
+    lines = [f"  {name}: {_in_short(text)}" for name, text in metadata]
+    return ["metadata (whole with --json):", *lines] if lines else []
+
+
+def _in_short(text: str) -> str:
+    """Tell in a line what an attached text says: its numbers, or its first lines."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if isinstance(found, dict):
+        short = {k: v for k, v in found.items() if not isinstance(v, (dict, list))}
+        return ", ".join(f"{key} {value}" for key, value in short.items())
+    lines = text.splitlines()
+    return ", ".join([*lines[:5], *(["…"] if lines[5:] else [])])
 
 
 def _facts_of_model(model: Any) -> dict[str, Any]:
