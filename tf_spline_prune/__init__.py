@@ -88,6 +88,7 @@ _MODULES = {
     "datasets": f"{__name__}.datasets",
     "errors": f"{__name__}.errors",
     "graph": f"{__name__}.graph",
+    "initialization": f"{__name__}.initialization",
     "litert": f"{__name__}.litert",
     "reporting": f"{__name__}.reporting",
     "probes": f"{__name__}.partition.probes",

@@ -1,0 +1,10 @@
+"""Before training: weights and masks that let the signal through.
+
+The theory of wide random networks, initial weights on its edge of chaos, and repairs
+of what pruning before training breaks.
+"""
+
+from tf_spline_prune.initialization.edge_point import EdgePoint
+from tf_spline_prune.initialization.mean_field import MeanField, edge_of_chaos
+
+__all__ = ["EdgePoint", "MeanField", "edge_of_chaos"]
