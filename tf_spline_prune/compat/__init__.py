@@ -67,7 +67,7 @@ from tf_spline_prune.compat.teaching import (
 from tf_spline_prune.compat.tfmot import (
     import_tfmot,
     loading_saved_model,
-    register_schedule,
+    register_class,
     restore_schedule,
 )
 from tf_spline_prune.compat.tfmot_wrappers import drive, take_over, wrap_with_tfmot
@@ -136,7 +136,7 @@ __all__ = [
     "random_inputs",
     "read_weights",
     "rebuild",
-    "register_schedule",
+    "register_class",
     "require_distillation",
     "require_flavour",
     "require_layer",

@@ -4,7 +4,13 @@ The theory of wide random networks, initial weights on its edge of chaos, and re
 of what pruning before training breaks.
 """
 
+from tf_spline_prune.initialization.edge_initializer import EdgeOfChaos
 from tf_spline_prune.initialization.edge_point import EdgePoint
 from tf_spline_prune.initialization.mean_field import MeanField, edge_of_chaos
 
-__all__ = ["EdgePoint", "MeanField", "edge_of_chaos"]
+__all__ = [
+    "EdgeOfChaos",
+    "EdgePoint",
+    "MeanField",
+    "edge_of_chaos",
+]
