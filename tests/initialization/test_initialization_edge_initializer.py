@@ -1,7 +1,5 @@
 """Initial weights: their moments, by hand, and models that are built with them."""
 
-import warnings
-
 import numpy as np
 import pytest
 import zoo
@@ -72,10 +70,7 @@ def test_layers_of_both_flavours_take_it_and_files_hold_it(K, tmp_path):
     kernel, bias = model.layers[-1].get_weights()
     assert kernel.var() * len(kernel) == pytest.approx(STD**2, rel=0.02)
     assert bias.std() == pytest.approx(0.2, rel=0.1)
-    with warnings.catch_warnings():
-        if K.__name__ == "tf_keras":  # which knows its own initializers only
-            warnings.filterwarnings("ignore", "The `keras.initializers.serialize")
-        model.save(tmp_path / "model.keras")
+    model.save(tmp_path / "model.keras")
     loaded = K.models.load_model(tmp_path / "model.keras")
     held = loaded.layers[-1].kernel_initializer
     assert isinstance(held, tsp.initialization.EdgeOfChaos)

@@ -35,6 +35,7 @@ from tf_spline_prune.compat.flavour import (
     require_flavour,
 )
 from tf_spline_prune.compat.gradients import hand_on_loss, require_loss, value_and_grad
+from tf_spline_prune.compat.initializer import initializer_base
 from tf_spline_prune.compat.jacobians import jacobians_of
 from tf_spline_prune.compat.kinds import check_plain, kind_of
 from tf_spline_prune.compat.loading import Format, load_model, model_format
@@ -115,6 +116,7 @@ __all__ = [
     "flavour_of",
     "hand_on_loss",
     "import_tfmot",
+    "initializer_base",
     "is_compiled",
     "jacobians_of",
     "keras_of",

@@ -6,7 +6,13 @@ from typing import Any, Literal, get_args
 import keras
 import numpy as np
 
-from tf_spline_prune.compat import compile_alike, register_class, trace, with_weights
+from tf_spline_prune.compat import (
+    compile_alike,
+    initializer_base,
+    register_class,
+    trace,
+    with_weights,
+)
 from tf_spline_prune.errors import ModelError
 from tf_spline_prune.initialization.drawing import DISTRIBUTIONS
 from tf_spline_prune.initialization.kernels import (
@@ -21,17 +27,17 @@ from tf_spline_prune.initialization.scalar_function import name_of
 
 Role = Literal["kernel", "depthwise", "bias"]
 Distribution = Literal["normal", "orthogonal", "delta_orthogonal"]
+_Initializer: Any = initializer_base()
 
 
-class EdgeOfChaos(keras.initializers.Initializer):
+class EdgeOfChaos(_Initializer):
     """Draws weights with which gradients neither vanish nor explode with depth.
 
     It fits `kernel_initializer` of dense and convolution layers of both flavours; its
     attribute `bias` fits their `bias_initializer`, and `depthwise` the
     `depthwise_initializer`. Each weight that it makes is another draw. A saved model
-    names its initializers, so whoever loads it needs this package, and tf_keras warns
-    when it saves one that is not its own; `apply_to` draws the weights of a model that
-    has Keras' initializers, and leaves these in its config.
+    names its initializers, so whoever loads it needs this package; `apply_to` draws
+    the weights of a model that has Keras' initializers, and leaves these in its config.
 
     Every layer has the same variance, the first and the last one too. Such a
     network is variance-preserving: no layer is told from the others.
