@@ -7,10 +7,12 @@ of what pruning before training breaks.
 from tf_spline_prune.initialization.edge_initializer import EdgeOfChaos
 from tf_spline_prune.initialization.edge_point import EdgePoint
 from tf_spline_prune.initialization.mean_field import MeanField, edge_of_chaos
+from tf_spline_prune.initialization.rescaling import rescale
 
 __all__ = [
     "EdgeOfChaos",
     "EdgePoint",
     "MeanField",
     "edge_of_chaos",
+    "rescale",
 ]
