@@ -61,6 +61,10 @@ class SparsityError(RuntimeError):
     """Training that ended below the sparsity that its schedule was to reach."""
 
 
+class RescaleError(RuntimeError):
+    """Rescaled weights that let a network's signal die out or explode."""
+
+
 class SplinePruneWarning(UserWarning):
     """The base class of all warnings of this package."""
 
@@ -95,3 +99,7 @@ class BackupWarning(SplinePruneWarning):
 
 class SparsityWarning(SplinePruneWarning):
     """Masks that stay, or will stay, below the sparsity that was asked for."""
+
+
+class RescaleWarning(SplinePruneWarning):
+    """Rescaled weights that let a network's signal die out or explode."""

@@ -46,6 +46,7 @@ from tf_spline_prune.compat.gradients import (
     require_loss,
     value_and_grad,
 )
+from tf_spline_prune.compat.initializer import initializer_base
 from tf_spline_prune.compat.jacobians import jacobians_of
 from tf_spline_prune.compat.kinds import check_plain, kind_of
 from tf_spline_prune.compat.loading import Format, load_model, model_format
@@ -78,7 +79,7 @@ from tf_spline_prune.compat.teaching import (
 from tf_spline_prune.compat.tfmot import (
     import_tfmot,
     loading_saved_model,
-    register_schedule,
+    register_class,
     restore_schedule,
 )
 from tf_spline_prune.compat.tfmot_wrappers import drive, take_over, wrap_with_tfmot
@@ -128,6 +129,7 @@ __all__ = [
     "hand_on_loss",
     "hessian_products",
     "import_tfmot",
+    "initializer_base",
     "is_compiled",
     "jacobians_of",
     "keras_of",
@@ -151,7 +153,7 @@ __all__ = [
     "random_inputs",
     "read_weights",
     "rebuild",
-    "register_schedule",
+    "register_class",
     "require_distillation",
     "require_flavour",
     "require_layer",

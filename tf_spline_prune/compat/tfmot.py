@@ -52,16 +52,16 @@ def loading_saved_model() -> bool:
     return bool(saving.in_tf_saved_model_scope())
 
 
-def register_schedule(schedule: type, package: str) -> None:
-    """Let both Keras flavours load a schedule class without a custom scope.
+def register_class(cls: type, package: str) -> None:
+    """Let both Keras flavours load a class without a custom scope.
 
     Args:
-        schedule: A class with `get_config` and `from_config`.
+        cls: A class with `get_config` and `from_config`.
         package: What stands before its name in files: `"package>Name"`.
     """
     tf_keras = importlib.import_module("tf_keras")
     for flavour in (keras, tf_keras):
-        flavour.saving.register_keras_serializable(package)(schedule)
+        flavour.saving.register_keras_serializable(package)(cls)
 
 
 def restore_schedule(config: dict[str, Any]) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import tensorflow as tf
 
-from tf_spline_prune.compat import import_tfmot, loading_saved_model, register_schedule
+from tf_spline_prune.compat import import_tfmot, loading_saved_model, register_class
 from tf_spline_prune.schedules.beats import try_steps
 
 _Base: Any = import_tfmot().sparsity.keras.PruningSchedule
@@ -45,7 +45,7 @@ class Schedule(_Base, _Tracked):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        register_schedule(cls, cls._package())
+        register_class(cls, cls._package())
 
     @classmethod
     def _package(cls) -> str:
