@@ -34,6 +34,7 @@ FLOORS = {
 }
 # Within a floor, who may import whom beside itself.
 BESIDE = {("litert", "compat"), ("masking", "pruning"), ("initialization", "masking")}
+BESIDE |= {("initialization", "pruning")}
 BESIDE |= {("reporting", "visualize"), ("visualize", "callbacks")}
 # Who may import TensorFlow, TFDS or TFMOT at all.
 TENSORFLOW = {"compat", "schedules", "export", "litert", "datasets", "masking"}

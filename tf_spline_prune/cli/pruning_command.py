@@ -38,6 +38,10 @@ CRITERIA = (
     "reconstruction",
     "spline",
     "taylor",
+    "force",
+    "grasp",
+    "snip",
+    "synflow",
 )
 SCOPES = ("auto", "global", "layer", "isomorphic", "regions")
 STEPS = ("merge", "least_squares", "batchnorm")

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from tf_spline_prune.compat.call_graph import Graph
-from tf_spline_prune.compat.execution import backend_of, to_numpy
+from tf_spline_prune.compat.execution import backend_of, graph_function, to_numpy
 from tf_spline_prune.compat.tracing import trace
 from tf_spline_prune.compat.weights import weight_variables
 from tf_spline_prune.errors import FlavourError
@@ -124,7 +124,7 @@ def _gradients_on_tensorflow(
 
     held = [getattr(variable, "_value", variable) for variable in variables]
 
-    @tf.function(reduce_retracing=True)
+    @graph_function
     def step(inputs: Any, labels: Any) -> Any:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(held)
@@ -144,7 +144,7 @@ def _products_on_tensorflow(
     held = [getattr(variable, "_value", variable) for variable in variables]
     zero = tf.UnconnectedGradients.ZERO
 
-    @tf.function(reduce_retracing=True)
+    @graph_function
     def step(inputs: Any, labels: Any, vector: Any) -> Any:
         with tf.GradientTape(watch_accessed_variables=False) as outer:
             outer.watch(held)

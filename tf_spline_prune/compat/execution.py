@@ -60,9 +60,7 @@ def compiled(function: Callable[[Any], Any], model: Any) -> Callable[[Any], Any]
     """
     backend = backend_of(model)
     if backend == "tensorflow":
-        import tensorflow as tf
-
-        return tf.function(function, reduce_retracing=True)
+        return graph_function(function)
     if backend == "jax":
         return _compiled_jax(function, model)
     if backend == "torch":
@@ -75,6 +73,19 @@ def compiled(function: Callable[[Any], Any], model: Any) -> Callable[[Any], Any]
 
         return without_gradients
     return lambda batch: function(keras.ops.convert_to_tensor(batch))
+
+
+def graph_function(function: Callable[..., Any]) -> Any:
+    """Make of a function one of TensorFlow, for one model.
+
+    Each model has its own, made from the same lines. TensorFlow takes that for one
+    function that is traced again and again, and warns; here it is not told to.
+    """
+    import tensorflow as tf
+
+    made = tf.function(function, reduce_retracing=True)
+    made._omit_frequent_tracing_warning = True
+    return made
 
 
 def _compiled_jax(function: Callable[[Any], Any], model: Any) -> Callable[[Any], Any]:
