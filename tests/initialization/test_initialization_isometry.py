@@ -116,7 +116,7 @@ def test_exact_convolutions_are_delta_orthogonal(K):
 
 
 @pytest.mark.parametrize("rows, columns", [(30, 30), (50, 12), (12, 50), (7, 1)])
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.4, 0.8])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.4, 0.8, 1.0])
 def test_sparse_rotations(rows, columns, share):
     short = min(rows, columns)
     count = max(short, round(share * rows * columns))

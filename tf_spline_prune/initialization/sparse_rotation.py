@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from tf_spline_prune.initialization.drawing import rotation
+
 # So many random pairs are tried before all are looked through.
 _GUESSES = 50
 
@@ -29,6 +31,8 @@ def sparse_rotation(
     if rows < columns:
         matrix, keep = sparse_rotation(columns, rows, count, rng)
         return matrix.T, keep.T
+    if count == rows * columns:
+        return rotation(rows, columns, rng), np.ones((rows, columns), bool)
     matrix = np.zeros((rows, columns))
     signs = rng.choice([-1.0, 1.0], columns)
     matrix[rng.permutation(rows)[:columns], rng.permutation(columns)] = signs
