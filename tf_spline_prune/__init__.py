@@ -68,6 +68,7 @@ _HOMES = {
         "MaskEarlyBird",
         "MaskPruning",
         "PruningSummaries",
+        "SignalPropagationLogger",
         "SplineEarlyBird",
     ),
     "export": (

@@ -6,6 +6,9 @@ from tf_spline_prune.callbacks.local_complexity_logger import LocalComplexityLog
 from tf_spline_prune.callbacks.mask_early_bird import MaskEarlyBird
 from tf_spline_prune.callbacks.mask_pruning import MaskPruning
 from tf_spline_prune.callbacks.pruning_summaries import PruningSummaries
+from tf_spline_prune.callbacks.signal_propagation_logger import (
+    SignalPropagationLogger,
+)
 from tf_spline_prune.callbacks.spline_early_bird import SplineEarlyBird
 
 __all__ = [
@@ -15,5 +18,6 @@ __all__ = [
     "MaskEarlyBird",
     "MaskPruning",
     "PruningSummaries",
+    "SignalPropagationLogger",
     "SplineEarlyBird",
 ]
