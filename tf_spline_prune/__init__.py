@@ -69,6 +69,7 @@ _HOMES = {
         "MaskPruning",
         "PruningSummaries",
         "SliceRecorder",
+        "SignalPropagationLogger",
         "SplineEarlyBird",
     ),
     "export": (

@@ -6,6 +6,9 @@ from tf_spline_prune.callbacks.local_complexity_logger import LocalComplexityLog
 from tf_spline_prune.callbacks.mask_early_bird import MaskEarlyBird
 from tf_spline_prune.callbacks.mask_pruning import MaskPruning
 from tf_spline_prune.callbacks.pruning_summaries import PruningSummaries
+from tf_spline_prune.callbacks.signal_propagation_logger import (
+    SignalPropagationLogger,
+)
 from tf_spline_prune.callbacks.slice_recorder import SliceRecorder
 from tf_spline_prune.callbacks.spline_early_bird import SplineEarlyBird
 
@@ -17,5 +20,6 @@ __all__ = [
     "MaskPruning",
     "PruningSummaries",
     "SliceRecorder",
+    "SignalPropagationLogger",
     "SplineEarlyBird",
 ]

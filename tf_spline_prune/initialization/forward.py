@@ -33,13 +33,34 @@ def walk(graph: Graph, inputs: list[np.ndarray], visit: Visit) -> None:
         kernel = kernel_of(call)
         if kernel is None:
             return call_layer(call, args, kwargs)
-        output, sums = call_tapped(call, args, kwargs)
-        array = to_numpy(sums)
-        if getattr(call.layer, "data_format", None) == "channels_first":
-            array = np.moveaxis(array, 1, -1)
-        return call_layer(call, args, kwargs) if visit(kernel, array) else output
+        output, sums = run_tapped(call, args, kwargs)
+        return call_layer(call, args, kwargs) if visit(kernel, sums) else output
 
     run_eagerly(graph, inputs, apply)
+
+
+def run_tapped(
+    call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, np.ndarray]:
+    """Run a dense or convolution layer.
+
+    Args:
+        call: Its call.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+
+    Returns:
+        The output, and the pre-activations as an array, units last.
+    """
+    output, sums = call_tapped(call, args, kwargs)
+    return output, units_last(call, sums)
+
+
+def units_last(call: Call, tensor: Any) -> np.ndarray:
+    """Bring a tensor that a layer gave to the host, its units last."""
+    array = to_numpy(tensor)
+    first = getattr(call.layer, "data_format", None) == "channels_first"
+    return np.moveaxis(array, 1, -1) if first else array
 
 
 def mean_squares(graph: Graph, inputs: list[np.ndarray]) -> dict[str, float]:

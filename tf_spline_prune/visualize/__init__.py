@@ -8,6 +8,7 @@ from tf_spline_prune.visualize.early_bird import (
 from tf_spline_prune.visualize.layer_curves import plot_sensitivity
 from tf_spline_prune.visualize.plan_map import plot_plan
 from tf_spline_prune.visualize.redundancy import plot_redundancy
+from tf_spline_prune.visualize.signal_curves import plot_signal_propagation
 from tf_spline_prune.visualize.slices import plot_slice, plot_slices
 from tf_spline_prune.visualize.training_slices import (
     animate_slices,
@@ -22,6 +23,7 @@ __all__ = [
     "plot_plan",
     "plot_redundancy",
     "plot_sensitivity",
+    "plot_signal_propagation",
     "plot_slice",
     "plot_slices",
     "plot_training_slices",

@@ -1,0 +1,175 @@
+"""`signal_propagation`: what reaches the end of a network, and what comes back."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from tf_spline_prune.compat import (
+    Calibration,
+    Call,
+    CurrentWeights,
+    Graph,
+    call_layer,
+    hand_on_loss,
+    mask_slots,
+    require_flavour,
+    trace,
+    value_and_grad,
+    with_dtype,
+)
+from tf_spline_prune.errors import CalibrationError, ModelError
+from tf_spline_prune.initialization.forward import run_tapped, units_last
+from tf_spline_prune.initialization.kernels import Kernel, kernel_of, kernels_of
+from tf_spline_prune.initialization.signal_report import SignalPropagation
+from tf_spline_prune.partition.local_maps import jacobians
+
+
+def signal_propagation(
+    model: Any,
+    x: Any,
+    y: Any = None,
+    loss: Any = None,
+    jacobian_inputs: int = 32,
+) -> SignalPropagation:
+    """Measure how signals and gradients travel through a network, in float64.
+
+    A network can learn if neither dies out nor explodes between its ends: the mean
+    square of pre-activations and of gradients keeps its size from layer to layer, and
+    the singular values of the Jacobian are near one another.
+
+    Args:
+        model: A built model of either flavour, masked or not. It is not changed.
+        x: Some hundred inputs, as in `plan`; they run all at once. Two at least.
+        y: Their labels, as the loss takes them; `None` measures no gradients.
+        loss: What `compile` takes as `loss`; `None` takes the model's.
+        jacobian_inputs: At so many inputs the Jacobian of the outputs is taken, which
+            should be logits. 0 takes none, nor has a model of several inputs or
+            outputs any.
+
+    Returns:
+        The numbers by layer; printing them gives a table.
+
+    Raises:
+        FlavourError: If `model` is no Keras model.
+        ModelError: If it cannot be traced, has neither dense nor convolution layers,
+            or weights that are not finite.
+        CalibrationError: If `x` or `y` is misshapen or not finite, or `x` is one input.
+        ValueError: If there are labels but no loss, or `jacobian_inputs` is negative.
+
+    Example:
+
+    ```python
+    print(tsp.initialization.signal_propagation(masked, x_train[:256], y_train[:256]))
+    ```
+
+    Source: Lee et al., "A Signal Propagation Perspective for Pruning Neural Networks
+    at Initialization", ICLR 2020; Hayou et al., ICLR 2021.
+    """
+    require_flavour(model)
+    if jacobian_inputs < 0:
+        raise ValueError(
+            f"`jacobian_inputs` must be at least 0. Received: {jacobian_inputs}"
+        )
+    original = trace(model)
+    kernels = kernels_of(original)
+    if not kernels:
+        raise ModelError(
+            "The model has neither dense nor convolution layers, so there is nothing "
+            f"to measure. Received: model {model.name!r}"
+        )
+    data = Calibration.of(x if y is None else (x, y), original.inputs)
+    if len(data) < 2:
+        raise CalibrationError(
+            "At least two inputs show which units never change. Received: 1"
+        )
+    exact = with_dtype(model, "float64")
+    graph = trace(exact)
+    inputs = Calibration.of(data.inputs, graph.inputs).inputs
+    variance, dead = _forward(graph, inputs)
+    gradients = singular_values = None
+    if data.labels is not None:
+        hand_on_loss(model, exact)
+        names = {path: [kernel.name] for path, kernel in kernels.items()}
+        _, found = value_and_grad(exact, loss, names)(inputs, data.labels)
+        gradients = {
+            path: float(np.mean(np.square(found[path][kernel.name])))
+            for path, kernel in kernels.items()
+        }
+    if jacobian_inputs and len(inputs) == 1 and len(graph.output_ids) == 1:
+        slopes = jacobians(exact, inputs[0][:jacobian_inputs])
+        singular_values = np.linalg.svd(slopes, compute_uv=False).ravel()
+        singular_values = np.sort(singular_values)[::-1]
+    return SignalPropagation(
+        density=_density(model, original, kernels),
+        dead_units={path: dead[path] for path in kernels},
+        variance={path: variance[path] for path in kernels},
+        gradients=gradients,
+        singular_values=singular_values,
+    )
+
+
+def _density(model: Any, graph: Graph, kernels: dict[str, Kernel]) -> dict[str, float]:
+    """Take the share of weights that masks keep; without a mask, that are not zero."""
+    kept = {slot.key: slot.keep() for slot in mask_slots(model)}
+    weights = CurrentWeights(graph)
+    found = {}
+    for path, kernel in kernels.items():
+        keep = kept.get(kernel.key)
+        array = weights[path][kernel.name] if keep is None else keep
+        found[path] = float(np.count_nonzero(array) / array.size)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Signal:
+    """A tensor, and the layer whose units are still told apart in it."""
+
+    tensor: Any
+    owner: str | None = None
+
+
+def _forward(
+    graph: Graph, inputs: list[np.ndarray]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Run a model, and measure variances and dead units of its layers."""
+    readers = Counter(i for call in _all_calls(graph) for i in set(call.inputs))
+    variance: dict[str, float] = {}
+    dead: dict[str, float] = {}
+
+    def apply(call: Call, args: Any, kwargs: Any) -> Any:
+        given = [s for s in keras.tree.flatten((args, kwargs)) if _is_signal(s)]
+        args, kwargs = keras.tree.map_structure(
+            lambda s: s.tensor if _is_signal(s) else s, (args, kwargs)
+        )
+        owner = None
+        if kernel_of(call) is not None:
+            output, sums = run_tapped(call, args, kwargs)
+            if call.path not in variance:  # the first use counts
+                variance[call.path] = float(np.mean(np.square(sums)))
+                owner = call.path
+        else:
+            output = call_layer(call, args, kwargs)
+            if len(given) == 1 and readers[call.inputs[0]] == 1:
+                same = getattr(output, "shape", None) == given[0].tensor.shape
+                owner = given[0].owner if same else None
+        if owner is not None:
+            # An activation or a normalisation in a layer of its own counts too.
+            values = units_last(call, output)
+            flat = values.reshape(-1, values.shape[-1])
+            dead[owner] = float(np.mean(flat.max(axis=0) == flat.min(axis=0)))
+        return keras.tree.map_structure(lambda tensor: _Signal(tensor, owner), output)
+
+    graph.run([_Signal(keras.ops.convert_to_tensor(x)) for x in inputs], apply)
+    return variance, dead
+
+
+def _is_signal(thing: Any) -> bool:
+    return isinstance(thing, _Signal)
+
+
+def _all_calls(graph: Graph) -> list[Call]:
+    inner = [c.inner for c in graph.calls if c.inner is not None]
+    return [*graph.calls, *(call for one in inner for call in _all_calls(one))]
