@@ -13,7 +13,7 @@ from tf_spline_prune.compat import (
     require_flavour,
     trace,
 )
-from tf_spline_prune.errors import InitializationWarning, ModelError
+from tf_spline_prune.errors import InitializationWarning
 from tf_spline_prune.graph import cost
 from tf_spline_prune.initialization.connection_scoring import with_loss
 from tf_spline_prune.initialization.early_masks import (
@@ -21,6 +21,7 @@ from tf_spline_prune.initialization.early_masks import (
     RoundSchedule,
     early_masks,
 )
+from tf_spline_prune.initialization.mask_transfer import refuse_masks
 from tf_spline_prune.masking.wrapping import wrap_with_masks
 from tf_spline_prune.pruning import plan, prune_in_rounds
 from tf_spline_prune.pruning.selection import Selector
@@ -145,11 +146,7 @@ def prune_at_init(
             "`sparsity` must be a number, at least 0 and less than 1. Received: "
             f"sparsity={sparsity!r}"
         )
-    if mask_slots(model):
-        raise ModelError(
-            "This model has masks already. Take `tsp.strip_masks(model)`, or the model "
-            f"that was masked. Received: model {model.name!r}"
-        )
+    refuse_masks(model)
     masked = wrap_with_masks(model, layers)
     slots = mask_slots(masked)
     masks = early_masks(
