@@ -97,6 +97,10 @@ class BackupWarning(SplinePruneWarning):
     """A detector's backup does not fit the resumed run and is not used."""
 
 
+class InitializationWarning(SplinePruneWarning):
+    """Pruning before training that may mislead; the message says why."""
+
+
 class SparsityWarning(SplinePruneWarning):
     """Masks that stay, or will stay, below the sparsity that was asked for."""
 

@@ -41,7 +41,6 @@ from tf_spline_prune.compat.flavour import (
 )
 from tf_spline_prune.compat.gradients import (
     hand_on_loss,
-    loss_function,
     loss_hessian_products,
     require_loss,
     value_and_grad,
@@ -137,7 +136,6 @@ __all__ = [
     "kind_of",
     "learning_rate",
     "load_model",
-    "loss_function",
     "loss_hessian_products",
     "loading_saved_model",
     "mask_averages",

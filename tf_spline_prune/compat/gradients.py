@@ -31,6 +31,7 @@ def value_and_grad(
     model: Any,
     loss: Any = None,
     weights: Weights | None = None,
+    answer: Callable[[list[Any]], Any] | None = None,
 ) -> ValueAndGrad:
     """Make a function that differentiates a loss by a model's weights.
 
@@ -46,6 +47,8 @@ def value_and_grad(
             loss that the model was compiled with.
         weights: For each layer's path the names of the weights to differentiate
             by; `None` takes all that hold floating-point numbers.
+        answer: Computes from the inputs, one tensor each, by the layers of `model`
+            what the loss looks at; `None` takes the model's outputs.
 
     Returns:
         A function that takes inputs (one array an input) and labels, and gives
@@ -55,12 +58,15 @@ def value_and_grad(
         ValueError: If there is no loss.
         FlavourError: If Keras runs on a backend whose gradients are not read.
     """
-    total = _loss_total(model, loss)
+    total = _loss_total(model, loss, answer)
     return _after_a_trial(total, weight_gradients(total, model, weights))
 
 
 def loss_hessian_products(
-    model: Any, loss: Any = None, weights: Weights | None = None
+    model: Any,
+    loss: Any = None,
+    weights: Weights | None = None,
+    answer: Callable[[list[Any]], Any] | None = None,
 ) -> Products:
     """Make a function that multiplies the Hessian of a loss by a vector.
 
@@ -68,6 +74,7 @@ def loss_hessian_products(
         model: As in `value_and_grad`.
         loss: As in `value_and_grad`.
         weights: As in `value_and_grad`.
+        answer: As in `value_and_grad`.
 
     Returns:
         As `hessian_products`.
@@ -76,20 +83,23 @@ def loss_hessian_products(
         ValueError: If there is no loss.
         FlavourError: If Keras runs on a backend whose gradients are not read.
     """
-    total = _loss_total(model, loss)
+    total = _loss_total(model, loss, answer)
     return _after_a_trial(total, hessian_products(total, model, weights))
 
 
-def _loss_total(model: Any, loss: Any) -> Total:
+def _loss_total(
+    model: Any, loss: Any, answer: Callable[[list[Any]], Any] | None
+) -> Total:
     """Make a function that computes the loss of a batch, in inference mode."""
-    loss_of = loss_function(model, loss)
+    loss_of = _loss_function(model, loss)
     structure = None if is_sequential(model) else trace(model).structure[0]
 
-    def total(inputs: list[Any], labels: Any) -> Any:
+    def outputs(inputs: list[Any]) -> Any:
         given = inputs[0] if structure is None else pack(structure, inputs)
-        return loss_of(labels, model(given, training=False))
+        return model(given, training=False)
 
-    return total
+    answer = answer or outputs
+    return lambda inputs, labels: loss_of(labels, answer(inputs))
 
 
 def _after_a_trial(total: Total, step: Any) -> Any:
@@ -157,19 +167,8 @@ def _given_or_compiled(model: Any, loss: Any) -> tuple[Any, Any]:
     return found, loss_weights
 
 
-def loss_function(model: Any, loss: Any = None) -> Callable[..., Any]:
-    """Make of a loss what `compile` makes of it, in an object of its own.
-
-    Args:
-        model: The model whose outputs it is for.
-        loss: As in `value_and_grad`.
-
-    Returns:
-        A function of labels and outputs.
-
-    Raises:
-        ValueError: If there is no loss.
-    """
+def _loss_function(model: Any, loss: Any) -> Callable[..., Any]:
+    """Make of a loss what `compile` makes of it, in an object of its own."""
     loss, loss_weights = _given_or_compiled(model, loss)
     flavour = str(flavour_of(model))
     utils = importlib.import_module(_COMPILE_UTILS[flavour])

@@ -127,7 +127,8 @@ class ConnectionCriterion(Criterion):
 
     def get_config(self) -> dict[str, Any]:
         """Give the arguments, a loss that is no name by its name."""
-        return {**super().get_config(), "loss": loss_config(self.loss)}
+        config = super().get_config()
+        return {k: loss_config(v) if k == "loss" else v for k, v in config.items()}
 
     def _of_units(self, member: Member) -> np.ndarray:
         """Sum the saliencies of all entries that make a unit."""

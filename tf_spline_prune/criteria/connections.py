@@ -10,10 +10,10 @@ import numpy as np
 from tf_spline_prune.compat import (
     Calibration,
     Gradients,
+    Graph,
     Progress,
     hand_on_loss,
     hessian_products,
-    loss_function,
     loss_hessian_products,
     trace,
     value_and_grad,
@@ -23,6 +23,7 @@ from tf_spline_prune.compat import (
 )
 from tf_spline_prune.criteria.unsupervised import Unsupervised, without_labels
 from tf_spline_prune.errors import CriterionError
+from tf_spline_prune.partition.knots import knots_of
 from tf_spline_prune.partition.logits import Logits
 
 
@@ -119,7 +120,9 @@ class Connections:
         """Differentiate the sum of the outputs of the network of absolute weights.
 
         All parameters of the copy are positive from then on, biases and statistics
-        too; the input is ones.
+        too; the input is ones. Activations let everything through, as ReLU does with
+        what is positive; else a tanh of many inputs would be flat. Those that are
+        multiplied with something, gates, stay as they are.
 
         Returns:
             The gradients by layer path and name.
@@ -133,14 +136,14 @@ class Connections:
                 values = keras.ops.convert_to_numpy(variable)
                 if values.dtype.kind == "f":
                     variable.assign(np.abs(values))
-            logits = Logits(self._graph)
+            logits = Logits(self._graph, _activations(self._graph))
 
             def total(inputs: list[Any], labels: Any) -> Any:
                 return sum(keras.ops.sum(output) for output in logits(inputs))
 
             self._flow = weight_gradients(total, self._model, self.names)
         ones = [
-            np.ones((1, *(length or 1 for length in i.shape[1:])), "float64")
+            np.ones((1, *(length or 1 for length in i.shape[1:])), i.dtype)
             for i in self._graph.inputs
         ]
         value, gradients = self._flow(ones, np.zeros(1))
@@ -151,14 +154,16 @@ class Connections:
         """Make, once for all rounds, what differentiates a loss once and twice."""
         key = (loss if isinstance(loss, str) else id(loss), temperature)
         if key not in self._made:
-            if temperature == 1 and not is_unsupervised(loss):
-                step = value_and_grad(self._model, loss, self.names)
-                product = loss_hessian_products(self._model, loss, self.names)
-            else:
-                logits = Logits(self._graph)
-                total = _cooled(self._model, logits, loss, temperature)
+            logits = Logits(self._graph)
+            if is_unsupervised(loss):
+                total = without_labels(logits, loss, temperature)
                 step = weight_gradients(total, self._model, self.names)
                 product = hessian_products(total, self._model, self.names)
+            else:
+                answer = None if temperature == 1 else _cooled(logits, temperature)
+                settings = self._model, loss, self.names, answer
+                step = value_and_grad(*settings)
+                product = loss_hessian_products(*settings)
             self._made[key] = _checked(step), product
         return self._made[key]
 
@@ -185,22 +190,33 @@ class Connections:
         return total
 
 
-def _cooled(model: Any, logits: Logits, loss: Any, temperature: float) -> Any:
-    """Make a function that computes a loss of logits divided by a temperature."""
-    if is_unsupervised(loss):
-        return without_labels(logits, loss, temperature)
-    loss_of = loss_function(model, loss)
+def _cooled(logits: Logits, temperature: float) -> Callable[[list[Any]], Any]:
+    """Make a function that runs a model with logits divided by a temperature."""
+    outputs = len(logits.graph.output_ids)
+    if outputs > 1:
+        raise CriterionError(
+            "A temperature needs a model with one output. Take `temperature=1`. "
+            f"Received: a model with {outputs} outputs"
+        )
+    return lambda inputs: logits.finish(logits(inputs)[0] / temperature)
 
-    def total(inputs: list[Any], labels: Any) -> Any:
-        outputs = logits(inputs)
-        if len(outputs) > 1:
-            raise CriterionError(
-                "A temperature needs a model with one output. Take `temperature=1`. "
-                f"Received: a model with {len(outputs)} outputs"
-            )
-        return loss_of(labels, logits.finish(outputs[0] / temperature))
 
-    return total
+def _activations(graph: Graph) -> set[str]:
+    """Name the calls with an activation whose output is no factor of a product."""
+    leaves = graph.leaves()
+    factors = {
+        tensor
+        for call in leaves
+        if call.kind in ("Multiply", "op:multiply")
+        for tensor in call.inputs
+    }
+    return {
+        call.name
+        for call in leaves
+        if (knots := knots_of(call)) is not None
+        and knots.source != "pool"
+        and factors.isdisjoint(call.outputs)
+    }
 
 
 def _checked(step: Any) -> Callable[[list[np.ndarray], Any], Gradients]:

@@ -17,9 +17,10 @@ class GraSP(ConnectionCriterion):
     """How much the squared norm of the gradient falls when a weight is taken away.
 
     The score is `w * (H g)`, with the gradient `g` and the Hessian `H` of the mean
-    loss, of logits that are divided by a temperature. To first order the removal of
-    `w` changes `g . g` by minus twice this; weights of high score carry the gradient,
-    and those of very negative score hold it down. The sign counts.
+    loss by the weights that are scored, of logits that are divided by a temperature.
+    To first order the removal of `w` changes `g . g` by minus twice this; weights of
+    high score carry the gradient, and those of very negative score hold it down. The
+    sign counts.
 
     Args:
         loss: As in `ConnectionCriterion`.

@@ -1,7 +1,9 @@
 """`SynFlow`: connections by the strength of the paths through them, without data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
+
+import numpy as np
 
 from tf_spline_prune.compat import Calibration, Gradients
 from tf_spline_prune.criteria.connection_criterion import ConnectionCriterion, times
@@ -13,11 +15,12 @@ from tf_spline_prune.criteria.reduction import Normalizer, Reduction
 class SynFlow(ConnectionCriterion):
     """How much of the strength of all paths through the network a weight carries.
 
-    Every parameter is replaced by its absolute value, the input by ones; R is the sum
-    of what goes into a last softmax. The score of a weight is `|w| * dR/d|w|`. In
-    networks without biases the scores of each layer add up to R, and those that go
-    into a unit to those that leave it, so that in many rounds no layer runs dry. It
-    needs no data and looks at no loss. Numbers are float64 throughout.
+    Every parameter is replaced by its absolute value, the input by ones, and
+    activations let everything through; R is the sum of what goes into a last softmax.
+    The score of a weight is `|w| * dR/d|w|`. In networks without biases the scores of
+    each layer add up to R, and those that go into a unit to those that leave it, so
+    that in many rounds no layer runs dry. It needs no data and looks at no loss.
+    Numbers are float64 throughout.
 
     Args:
         reduction: How the layers of a group are joined.
@@ -38,8 +41,8 @@ class SynFlow(ConnectionCriterion):
 
     name: ClassVar[str] = "synflow"
     rounds: ClassVar[int] = 100
-    loss: None = None
-    batch_size: int = 1
+    loss: None = field(default=None, init=False)
+    batch_size: int = field(default=1, init=False)
     reduction: Reduction = "sum"
     normalizer: Normalizer = "none"
 
@@ -49,9 +52,12 @@ class SynFlow(ConnectionCriterion):
 
     def saliencies(self, connections: Connections, data: Any) -> Gradients:
         """Multiply absolute weights by the derivatives of the flow."""
-        found = connections.flow()
-        positive = {
-            path: {name: abs(array) for name, array in arrays.items()}
-            for path, arrays in connections.current.items()
-        }
-        return times(positive, found)
+        found = times(connections.current, connections.flow())
+        for arrays in found.values():
+            for array in arrays.values():
+                np.abs(array, out=array)
+        return found
+
+    def worth(self, saliency: np.ndarray) -> np.ndarray:
+        """Rank by the flow itself, which is never negative."""
+        return saliency

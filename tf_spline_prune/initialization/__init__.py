@@ -5,6 +5,7 @@ edge of chaos, and repairs of what pruning before training breaks.
 """
 
 from tf_spline_prune.initialization.connection_scoring import connection_scores
+from tf_spline_prune.initialization.control_models import controls
 from tf_spline_prune.initialization.criticality import (
     critical_sparsity,
     magnitude_critical_sparsity,
@@ -14,6 +15,7 @@ from tf_spline_prune.initialization.early_pruning import prune_at_init
 from tf_spline_prune.initialization.edge_initializer import EdgeOfChaos
 from tf_spline_prune.initialization.edge_point import EdgePoint
 from tf_spline_prune.initialization.isometry import approximate_isometry
+from tf_spline_prune.initialization.mask_transfer import transfer_masks
 from tf_spline_prune.initialization.mean_field import MeanField, edge_of_chaos
 from tf_spline_prune.initialization.orthogonal_masks import exact_orthogonal
 from tf_spline_prune.initialization.rescaling import rescale
@@ -26,6 +28,7 @@ __all__ = [
     "SignalPropagation",
     "approximate_isometry",
     "connection_scores",
+    "controls",
     "critical_sparsity",
     "edge_of_chaos",
     "exact_orthogonal",
@@ -33,4 +36,5 @@ __all__ = [
     "prune_at_init",
     "rescale",
     "signal_propagation",
+    "transfer_masks",
 ]

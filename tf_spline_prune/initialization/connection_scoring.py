@@ -12,6 +12,12 @@ from tf_spline_prune.criteria import ConnectionCriterion, Connections
 from tf_spline_prune.masking.wrapping import wrap_with_masks
 from tf_spline_prune.pruning.selection import Selector
 
+_CLASSES: tuple[type[Any], ...] = (
+    *(criteria.SNIP, criteria.FORCE, criteria.GraSP, criteria.SynFlow),
+    *(criteria.Taylor, criteria.Fisher),
+)
+_NAMED = {cls.name: cls for cls in _CLASSES}
+
 
 def connection_scores(
     model: Any,
@@ -64,7 +70,7 @@ def connection_scores(
 
 
 def with_loss(criterion: Any, loss: Any) -> Any:
-    """Find a criterion by name, where it scores connections, and give it the loss.
+    """Find a criterion by name, where it may look at a loss, and give it one.
 
     Args:
         criterion: What a user gave.
@@ -76,13 +82,13 @@ def with_loss(criterion: Any, loss: Any) -> Any:
     Raises:
         ValueError: If there is a loss, and the criterion looks at none.
     """
-    if isinstance(criterion, str):
-        kinds = (criteria.SNIP, criteria.FORCE, criteria.GraSP, criteria.SynFlow)
-        named = {kind.name: kind for kind in kinds}
-        criterion = named[criterion]() if criterion in named else criterion
-    if loss is None or isinstance(criterion, criteria.SynFlow):
+    if isinstance(criterion, str) and criterion in _NAMED:
+        criterion = _NAMED[criterion]()
+    if loss is None:
         return criterion
-    if not dataclasses.is_dataclass(criterion) or not hasattr(criterion, "loss"):
+    if not isinstance(criterion, tuple(_NAMED.values())) or isinstance(
+        criterion, criteria.SynFlow
+    ):
         raise ValueError(
             "This criterion looks at no loss. Leave `loss` out. Received: "
             f"criterion={criterion!r}, loss={loss!r}"

@@ -8,7 +8,11 @@ import numpy as np
 
 from tf_spline_prune.compat import Calibration, Gradients, MaskSlot, Progress
 from tf_spline_prune.criteria import ConnectionCriterion, Connections
-from tf_spline_prune.errors import BudgetError, CriterionError, SparsityWarning
+from tf_spline_prune.errors import (
+    BudgetError,
+    CriterionError,
+    InitializationWarning,
+)
 from tf_spline_prune.initialization.connection_scoring import names_of
 from tf_spline_prune.initialization.profiles import erk, smart_ratio
 from tf_spline_prune.initialization.strongest import strongest
@@ -18,6 +22,16 @@ EmptyLayers = Literal["raise", "keep", "allow"]
 RoundSchedule = Literal["exponential", "linear"]
 Masks = list[np.ndarray]
 _PROFILES = {"erk": erk, "smart_ratio": smart_ratio}
+_NAMES = (
+    "snip",
+    "force",
+    "grasp",
+    "synflow",
+    "magnitude",
+    "lamp",
+    "random",
+    *_PROFILES,
+)
 
 
 def early_masks(
@@ -50,14 +64,30 @@ def early_masks(
     Raises:
         BudgetError: If a layer would lose all its weights.
         CriterionError: If the loss or a score is not finite.
+        ValueError: If no criterion of weights has this name.
     """
+    if isinstance(criterion, str) and criterion not in _NAMES:
+        raise ValueError(
+            f"A criterion of single weights is one of {_NAMES}, an instance of its "
+            "class, or a function of the name and the weights of a tensor; others need "
+            f'`granularity="unit"`. Received: criterion={criterion!r}'
+        )
     arrays = [slot.read() for slot in slots]
     keys = [slot.key for slot in slots]
     total = sum(array.size for array in arrays)
     count = round((1 - sparsity) * total)
+    if empty_layers == "keep" and count < len(slots):
+        raise BudgetError(
+            f"At least one weight of each of {len(slots)} tensors is to stay. Take a "
+            f"smaller sparsity. Received: sparsity={sparsity}, which leaves {count} of "
+            f"{total:,} weights"
+        )
     if isinstance(criterion, str) and criterion in _PROFILES:
         scores = weight_scores(arrays, "random", seed, keys)
         each = _PROFILES[criterion]([array.shape for array in arrays], count)
+        while empty_layers == "keep" and not each.all():
+            each[each.argmax()] -= 1
+            each[each.argmin()] += 1
         masks = [strongest([s], k)[0] for s, k in zip(scores, each, strict=True)]
     elif isinstance(criterion, ConnectionCriterion):
         rounds = rounds or criterion.rounds
@@ -79,8 +109,8 @@ def early_masks(
                 f"{ties:,} of the {count:,} weights that stay have the score 0: the "
                 "criterion says nothing about them, and their place decided. Dead "
                 "units, labels that do not vary or an output that saturates do this.",
-                SparsityWarning,
-                stacklevel=4,
+                InitializationWarning,
+                stacklevel=3,
             )
     else:
         scores = [

@@ -1,5 +1,6 @@
 """`prune_at_init`: a sparse network, or a small one, before any training."""
 
+import numbers
 import warnings
 from typing import Any, Literal, get_args
 
@@ -12,13 +13,15 @@ from tf_spline_prune.compat import (
     require_flavour,
     trace,
 )
-from tf_spline_prune.errors import SparsityWarning
+from tf_spline_prune.errors import InitializationWarning
+from tf_spline_prune.graph import cost
 from tf_spline_prune.initialization.connection_scoring import with_loss
 from tf_spline_prune.initialization.early_masks import (
     EmptyLayers,
     RoundSchedule,
     early_masks,
 )
+from tf_spline_prune.initialization.mask_transfer import refuse_masks
 from tf_spline_prune.masking.wrapping import wrap_with_masks
 from tf_spline_prune.pruning import plan, prune_in_rounds
 from tf_spline_prune.pruning.selection import Selector
@@ -59,12 +62,13 @@ def prune_at_init(
             labels; `None` takes what the model was compiled with.
         rounds: In how many rounds the sparsity is reached, each on what the ones before
             have left; `None` takes the criterion's own number (SynFlow 100, FORCE 60,
-            others 1).
+            others 1), and 1 for units.
         schedule: Whether the share that stays falls by equal factors or equal steps.
         granularity: `"weight"` or `"unit"`.
         layers: Which layers take part, as in `wrap_with_masks` or `plan`.
         empty_layers: What is done about a layer that would lose all its weights:
-            `"raise"` an error, `"keep"` its best weight, or `"allow"` it.
+            `"raise"` an error, `"keep"` its best weight, or `"allow"` it. Units have
+            `min_units` for this.
         seed: Seed of what is random.
         **settings: For units, what `plan` takes besides: `target_macs` or
             `target_params` in place of `sparsity`, `min_units`, `round_to` and so on.
@@ -76,11 +80,12 @@ def prune_at_init(
     Raises:
         FlavourError: If `model` is no Keras model, or on a backend without gradients.
         ModelError: If it is unbuilt, cannot be traced, has weights that are not
-            finite, or nothing to mask.
+            finite, has masks already, or nothing to mask.
         BudgetError: If a layer would lose all its weights, or the budget is out of
             reach.
         CalibrationError: If inputs or labels are missing or do not fit.
         CriterionError: If the loss or a score is not finite.
+        TypeError: If there are settings of units without units.
         ValueError: If an argument is out of range.
 
     Example:
@@ -104,8 +109,10 @@ def prune_at_init(
     ):
         if value not in known:
             raise ValueError(f"`{name}` must be one of {known}. Received: {value!r}")
-    if rounds is not None and rounds < 1:
-        raise ValueError(f"`rounds` must be at least 1. Received: rounds={rounds}")
+    if not (rounds is None or (type(rounds) is int and rounds > 0)):
+        raise ValueError(
+            f"`rounds` must be an integer and at least 1. Received: rounds={rounds!r}"
+        )
     graph = trace(model)
     for path, weights in CurrentWeights(graph).items():
         check_finite(path, weights)
@@ -115,13 +122,18 @@ def prune_at_init(
             "training can make of one; for a trained one take `tsp.plan` or "
             f"`tsp.prune_once`. Received: model {model.name!r} after "
             f"{optimizer_steps(model)} steps",
-            SparsityWarning,
+            InitializationWarning,
             stacklevel=2,
         )
     if data is not None:
         data = Calibration.of(data, graph.inputs)
     criterion = with_loss(criterion, loss)
     if granularity == "unit":
+        if empty_layers != "raise":
+            raise ValueError(
+                "`empty_layers` is about single weights; units have `min_units`. "
+                f"Received: empty_layers={empty_layers!r}"
+            )
         settings = {"layers": layers, "seed": seed, "data": data, **settings}
         return _small(model, criterion, sparsity, rounds, schedule, settings)
     if settings:
@@ -129,15 +141,24 @@ def prune_at_init(
             "These arguments belong to `granularity='unit'`. Received: "
             f"{sorted(settings)}"
         )
-    if sparsity is None or not 0 <= sparsity < 1:
+    if not isinstance(sparsity, numbers.Real) or not 0 <= sparsity < 1:
         raise ValueError(
-            "`sparsity` must be at least 0 and less than 1. Received: "
-            f"sparsity={sparsity}"
+            "`sparsity` must be a number, at least 0 and less than 1. Received: "
+            f"sparsity={sparsity!r}"
         )
+    refuse_masks(model)
     masked = wrap_with_masks(model, layers)
     slots = mask_slots(masked)
     masks = early_masks(
-        model, slots, criterion, sparsity, data, rounds, schedule, empty_layers, seed
+        model,
+        slots,
+        criterion,
+        float(sparsity),
+        data,
+        rounds,
+        schedule,
+        empty_layers,
+        seed,
     )
     for slot, keep in zip(slots, masks, strict=True):
         slot.assign(keep)
@@ -157,8 +178,12 @@ def _small(
         settings = {"sparsity": sparsity, **settings}
     if not rounds or rounds == 1:
         return plan(model, criterion, **settings).apply(model)
-    targets = (settings.get(name) for name in ("target_macs", "target_params"))
-    left = next((t for t in targets if isinstance(t, float)), 1 - (sparsity or 0.0))
+    left = 1 - sparsity if isinstance(sparsity, numbers.Real) else 1.0
+    full = cost(model, settings.get("weight_dtype"))
+    for kind in ("macs", "params", "bytes"):
+        target = settings.get(f"target_{kind}")
+        if target is not None:
+            left = target if isinstance(target, float) else target / getattr(full, kind)
     way: Any = "linear"
     if schedule == "exponential" and 0 < left < 1:
         way = [(1 - left ** ((k + 1) / rounds)) / (1 - left) for k in range(rounds)]

@@ -23,12 +23,12 @@ def strongest(
         One bool array a tensor, in its shape; true means keep.
     """
     flat = np.concatenate([array.ravel() for array in scores])
-    keep = np.ones(len(flat), bool)
-    if old is not None:
+    if old is None:
+        keep = ~lowest(flat, np.broadcast_to(1, flat.shape), len(flat) - count)
+    else:
         keep = np.concatenate([mask.ravel() for mask in old])
-    left = np.flatnonzero(keep)
-    some = flat[left]
-    gone = lowest(some, np.broadcast_to(1, some.shape), len(left) - count)
-    keep[left[gone]] = False
+        left = flat[keep]
+        gone = lowest(left, np.broadcast_to(1, left.shape), len(left) - count)
+        keep[keep] = ~gone
     parts = np.split(keep, np.cumsum([array.size for array in scores])[:-1])
     return [part.reshape(a.shape) for part, a in zip(parts, scores, strict=True)]

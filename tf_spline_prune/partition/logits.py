@@ -1,6 +1,6 @@
 """`Logits`: a network up to the rising function that ends it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import keras
@@ -32,14 +32,16 @@ class Logits:
 
     Args:
         graph: The calls of the model.
+        without: Names of calls with an activation that is left out too.
 
     Attributes:
         graph: The same.
-        ends: For the name of each call that is left out, its function.
+        ends: For the name of each last call that is left out, its function.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, without: Collection[str] = ()) -> None:
         self.graph = graph
+        self._without = without
         last = graph.ends()
         self.ends = {
             call.name: name
@@ -61,7 +63,7 @@ class Logits:
         """
 
         def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if call.name not in self.ends:
+            if call.name not in self.ends and call.name not in self._without:
                 output = call_layer(call, args, kwargs)
             elif call.kind != "Activation" and hasattr(call.layer, "activation"):
                 output = call_tapped(call, args, kwargs)[1]
