@@ -1,7 +1,7 @@
 """How deep and how sparse a network can be and still learn.
 
     python examples/deep_sparse.py
-    python examples/deep_sparse.py --depth 100 --sparsity 0.9 --steps 3000 --rate 0.002
+    python examples/deep_sparse.py --depth 100 --sparsity 0.9 --steps 3000 --rate 0.001
 
 A tanh network of 60 layers learns the 8x8 digits. On the edge of chaos it does; its
 gradients reach the first layer. SNIP then takes 80 % of its weights before training:
@@ -93,7 +93,7 @@ def main():
     parser.add_argument("--width", type=int, default=100)
     parser.add_argument("--sparsity", type=float, default=0.8)
     parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--rate", type=float, default=0.01, help="learning rate")
+    parser.add_argument("--rate", type=float, default=0.003, help="learning rate")
     parser.add_argument("--isometry", action="store_true", help="also repair by it")
     parser.add_argument("--output", default="runs/deep_sparse", help="a folder")
     options = parser.parse_args()
