@@ -10,6 +10,7 @@ from tf_spline_prune.initialization.criticality import (
     critical_sparsity,
     magnitude_critical_sparsity,
 )
+from tf_spline_prune.initialization.data_aware import DataAware
 from tf_spline_prune.initialization.diagnosis import signal_propagation
 from tf_spline_prune.initialization.early_pruning import prune_at_init
 from tf_spline_prune.initialization.edge_initializer import EdgeOfChaos
@@ -22,6 +23,7 @@ from tf_spline_prune.initialization.rescaling import rescale
 from tf_spline_prune.initialization.signal_report import SignalPropagation
 
 __all__ = [
+    "DataAware",
     "EdgeOfChaos",
     "EdgePoint",
     "MeanField",
