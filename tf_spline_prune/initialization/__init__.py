@@ -15,6 +15,7 @@ from tf_spline_prune.initialization.isometry import approximate_isometry
 from tf_spline_prune.initialization.mean_field import MeanField, edge_of_chaos
 from tf_spline_prune.initialization.orthogonal_masks import exact_orthogonal
 from tf_spline_prune.initialization.rescaling import rescale
+from tf_spline_prune.initialization.residual import stable_residual
 from tf_spline_prune.initialization.signal_report import SignalPropagation
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "magnitude_critical_sparsity",
     "rescale",
     "signal_propagation",
+    "stable_residual",
 ]
