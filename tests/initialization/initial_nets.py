@@ -2,11 +2,15 @@
 
 import numpy as np
 
-from tf_spline_prune.compat import value_and_grad, with_dtype
-
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(32, 64)).astype("float32")
 Y = RNG.integers(0, 10, 32)
+
+# Activations and their derivatives.
+FUNCTIONS = {
+    "tanh": (np.tanh, lambda x: 1 - np.tanh(x) ** 2),
+    "relu": (lambda x: np.maximum(x, 0), lambda x: x > 0),
+}
 
 
 def deep(K, depth, activation, width=64, **kwargs):
@@ -28,18 +32,35 @@ def convolutions(K, activation="tanh"):
     return K.Model(inputs, L.Dense(5, name="head")(L.Flatten()(x)))
 
 
-def gradient_norms(model, x=X, y=Y):
-    """Norms of the gradients of the kernels, first layer first, in float64."""
-    loss = "mean_squared_error"
-    run = value_and_grad(with_dtype(model, "float64"), loss)
-    targets = np.eye(model.output_shape[-1])[y]
-    _, gradients = run([x.astype("float64")], targets)
-    return np.array([np.linalg.norm(g["kernel"]) for g in gradients.values()])
+def gradient_norms(layers, activation):
+    """Norms of the gradients of the kernels of a deep net, by hand in float64.
+
+    The layers are kernels and biases, the last one linear; the loss is a mean square.
+    """
+    signals, sums = [X.astype("float64")], []
+    for place, (weights, bias) in enumerate(layers):
+        sums.append(signals[-1] @ weights + bias)
+        last = place == len(layers) - 1
+        signals.append(sums[-1] if last else FUNCTIONS[activation][0](sums[-1]))
+    back = 2 * (signals[-1] - np.eye(signals[-1].shape[1])[Y]) / signals[-1].size
+    norms = []
+    for place in reversed(range(len(layers))):
+        norms.append(np.linalg.norm(signals[place].T @ back))
+        if place:
+            slopes = FUNCTIONS[activation][1](sums[place - 1])
+            back = back @ layers[place][0].T * slopes
+    return np.array(norms[::-1])
+
+
+def layers_of(model):
+    """Kernels and biases, masked or not, by the layer's name."""
+    return {
+        layer.name: (np.array(layer.kernel.numpy()), np.array(layer.bias.numpy()))
+        for layer in model._flatten_layers()
+        if hasattr(layer, "kernel") and not hasattr(layer, "layer")
+    }
 
 
 def kernel(model, name):
     """The kernel of a layer, masked or not."""
-    for layer in model._flatten_layers():
-        if layer.name == name and not hasattr(layer, "layer"):
-            return np.asarray(layer.kernel.numpy())
-    raise KeyError(name)
+    return layers_of(model)[name][0]

@@ -93,6 +93,10 @@ def test_convolutions_nested_models_and_several_outputs(K):
     outer = K.Model(inputs, [model(x), L.GlobalMaxPooling2D()(x)])
     nested = diagnose(outer, images)
     assert nested.singular_values is None
+    x = inputs = K.Input((7,), dtype="int32")
+    x = L.GlobalAveragePooling1D()(L.Dense(6, name="d")(L.Embedding(9, 4)(x)))
+    tokens = diagnose(K.Model(inputs, x), RNG.integers(0, 9, (5, 7)))
+    assert tokens.singular_values is None and tokens.layers == ("d",)
     inner = {path.rpartition("/")[2]: v for path, v in nested.variance.items()}
     assert inner == pytest.approx(dict(found.variance))
 

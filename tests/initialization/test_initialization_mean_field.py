@@ -151,5 +151,6 @@ def test_wrong_input():
         edge("tanh", -0.1)
     with pytest.raises(ValueError, match="by itself"):
         edge(np.sum)
-    with pytest.raises(TypeError, match="name of an activation"):
-        edge(3)
+    for thing in (3, keras.layers.ReLU):
+        with pytest.raises(TypeError, match="name of an activation"):
+            edge(thing)

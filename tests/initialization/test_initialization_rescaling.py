@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from initial_nets import X, Y, convolutions, deep, gradient_norms, kernel
+from initial_nets import X, Y, convolutions, deep, gradient_norms, kernel, layers_of
 
 import tf_spline_prune as tsp
 from tf_spline_prune.compat import mask_slots, value_and_grad
@@ -80,14 +80,14 @@ def test_units_without_inputs_stay_at_zero(K):
 
 def test_depth_needs_the_edge():
     """Ordered networks lose their gradients, chaotic ones blow them up."""
-    import keras
-
     found = {}
     for weight_std, bias_std in ((1.3041, 0.2), (0.9, 0.2), (2.5, 0.2)):
         start = tsp.initialization.EdgeOfChaos(
             "tanh", bias_std, seed=0, weight_std=weight_std
         )
-        norms = gradient_norms(start.apply_to(deep(keras, DEPTH, "tanh")))
+        drawn = [(start((64, 64)), start.bias((64,))) for _ in range(DEPTH)]
+        layers = [tuple(np.asarray(array) for array in layer) for layer in drawn]
+        norms = gradient_norms(layers, "tanh")
         found[weight_std] = norms[1] / norms[-2]
     assert 0.05 < found[1.3041] < 20
     assert found[0.9] < 1e-6 and found[2.5] > 1e3
@@ -95,27 +95,27 @@ def test_depth_needs_the_edge():
 
 @pytest.mark.parametrize(
     "activation, criterion",
-    [("tanh", "random"), ("relu", "random"), ("tanh", "magnitude")],
+    [("tanh", "magnitude"), ("relu", "random")],
 )
 def test_gradients_come_back_through_a_hundred_layers(activation, criterion):
     import keras
 
     dense = on_edge(keras, activation)
     masked = randomly(dense, criterion=criterion)
-    assert gradient_norms(masked)[1] < 1e-9
+    assert gradient_norms([*layers_of(masked).values()], activation)[1] < 1e-9
     copy = rescale(
         masked, activation=activation, bias_std=EDGE[activation], granularity="unit"
     )
-    norms = gradient_norms(copy)
+    norms = gradient_norms([*layers_of(copy).values()], activation)
     assert 0.1 < norms[1] / norms[-2] < 10
 
 
 def test_data_bring_the_dense_signal_back(K):
-    dense = on_edge(K, "relu", 30)
+    dense = on_edge(K, "relu", 12)
     masked = snip(dense, 0.5)
     copy = rescale(masked, "data", dense=dense, data=X)
     signal = [X, X]
-    for i in range(30):
+    for i in range(12):
         sums = []
         for x, model in zip(signal, (dense, copy), strict=True):
             sums.append(x @ kernel(model, f"d{i}"))
@@ -132,7 +132,7 @@ def test_what_explodes_is_refused():
     """Under ReLU, SNIP keeps weights between units that are active together."""
     import keras
 
-    dense = on_edge(keras, "relu", 60)
+    dense = on_edge(keras, "relu", 40)
     masked = snip(dense, 0.8)
     with pytest.raises(RescaleError, match="layers beyond"):
         rescale(masked, activation="relu", dense=dense, data=X)

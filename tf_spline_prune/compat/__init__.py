@@ -69,6 +69,7 @@ from tf_spline_prune.compat.rebuilding import (
     with_weights,
 )
 from tf_spline_prune.compat.samples import random_inputs
+from tf_spline_prune.compat.scaling import with_scales
 from tf_spline_prune.compat.summaries import SummaryWriter
 from tf_spline_prune.compat.teaching import (
     require_distillation,
@@ -172,6 +173,7 @@ __all__ = [
     "weight_variables",
     "with_dtype",
     "with_mask",
+    "with_scales",
     "with_sizes",
     "with_weights",
     "without_masks",

@@ -20,6 +20,7 @@ from tf_spline_prune.initialization.mask_transfer import transfer_masks
 from tf_spline_prune.initialization.mean_field import MeanField, edge_of_chaos
 from tf_spline_prune.initialization.orthogonal_masks import exact_orthogonal
 from tf_spline_prune.initialization.rescaling import rescale
+from tf_spline_prune.initialization.residual import stable_residual
 from tf_spline_prune.initialization.signal_report import SignalPropagation
 
 __all__ = [
@@ -38,5 +39,6 @@ __all__ = [
     "prune_at_init",
     "rescale",
     "signal_propagation",
+    "stable_residual",
     "transfer_masks",
 ]

@@ -47,7 +47,7 @@ def signal_propagation(
         loss: What `compile` takes as `loss`; `None` takes the model's.
         jacobian_inputs: At so many inputs the Jacobian of the outputs is taken, which
             should be logits. 0 takes none, nor has a model of several inputs or
-            outputs any.
+            outputs, or of tokens, any.
 
     Returns:
         The numbers by layer; printing them gives a table.
@@ -98,7 +98,8 @@ def signal_propagation(
             path: float(np.mean(np.square(found[path][kernel.name])))
             for path, kernel in kernels.items()
         }
-    if jacobian_inputs and len(inputs) == 1 and len(graph.output_ids) == 1:
+    smooth = [entry.dtype.startswith("float") for entry in graph.inputs]
+    if jacobian_inputs and smooth == [True] and len(graph.output_ids) == 1:
         slopes = jacobians(exact, inputs[0][:jacobian_inputs])
         singular_values = np.linalg.svd(slopes, compute_uv=False).ravel()
         singular_values = np.sort(singular_values)[::-1]

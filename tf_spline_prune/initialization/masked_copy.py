@@ -46,7 +46,8 @@ def copied(model: Any) -> Any:
     Returns:
         A masked model of the same flavour, compiled as `model` is.
     """
-    return wrap_with_masks(model, sorted({slot.path for slot in mask_slots(model)}))
+    masked = {id(slot.layer) for slot in mask_slots(model)}
+    return wrap_with_masks(model, lambda layer: id(layer) in masked)
 
 
 def refuse_masks(model: Any, way_out: str) -> None:

@@ -53,7 +53,7 @@ def as_function(activation: Any) -> Function:
     try:
         values = evaluate(trial)
         fits = values.shape == trial.shape and bool(np.isfinite(values).all())
-        wrong = f"an array of shape {values.shape}" if fits else str(values)
+        wrong = f"{values} for {trial}"
     except Exception as error:  # whatever a user's function raises
         fits, wrong = False, f"{type(error).__name__}: {error}"
     if not fits:
@@ -76,14 +76,14 @@ def _callable(activation: Any) -> Callable[[Any], Any]:
                 "'erf', a layer, or a function from arrays to arrays. Received: "
                 f"{activation!r}"
             ) from error
+    if isinstance(activation, type) or not callable(activation):
+        raise TypeError(
+            "Expected the name of an activation, a layer, or a function from arrays to "
+            f"arrays. Received: {activation!r}"
+        )
     if flavour_of(activation) is not None and hasattr(activation, "get_config"):
         # A copy, for a layer that has weights is built by its first call; one unit.
         config = {**activation.get_config(), "dtype": "float64"}
         copy = type(activation).from_config(config)
         return lambda x: copy(x[:, None])[:, 0]
-    if callable(activation) and not isinstance(activation, type):
-        return activation
-    raise TypeError(
-        "Expected the name of an activation, a layer, or a function from arrays to "
-        f"arrays. Received: {activation!r}"
-    )
+    return activation

@@ -19,7 +19,7 @@ class SignalPropagation:
         gradients: The mean square of the loss's derivatives by each kernel; `None` if
             there were no labels.
         singular_values: Those of the Jacobians of the outputs by the inputs, of all
-            inputs together, falling; `None` for several inputs or outputs.
+            inputs together, falling; `None` where none were taken.
 
     Example:
 

@@ -83,6 +83,13 @@ def plot_signal_propagation(
         axes.set_title(title.format(**spectrum), fontsize=10)
     lines, names = axes.get_legend_handles_labels()
     bars, shown = shares.get_legend_handles_labels()
-    axes.legend([*lines, *bars], [*names, *shown], frameon=False, fontsize=8)
+    axes.legend(
+        [*lines, *bars],
+        [*names, *shown],
+        frameon=False,
+        fontsize=8,
+        loc="center left",
+        bbox_to_anchor=(1.1, 0.5),
+    )
     written(axes.figure, path)
     return axes
