@@ -236,6 +236,30 @@ def test_synflow_keeps_gates_and_reads_words(K):
     assert found["words/embeddings"][1].all()
 
 
+def test_synflow_leaves_layers_of_ones_own_alone(K):
+    """Its activation stands between two products, where nothing else knows of it."""
+
+    class Twice(K.layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.activation = K.activations.get("softsign")
+
+        def build(self, shape):
+            self.kernel = self.add_weight(name="kernel", shape=(4, 4))
+
+        def call(self, x):
+            return 3 * self.activation(x @ self.kernel)
+
+        def get_prunable_weights(self):
+            return [self.kernel]
+
+    model = K.Sequential([K.Input((4,)), Twice(name="own")])
+    kernel = np.abs(model.get_weights()[0].astype("float64"))
+    wanted = 3 * kernel / (1 + kernel.sum(axis=0)) ** 2
+    found = scores_of(model, "synflow")["own/kernel"]
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)
+
+
 def test_numbers_that_overflow(K):
     model = early_nets.mlp(K, (4, 4, 4, 4), std=3e38**0.5)
     for _ in range(12):
