@@ -16,6 +16,13 @@ from tf_spline_prune.errors import (
 )
 
 
+@pytest.fixture(scope="module")
+def model():
+    import tf_keras
+
+    return early_nets.mlp(tf_keras)
+
+
 @pytest.mark.parametrize(
     ("criterion", "kwargs", "error", "match"),
     [
@@ -52,10 +59,7 @@ from tf_spline_prune.errors import (
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else None,
 )
-def test_wrong_arguments(criterion, kwargs, error, match):
-    import tf_keras as K
-
-    model = early_nets.mlp(K)
+def test_wrong_arguments(model, criterion, kwargs, error, match):
     settings = {"sparsity": 0.5, "data": early_nets.examples(), **kwargs}
     if criterion == "synflow" and error is BudgetError:
         settings["rounds"] = 1

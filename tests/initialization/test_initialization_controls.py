@@ -74,6 +74,16 @@ def test_controls_keep_the_densities(K):
     )
 
 
+def test_the_seed_that_the_model_was_built_with(K):
+    """It gives other weights, not the model's own once more."""
+    K.utils.set_random_seed(7)
+    model = build(K)
+    masked = tsp.prune_at_init(model, "magnitude", 0.5)
+    control = controls(masked, model, seed=7)["reinitialized"]
+    for key, weights in early_nets.kernels(control).items():
+        assert (weights != early_nets.kernels(masked)[key]).any()
+
+
 def test_new_weights_that_are_the_old_ones(K):
     model = build(K, seed=5)
     masked = tsp.prune_at_init(model, "magnitude", 0.5)

@@ -47,8 +47,11 @@ def test_only_the_layers_that_are_named(K):
     assert list(scores) == ["d2/kernel"]
 
 
-@pytest.mark.parametrize("build", [zoo.resnet, zoo.nested, zoo.subclassed])
-@pytest.mark.parametrize("name", ["snip", "synflow"])
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [(zoo.resnet, "snip"), (zoo.nested, "synflow"), (zoo.subclassed, "snip")],
+    ids=["resnet", "nested", "subclassed"],
+)
 def test_networks_of_all_kinds(K, build, name):
     model = early_nets.compiled(K, build(K))
     rng = np.random.default_rng(0)

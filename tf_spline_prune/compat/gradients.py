@@ -175,7 +175,31 @@ def _loss_function(model: Any, loss: Any) -> Callable[..., Any]:
     cls = utils.LossesContainer if flavour == "tf_keras" else utils.CompileLoss
     names = getattr(model, "output_names", None)
     function: Callable[..., Any] = cls(loss, loss_weights, output_names=names)
-    return function
+    return function if flavour == "tf_keras" else _exactly(function)
+
+
+def _exactly(function: Any) -> Callable[[Any, Any], Any]:
+    """Let losses of Keras 3 compute in float64 where outputs are; they would not."""
+
+    def in_float64(loss: Any) -> Any:
+        # It may be a user's, and `copy.copy` would go by its config.
+        twin = object.__new__(type(loss))
+        vars(twin).update(vars(loss), _dtype="float64")
+        return twin
+
+    def exact(labels: Any, outputs: Any) -> Any:
+        if not function.built:
+            function(labels, outputs)
+            first = keras.tree.flatten(outputs)[0]
+            if keras.backend.standardize_dtype(first.dtype) == "float64":
+                function._dtype = "float64"
+                function._flat_losses = [
+                    one._replace(loss=in_float64(one.loss))
+                    for one in function._flat_losses
+                ]
+        return function(labels, outputs)
+
+    return exact
 
 
 def _try(total: Callable[..., Any], inputs: list[np.ndarray], labels: Any) -> None:

@@ -202,7 +202,10 @@ def _cooled(logits: Logits, temperature: float) -> Callable[[list[Any]], Any]:
 
 
 def _activations(graph: Graph) -> set[str]:
-    """Name the calls with an activation whose output is no factor of a product."""
+    """Name the calls with an activation whose output is no factor of a product.
+
+    Where a user's layer applies its own is not known, so that is left alone.
+    """
     leaves = graph.leaves()
     factors = {
         tensor
@@ -215,6 +218,7 @@ def _activations(graph: Graph) -> set[str]:
         for call in leaves
         if (knots := knots_of(call)) is not None
         and knots.source != "pool"
+        and not call.kind.startswith("custom:")
         and factors.isdisjoint(call.outputs)
     }
 

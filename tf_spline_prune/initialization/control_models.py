@@ -28,7 +28,8 @@ def controls(masked: Any, model: Any, seed: int = 0) -> dict[str, Any]:
     `"reinitialized"`: the mask as it is, new weights from the layers' initializers.
     `"random"`: the mask permuted, and new weights.
 
-    For new weights `keras.utils.set_random_seed` is called with `seed`.
+    For new weights `keras.utils.set_random_seed` is called with a seed derived from
+    `seed`.
 
     Args:
         masked: A masked model of either flavour. It is not changed.
@@ -74,7 +75,9 @@ def controls(masked: Any, model: Any, seed: int = 0) -> dict[str, Any]:
         return found
 
     found = {"shuffled": made(model, True)}
-    keras_of(model).utils.set_random_seed(seed)
+    # Not `seed` itself, which may be the one that `model` was built with.
+    drawn = np.random.SeedSequence([seed, 0]).generate_state(1)
+    keras_of(model).utils.set_random_seed(int(drawn[0]))
     fresh = rebuild(trace(model))
     compile_alike(model, fresh)
     found |= {"reinitialized": made(fresh, False), "random": made(fresh, True)}

@@ -82,43 +82,32 @@ def early_masks(
             f"smaller sparsity. Received: sparsity={sparsity}, which leaves {count} of "
             f"{total:,} weights"
         )
+    safe = empty_layers == "keep"
     if isinstance(criterion, str) and criterion in _PROFILES:
         scores = weight_scores(arrays, "random", seed, keys)
         each = _PROFILES[criterion]([array.shape for array in arrays], count)
-        while empty_layers == "keep" and not each.all():
+        while safe and not each.all():
             each[each.argmax()] -= 1
             each[each.argmin()] += 1
         masks = [strongest([s], k)[0] for s, k in zip(scores, each, strict=True)]
     elif isinstance(criterion, ConnectionCriterion):
-        rounds = rounds or criterion.rounds
-        left = [
-            (1 - sparsity) ** (k / rounds)
-            if schedule == "exponential"
-            else 1 - sparsity * k / rounds
-            for k in range(1, rounds)
-        ]
-        counts = [*(round(share * total) for share in left), count]
+        counts = _counts(total, sparsity, rounds or criterion.rounds, schedule)
         data = criterion.check_data(model, data)
         connections = Connections(model, names_of(slots))
-        scores, masks = _in_rounds(
-            criterion, connections, data, slots, counts, empty_layers == "keep"
-        )
-        ties = sum(int((s[m] == 0).sum()) for s, m in zip(scores, masks, strict=True))
-        if ties:
-            warnings.warn(
-                f"{ties:,} of the {count:,} weights that stay have the score 0: the "
-                "criterion says nothing about them, and their place decided. Dead "
-                "units, labels that do not vary or an output that saturates do this.",
-                InitializationWarning,
-                stacklevel=3,
-            )
+        scores, masks = _in_rounds(criterion, connections, data, slots, counts, safe)
     else:
-        scores = [
-            s.astype("float64") for s in weight_scores(arrays, criterion, seed, keys)
-        ]
-        if empty_layers == "keep":
-            scores = _with_one_safe(scores)
-        masks = strongest(scores, count)
+        scores = weight_scores(arrays, criterion, seed, keys)
+        scores = [array.astype("float64") for array in scores]
+        masks = strongest(_with_one_safe(scores) if safe else scores, count)
+    ties = sum(int((s[m] == 0).sum()) for s, m in zip(scores, masks, strict=True))
+    if ties:
+        warnings.warn(
+            f"{ties:,} of the {count:,} weights that stay have the score 0: the "
+            "criterion says nothing about them, and their place decided. Weights of 0, "
+            "dead units, labels that do not vary or an output that saturates do this.",
+            InitializationWarning,
+            stacklevel=3,
+        )
     empty = [key for key, mask in zip(keys, masks, strict=True) if not mask.any()]
     if empty and empty_layers != "allow":
         raise BudgetError(
@@ -127,6 +116,17 @@ def early_masks(
             f"Received: sparsity={sparsity}, which would empty {', '.join(empty)}"
         )
     return masks
+
+
+def _counts(
+    total: int, sparsity: float, rounds: int, schedule: RoundSchedule
+) -> list[int]:
+    """Say how many weights stay after each round."""
+    if schedule == "exponential":
+        left = [(1 - sparsity) ** (k / rounds) for k in range(1, rounds + 1)]
+    else:
+        left = [1 - sparsity * (k / rounds) for k in range(1, rounds + 1)]
+    return [round(share * total) for share in left]
 
 
 def _in_rounds(
