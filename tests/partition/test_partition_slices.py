@@ -79,6 +79,17 @@ def small_images(K):
     return K.Model(inputs, L.Dense(3)(L.GlobalAveragePooling2D()(x)))
 
 
+def deep_residual(K):
+    L = K.layers
+    x = inputs = K.Input((2,))
+    x = L.Dense(5)(x)
+    for _ in range(10):
+        y = L.ReLU()(L.BatchNormalization()(x))
+        y = L.Dense(5)(L.Dense(5, activation="relu")(y))
+        x = L.Add()([x, y])
+    return K.Model(inputs, L.Dense(2)(x))
+
+
 MODELS = [
     (chain, 3.0),
     (leaky_and_abs, 3.0),
@@ -87,6 +98,7 @@ MODELS = [
     (pooled_images, 1.0),
     (global_pool, 1.0),
     (small_images, 1.0),
+    (deep_residual, 3.0),
 ]
 
 

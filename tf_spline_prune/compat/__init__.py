@@ -30,6 +30,7 @@ from tf_spline_prune.compat.execution import (
     compiled,
     predict,
     to_numpy,
+    widest_dtype,
 )
 from tf_spline_prune.compat.flavour import (
     Flavour,
@@ -171,6 +172,7 @@ __all__ = [
     "weight_gradients",
     "weight_names",
     "weight_variables",
+    "widest_dtype",
     "with_dtype",
     "with_mask",
     "with_scales",

@@ -41,6 +41,22 @@ def backend_of(model: Any) -> str:
     return backend
 
 
+def widest_dtype(model: Any) -> str:
+    """Name the widest floating-point dtype in which a model can compute.
+
+    Args:
+        model: A model of either flavour.
+
+    Returns:
+        `"float64"`; on JAX `"float32"`, unless JAX was told to compute in 64 bits.
+    """
+    if flavour_of(model) == "keras" and keras.config.backend() == "jax":
+        import jax
+
+        return "float64" if jax.config.read("jax_enable_x64") else "float32"
+    return "float64"
+
+
 def compiled(function: Callable[[Any], Any], model: Any) -> Callable[[Any], Any]:
     """Compile a function that calls layers of `model` on one batch.
 

@@ -1,12 +1,12 @@
 """`Program`: a model as one flat list of steps, which can be run piece by piece."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
-from tf_spline_prune.compat.call_graph import Call, Graph
+from tf_spline_prune.compat.call_graph import Arguments, Call, Graph
 from tf_spline_prune.compat.execution import call_layer
 
 
@@ -99,20 +99,30 @@ class Program:
         self,
         names: Iterable[str],
         values: Values,
+        apply: Callable[[Call, tuple[Any, ...], dict[str, Any]], Any] = call_layer,
     ) -> None:
         """Run steps in inference mode.
 
         Args:
             names: Names of the steps, each after those that it needs.
             values: The tensors by slot; what the steps give is added.
+            apply: What to do at each call, as in `Graph.run`.
         """
         for name in names:
             step = self.steps[name]
-            result = call_layer(step.call, *_filled((step.args, step.kwargs), values))
+            result = apply(step.call, *self.arguments(step, values))
             found = [result] if len(step.outputs) == 1 else keras.tree.flatten(result)
             if isinstance(found[0], (list, tuple)) and len(found[0]) == 1:
                 found = list(found[0])
             values.update(zip(step.outputs, found, strict=True))
+
+    def arguments(self, step: ProgramStep, values: Values) -> Arguments:
+        """Give a step's arguments, with tensors in the place of slots."""
+        filled: Arguments = keras.tree.map_structure(
+            lambda part: values[part] if isinstance(part, Slot) else part,
+            (step.args, step.kwargs),
+        )
+        return filled
 
     def live(self, order: Sequence[str], place: int) -> set[Slot]:
         """Name the slots that are filled before a place and read from there on.
@@ -147,9 +157,3 @@ class Program:
             if slot not in self.outputs:
                 found[place].append(slot)
         return found
-
-
-def _filled(arguments: tuple[Any, Any], values: Values) -> Any:
-    return keras.tree.map_structure(
-        lambda part: values[part] if isinstance(part, Slot) else part, arguments
-    )

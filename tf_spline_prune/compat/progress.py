@@ -25,9 +25,9 @@ class Progress:
         self._start = time.monotonic()
         self._bar: keras.utils.Progbar | None = None
 
-    def step(self) -> None:
-        """Say that one more step is done."""
-        self._done += 1
+    def step(self, count: int = 1) -> None:
+        """Say that so many more steps are done."""
+        self._done += count
         late = time.monotonic() - self._start > _PATIENCE
         if self._bar is None and late and self._done < self._total:
             if keras.config.is_interactive_logging_enabled():

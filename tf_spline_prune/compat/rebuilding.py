@@ -12,13 +12,14 @@ import numpy as np
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from tf_spline_prune.compat.call_graph import Arguments, Call, Graph, pack
+from tf_spline_prune.compat.execution import widest_dtype
 from tf_spline_prune.compat.flavour import keras_of
 from tf_spline_prune.compat.kinds import is_mask_wrapper
 from tf_spline_prune.compat.parts import part_configs
 from tf_spline_prune.compat.progress import Progress
 from tf_spline_prune.compat.tracing import trace
 from tf_spline_prune.compat.weights import CurrentWeights
-from tf_spline_prune.errors import ModelError
+from tf_spline_prune.errors import FlavourError, ModelError
 
 Weights = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -268,7 +269,16 @@ def with_dtype(model: Any, dtype: str) -> Any:
 
     Returns:
         A new model that computes and holds its weights in `dtype`.
+
+    Raises:
+        FlavourError: If `dtype` is float64, and the model's backend has none.
     """
+    if dtype == "float64" and widest_dtype(model) != dtype:
+        raise FlavourError(
+            "This is computed in float64, which JAX puts away. Set JAX_ENABLE_X64=1 "
+            "before the first import of jax, or KERAS_BACKEND=tensorflow before that "
+            f"of keras. Received: model {model.name!r} on JAX without jax_enable_x64"
+        )
     graph = _in_dtype(trace(model), dtype)
     return rebuild(
         graph,

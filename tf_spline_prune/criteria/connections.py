@@ -19,6 +19,7 @@ from tf_spline_prune.compat import (
     value_and_grad,
     weight_gradients,
     weight_variables,
+    widest_dtype,
     with_dtype,
 )
 from tf_spline_prune.criteria.unsupervised import Unsupervised, without_labels
@@ -28,7 +29,7 @@ from tf_spline_prune.partition.logits import Logits
 
 
 class Connections:
-    """Weights of a model that can be pruned, on a copy of it in float64.
+    """Weights of a model that can be pruned, on a copy of it in the widest dtype.
 
     The copy runs in inference mode. Its weights are exchanged as masks change, so
     that the functions that differentiate it are compiled once.
@@ -45,7 +46,7 @@ class Connections:
 
     def __init__(self, model: Any, names: Mapping[str, Iterable[str]]) -> None:
         self.names = {path: tuple(given) for path, given in names.items()}
-        self._model = with_dtype(model, "float64")
+        self._model = with_dtype(model, widest_dtype(model))
         hand_on_loss(model, self._model)
         self._graph = trace(self._model)
         layers = {call.path: call.layer for call in self._graph.leaves()}

@@ -2,16 +2,24 @@
 
 from typing import Any
 
+import keras
+import numpy as np
+
 from tf_spline_prune.compat import (
+    Call,
     CurrentWeights,
     Graph,
+    call_layer,
+    call_tapped,
     check_finite,
+    to_numpy,
     trace,
     with_dtype,
 )
 from tf_spline_prune.errors import ModelError
-from tf_spline_prune.partition.knots import Knots, is_unread, knots_of
+from tf_spline_prune.partition.knots import Knots, is_unread, knots_of, tensor_of
 from tf_spline_prune.partition.logits import RISING, Logits, function_name
+from tf_spline_prune.partition.pool_ties import pool_windows
 
 
 class AffineNetwork:
@@ -26,6 +34,7 @@ class AffineNetwork:
         model: The copy.
         graph: Its calls.
         knots: The knots of each layer that has some, in the order of computation.
+        apply: Runs one call; fits `Graph.run` and `Program.run`.
 
     Raises:
         FlavourError: If `model` is no Keras model.
@@ -39,18 +48,64 @@ class AffineNetwork:
         self.graph = trace(self.model)
         self._logits = Logits(self.graph)
         self.knots = _folding(self._logits)
+        self.apply = self._logits.apply
 
-    def run(self, x: Any, seen: list[Any] | None = None) -> Any:
-        """Run the network.
+    def run(self, x: Any) -> Any:
+        """Run the network on a tensor `(n, *input shape)`, float64."""
+        return self._logits([x])[0]
+
+    def codes(self, x: np.ndarray) -> np.ndarray:
+        """Number for each input the function that is the largest at each fold.
 
         Args:
-            x: A tensor of shape `(n, *input shape)`, float64.
-            seen: A list to which all tensors on the way are appended.
+            x: Array of shape `(n, *input shape)`.
 
         Returns:
-            The tensor of the output.
+            Array of shape `(n, folds)`, int; on a knot that of the zero.
         """
-        return self._logits([x], seen)[0]
+        found = [np.empty((len(x), 0), int)]
+
+        def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if call.name in self.knots:
+                functions = self.folds(call, args, kwargs)
+                found.append(np.argmax(functions[::-1], axis=0))
+            return self.apply(call, args, kwargs)
+
+        self.graph.run([keras.ops.convert_to_tensor(x, dtype="float64")], apply)
+        return np.concatenate(found, axis=1)
+
+    def folds(
+        self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> list[np.ndarray]:
+        """Evaluate the functions whose largest decides on each fold of a call.
+
+        Args:
+            call: A call with knots.
+            args: Its positional arguments, with tensors.
+            kwargs: Its keyword arguments.
+
+        Returns:
+            Arrays of shape `(n, folds)`, float64: values less their knots and zero,
+            or the positions of a pooling window.
+        """
+        knots = self.knots[call.name]
+        if knots.source == "activation":
+            tensor = call_tapped(call, args, kwargs)[1]
+        else:
+            tensor = tensor_of(args, kwargs)
+        if not knots.positions:
+            pooled = call_layer(call, args, kwargs)
+            return _finite([flat(seen) for seen in pool_windows(call, tensor, pooled)])
+        values = flat(tensor)
+        above = [values - knot for knot in knots.positions]
+        ahead = above[0] if len(above) == 1 else np.concatenate(above, axis=1)
+        return [ahead, np.broadcast_to(0.0, ahead.shape)]
+
+
+def flat(tensor: Any) -> np.ndarray:
+    """Bring a tensor to the host, as float64, with all axes but the first in one."""
+    array = to_numpy(tensor)
+    return array.reshape(len(array), -1).astype("float64", copy=False)
 
 
 def require_one_map(model: Any) -> Graph:
@@ -83,6 +138,14 @@ def require_one_map(model: Any) -> Graph:
     for path, weights in CurrentWeights(graph).items():
         check_finite(path, weights)
     return graph
+
+
+def _finite(values: list[np.ndarray]) -> list[np.ndarray]:
+    """Put a number below all others in the place of minus infinity."""
+    seen = [value[np.isfinite(value)] for value in values]
+    low = min(float(value.min(initial=0.0)) for value in seen)
+    high = max(float(value.max(initial=0.0)) for value in seen)
+    return [np.maximum(value, 2 * low - high - 1) for value in values]
 
 
 def _folding(logits: Logits) -> dict[str, Knots]:

@@ -6,7 +6,7 @@ polygon is cut into cells, on each of which one of the functions is the largest.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -58,7 +58,8 @@ def cut(
         rounds *= 2
     whole, owner = _together(polygons, cells, number)
     again = counts[owner] > _FOLDS
-    return whole.take(~again), whole.take(again)
+    settled = whole.take(~again) if again.any() else whole
+    return settled, whole.take(again)
 
 
 def _crossings(
@@ -94,12 +95,14 @@ class _Cells:
     """Polygons on their way to cells, with the values of the folds to come.
 
     Attributes:
-        table: A row a vertex: its coordinates, then the functions of each fold.
+        table: A row a vertex: the functions of each fold.
         base: For the rows that were there from the start, indices of points.
         rows: For each slot, a row.
         offsets: Where each cell begins among the slots.
         edges: What drew each edge.
         owner: For each cell, the polygon that it is a part of.
+        added: The rows that were added, in turns: for each the row before it, the
+            row after it, and its share of the way between them.
     """
 
     table: np.ndarray
@@ -108,6 +111,7 @@ class _Cells:
     offsets: np.ndarray
     edges: np.ndarray
     owner: np.ndarray
+    added: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -119,12 +123,11 @@ class _Cells:
     ) -> "_Cells":
         slots, offsets = ragged(polygons.offsets, which)
         base = polygons.vertices[slots]
-        columns = [polygons.points[base]]
+        table = np.empty((len(base), 0))
         if folds is not None:
             wanted = np.repeat(folds, np.diff(offsets), axis=0)
             values = [function[base[:, None], wanted] for function in functions]
-            columns.append(np.stack(values, axis=2).reshape(len(base), -1))
-        table = np.concatenate(columns, axis=1)
+            table = np.stack(values, axis=2).reshape(len(base), -1)
         rows = np.arange(len(base))
         return cls(table, base, rows, offsets, polygons.edges[slots], which)
 
@@ -133,7 +136,7 @@ class _Cells:
 
     def cut_in_rounds(self, k: int, tolerance: float, number: int, most: int) -> None:
         """Cut by one fold a round: by the next one of each polygon."""
-        for first in range(2, self.table.shape[1], k):
+        for first in range(0, self.table.shape[1], k):
             if len(self) > most:
                 return
             values = self.table[self.rows, first : first + k]
@@ -227,11 +230,17 @@ class _Cells:
         keys = (pair * len(self.table) + low) * len(self.table) + high
         _, one, which = np.unique(keys, return_index=True, return_inverse=True)
         share = (ahead[one] / (ahead[one] - after[one]))[:, None]
-        before = self.table[start[one]]
-        new = before + share * (self.table[end[one]] - before)
+        self.added.append((start[one], end[one], share))
         count = len(self.table)
-        self.table = np.concatenate([self.table, new])
+        self.table = np.concatenate([self.table, _between(self.table, *self.added[-1])])
         return count + which
+
+
+def _between(
+    table: np.ndarray, start: np.ndarray, end: np.ndarray, share: np.ndarray
+) -> np.ndarray:
+    before = table[start]
+    return np.asarray(before + share * (table[end] - before))
 
 
 def _together(
@@ -242,14 +251,17 @@ def _together(
     Returns:
         The cells, and for each the polygon that it is a part of.
     """
-    points, vertices = [polygons.points], []
-    count = len(polygons.points)
+    places, count = [], len(polygons.points)
     for lot in lots:
-        new = lot.table[len(lot.base) :, :2]
-        places = np.concatenate([lot.base, np.arange(count, count + len(new))])
-        vertices.append(places[lot.rows])
-        points.append(new)
-        count += len(new)
+        after = count + len(lot.table) - len(lot.base)
+        places.append(np.concatenate([lot.base, np.arange(count, after)]))
+        count = after
+    vertices = [of[lot.rows] for of, lot in zip(places, lots, strict=True)]
+    turns = [
+        (of[start], of[end], share)
+        for of, lot in zip(places, lots, strict=True)
+        for start, end, share in lot.added
+    ]
     owner = np.concatenate([lot.owner for lot in lots])
     offsets = offsets_of(np.concatenate([np.diff(lot.offsets) for lot in lots]))
     order = np.argsort(owner, kind="stable")
@@ -257,10 +269,27 @@ def _together(
     owner = owner[order]
     born = np.where(np.bincount(owner, minlength=len(polygons)) > 1, number, -1)
     whole = Polygons(
-        np.concatenate(points),
+        _extended(polygons.points, count, turns),
         np.concatenate(vertices)[slots],
         offsets,
         np.concatenate([lot.edges for lot in lots])[slots],
         np.where(born < 0, polygons.born, born)[owner],
+        _extended(polygons.values, count, turns),
     )
     return whole, owner
+
+
+def _extended(
+    known: np.ndarray,
+    count: int,
+    turns: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+) -> np.ndarray:
+    """Give what is known at points, and affine between them, at those to come too."""
+    whole = np.empty((count, known.shape[1]))
+    whole[: len(known)] = known
+    done = len(known)
+    for turn in turns:
+        new = _between(whole, *turn)
+        whole[done : done + len(new)] = new
+        done += len(new)
+    return whole

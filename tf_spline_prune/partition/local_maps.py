@@ -16,7 +16,6 @@ from tf_spline_prune.compat import (
 )
 from tf_spline_prune.errors import ModelError
 from tf_spline_prune.partition.affine_network import AffineNetwork, require_one_map
-from tf_spline_prune.partition.coder import PartitionCoder
 
 # At so many inputs it is checked that the network is affine, this far around them.
 _CHECKED, _NEARBY = 8, 2.0**-24
@@ -169,13 +168,9 @@ def _check_affine(
     size = np.sqrt((here**2).mean()) or 1.0
     step = np.random.default_rng(0).normal(0, _NEARBY * size, here.shape)
     there = here + step
-    if network.knots:
-        coder = PartitionCoder(network.model, max_units_per_layer=None)
-        one, other = coder(here), coder(there)
-        alike = np.all(
-            [(one.packed[k] == other.packed[k]).all(axis=1) for k in one.packed], axis=0
-        )
-        some, there = some[alike], there[alike]
+    codes = network.codes(np.concatenate([here, there]))
+    alike = (codes[: len(some)] == codes[len(some) :]).all(axis=1)
+    some, there = some[alike], there[alike]
     if not len(some):
         return
     moved = _both(network.model, network.run, there, len(there))[1]

@@ -49,31 +49,24 @@ class Logits:
             if call.name in last and (name := function_name(call)) in RISING
         }
 
-    def __call__(
-        self, inputs: Sequence[Any], seen: list[Any] | None = None
-    ) -> list[Any]:
+    def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         """Run the model.
 
         Args:
             inputs: One tensor an input.
-            seen: A list to which all tensors on the way are appended.
 
         Returns:
             One tensor an output.
         """
+        return list(self.graph.run(list(inputs), self.apply))
 
-        def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if call.name not in self.ends and call.name not in self._without:
-                output = call_layer(call, args, kwargs)
-            elif call.kind != "Activation" and hasattr(call.layer, "activation"):
-                output = call_tapped(call, args, kwargs)[1]
-            else:
-                output = tensor_of(args, kwargs)
-            if seen is not None:
-                seen.append(output)
-            return output
-
-        return list(self.graph.run(list(inputs), apply))
+    def apply(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run one call, without the function that is left out; fits `Graph.run`."""
+        if call.name not in self.ends and call.name not in self._without:
+            return call_layer(call, args, kwargs)
+        if call.kind != "Activation" and hasattr(call.layer, "activation"):
+            return call_tapped(call, args, kwargs)[1]
+        return tensor_of(args, kwargs)
 
     def finish(self, output: Any) -> Any:
         """Apply to the only output the function that was left out, if one was."""

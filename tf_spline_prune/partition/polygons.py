@@ -1,7 +1,7 @@
 """`Polygons`: many convex polygons in a few arrays."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,8 @@ class Polygons:
         edges: Array of shape `(slots,)`: the number of what drew the edge from each
             vertex to the next, on one of its two sides; -1 on the other.
         born: Array of shape `(polygons,)`: the number of what cut each last, or -1.
+        values: Array of shape `(n, columns)`: what is known at the points. Each
+            column is affine on each polygon.
     """
 
     points: np.ndarray
@@ -25,13 +27,15 @@ class Polygons:
     offsets: np.ndarray
     edges: np.ndarray
     born: np.ndarray
+    values: np.ndarray
 
     @classmethod
     def square(cls, low: float, high: float) -> "Polygons":
         """Make one polygon, the square from `low` to `high` along both axes."""
         points = np.array([[low, low], [high, low], [high, high], [low, high]])
+        edges, born = np.full(4, -1), np.array([-1])
         return cls(
-            points, np.arange(4), np.array([0, 4]), np.full(4, -1), np.array([-1])
+            points, np.arange(4), np.array([0, 4]), edges, born, np.empty((4, 0))
         )
 
     @classmethod
@@ -47,6 +51,7 @@ class Polygons:
             offsets_of(np.concatenate([part.sizes for part in parts])),
             np.concatenate([part.edges for part in parts]),
             np.concatenate([part.born for part in parts]),
+            np.concatenate([part.values for part in parts]),
         )
 
     def __len__(self) -> int:
@@ -69,19 +74,29 @@ class Polygons:
             offsets,
             self.edges[slots],
             self.born[which],
+            self.values[used],
         )
 
-    def means(self, values: np.ndarray) -> np.ndarray:
+    def holding(self, values: np.ndarray | None = None) -> "Polygons":
+        """Put other values at the points, or none."""
+        return replace(
+            self, values=np.empty((len(self.points), 0)) if values is None else values
+        )
+
+    def means(self, values: np.ndarray, which: np.ndarray | None = None) -> np.ndarray:
         """Average over the vertices of each polygon.
 
         Args:
             values: Array of shape `(n, columns)`: a value a point.
+            which: Indices of the polygons that are meant; `None` means all.
 
         Returns:
             Array of shape `(polygons, columns)`.
         """
-        sums = np.add.reduceat(values[self.vertices], self.offsets[:-1], axis=0)
-        return np.asarray(sums / self.sizes[:, None])
+        every = np.arange(len(self)) if which is None else which
+        slots, offsets = ragged(self.offsets, every)
+        sums = np.add.reduceat(values[self.vertices[slots]], offsets[:-1], axis=0)
+        return np.asarray(sums / np.diff(offsets)[:, None])
 
     def areas(self) -> np.ndarray:
         """Give the area of each polygon."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,12 +35,15 @@ def slice2d(
     nothing but forward passes, and holds for chains, residual additions,
     concatenations, BatchNormalization, pooling, nested and subclassed models of both
     flavours. It is checked on some regions of each layer that the network is affine
-    there. Each layer with knots is a run from the inputs up to it: for a deep network
-    the time grows with the square of the depth.
+    there. Each layer is run once: at the corners that a cut makes, all tensors that
+    later layers read lie between those at the ends of the edge.
 
     Two values that differ by less than 1e-12 of the largest in their layer are equal:
     a corner that lies on a knot, and a unit whose line is another's, cut nothing off.
     Regions thinner than that are not told apart.
+
+    The parts of a region stand side by side in the slice. How they are ordered is not
+    promised.
 
     Args:
         model: A built model with one input and one output.
@@ -79,32 +83,27 @@ def slice2d(
     low, high = check_limits(extent, max_regions)
     graph = require_one_map(model)
     corners = _check_anchors(anchors, graph.inputs)
-    network = SlicedNetwork(model, corners)
+    network = SlicedNetwork(model, corners, (low, high))
     stops = _stops(network.stops, layers)
     pair = _check_classes(classes, network.num_outputs)
-    polygons = Polygons.square(low, high)
-    counts: dict[str, int] = {}
-    progress = Progress(len(stops) + 1, "layer")
-    for number, stop in enumerate(stops):
-        network.check(polygons, stop)
-        finer = _cut_layer(network, polygons, stop, number, max_regions)
-        if len(finer) > max_regions:
-            if partial:
-                done = stops[:number]
-                return Slice(done, False, counts, pair, corners, polygons, network)
+    square = Polygons.square(low, high)
+    polygons, counts = _cut_deep(network, square, stops, max_regions)
+    done = stops[: len(counts)]
+    if done != stops:
+        if not partial:
             raise RegionLimitError(
                 f"There are more than {max_regions} regions. Take a smaller `extent`, "
                 "a larger `max_regions`, or `partial=True` for what is exact so far. "
-                f"Received: {len(polygons)} regions before layer {stop!r}, number "
-                f"{number + 1} of {len(stops)}, and at least {len(finer)} with it"
+                f"Received: {(1, *counts)[-1]} regions before layer "
+                f"{stops[len(done)]!r}, number {len(done) + 1} of {len(stops)}"
             )
-        polygons, counts[stop] = finer, len(finer)
-        progress.step()
-    complete = stops == network.stops
+        # Some lots were cut by more layers than others.
+        polygons, counts = _cut_deep(network, square, done, max_regions)
+    complete = done == network.stops
     if complete:
-        network.check(polygons, None)
-    progress.step()
-    return Slice(stops, complete, counts, pair, corners, polygons, network)
+        network.check(polygons)
+    through = dict(zip(done, counts, strict=True))
+    return Slice(done, complete, through, pair, corners, polygons, network)
 
 
 def check_limits(extent: tuple[float, float], max_regions: int) -> tuple[float, float]:
@@ -133,25 +132,62 @@ def check_limits(extent: tuple[float, float], max_regions: int) -> tuple[float, 
     return low, high
 
 
-def _cut_layer(
-    network: SlicedNetwork,
-    polygons: Polygons,
-    stop: str,
-    number: int,
-    most: int,
-) -> Polygons:
-    """Cut by the knots of one layer, or until there are too many polygons."""
+@dataclass(frozen=True, eq=False)
+class _Lot:
+    """Some polygons on their way through the layers.
+
+    Attributes:
+        polygons: The polygons.
+        number: The number of the layer that cuts them next.
+        since: The layer before which their values are, `None` for the inputs.
+    """
+
+    polygons: Polygons
+    number: int
+    since: str | None
+
+
+def _cut_deep(
+    network: SlicedNetwork, square: Polygons, stops: Sequence[str], most: int
+) -> tuple[Polygons, list[int]]:
+    """Cut by the knots of some layers, one lot of polygons after the other.
+
+    A lot goes through all layers before the next one is begun, so that the tensors
+    at the corners of few polygons have to be held.
+
+    Returns:
+        The polygons, and their number after each layer. If there are more than
+        `most`, only the numbers are right, and end before the first layer with more.
+    """
+    counts = [0] * len(stops)
     done: list[Polygons] = []
-    lots = list(network.lots(polygons))
-    while lots and sum(map(len, done + lots)) <= most:
+    progress = Progress(100, "percent")
+    whole, cleared = float(square.areas().sum()) * len(stops) / 100, 0.0
+    lots = [_Lot(network.start(square), 0, None)]
+    while lots:
         lot = lots.pop()
-        functions = network.functions(stop, lot.points)
-        tolerance = TOLERANCE * max(float(np.abs(f).max()) for f in functions)
-        room = most - sum(map(len, done + lots))
-        settled, again = cut(lot, functions, tolerance, number, room)
-        done.append(settled)
-        lots.extend(network.lots(again))
-    return Polygons.joined(done + lots)
+        number = lot.number
+        if number >= len(counts):
+            done.append(lot.polygons.holding())
+            continue
+        stop = stops[number]
+        polygons, functions = network.carry(lot.polygons, lot.since, stop)
+        tolerance = TOLERANCE * network.sizes[stop]
+        # All that wait are to be cut by this layer, or one before it.
+        room = most - counts[number] - sum(len(other.polygons) for other in lots)
+        settled, again = cut(polygons, functions, tolerance, number, room)
+        if len(settled) + len(again) > room:
+            # How many there are through the layers before is still to be counted.
+            del counts[number:]
+            lots.append(lot)
+            continue
+        counts[number] += len(settled)
+        before, cleared = cleared, cleared + float(settled.areas().sum())
+        progress.step(int(cleared / whole) - int(before / whole))
+        fresh = [_Lot(part, number + 1, stop) for part in network.lots(settled)]
+        fresh += [_Lot(part, number, stop) for part in network.lots(again)]
+        lots.extend(reversed(fresh))
+    return Polygons.joined(done), counts
 
 
 def _check_anchors(anchors: Any, inputs: Sequence[Any]) -> np.ndarray:
