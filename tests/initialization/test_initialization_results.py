@@ -97,8 +97,9 @@ def test_units_are_scored_by_their_weights(K, name):
     ]
 
 
-@pytest.mark.parametrize("target", [0.3, 118], ids=["share", "number"])
-@pytest.mark.parametrize("rounds", [None, 4])
+@pytest.mark.parametrize(
+    ("target", "rounds"), [(0.3, 4), (118, None)], ids=["share", "number"]
+)
 def test_sculpting_to_a_count(K, target, rounds):
     """An over-wide net is cut, without labels, to a number of parameters."""
     model = early_nets.mlp(K)

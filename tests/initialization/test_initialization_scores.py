@@ -161,7 +161,7 @@ def test_masks_hang_on_no_scale(K, name):
             np.testing.assert_array_equal(mask, masks[key])
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu", "relu6", "sigmoid"])
+@pytest.mark.parametrize("activation", ["relu6", "tanh", "gelu"])
 def test_synflow_is_a_product_of_matrices(K, activation):
     model = early_nets.mlp(K, (12, 30, 20, 10, 4), activation)
     weights = [np.abs(w) for w in early_nets.kernels(model).values()]

@@ -22,13 +22,12 @@ def strongest(
     Returns:
         One bool array a tensor, in its shape; true means keep.
     """
-    flat = np.concatenate([array.ravel() for array in scores])
     if old is None:
-        keep = ~lowest(flat, np.broadcast_to(1, flat.shape), len(flat) - count)
-    else:
-        keep = np.concatenate([mask.ravel() for mask in old])
-        left = flat[keep]
-        gone = lowest(left, np.broadcast_to(1, left.shape), len(left) - count)
-        keep[keep] = ~gone
-    parts = np.split(keep, np.cumsum([array.size for array in scores])[:-1])
-    return [part.reshape(a.shape) for part, a in zip(parts, scores, strict=True)]
+        old = [np.ones(array.shape, bool) for array in scores]
+    masks = [mask.copy() for mask in old]
+    left = np.concatenate([a[mask] for a, mask in zip(scores, masks, strict=True)])
+    gone = lowest(left, np.broadcast_to(1, left.shape), len(left) - count)
+    ends = np.cumsum([np.count_nonzero(mask) for mask in masks])
+    for mask, lost in zip(masks, np.split(gone, ends[:-1]), strict=True):
+        mask[mask] = ~lost
+    return masks
