@@ -79,12 +79,10 @@ class Course:
         return history.history["val_accuracy"]
 
 
-def gradient_reach(model, data):
+def reach(seen):
     """Compare the gradients of the second layer and of the last but one, by norm."""
-    step = tsp.compat.value_and_grad(model)
-    _, found = step([data[0][:256]], data[1][:256])
-    norms = [float(np.linalg.norm(of["kernel"])) for of in found.values()]
-    return norms[1] / norms[-2] if norms[-2] else 0.0
+    sizes = list(seen.gradients.values())
+    return (sizes[1] / sizes[-2]) ** 0.5 if sizes[-2] else 0.0
 
 
 def main():
@@ -131,19 +129,19 @@ def main():
         )
     rows, curves = [], {}
     for name, net in nets.items():
-        zeros = tsp.weight_sparsity(net)
-        total = zeros.pop("total")
-        empty = sum(share == 1 for share in zeros.values())
-        reach = gradient_reach(course.compiled(net), some)
+        seen = tsp.initialization.signal_propagation(
+            course.compiled(net), *some, jacobian_inputs=0
+        )
+        zeros = tsp.weight_sparsity(net)["total"]
         curves[name] = course.fit(name, net)
-        rows.append((name, total, empty, reach, curves[name][-1]))
+        last = curves[name][-1]
+        rows.append((name, zeros, len(seen.emptied), reach(seen), last))
 
     print(f"\n{options.depth} layers, {options.sparsity:.0%} of the weights removed\n")
     print(f"{'':<22}  zeros  empty layers  gradient ratio  test acc.")
-    for name, total, empty, reach, accuracy in rows:
-        print(
-            f"{name:<22}  {total:>5.1%}  {empty:>12}  {reach:>14.1e}  {accuracy:>9.1%}"
-        )
+    for name, zeros, empty, ratio, accuracy in rows:
+        numbers = f"{zeros:>5.1%}  {empty:>12}  {ratio:>14.1e}  {accuracy:>9.1%}"
+        print(f"{name:<22}  {numbers}")
     draw(curves, folder / "curves.png")
     print(f"\nThe picture is in {folder}")
 

@@ -1,7 +1,7 @@
 """A base class of initializers that the layers of either flavour accept."""
 
 import functools
-import importlib
+import sys
 
 import keras
 
@@ -10,11 +10,14 @@ import keras
 def initializer_base() -> type:
     """Give a class that both flavours take for an initializer of their own.
 
-    tf_keras warns of any other when it writes the config of a layer. It is imported
-    here, and not before a class needs it.
+    tf_keras warns of any other when it writes the config of a layer. It need not be
+    installed, and is not imported for this: who uses it has done so.
 
     Returns:
-        A class derived from `keras.initializers.Initializer` and that of tf_keras.
+        A class derived from `keras.initializers.Initializer`, and from that of
+        tf_keras where tf_keras is imported.
     """
-    other = importlib.import_module("tf_keras").initializers.Initializer
-    return type("Initializer", (keras.initializers.Initializer, other), {})
+    bases = [keras.initializers.Initializer]
+    if "tf_keras" in sys.modules:
+        bases.append(sys.modules["tf_keras"].initializers.Initializer)
+    return type("Initializer", tuple(bases), {})

@@ -8,6 +8,7 @@ and the variable is put back afterwards.
 
 import importlib
 import os
+import sys
 import warnings
 from types import ModuleType
 from typing import Any
@@ -53,14 +54,13 @@ def loading_saved_model() -> bool:
 
 
 def register_class(cls: type, package: str) -> None:
-    """Let both Keras flavours load a class without a custom scope.
+    """Let the Keras flavours that are imported load a class without a custom scope.
 
     Args:
         cls: A class with `get_config` and `from_config`.
         package: What stands before its name in files: `"package>Name"`.
     """
-    tf_keras = importlib.import_module("tf_keras")
-    for flavour in (keras, tf_keras):
+    for flavour in filter(None, (keras, sys.modules.get("tf_keras"))):
         flavour.saving.register_keras_serializable(package)(cls)
 
 
