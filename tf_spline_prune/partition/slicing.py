@@ -187,6 +187,8 @@ def _cut_deep(
         fresh = [_Lot(part, number + 1, stop) for part in network.lots(settled)]
         fresh += [_Lot(part, number, stop) for part in network.lots(again)]
         lots.extend(reversed(fresh))
+    if (rest := 100 - int(cleared / whole)) > 0:  # rounding, or too many regions
+        progress.step(rest)
     return Polygons.joined(done), counts
 
 
