@@ -187,7 +187,7 @@ def _cut_deep(
         fresh = [_Lot(part, number + 1, stop) for part in network.lots(settled)]
         fresh += [_Lot(part, number, stop) for part in network.lots(again)]
         lots.extend(reversed(fresh))
-    if (rest := 100 - int(cleared / whole)) > 0:  # rounding, or too many regions
+    if stops and (rest := 100 - int(cleared / whole)):  # rounding, or a limit
         progress.step(rest)
     return Polygons.joined(done), counts
 
