@@ -1,10 +1,16 @@
 """Fixtures that all tests share."""
 
 import gc
+import os
 import pathlib
 import sys
+import tempfile
 
-import pytest
+# Hypothesis keeps what it has seen; not in the project.
+_SEEN = pathlib.Path(tempfile.gettempdir(), "hypothesis")
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(_SEEN))
+
+import pytest  # noqa: E402
 
 # `zoo` is imported by name.
 sys.path.insert(0, str(pathlib.Path(__file__).parent))

@@ -1,29 +1,14 @@
 """The example of generators and the snippets of its page, run as a newcomer would."""
 
 import json
-import os
-import pathlib
 import re
-import subprocess
-import sys
 
-ROOT = pathlib.Path(__file__).parents[2]
+from newcomer import ROOT, run
 
 
 def test_the_example(tmp_path):
-    command = [sys.executable, str(ROOT / "examples" / "generator.py"), "--quick"]
-    done = subprocess.run(
-        [*command, "--output", "out"],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            "TFDS_DATA_DIR": str(tmp_path / "tfds"),
-        },
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    command = [ROOT / "examples" / "generator.py", "--quick", "--output", "out"]
+    done = run(command, tmp_path)
     out = tmp_path / "out"
     made = sorted(path.name for path in out.iterdir())
     assert made == ["latent_planes.png", "samples.png", "table.json"]

@@ -1,27 +1,10 @@
 """The main job and the README, run as a newcomer runs them."""
 
 import json
-import os
-import pathlib
 import re
-import subprocess
-import sys
 
 import pytest
-
-ROOT = pathlib.Path(__file__).parents[2]
-QUIET = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-
-
-def run(arguments, folder, check=True):
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=folder,
-        env={**QUIET, "TFDS_DATA_DIR": str(folder / "tfds")},
-        check=check,
-        capture_output=True,
-        text=True,
-    )
+from newcomer import ROOT, run
 
 
 @pytest.mark.parametrize("flavour", ["keras", "tf_keras"])

@@ -1,28 +1,8 @@
 """The examples that draw slices, run as a newcomer runs them."""
 
-import os
-import pathlib
 import re
-import subprocess
-import sys
 
-ROOT = pathlib.Path(__file__).parents[2]
-
-
-def run(name, folder, *arguments):
-    """Run an example; give what it printed."""
-    return subprocess.run(
-        [sys.executable, ROOT / "examples" / name, *arguments, "--output", "out"],
-        cwd=folder,
-        env={
-            **os.environ,
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            "TFDS_DATA_DIR": str(folder / "tfds"),
-        },
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+from newcomer import ROOT, run
 
 
 def pictures(folder):
@@ -39,7 +19,8 @@ def most_regions(lines):
 
 
 def test_the_toy_partition(tmp_path):
-    text = run("toy_partition.py", tmp_path, "--quick")
+    command = [ROOT / "examples" / "toy_partition.py", "--quick", "--output", "out"]
+    text = run(command, tmp_path).stdout
     assert pictures(tmp_path) == ["units.png", "weights.png"]
     of_units, of_weights = text.split("of the weights  units")
     row = r"(?:whole|without \d+%) +(\d+) +(\d+) +(\d+) +([\d.]+)%"
@@ -60,7 +41,8 @@ def test_the_toy_partition(tmp_path):
 
 
 def test_the_image_slice(tmp_path):
-    text = run("image_slice.py", tmp_path, "--epochs", "2")
+    command = [ROOT / "examples" / "image_slice.py", "--epochs", "2"]
+    text = run([*command, "--output", "out"], tmp_path).stdout
     assert pictures(tmp_path) == ["image_slice.png"]
     rows = re.findall(r"(whole|half|trained on) +([\d,]+), ([\d,]+), ([\d,]+)  ", text)
     whole, half, trained = (

@@ -9,20 +9,15 @@ import numpy as np
 
 from tf_spline_prune.compat import Calibration, Gradients, require_loss
 from tf_spline_prune.criteria.connections import Connections, is_unsupervised
-from tf_spline_prune.criteria.criterion import Criterion
-from tf_spline_prune.criteria.gates import check_loss, loss_config, require_labels
-from tf_spline_prune.criteria.reduction import (
-    Normalizer,
-    Reduction,
-    check_batch_size,
-    reduced,
-)
+from tf_spline_prune.criteria.gates import require_labels
+from tf_spline_prune.criteria.loss_criterion import LossCriterion
+from tf_spline_prune.criteria.reduction import reduced
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph import ChannelGraph, Group, Member
 
 
 @dataclass
-class ConnectionCriterion(Criterion):
+class ConnectionCriterion(LossCriterion):
     """Scores connections by what the weight does to a scalar of the network.
 
     The saliency of a weight is the weight times a derivative by it; that of a unit
@@ -48,15 +43,7 @@ class ConnectionCriterion(Criterion):
 
     rounds: ClassVar[int] = 1
     regrows: ClassVar[bool] = False
-    loss: Any = None
     batch_size: int = 128
-    reduction: Reduction = "sum"
-    normalizer: Normalizer = "none"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_loss(self.loss)
-        check_batch_size(self.batch_size)
 
     @abstractmethod
     def saliencies(self, connections: Connections, data: Any) -> Gradients:
@@ -124,11 +111,6 @@ class ConnectionCriterion(Criterion):
         """Score the units; see the class."""
         parts = [self._of_units(member) for member in group.producers]
         return self.worth(reduced(parts, self.reduction))
-
-    def get_config(self) -> dict[str, Any]:
-        """Give the arguments, a loss that is no name by its name."""
-        config = super().get_config()
-        return {k: loss_config(v) if k == "loss" else v for k, v in config.items()}
 
     def _of_units(self, member: Member) -> np.ndarray:
         """Sum the saliencies of all entries that make a unit."""

@@ -2,26 +2,22 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from tf_spline_prune.compat import Calibration, require_loss
-from tf_spline_prune.criteria.criterion import Criterion
 from tf_spline_prune.criteria.gates import (
     averaged,
-    check_loss,
     gate_derivatives,
-    loss_config,
     reason_against_gates,
     require_labels,
 )
-from tf_spline_prune.criteria.reduction import Normalizer, Reduction, check_batch_size
+from tf_spline_prune.criteria.loss_criterion import LossCriterion
 from tf_spline_prune.graph import ChannelGraph, Group
 
 
 @dataclass
-class GateCriterion(Criterion):
+class GateCriterion(LossCriterion):
     """Looks at the derivatives of the loss by a gate on each unit, batch by batch.
 
     Subclasses say what of a batch is averaged, and how that becomes a score. The model
@@ -37,16 +33,6 @@ class GateCriterion(Criterion):
     Raises:
         ValueError: If an argument is out of range.
     """
-
-    loss: Any = None
-    batch_size: int = 64
-    reduction: Reduction = "sum"
-    normalizer: Normalizer = "none"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_loss(self.loss)
-        check_batch_size(self.batch_size)
 
     @abstractmethod
     def of_batch(self, derivatives: np.ndarray) -> np.ndarray:
@@ -88,7 +74,3 @@ class GateCriterion(Criterion):
     def reason_against(self, group: Group) -> str | None:
         """Say why a group cannot be scored, or `None` if it can."""
         return reason_against_gates(self.graph, group, self.name)
-
-    def get_config(self) -> dict[str, Any]:
-        """Give the arguments, a loss that is no name by its name."""
-        return {**super().get_config(), "loss": loss_config(self.loss)}

@@ -21,7 +21,7 @@ from tf_spline_prune.initialization.early_masks import (
     RoundSchedule,
     early_masks,
 )
-from tf_spline_prune.initialization.mask_transfer import refuse_masks
+from tf_spline_prune.initialization.masked_copy import refuse_masks
 from tf_spline_prune.masking.wrapping import wrap_with_masks
 from tf_spline_prune.pruning import plan, prune_in_rounds
 from tf_spline_prune.pruning.selection import Selector
@@ -146,7 +146,7 @@ def prune_at_init(
             "`sparsity` must be a number, at least 0 and less than 1. Received: "
             f"sparsity={sparsity!r}"
         )
-    refuse_masks(model)
+    refuse_masks(model, "Take the model that was masked, or `tsp.strip_masks(model)`")
     masked = wrap_with_masks(model, layers)
     slots = mask_slots(masked)
     masks = early_masks(

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tf_spline_prune.compat import MaskSlot, mask_slots, require_flavour, trace
+from tf_spline_prune.compat import MaskSlot, mask_slots, trace
 from tf_spline_prune.errors import ModelError
+from tf_spline_prune.initialization.masked_copy import refuse_masks
 from tf_spline_prune.masking.slots import require_slots
 from tf_spline_prune.masking.wrapping import wrap_with_masks
 
@@ -60,8 +61,7 @@ def wrapped_alike(
     Raises:
         ModelError: As `transfer_masks`.
     """
-    require_flavour(model)
-    refuse_masks(model)
+    refuse_masks(model, "Take the model that was masked, or `tsp.strip_masks(model)`")
     paths = list(dict.fromkeys(slot.path for slot in slots))
     known = {call.path for call in trace(model).leaves()}
     found = wrap_with_masks(model, paths if known.issuperset(paths) else None)
@@ -79,15 +79,6 @@ def wrapped_alike(
             f"{_listed(expected)}. Received: {_listed(received)}"
         )
     return found, targets
-
-
-def refuse_masks(model: Any) -> None:
-    """Raise `ModelError` if a model has masks, for what they removed is lost."""
-    if mask_slots(model):
-        raise ModelError(
-            "This model has masks already. Take `tsp.strip_masks(model)`, or the model "
-            f"that was masked. Received: model {model.name!r}"
-        )
 
 
 def _listed(shapes: list[tuple[str, tuple[int, ...]]]) -> str:

@@ -7,7 +7,6 @@ import numpy as np
 
 from tf_spline_prune.files import PathLike
 from tf_spline_prune.visualize.figures import (
-    ACCENT,
     BLUE,
     GREEN,
     GREY,
@@ -16,6 +15,7 @@ from tf_spline_prune.visualize.figures import (
     PINK,
     SKY,
     axes_or_new,
+    mark_ticket,
     written,
 )
 
@@ -78,10 +78,7 @@ def plot_local_complexity(
             linewidth=1.4,
             label=name,
         )
-    if ticket_epoch is not None:
-        axes.axvline(ticket_epoch + 1, color=ACCENT, linewidth=1, linestyle="--")
-        title = f"early bird after epoch {ticket_epoch + 1}"
-        axes.set_title(title, color=ACCENT, fontsize=10)
+    mark_ticket(axes, ticket_epoch)
     axes.set(xlabel="epoch", ylabel=label, ylim=(0, None))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)

@@ -11,6 +11,7 @@ from tf_spline_prune.visualize.figures import (
     INK,
     axes_or_new,
     colour_bar,
+    mark_ticket,
     written,
 )
 
@@ -127,10 +128,7 @@ def plot_distance_curve(
         )
     if threshold is not None:
         axes.axhline(threshold, color=ACCENT, linewidth=1, label="threshold")
-    if ticket_epoch is not None:
-        axes.axvline(ticket_epoch + 1, color=ACCENT, linewidth=1, linestyle="--")
-        title = f"early bird after epoch {ticket_epoch + 1}"
-        axes.set_title(title, color=ACCENT, fontsize=10)
+    mark_ticket(axes, ticket_epoch)
     axes.set(xlabel="epoch", ylabel=label, ylim=(0, None))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)

@@ -61,3 +61,11 @@ def written(figure: Any, path: PathLike | None) -> None:
     if path is not None:
         with atomic_file(path) as temporary:
             figure.savefig(temporary, dpi=150)
+
+
+def mark_ticket(axes: Any, ticket_epoch: int | None) -> None:
+    """Mark the epoch of the early bird, counted from 0, if there is one."""
+    if ticket_epoch is not None:
+        axes.axvline(ticket_epoch + 1, color=ACCENT, linewidth=1, linestyle="--")
+        title = f"early bird after epoch {ticket_epoch + 1}"
+        axes.set_title(title, color=ACCENT, fontsize=10)
