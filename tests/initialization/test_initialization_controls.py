@@ -146,7 +146,7 @@ def test_what_does_not_fit(K):
             function(masked, wide)
         with pytest.raises(ModelError, match="no masks"):
             function(model, model)
-        with pytest.raises(ModelError, match="masks already"):
+        with pytest.raises(ModelError, match="without masks"):
             function(masked, masked)
         with pytest.raises(FlavourError):
             function(masked, None)

@@ -98,6 +98,8 @@ def test_it_can_be_repeated(K):
 
 def test_wrong_input(K):
     model = net(K)
+    with pytest.raises(ValueError, match="seed"):
+        tsp.initialization.DataAware(X, -1)
     with pytest.raises(CalibrationError, match="does not fit"):
         tsp.initialization.DataAware(X[:, :1]).apply_to(model)
     with pytest.raises(ValueError, match="from 0 to 3"):

@@ -43,6 +43,9 @@ class DataAware:
             the model's output should be.
         seed: Seed of the clusters.
 
+    Raises:
+        ValueError: If `seed` is negative.
+
     Example:
 
     ```python
@@ -56,6 +59,8 @@ class DataAware:
     """
 
     def __init__(self, data: Any, seed: int = 0) -> None:
+        if seed < 0:
+            raise ValueError(f"`seed` must be at least 0. Received: seed={seed}")
         self.data = data
         self.seed = seed
 
