@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from tf_spline_prune.compat import (
+    Graph,
     call_layer,
     check_inputs,
     jacobians_of,
@@ -58,8 +59,8 @@ def local_affine(
 
     Source: Balestriero and Baraniuk, "A Spline Theory of Deep Learning", ICML 2018.
     """
-    points = _checked(model, x, batch_size)
     network = AffineNetwork(model)
+    points = _checked(network.graph, x, batch_size)
     values, slopes = _both(network.model, network.run, points, batch_size)
     _check_affine(network, points, slopes)
     flat = points.reshape(len(points), -1)
@@ -85,7 +86,7 @@ def jacobians(model: Any, x: Any, *, batch_size: int = 128) -> np.ndarray:
         ValueError: If `x` is empty, misshapen or not finite, or `batch_size` is
             below 1.
     """
-    points = _checked(model, x, batch_size)
+    points = _checked(require_one_map(model), x, batch_size)
     exact = with_dtype(model, "float64")
     graph = trace(exact)
     return _both(exact, lambda z: graph.run([z], call_layer)[0], points, batch_size)[1]
@@ -131,12 +132,11 @@ def jacobian_rank(
     return np.count_nonzero(sizes > tolerance * sizes[:, :1], axis=1)
 
 
-def _checked(model: Any, x: Any, batch_size: int) -> np.ndarray:
+def _checked(graph: Graph, x: Any, batch_size: int) -> np.ndarray:
     if batch_size < 1:
         raise ValueError(
             f"`batch_size` must be at least 1. Received: batch_size={batch_size}"
         )
-    graph = require_one_map(model)
     check_inputs([x], graph.inputs, "inputs", ValueError)
     return np.asarray(x, "float64")
 

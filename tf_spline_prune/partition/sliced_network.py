@@ -46,7 +46,7 @@ class SlicedNetwork:
     corners of their parts without another run.
 
     Args:
-        model: A built model with one input and one output.
+        network: The network.
         anchors: Array of shape `(3, *input shape)`.
         extent: The least and the greatest u and v.
 
@@ -54,15 +54,15 @@ class SlicedNetwork:
         num_outputs: Number of outputs.
         sizes: For each layer with knots the size of what its knots lie on, on a grid
             of points: what is small against it is rounding.
-
-    Raises:
-        ModelError: If the network is not made of piecewise-linear functions.
     """
 
     def __init__(
-        self, model: Any, anchors: np.ndarray, extent: tuple[float, float]
+        self,
+        network: AffineNetwork,
+        anchors: np.ndarray,
+        extent: tuple[float, float],
     ) -> None:
-        self._network = AffineNetwork(model)
+        self._network = network
         self._anchors = anchors.astype("float64")
         calls = self._network.graph.leaves()
         self._program = Program(self._network.graph)

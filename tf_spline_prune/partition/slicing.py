@@ -9,7 +9,7 @@ import numpy as np
 
 from tf_spline_prune.compat import Progress, check_inputs
 from tf_spline_prune.errors import RegionLimitError
-from tf_spline_prune.partition.affine_network import require_one_map
+from tf_spline_prune.partition.affine_network import AffineNetwork
 from tf_spline_prune.partition.cutting import cut
 from tf_spline_prune.partition.knots import asked_layers
 from tf_spline_prune.partition.polygon_slice import TOLERANCE, Slice
@@ -81,9 +81,9 @@ def slice2d(
     method is our own.
     """
     low, high = check_limits(extent, max_regions)
-    graph = require_one_map(model)
-    corners = _check_anchors(anchors, graph.inputs)
-    network = SlicedNetwork(model, corners, (low, high))
+    affine = AffineNetwork(model)
+    corners = _check_anchors(anchors, affine.graph.inputs)
+    network = SlicedNetwork(affine, corners, (low, high))
     stops = _stops(network.stops, layers)
     pair = _check_classes(classes, network.num_outputs)
     square = Polygons.square(low, high)
