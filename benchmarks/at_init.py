@@ -1,13 +1,16 @@
 """What pruning before training costs in accuracy, method by method.
 
-    python benchmarks/at_init.py --nets mlp
-    python benchmarks/at_init.py --output results.json      # goes on where it stopped
+    python benchmarks/at_init.py                  # goes on where it stopped
+    python benchmarks/at_init.py --nets mlp --seeds 1
 
 10,000 images of Fashion-MNIST, and all of its test images. Each network is pruned
 before training, by each method, at each sparsity, with and without the repairs of its
 initial weights, and trained in the same way; beside it the dense network, the dense
 network pruned by magnitude after training and trained once more, and random masks of
 the same densities. Reported are means and spreads of the test accuracy over seeds.
+
+A second table is of small dense networks: the early-bird ticket, and the same small
+network with random weights and with knots placed where the data are.
 """
 
 import argparse
@@ -25,6 +28,9 @@ ROUNDS = {"snip": 1, "snip in 20 rounds": 20, "force in 20 rounds": 20, "synflow
 METHODS = (*ROUNDS, "grasp", "magnitude", "erk", "smart_ratio", "random")
 REPAIRS = {"mlp": ("", "isometry", "rescale"), "conv": ("", "isometry")}
 REPAIRS["residual"] = REPAIRS["conv"]
+EPOCHS = {"mlp": 6, "conv": 4, "residual": 3}
+# The shares of the MACs that small networks have.
+SMALL = (0.25, 0.1)
 
 
 def mlp(keras):
@@ -45,14 +51,14 @@ def conv(keras):
     """Four convolutions with BatchNormalization."""
     L = keras.layers
     x = inputs = keras.Input((28, 28, 1))
-    for width, stride in ((32, 1), (32, 2), (64, 1), (64, 2)):
+    for width, stride in ((16, 2), (16, 1), (32, 2), (32, 1)):
         x = L.Conv2D(width, 3, stride, padding="same", use_bias=False)(x)
         x = L.ReLU()(L.BatchNormalization(momentum=0.9)(x))
     return keras.Model(inputs, L.Dense(10)(L.GlobalAveragePooling2D()(x)))
 
 
 def residual(keras):
-    """Six pre-activation blocks of two convolutions."""
+    """Three pre-activation blocks of two convolutions."""
     L = keras.layers
 
     def half(x, width, stride=1):
@@ -60,8 +66,8 @@ def residual(keras):
         return L.Conv2D(width, 3, stride, padding="same", use_bias=False)(x)
 
     inputs = keras.Input((28, 28, 1))
-    x = L.Conv2D(16, 3, padding="same", use_bias=False)(inputs)
-    for width, stride in ((16, 1), (16, 1), (32, 2), (32, 1), (64, 2), (64, 1)):
+    x = L.Conv2D(16, 3, 2, padding="same", use_bias=False)(inputs)
+    for width, stride in ((16, 1), (32, 2), (32, 1)):
         y = half(half(x, width, stride), width)
         if stride == 2:
             x = L.Conv2D(width, 1, 2, use_bias=False)(x)
@@ -76,13 +82,13 @@ NETS = {"mlp": mlp, "conv": conv, "residual": residual}
 class Study:
     """The data, and how every network is made and trained."""
 
-    def __init__(self, epochs):
+    def __init__(self):
         import keras
         import numpy as np
 
         import tf_spline_prune as tsp
 
-        self.keras, self.epochs = keras, epochs
+        self.keras = keras
 
         def whole(split):
             batches = tsp.datasets.load("fashion_mnist", split, 10_000, shuffle=False)
@@ -105,18 +111,23 @@ class Study:
     def compiled(self, model, net):
         loss = self.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         rate = 0.02 if net == "mlp" else 0.1
-        steps = self.epochs * -(-len(self.train[0]) // 100)
+        steps = EPOCHS[net] * -(-len(self.train[0]) // 100)
         rates = self.keras.optimizers.schedules.CosineDecay(rate, steps)
         optimizer = self.keras.optimizers.SGD(rates, momentum=0.9)
         model.compile(optimizer, loss, metrics=["accuracy"])
         return model
 
-    def accuracy(self, model, net, seed):
+    def told(self, model):
+        """Give the share of test images that are told right."""
+        return float(model.evaluate(*self.test, batch_size=1000, verbose=0)[1])
+
+    def accuracy(self, model, net, seed, **options):
         """Train, and give the share of test images that are told right."""
         self.keras.utils.set_random_seed(100 + seed)
         self.compiled(model, net)
-        model.fit(*self.train, batch_size=100, epochs=self.epochs, verbose=0)
-        return float(model.evaluate(*self.test, batch_size=1000, verbose=0)[1])
+        options = {"batch_size": 100, "epochs": EPOCHS[net], "verbose": 0, **options}
+        model.fit(*self.train, **options)
+        return self.told(model)
 
     def dense(self, net, seed, sparsities):
         """Train whole; then take weights by magnitude, and train once more."""
@@ -152,6 +163,27 @@ class Study:
             started = repaired(kept, repair)
             yield name, repair, sparsity, self.accuracy(started, net, seed)
 
+    def small(self, net, seed, share):
+        """Train a small network from its early-bird ticket, by chance and by the data.
+
+        Yields:
+            What it started from, its accuracy before training and after.
+        """
+        import tf_spline_prune as tsp
+
+        model = self.build(net, seed)
+        bird = tsp.SplineEarlyBird(probe=self.train[0][:1024], verbose=0)
+        self.accuracy(model, net, seed, callbacks=[bird])
+        ticket = tsp.prune(model, target_macs=share, data=self.train[0][:512])
+        self.keras.utils.set_random_seed(seed)
+        chance = self.keras.models.clone_model(ticket)
+        data = tuple(part[:1000] for part in self.train)
+        placed = tsp.initialization.DataAware(data, seed=seed).apply_to(chance)
+        nets = {"ticket": ticket, "random": chance, "data-aware": placed}
+        for name, start in nets.items():
+            before = self.told(self.compiled(start, net))
+            yield name, before, self.accuracy(start, net, seed)
+
 
 def repaired(masked, repair):
     """Repair the initial weights that a mask has left."""
@@ -173,33 +205,64 @@ def stored(path):
     return []
 
 
-def table(runs):
-    """Print means and spreads, a row a method and repair."""
-    for net in dict.fromkeys(run["net"] for run in runs):
-        found = {}
-        for run in runs:
-            if run["net"] == net:
-                key = run["method"], run["repair"]
-                found.setdefault(key, {}).setdefault(run["sparsity"], []).append(
-                    run["accuracy"]
-                )
-        shares = sorted({run["sparsity"] for run in runs if run["sparsity"]})
-        print(
-            f"\n{net}\n\n| method | repair |" + "".join(f" {s:.0%} |" for s in shares)
-        )
+def means(runs, field, *keys):
+    """Give means and spreads of a field, over the runs that are alike in these keys."""
+    found = {}
+    for run in runs:
+        found.setdefault(tuple(run[key] for key in keys), []).append(run[field])
+    return {key: cell(values) for key, values in found.items()}
+
+
+def tables(runs):
+    """Print means and spreads, net by net."""
+    sparse = [run for run in runs if run["kind"] == "sparse"]
+    for net in dict.fromkeys(run["net"] for run in sparse):
+        here = [run for run in sparse if run["net"] == net]
+        found = means(here, "accuracy", "method", "repair", "sparsity")
+        shares = sorted({run["sparsity"] for run in here} - {0.0})
+        print(f"\n{net}, {EPOCHS[net]} epochs\n")
+        print("| method | repair |" + "".join(f" {s:.0%} |" for s in shares))
         print("|---|---|" + "---|" * len(shares))
-        for (method, repair), by_share in found.items():
-            cells = [
-                cell(by_share.get(share) or by_share.get(0.0, [])) for share in shares
-            ]
+        for method, repair in dict.fromkeys(key[:2] for key in found):
+            cells = [found.get((method, repair, share), "") for share in shares]
+            if (method, repair, 0.0) in found:
+                cells[0] = found[method, repair, 0.0]
             print(f"| {method} | {repair} | {' | '.join(cells)} |")
+
+    small = [run for run in runs if run["kind"] == "small"]
+    columns = [
+        means(small, field, "net", "share", "method")
+        for field in ("before", "accuracy")
+    ]
+    if small:
+        print("\nSmall networks\n\n| net | MACs kept | weights | before | trained |")
+        print("|---|---|---|---|---|")
+    for net, share, method in columns[0]:
+        cells = [column[net, share, method] for column in columns]
+        print(f"| {net} | {share:.0%} | {method} | {' | '.join(cells)} |")
 
 
 def cell(values):
-    if not values:
-        return ""
     spread = f" ± {100 * statistics.stdev(values):.1f}" if values[1:] else ""
     return f"{100 * statistics.mean(values):.1f}{spread}"
+
+
+def measured(study, sparsities, net, seed, method, share):
+    """Do one job; give its runs, as they are stored."""
+    job = {"net": net, "seed": seed}
+    if method == "small":
+        for name, before, after in study.small(net, seed, share):
+            found = {"kind": "small", "share": share, "method": name}
+            yield {**job, **found, "before": before, "accuracy": after}
+        return
+    found = (
+        study.dense(net, seed, sparsities)
+        if method == "dense"
+        else study.sparse(net, seed, method, share)
+    )
+    for name, repair, sparsity, accuracy in found:
+        run = {"kind": "sparse", "method": name, "repair": repair}
+        yield {**job, **run, "sparsity": sparsity, "accuracy": accuracy}
 
 
 def main():
@@ -208,42 +271,34 @@ def main():
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--sparsities", nargs="+", type=float, default=SPARSITIES)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--output", default="runs/at_init.json")
+    parser.add_argument("--output", default="benchmarks/results/at_init.json")
     options = parser.parse_args()
     import keras
 
     from tf_spline_prune.files import atomic_file
 
-    study, runs = Study(options.epochs), stored(options.output)
+    study, runs = Study(), stored(options.output)
+    kinds = [
+        ("dense", None),
+        *(("small", share) for share in SMALL),
+        *itertools.product(options.methods, options.sparsities),
+    ]
     jobs = [
-        (net, seed, method, sparsity)
-        for net, seed in itertools.product(options.nets, range(options.seeds))
-        for method, sparsity in [
-            (None, None),
-            *itertools.product(options.methods, options.sparsities),
-        ]
+        (net, seed, *kind)
+        for seed in range(options.seeds)
+        for net, kind in itertools.product(options.nets, kinds)
     ]
     bar = keras.utils.Progbar(len(jobs), unit_name="job")
     done = {tuple(run["job"]) for run in runs}
     for job in jobs:
         if job not in done:
-            net, seed, method, sparsity = job
-            found = (
-                study.dense(net, seed, options.sparsities)
-                if method is None
-                else study.sparse(net, seed, method, sparsity)
-            )
-            for name, repair, share, accuracy in list(found):
-                run = {"net": net, "seed": seed, "method": name, "repair": repair}
-                runs.append(
-                    {**run, "sparsity": share, "accuracy": accuracy, "job": job}
-                )
+            found = list(measured(study, options.sparsities, *job))
+            runs += [{**run, "job": job} for run in found]
             with atomic_file(options.output) as temporary:
                 temporary.write_text(json.dumps(runs, indent=1))
             keras.utils.clear_session()
         bar.add(1)
-    table(runs)
+    tables(runs)
 
 
 if __name__ == "__main__":
