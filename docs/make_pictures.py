@@ -177,11 +177,37 @@ def draw_bundles(model, plan):
     return panels[0]
 
 
+def signals():
+    """Draw what flows through a sparse tanh network, as it is and rescaled."""
+    bias_std = 0.2
+    model = keras.Sequential([keras.Input((64,))])
+    for number in range(19):
+        layer = keras.layers.Dense(100, activation="tanh", name=f"layer_{number}")
+        model.add(layer)
+    model.add(keras.layers.Dense(10, name="scores"))
+    start = tsp.initialization.EdgeOfChaos("tanh", bias_std, seed=0)
+    model = start.apply_to(model)
+    model.compile("sgd", LOSS)
+    batches = tsp.datasets.load("optical_digits", "train", 256, shuffle=False)
+    x, y = (part.numpy() for part in next(iter(batches)))
+    data = ((x - x.mean()) / x.std()).reshape(len(x), -1), y
+    masked = tsp.prune_at_init(model, "snip", 0.8, data=data, empty_layers="allow")
+    rescaled = tsp.initialization.rescale(masked, activation="tanh", bias_std=bias_std)
+    panels = Figure((10.5, 4.2), layout="constrained").subplots(1, 2, sharey=True)
+    nets = {"as it is": masked, "rescaled": rescaled}
+    for (name, net), axes in zip(nets.items(), panels, strict=True):
+        net.compile("sgd", LOSS)
+        seen = tsp.initialization.signal_propagation(net, *data, jacobian_inputs=0)
+        tsp.visualize.plot_signal_propagation(seen, axes=axes)
+        axes.set_title(name)
+    return panels[0]
+
+
 def main():
     """Make what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     of_training = ("strip", "animation", "distances", "complexity", "sensitivity")
-    wanted = (*of_training, "redundancy", "bundles", "plan")
+    wanted = (*of_training, "redundancy", "bundles", "plan", "signals")
     parser.add_argument("--only", nargs="+", choices=wanted, default=wanted)
     here = pathlib.Path(__file__).parent / "images"
     parser.add_argument("--output", type=pathlib.Path, default=here)
@@ -229,6 +255,8 @@ def main():
     if "plan" in only:
         plan = tsp.plan(photographs(), "magnitude", target_macs=0.4)
         save(tsp.visualize.plot_plan(plan), folder / "plan.png")
+    if "signals" in only:
+        save(signals(), folder / "signals.png")
 
 
 if __name__ == "__main__":
