@@ -19,9 +19,10 @@ import itertools
 import json
 import os
 import pathlib
-import statistics
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import tables
 
 SPARSITIES = (0.9, 0.95, 0.98)
 ROUNDS = {"snip": 1, "snip in 20 rounds": 20, "force in 20 rounds": 20, "synflow": 100}
@@ -205,48 +206,6 @@ def stored(path):
     return []
 
 
-def means(runs, field, *keys):
-    """Give means and spreads of a field, over the runs that are alike in these keys."""
-    found = {}
-    for run in runs:
-        found.setdefault(tuple(run[key] for key in keys), []).append(run[field])
-    return {key: cell(values) for key, values in found.items()}
-
-
-def tables(runs):
-    """Print means and spreads, net by net."""
-    sparse = [run for run in runs if run["kind"] == "sparse"]
-    for net in dict.fromkeys(run["net"] for run in sparse):
-        here = [run for run in sparse if run["net"] == net]
-        found = means(here, "accuracy", "method", "repair", "sparsity")
-        shares = sorted({run["sparsity"] for run in here} - {0.0})
-        print(f"\n{net}, {EPOCHS[net]} epochs\n")
-        print("| method | repair |" + "".join(f" {s:.0%} |" for s in shares))
-        print("|---|---|" + "---|" * len(shares))
-        for method, repair in dict.fromkeys(key[:2] for key in found):
-            cells = [found.get((method, repair, share), "") for share in shares]
-            if (method, repair, 0.0) in found:
-                cells[0] = found[method, repair, 0.0]
-            print(f"| {method} | {repair} | {' | '.join(cells)} |")
-
-    small = [run for run in runs if run["kind"] == "small"]
-    columns = [
-        means(small, field, "net", "share", "method")
-        for field in ("before", "accuracy")
-    ]
-    if small:
-        print("\nSmall networks\n\n| net | MACs kept | weights | before | trained |")
-        print("|---|---|---|---|---|")
-    for net, share, method in columns[0]:
-        cells = [column[net, share, method] for column in columns]
-        print(f"| {net} | {share:.0%} | {method} | {' | '.join(cells)} |")
-
-
-def cell(values):
-    spread = f" ± {100 * statistics.stdev(values):.1f}" if values[1:] else ""
-    return f"{100 * statistics.mean(values):.1f}{spread}"
-
-
 def measured(study, sparsities, net, seed, method, share):
     """Do one job; give its runs, as they are stored."""
     job = {"net": net, "seed": seed}
@@ -298,7 +257,7 @@ def main():
                 temporary.write_text(json.dumps(runs, indent=1))
             keras.utils.clear_session()
         bar.add(1)
-    tables(runs)
+    print("\n".join(tables.at_init(runs)))
 
 
 if __name__ == "__main__":

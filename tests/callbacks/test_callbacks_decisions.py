@@ -102,6 +102,41 @@ def test_max_below(lookback):
     assert len(set(found)) > 3
 
 
+@pytest.mark.parametrize("lookback", [2, 3, 5])
+@pytest.mark.parametrize("mode", ["max_below", "plateau"])
+def test_replay(mode, lookback):
+    """Other settings are tried on a past training, and decide as they would have."""
+    found = set()
+    for seed in range(12):
+        positions = walk(seed)
+        points = np.array(positions, float)
+        past = abs(points[:, None] - points) / 100
+        for bound in (0.05, 0.1, 0.3):
+            settings = {"mode": mode, "threshold": bound, "tolerance": bound}
+            bird = Scripted(positions, lookback=lookback, **settings)
+            bird.run()
+            other = tsp.SplineEarlyBird(np.zeros((1, 1)), lookback=lookback, **settings)
+            assert other.replay(past) == bird.ticket_epoch
+            assert other.ticket_epoch is None and not other.records
+            found.add(bird.ticket_epoch)
+    assert len(found) > 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (np.zeros(4), "square"),
+        (np.zeros((3, 4)), "square"),
+        (np.full((3, 3), 1.5), "in \\[0, 1\\]"),
+        (np.full((3, 3), np.nan), "in \\[0, 1\\]"),
+    ],
+    ids=["vector", "oblong", "too far", "nan"],
+)
+def test_replay_refuses_what_is_no_distance(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        tsp.SplineEarlyBird(np.zeros((1, 1))).replay(wrong)
+
+
 def test_the_threshold_itself_is_not_below():
     positions = [0, 90, 20, 36, 52, 60, 61, 62, 63]
     bird = Scripted(positions, lookback=1, threshold=0.16, stop=False)

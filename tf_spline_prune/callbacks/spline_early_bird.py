@@ -1,5 +1,6 @@
 """`SplineEarlyBird`: stop the first training when the partition has settled."""
 
+import copy
 import math
 import zlib
 from typing import Any, Literal, get_args
@@ -126,6 +127,44 @@ class SplineEarlyBird(EarlyBird):
     def distance_bound(self) -> float | None:
         """The bound on distances; `None` for a plateau, which has none."""
         return self.threshold if self.mode == "max_below" else None
+
+    def replay(self, distances: Any) -> int | None:
+        """Tell when these settings would have found the early bird in a past training.
+
+        Args:
+            distances: The distances between the snapshots of its epochs, of shape
+                `(epochs, epochs)`: what `distance_matrix` gave.
+
+        Returns:
+            The epoch, counted from 0; `None` if it would not have been found.
+
+        Raises:
+            ValueError: If the array is not square, or not of distances.
+
+        Example:
+
+        ```python
+        past = bird.distance_matrix()  # bird = SplineEarlyBird(..., keep_history=True)
+        tsp.SplineEarlyBird(bird.probe, threshold=0.1, lookback=5).replay(past)
+        ```
+        """
+        matrix = np.asarray(distances, float)
+        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+            raise ValueError(
+                "Expected a square array of distances between epochs. Received: shape "
+                f"{matrix.shape}"
+            )
+        if not ((matrix >= 0) & (matrix <= 1)).all():
+            raise ValueError("Distances must lie in [0, 1], and some do not.")
+        twin = copy.copy(self)
+        twin.records = {}
+        for epoch in range(1, len(matrix)):
+            window = range(epoch - 1, max(epoch - self.lookback, 0) - 1, -1)
+            twin.records[epoch] = matrix[epoch, window].tolist()
+            value = twin._value(list(twin.records.values()))
+            if not math.isnan(value) and twin._settled(value):
+                return epoch
+        return None
 
     def _check_model(self) -> None:
         self._layout = None

@@ -1,0 +1,220 @@
+"""Writes the tables of the documentation from what the benchmarks have stored.
+
+    python benchmarks/tables.py            # writes them
+    python benchmarks/tables.py --check    # fails if a page differs
+
+A page holds a table between the comments `<!-- table: name -->` and `<!-- end -->`.
+"""
+
+import argparse
+import json
+import pathlib
+import re
+import statistics
+import sys
+
+ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = ("docs/at_initialization.md", "docs/results.md")
+NEAR = 0.5  # points of accuracy that count as none lost
+
+
+def mean(values, digits=1, spread=True):
+    """Write a mean, and the standard deviation where there are several values."""
+    if not values:
+        return ""
+    around = f" ± {statistics.stdev(values):.{digits}f}" if values[1:] else ""
+    return f"{statistics.mean(values):.{digits}f}" + (around if spread else "")
+
+
+def grid(heads, rows):
+    """Give the lines of a table."""
+    yield "| " + " | ".join(heads) + " |"
+    yield "|" + "---|" * len(heads)
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"
+
+
+def grouped(rows, key):
+    """Collect rows that are alike, in the order of their first."""
+    found = {}
+    for row in rows:
+        found.setdefault(key(row), []).append(row)
+    return found
+
+
+def percent(rows, field):
+    return mean([100 * row[field] for row in rows])
+
+
+def at_init(runs):
+    """Give the tables of `at_init.py`: a method and repair a row; small networks."""
+    sparse = [run for run in runs if run["kind"] == "sparse"]
+    for net, here in grouped(sparse, lambda run: run["net"]).items():
+        shares = sorted({run["sparsity"] for run in here} - {0.0})
+        dense = [run for run in here if run["method"] == "dense"]
+        yield from ("", f"{net}; the dense network: {percent(dense, 'accuracy')}", "")
+        repairs = list(dict.fromkeys(run["repair"] for run in here))
+        heads = [
+            f"{repair or 'as it is'}, {share:.0%}"
+            for repair in repairs
+            for share in shares
+        ]
+        cells = grouped(
+            here, lambda run: (run["method"], run["repair"], run["sparsity"])
+        )
+        methods = [m for m in dict.fromkeys(run["method"] for run in here)]
+        yield from grid(
+            ["method", *heads],
+            (
+                [
+                    method,
+                    *(
+                        percent(cells.get((method, repair, share), []), "accuracy")
+                        for repair in repairs
+                        for share in shares
+                    ),
+                ]
+                for method in methods
+                if method != "dense"
+            ),
+        )
+    small = [run for run in runs if run["kind"] == "small"]
+    if small:
+        yield from ("", "Small networks", "")
+        alike = grouped(small, lambda run: (run["net"], run["share"], run["method"]))
+        yield from grid(
+            ["net", "MACs kept", "weights", "before training", "trained"],
+            (
+                [
+                    net,
+                    f"{share:.0%}",
+                    method,
+                    percent(found, "before"),
+                    percent(found, "accuracy"),
+                ]
+                for (net, share, method), found in alike.items()
+            ),
+        )
+
+
+def tickets(found):
+    """Give the tables of `spline_tickets.py`, net by net."""
+    nets = grouped(found["rows"], lambda row: row["job"][0])
+    for net, rows in nets.items():
+        dense = [row for row in rows if row["job"][2] == "dense"]
+        epochs = found["preset"]["epochs"][net]
+        birds = ", ".join(str(row["ticket_epoch"] + 1) for row in dense)
+        base = statistics.mean(row["accuracy"] for row in dense)
+        yield from ("", f"### {net}", "")
+        yield (
+            f"Dense, {epochs} epochs: {mean([row['accuracy'] for row in dense])} %; "
+            f"{dense[0]['macs']:,} MACs, {dense[0]['params']:,} parameters; the early "
+            f"bird fired after {birds} epochs."
+        )
+        pruned = [row for row in rows if "kept" in row]
+        shares = sorted({row["job"][4] for row in pruned}, reverse=True)
+        cells = grouped(
+            pruned, lambda row: (row["job"][2], row["job"][3], row["job"][4])
+        )
+        kinds = dict.fromkeys((row["job"][2], row["job"][3]) for row in pruned)
+        for title, field, digits in (
+            (
+                "Test accuracy in %, by the share of the MACs that is kept",
+                "accuracy",
+                1,
+            ),
+            ("The same before the tickets are trained", "before", 1),
+            ("Training FLOPs saved against dense training", "saving", 2),
+            (
+                "Against training fully, pruning and training as long once more",
+                "saving_retrained",
+                2,
+            ),
+        ):
+            yield from ("", title + ":", "")
+            yield from grid(
+                ["method", "from", *(f"{share:.0%}" for share in shares)],
+                (
+                    [
+                        method,
+                        start,
+                        *(
+                            mean(
+                                [row[field] for row in cells.get((*kind, share), [])],
+                                digits,
+                                spread=digits == 1,
+                            )
+                            for share in shares
+                        ),
+                    ]
+                    for kind in kinds
+                    for method, start in [kind]
+                ),
+            )
+        yield from (
+            "",
+            f"The largest saving within {NEAR} points of the dense network:",
+            "",
+        )
+        yield from grid(
+            ["method", "from", "MACs kept", "accuracy", "dense", "retrained"],
+            (best(kind, shares, cells, base) for kind in kinds),
+        )
+        steps = [row["step"] for row in rows if "step" in row]
+        if steps:
+            yield from (
+                "",
+                "Time of a training step, as a share of the dense net's:",
+                "",
+            )
+            yield from grid(
+                ["MACs kept", *(f"{float(share):.0%}" for share in steps[0])],
+                [["time", *(f"{ratio:.0%}" for ratio in steps[0].values())]],
+            )
+
+
+def best(kind, shares, cells, base):
+    """Give the row of a method: where it saves most and loses next to nothing."""
+    method, start = kind
+    for share in sorted(shares):
+        rows = cells.get((method, start, share), [])
+        if rows and statistics.mean(r["accuracy"] for r in rows) >= base - NEAR:
+            values = [[row[f] for row in rows] for f in ("saving", "saving_retrained")]
+            saved = [f"{mean(one, 2, spread=False)} x" for one in values]
+            accuracy = mean([row["accuracy"] for row in rows])
+            return [method, start, f"{share:.0%}", accuracy, *saved]
+    return [method, start, "none", "", "", ""]
+
+
+TABLES = {"at_init": at_init, "spline_tickets_cpu": tickets}
+
+
+def filled(text):
+    """Give a page with its tables as the stored results have them."""
+
+    def table(match):
+        path = RESULTS / f"{match[1]}.json"
+        lines = "\n".join(TABLES[match[1]](json.loads(path.read_text())))
+        return f"<!-- table: {match[1]} -->\n{lines.strip()}\n\n<!-- end -->"
+
+    return re.sub(r"<!-- table: (\w+) -->.*?<!-- end -->", table, text, flags=re.S)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    for name in PAGES:
+        page = ROOT / name
+        if not page.exists():
+            continue
+        old = page.read_text()
+        new = filled(old)
+        if options.check and new != old:
+            sys.exit(f"The tables of {name} are not those of the stored results.")
+        page.write_text(new)
+
+
+if __name__ == "__main__":
+    main()
