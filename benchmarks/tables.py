@@ -2,6 +2,7 @@
 
     python benchmarks/tables.py            # writes them
     python benchmarks/tables.py --check    # fails if a page differs
+    python benchmarks/tables.py --maps     # draws the distances between epochs too
 
 A page holds a table between the comments `<!-- table: name -->` and `<!-- end -->`.
 """
@@ -187,15 +188,115 @@ def best(kind, shares, cells, base):
     return [method, start, "none", "", "", ""]
 
 
-TABLES = {"at_init": at_init, "spline_tickets_cpu": tickets}
+def early_birds(found):
+    """Give what settings of the detector would have found, from stored distances."""
+    import numpy as np
+
+    import tf_spline_prune as tsp
+
+    dense = [row for row in found["rows"] if row["job"][2] == "dense"]
+    settings = {
+        "default": {},
+        **{f"threshold {t}": {"threshold": t} for t in (0.05, 0.1, 0.25)},
+        **{f"lookback {n}": {"lookback": n} for n in (1, 2, 5)},
+        "plateau": {"mode": "plateau"},
+        "plateau, tolerance 0.2": {"mode": "plateau", "tolerance": 0.2},
+    }
+    nets = [f"{net}, seed {seed}" for net, seed, *_ in (row["job"] for row in dense)]
+    probe = np.zeros((1, 1))
+
+    def epoch(given, row):
+        found = tsp.SplineEarlyBird(probe, **given).replay(row["distances"])
+        return "never" if found is None else str(found + 1)
+
+    yield "Epochs until the early bird fires, by its settings:"
+    yield ""
+    yield from grid(
+        ["settings", *nets],
+        ([name, *(epoch(s, row) for row in dense)] for name, s in settings.items()),
+    )
+    yield from ("", "Share of bits that differ from the codes after all epochs:", "")
+    moments = {
+        "after the first epoch": lambda row: 0,
+        "when the early bird fires": lambda row: row["ticket_epoch"],
+        "before the rate first falls": lambda row: (
+            row["rates"].count(row["rates"][0]) - 1
+        ),
+        "before it falls again": lambda row: np.flatnonzero(np.diff(row["rates"]))[-1],
+    }
+    yield from grid(
+        ["moment", *nets],
+        (
+            [name, *(f"{row['distances'][-1][when(row)]:.3f}" for row in dense)]
+            for name, when in moments.items()
+        ),
+    )
+
+
+def partitions(rows):
+    """Give what pruning leaves of the partition, as shares of the whole network's."""
+    whole = {
+        (row["net"], row["seed"]): row for row in rows if row["criterion"] == "whole"
+    }
+    fields = ("regions", "boundary", "knots")
+    for row in rows:
+        base = whole[row["net"], row["seed"]]
+        row |= {f"{field} share": row[field] / base[field] for field in fields}
+    alike = grouped(
+        [row for row in rows if row["criterion"] != "whole"],
+        lambda row: (row["net"], row["kept"], row["criterion"], row["when"]),
+    )
+    heads = ["net", "units kept", "criterion", "", "accuracy", *fields]
+    yield from grid(
+        heads,
+        (
+            [
+                net,
+                f"{kept:.0%}",
+                criterion,
+                when,
+                mean([row["accuracy"] for row in found]),
+                *(mean([row[f"{f} share"] for row in found], 2) for f in fields),
+            ]
+            for (net, kept, criterion, when), found in alike.items()
+        ),
+    )
+
+
+def maps(found):
+    """Draw the distances between all epochs, with the learning rates above."""
+    import tf_spline_prune as tsp
+
+    for row in found["rows"]:
+        net, seed, method, *_ = row["job"]
+        if method == "dense" and not seed:
+            tsp.visualize.plot_distance_matrix(
+                row["distances"],
+                row["ticket_epoch"],
+                ROOT / "docs" / "images" / f"early_bird_{net}.png",
+                learning_rates=row["rates"],
+            )
+
+
+# The name of a table, where its numbers are, and what makes it of them.
+TABLES = {
+    "at_init": ("at_init", at_init),
+    "spline_tickets_cpu": ("spline_tickets_cpu", tickets),
+    "partition": ("partition_after_pruning", partitions),
+    "early_birds_cpu": ("spline_tickets_cpu", early_birds),
+}
+
+
+def stored(source):
+    return json.loads((RESULTS / f"{source}.json").read_text())
 
 
 def filled(text):
     """Give a page with its tables as the stored results have them."""
 
     def table(match):
-        path = RESULTS / f"{match[1]}.json"
-        lines = "\n".join(TABLES[match[1]](json.loads(path.read_text())))
+        source, made = TABLES[match[1]]
+        lines = "\n".join(made(stored(source)))
         return f"<!-- table: {match[1]} -->\n{lines.strip()}\n\n<!-- end -->"
 
     return re.sub(r"<!-- table: (\w+) -->.*?<!-- end -->", table, text, flags=re.S)
@@ -204,7 +305,10 @@ def filled(text):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--maps", action="store_true")
     options = parser.parse_args()
+    if options.maps:
+        maps(stored("spline_tickets_cpu"))
     for name in PAGES:
         page = ROOT / name
         if not page.exists():
