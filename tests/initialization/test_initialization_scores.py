@@ -295,3 +295,21 @@ def test_losses_without_labels(K, kind):
     total = sum(c.sum() for c in chosen) / sum(w.sum() for w in wanted)
     near(chosen, [w * total for w in wanted], 1e-6)
     assert total > 0
+
+
+@pytest.mark.parametrize("kind", ["uniform", "raw", "softmax"])
+def test_a_lone_logit_tells_two_classes_apart(K, kind):
+    """It scores as two logits do of which the first is always zero."""
+    layers = [K.layers.Dense(5, activation="relu"), K.layers.Dense(1)]
+    lone = K.Sequential([K.Input((16,)), *layers, K.layers.Activation("sigmoid")])
+    pair = K.Sequential(
+        [K.Input((16,)), K.layers.Dense(5, activation="relu"), K.layers.Dense(2)]
+    )
+    *hidden, kernel, bias = lone.get_weights()
+    columns = [np.concatenate([0 * w, w], axis=-1) for w in (kernel, bias)]
+    pair.set_weights([*hidden, *columns])
+    x = np.random.default_rng(0).normal(size=(20, 16)).astype("float32")
+    first, last = scores_of(lone, "snip", data=x, loss=kind).values()
+    wanted, both = scores_of(pair, "snip", data=x, loss=kind).values()
+    near([first, last[:, 0]], [wanted, both[:, 1]], 1e-10)
+    assert first.sum() > 0

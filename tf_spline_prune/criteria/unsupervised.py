@@ -15,7 +15,7 @@ def without_labels(logits: Logits, kind: Unsupervised, temperature: float = 1.0)
     The cross-entropy of the network's answer with, by `kind`: every class alike
     (`"uniform"`), its own logits (`"raw"`), or its own probabilities (`"softmax"`).
     The last two are differentiated through the target too; for else the third would
-    have no gradient.
+    have no gradient. A lone logit tells two classes apart, as a sigmoid has it.
 
     Args:
         logits: The network up to its last softmax.
@@ -33,6 +33,8 @@ def without_labels(logits: Logits, kind: Unsupervised, temperature: float = 1.0)
         losses = []
         for output in logits(inputs):
             z = keras.ops.reshape(output, (-1, output.shape[-1])) / temperature
+            if z.shape[-1] == 1:  # the other class of a sigmoid has the logit 0
+                z = keras.ops.concatenate([keras.ops.zeros_like(z), z], axis=-1)
             log = keras.ops.log_softmax(z, axis=-1)
             if kind == "uniform":
                 losses.append(-keras.ops.mean(log))
