@@ -44,6 +44,17 @@ def test_links_lead_somewhere(page):
     assert not dead_links(page)
 
 
+@pytest.mark.parametrize(
+    "page", ["concepts", "extending", "many_machines", "inside", "limits"]
+)
+def test_snippets_run(page, tmp_path, monkeypatch):
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    snippets = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert snippets
+    monkeypatch.chdir(tmp_path)
+    exec("\n".join(snippets), {"__name__": page})
+
+
 def test_dead_links_are_seen(tmp_path):
     (tmp_path / "other.md").write_text("# One heading\n```\n# no heading\n```\n")
     page = tmp_path / "page.md"

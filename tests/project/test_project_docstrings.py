@@ -151,13 +151,8 @@ def prepared(folder):
         **{"model": model, "early": small_model(keras), "wide": small_model(keras)},
         **{"fresh": small_model(keras), "tanh_net": tanh_model(keras)},
         **{"small": plan.apply(model), "plan": plan, "resnet": residual_model(keras)},
-        **{
-            "masked": masked,
-            "weights": masked.get_weights(),
-            "bird": bird,
-            "schedule": ramp,
-        },
-        **{"pruning": tsp.MaskPruning(ramp), "complexity": complexity},
+        **{"masked": masked, "weights": masked.get_weights(), "schedule": ramp},
+        **{"pruning": tsp.MaskPruning(ramp), "bird": bird, "complexity": complexity},
         **{"coder": coder, "before": before, "after": coder(x)},
         **{"logits": model.predict(x, verbose=0)},
         **{"decoder": decoder_of(keras, 8), "planar": decoder_of(keras, 2)},
@@ -165,6 +160,7 @@ def prepared(folder):
         **{"z_start": z[0], "z_end": z[1]},
         **{"w1": w1, "g1": g1, "w2": w2, "g2": g2},
         "evaluate": lambda one: float(one(x).numpy().mean()),
+        "teach": lambda one: one.compile("adam", model.loss),
         "train_step": lambda one, batch: one.train_on_batch(*batch),
     }
 

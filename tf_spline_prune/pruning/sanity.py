@@ -77,12 +77,8 @@ def sanity_checks(
     Example:
 
     ```python
-    def train(small):
-        small.compile("adam", loss)
-        small.fit(x_train, y_train, epochs=10)
-
     plan = tsp.plan(model, "spline", target_macs=0.5)
-    print(tsp.sanity_checks(model, plan, evaluate, train, num_seeds=1))
+    print(tsp.sanity_checks(model, plan, evaluate, train=teach))
     ```
 
     Source: Frankle et al., "Pruning neural networks at initialization: why are we
