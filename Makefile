@@ -1,6 +1,7 @@
-# Two commands do everything on a machine with Python 3.11 or 3.12 and pip:
+# Three commands do everything on a machine with Python 3.11 or 3.12 and pip:
 #   make demo    the main job, on data that ships with the package
 #   make test    the linters, the type checker and the tests
+#   make docs    the documentation as a site, build/site/index.html
 # Each makes the virtual environment .venv and installs what it needs.
 
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
@@ -9,7 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: .venv/.demo
 	$(BIN)/python examples/quickstart.py $(ARGS)
@@ -31,6 +32,11 @@ lint: .venv/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Strict: a dead link, a page that no menu names or an unknown name is an error.
+docs: .venv/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "The site is in build/site/index.html"
+
 clean:
 	rm -rf .venv
 
@@ -46,4 +52,9 @@ clean:
 .venv/.test: .venv/bin/python setup.cfg constraints.txt
 	@echo "Installing what the tests need into .venv (a few minutes the first time)"
 	$(PIP) -e ".[dev]"
+	@touch $@
+
+.venv/.docs: .venv/bin/python setup.cfg constraints.txt
+	@echo "Installing what the documentation needs into .venv (a few minutes the first time)"
+	$(PIP) -e ".[docs]"
 	@touch $@

@@ -25,8 +25,8 @@ _KNOWN: tuple[type[Any], ...] = (
     *(Magnitude, Random, Reconstruction, Spline, Taylor),
     *(FORCE, GraSP, SNIP, SynFlow),
 )
-# What users may give for a criterion.
 AnyCriterion = str | Criterion | Callable[..., Any]
+"""What users may give for a criterion: a name, an instance, a function."""
 _BY_NAME: dict[str, Callable[[], Criterion]] = {c.name: c for c in _KNOWN}
 
 

@@ -29,7 +29,7 @@ class FORCE(ConnectionCriterion):
     Example:
 
     ```python
-    tsp.prune_at_init(model, "force", sparsity=0.99, data=(x, y), rounds=60)
+    tsp.prune_at_init(model, "force", sparsity=0.95, data=(x, y), rounds=60)
     ```
 
     Source: de Jorge et al., "Progressive Skeletonization: Trimming more fat from a

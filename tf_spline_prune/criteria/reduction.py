@@ -6,7 +6,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 Reduction = Literal["mean", "sum", "max", "first"]
+"""How the scores of a group's layers are joined."""
 Normalizer = Literal["none", "mean", "max", "sum"]
+"""What scores are divided by before groups are ranked together."""
 Rows = Callable[[np.ndarray], np.ndarray]
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "mean": np.mean,

@@ -16,9 +16,12 @@ class DatasetInfo:
         num_examples: Number of examples of every split, by the split's name.
 
     Example:
-        >>> info = describe("optical_digits")
-        >>> info.input_shape, info.num_classes, info.num_examples
-        ((8, 8, 1), 10, {'train': 1437, 'test': 360})
+
+    ```python
+    info = tsp.datasets.describe("optical_digits")
+    info.input_shape, info.num_classes     # ((8, 8, 1), 10)
+    info.num_examples                      # {"train": 1437, "test": 360}
+    ```
     """
 
     name: str

@@ -67,10 +67,12 @@ def load(
             the package tensorflow-datasets, or because its files are broken.
 
     Example:
-        >>> train = load("optical_digits", "train", batch_size=64)
-        >>> images, labels = next(iter(train))
-        >>> images.shape, labels.shape
-        (TensorShape([64, 8, 8, 1]), TensorShape([64]))
+
+    ```python
+    train = tsp.datasets.load("optical_digits", "train", batch_size=64)
+    images, labels = next(iter(train))
+    images.numpy().shape     # (64, 8, 8, 1)
+    ```
 
     Source: TensorFlow Datasets, https://www.tensorflow.org/datasets.
     """
@@ -125,8 +127,10 @@ def describe(name: str, *, data_dir: "PathLike | None" = None) -> DatasetInfo:
         DatasetError: If the data set cannot be had here.
 
     Example:
-        >>> describe("x_quadrants").num_examples
-        {'train': 1600, 'test': 400}
+
+    ```python
+    tsp.datasets.describe("x_quadrants").num_examples  # {"train": 1600, "test": 400}
+    ```
 
     Source: TensorFlow Datasets, https://www.tensorflow.org/datasets.
     """

@@ -57,16 +57,17 @@ class OpticalDigits(tfds.core.GeneratorBasedBuilder):
 
     Importing this class registers it with TFDS.
 
-    Args:
-        data_dir: Folder in which TFDS keeps its data sets. Default: TFDS's own.
-        config: Not used; there is one configuration.
-        version: Version of the data set, such as `"1.0.0"`.
+    The arguments are those of every builder of TFDS: `data_dir` is the folder in
+    which TFDS keeps its data sets, there is one `config`, and `version` may be
+    `"1.0.0"`.
 
     Example:
-        >>> from tf_spline_prune.datasets import OpticalDigits
-        >>> builder = OpticalDigits(data_dir="data")
-        >>> builder.download_and_prepare()
-        >>> train = builder.as_dataset(split="train", as_supervised=True)
+
+    ```python
+    builder = tsp.datasets.OpticalDigits(data_dir="data")
+    builder.download_and_prepare()
+    train = builder.as_dataset(split="train", as_supervised=True)
+    ```
 
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI
     Machine Learning Repository, 1998, CC BY 4.0. See `data/OPTICAL_DIGITS.md`.

@@ -51,16 +51,17 @@ class XQuadrants(tfds.core.GeneratorBasedBuilder):
 
     Importing this class registers it with TFDS.
 
-    Args:
-        data_dir: Folder in which TFDS keeps its data sets. Default: TFDS's own.
-        config: Not used; there is one configuration.
-        version: Version of the data set, such as `"1.0.0"`.
+    The arguments are those of every builder of TFDS: `data_dir` is the folder in
+    which TFDS keeps its data sets, there is one `config`, and `version` may be
+    `"1.0.0"`.
 
     Example:
-        >>> from tf_spline_prune.datasets import XQuadrants
-        >>> builder = XQuadrants(data_dir="data")
-        >>> builder.download_and_prepare()
-        >>> train = builder.as_dataset(split="train", as_supervised=True)
+
+    ```python
+    builder = tsp.datasets.XQuadrants(data_dir="data")
+    builder.download_and_prepare()
+    train = builder.as_dataset(split="train", as_supervised=True)
+    ```
 
     Source: the toy example of H. You et al., Max-Affine Spline Insights Into Deep
     Network Pruning, TMLR 2022 (arXiv 2101.02338); drawn anew from our own seed.

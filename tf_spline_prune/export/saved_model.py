@@ -94,11 +94,11 @@ def export_saved_model(
         "served/fashion",
         preprocess=keras.layers.Rescaling(1 / 255),
         input_spec=tf.TensorSpec((None, 28, 28, 1), "uint8", name="image"),
-        labels=["t-shirt", "trouser", ...],
+        labels=class_names,
         warmup=10,
     )
     classify = tf.saved_model.load(str(report.path)).signatures["classify"]
-    classify(image=x)["classes"][:, 0]
+    classify(image=tf.constant(images))["classes"][:, 0]
     ```
 
     Source: "SavedModel", "Serving a TensorFlow model" and "SavedModel Warmup",

@@ -51,6 +51,7 @@ class DataAware:
     ```python
     start = tsp.initialization.DataAware((x_train[:1000], y_train[:1000]))
     small = start.apply_to(small)
+    small.compile("adam", loss)
     small.fit(train, epochs=10)
     ```
 

@@ -94,7 +94,7 @@ def prune_at_init(
     masked = tsp.prune_at_init(model, "snip", 0.9, data=(x_train[:512], y_train[:512]))
     masked.fit(train, epochs=10)                     # the masks hold
     wide = tsp.prune_at_init(wide, "snip", data=x, loss="uniform", granularity="unit",
-                             target_params=269_000)  # sculpting, without labels
+                             target_params=0.25)  # sculpting, without labels
     ```
 
     Source: Lee et al., "A Signal Propagation Perspective for Pruning Neural Networks at

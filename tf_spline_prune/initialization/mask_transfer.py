@@ -32,8 +32,8 @@ def transfer_masks(masked: Any, model: Any) -> Any:
     Example:
 
     ```python
-    masked = tsp.prune_at_init(model, "snip", 0.9, data=(digits, labels))
-    other = tsp.initialization.transfer_masks(masked, model_for_letters)
+    masked = tsp.prune_at_init(model, "snip", 0.9, data=(x_train, y_train))
+    other = tsp.initialization.transfer_masks(masked, fresh)
     ```
 
     Source: Lee et al., "A Signal Propagation Perspective for Pruning Neural Networks at

@@ -83,9 +83,9 @@ def rescale(
     Example:
 
     ```python
-    masked = tsp.prune_once(model, 0.9, scope="global")
+    masked = tsp.prune_once(tanh_net, 0.9, scope="global")
     masked = tsp.initialization.rescale(
-        masked, activation="tanh", bias_std=0.2, dense=model, data=x_train[:256]
+        masked, activation="tanh", bias_std=0.2, dense=tanh_net, data=x_train[:256]
     )
     ```
 

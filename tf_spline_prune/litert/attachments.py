@@ -24,7 +24,7 @@ def attach(path: PathLike, texts: Mapping[str, str]) -> None:
     Example:
 
     ```python
-    attach("digits.tflite", {"labels.txt": labels})
+    tsp.litert.attach("digits.tflite", {"notes.txt": "the second ticket"})
     ```
 
     Source: "Adding metadata to models", LiteRT documentation.

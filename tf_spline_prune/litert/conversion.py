@@ -11,6 +11,7 @@ from tf_spline_prune.litert.servable import Servable
 from tf_spline_prune.litert.sparse_faults import sparse_fault
 
 SIGNATURE = "serving_default"
+"""The name of the signature in every `.tflite` file."""
 _LOOPS = {"While", "StatelessWhile"}
 
 

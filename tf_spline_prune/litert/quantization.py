@@ -12,6 +12,7 @@ from tf_spline_prune.errors import CalibrationWarning
 from tf_spline_prune.litert.servable import Servable
 
 Quantize = Literal["float16", "dynamic", "int8"]
+"""How `convert` stores weights, other than as float32; `"int8"` also computes so."""
 
 _MOST_SAMPLES = 512
 _FEW_SAMPLES = 100

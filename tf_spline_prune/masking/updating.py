@@ -88,7 +88,7 @@ def apply_masks(model: Any) -> None:
     Example:
 
     ```python
-    masked.set_weights(averaged)
+    masked.set_weights(weights)     # from a file, an average, another model
     tsp.apply_masks(masked)
     ```
     """

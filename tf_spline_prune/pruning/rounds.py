@@ -86,6 +86,10 @@ def prune_in_rounds(
     Example:
 
     ```python
+    def train(small):
+        small.compile("adam", loss)
+        small.fit(x_train, y_train, epochs=10)
+
     small, plan = tsp.prune_in_rounds(model, target_macs=0.3, rounds=3, train=train)
     rewound = plan.apply(model, weights=early)
     ```

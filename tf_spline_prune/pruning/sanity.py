@@ -78,7 +78,7 @@ def sanity_checks(
 
     ```python
     plan = tsp.plan(model, "spline", target_macs=0.5)
-    print(tsp.sanity_checks(model, plan, evaluate, train))
+    print(tsp.sanity_checks(model, plan, evaluate, train=teach))
     ```
 
     Source: Frankle et al., "Pruning neural networks at initialization: why are we

@@ -21,8 +21,8 @@ class SanityReport:
     Example:
 
     ```python
-    report = tsp.sanity_checks(model, plan, evaluate, train)
-    report.after_training["random"]     # (0.91, 0.92, 0.91)
+    report = tsp.sanity_checks(model, plan, evaluate)
+    report.right_away["random"]     # (0.41, 0.52, 0.38)
     print(report)
     ```
     """

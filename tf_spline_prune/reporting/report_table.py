@@ -138,11 +138,6 @@ class Report:
             ValueError: If the name does not end in `.html`.
             OSError: If the file cannot be written.
 
-        Example:
-
-        ```python
-        tsp.report(model, small, data=test).to_html("report.html")
-        ```
         """
         if path is not None and pathlib.Path(path).suffix != ".html":
             raise ValueError(

@@ -15,7 +15,9 @@ from tf_spline_prune.schedules.timed import Timed
 
 _tfmot = import_tfmot().sparsity.keras
 ConstantSparsity = _tfmot.ConstantSparsity
+"""TFMOT's own: one sparsity from `begin_step` on."""
 PolynomialDecay = _tfmot.PolynomialDecay
+"""TFMOT's own: a polynomial from `initial_sparsity` to `final_sparsity`."""
 
 __all__ = [
     "ConstantSparsity",

@@ -44,8 +44,8 @@ class EarlyBirdSparsity(Schedule):
     ```python
     bird = tsp.SplineEarlyBird(x_train[:1024], stop=False)
     schedule = tsp.schedules.EarlyBirdSparsity(bird, 0.8, ramp_steps=2000)
-    model = tfmot.sparsity.keras.prune_low_magnitude(model, schedule)
-    model.fit(train, callbacks=[bird, tfmot.sparsity.keras.UpdatePruningStep()])
+    masked = tsp.wrap_with_masks(model)
+    masked.fit(train, epochs=20, callbacks=[bird, tsp.MaskPruning(schedule)])
     ```
 
     Source: You et al., "Drawing Early-Bird Tickets", ICLR 2020, for when; Zhu and

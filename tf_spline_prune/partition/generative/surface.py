@@ -56,9 +56,9 @@ class Surface:
     Example:
 
     ```python
-    surface = tsp.generative.Surface(decoder, (-3, 3))
+    surface = tsp.generative.Surface(planar, (-3, 3))  # of two latents
     surface.area, surface.entropy()
-    surface.log_density(x)        # -inf where x is not made at all
+    surface.log_density(planar(z[:, :2]))        # -inf where x is not made at all
     ```
 
     Source: Balestriero et al., arXiv:2002.11912, section on densities; the
