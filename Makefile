@@ -1,6 +1,7 @@
 # Two commands do everything on a machine with Python 3.11 or 3.12 and pip:
 #   make demo    the main job, on data that ships with the package
 #   make test    the linters, the type checker and the tests
+# and `make dist` builds the wheel and the sdist into dist/.
 # Each makes the virtual environment .venv and installs what it needs.
 
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
@@ -9,7 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint dist clean
 
 demo: .venv/.demo
 	$(BIN)/python examples/quickstart.py $(ARGS)
@@ -30,6 +31,10 @@ lint: .venv/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+dist: .venv/.test
+	rm -rf dist
+	$(BIN)/python -m build
 
 clean:
 	rm -rf .venv
