@@ -1,7 +1,9 @@
-# Three commands do everything on a machine with Python 3.11 or 3.12 and pip:
+# Two commands do everything on a machine with Python 3.11 or 3.12 and pip:
 #   make demo    the main job, on data that ships with the package
 #   make test    the linters, the type checker and the tests
+# and two more what a release needs:
 #   make docs    the documentation as a site, build/site/index.html
+#   make dist    the wheel and the sdist, in dist/
 # Each makes the virtual environment .venv and installs what it needs.
 
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
@@ -10,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs dist clean
 
 demo: .venv/.demo
 	$(BIN)/python examples/quickstart.py $(ARGS)
@@ -36,6 +38,10 @@ lint: .venv/.test
 docs: .venv/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "The site is in build/site/index.html"
+
+dist: .venv/.test
+	rm -rf dist
+	$(BIN)/python -m build
 
 clean:
 	rm -rf .venv

@@ -95,6 +95,8 @@ def main():
     parser.add_argument("--isometry", action="store_true", help="also repair by it")
     parser.add_argument("--output", default="runs/deep_sparse", help="a folder")
     options = parser.parse_args()
+    if options.depth < 4:
+        parser.error("--depth must be at least 4: gradients are compared inside")
     folder = pathlib.Path(options.output)
     check_destination(folder / "file")
 

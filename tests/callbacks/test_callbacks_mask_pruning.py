@@ -378,6 +378,23 @@ def test_a_model_that_tfmot_has_wrapped():
     assert tsp.weight_sparsity(tsp.strip_masks(theirs))["first/kernel"] == 0.5
 
 
+def test_tfmot_has_wrapped_layers_without_weights():
+    """Those, and layers that take no part, train on without `UpdatePruningStep`."""
+    import tf_keras
+
+    sparsity = tsp.compat.import_tfmot().sparsity.keras
+    L = tf_keras.layers
+    inner = [L.Input((12,)), L.Reshape((12, 1)), L.Flatten(), L.Dense(12, name="first")]
+    layers = [tf_keras.Sequential(inner), L.Dense(5, name="second")]
+    model = tf_keras.Sequential([L.Input((12,)), *layers])
+    theirs = sparsity.prune_low_magnitude(model, sparsity.ConstantSparsity(0.9, 0))
+    compiled(tf_keras, theirs)
+    fit(theirs, [tsp.MaskPruning(shot(0.5, 2), layers="first")])
+    assert [zeros(theirs, name) for name in ("first", "second")] == [0.5, 0]
+    plain = sparsity.strip_pruning(theirs)
+    assert tsp.weight_sparsity(plain)["second/kernel"] == 0
+
+
 def test_W1_wrong_arguments(K):
     with pytest.raises(ValueError, match="pruning schedule"):
         tsp.MaskPruning(0.5)

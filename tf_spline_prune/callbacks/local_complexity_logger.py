@@ -66,7 +66,7 @@ class LocalComplexityLogger(Callback):
     ) -> None:
         super().__init__()
         check_ball(radius, directions)
-        if not points or not isinstance(points, Mapping):
+        if not isinstance(points, Mapping) or not points:
             raise ValueError(
                 "`points` must hold inputs by name, such as {'train': x_train[:256]}. "
                 f"Received: an object of type {type(points).__name__}"

@@ -129,7 +129,7 @@ class MaskPruning(Callback):
         slots = slots_of(self.model, self.layers)
         self._schedules = self._by_path(slots)
         self._slots = [slot for slot in slots if slot.path in self._schedules]
-        take_over(self.model, self._slots)
+        take_over(self.model)
         self._update = MaskUpdate(
             self.model,
             self._slots,

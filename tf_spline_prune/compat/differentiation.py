@@ -85,7 +85,8 @@ def _backend(model: Any) -> bool:
     if backend not in ("tensorflow", "jax"):
         raise FlavourError(
             "Gradients are taken on the backends tensorflow and jax. Set KERAS_BACKEND "
-            f"before the first import of keras. Received: the backend {backend!r}"
+            "to one of them before the first import of keras. Received: the backend "
+            f"{backend!r}"
         )
     return backend == "tensorflow"
 

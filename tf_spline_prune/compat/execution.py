@@ -48,13 +48,15 @@ def widest_dtype(model: Any) -> str:
         model: A model of either flavour.
 
     Returns:
-        `"float64"`; on JAX `"float32"`, unless JAX was told to compute in 64 bits.
+        `"float64"`; on JAX `"float32"`, unless JAX was told to compute in 64 bits,
+        and on PyTorch, where Keras multiplies matrices of float64 in float32.
     """
-    if flavour_of(model) == "keras" and keras.config.backend() == "jax":
+    backend = keras.config.backend() if flavour_of(model) == "keras" else "tensorflow"
+    if backend == "jax":
         import jax
 
         return "float64" if jax.config.read("jax_enable_x64") else "float32"
-    return "float64"
+    return "float32" if backend == "torch" else "float64"
 
 
 def compiled(function: Callable[[Any], Any], model: Any) -> Callable[[Any], Any]:

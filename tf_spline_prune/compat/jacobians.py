@@ -38,7 +38,8 @@ def jacobians_of(function: Tensors, model: Any, inputs: int, outputs: int) -> Ja
     if backend not in ("tensorflow", "jax"):
         raise FlavourError(
             "Jacobians are taken on the backends tensorflow and jax. Set KERAS_BACKEND "
-            f"before the first import of keras. Received: the backend {backend!r}"
+            "to one of them before the first import of keras. Received: the backend "
+            f"{backend!r}"
         )
     forward = inputs <= outputs
     make = _on_tensorflow if backend == "tensorflow" else _on_jax

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from tf_spline_prune.compat.flavour import flavour_of
 from tf_spline_prune.compat.kinds import is_mask_wrapper
 from tf_spline_prune.compat.mask_constraint import MaskConstraint
 from tf_spline_prune.compat.tracing import trace
@@ -108,7 +107,7 @@ def mask_slots(model: Any) -> list[MaskSlot]:
     Returns:
         The slots, in the order of the layers; empty where nothing is masked.
     """
-    wrappers = list(_wrappers(model))
+    wrappers = list(mask_wrappers(model))
     if not wrappers:
         return []
     paths = _paths(model)
@@ -126,7 +125,15 @@ def mask_slots(model: Any) -> list[MaskSlot]:
     return slots
 
 
-def _wrappers(model: Any) -> Iterator[Any]:
+def mask_wrappers(model: Any) -> Iterator[Any]:
+    """Yield each wrapper of a model once, with or without a weight to mask.
+
+    Args:
+        model: A model of either flavour.
+
+    Yields:
+        The wrappers, ours and TFMOT's, in the order of the layers.
+    """
     seen: set[int] = set()
     for layer in model._flatten_layers(include_self=False):
         if is_mask_wrapper(layer) and id(layer) not in seen:
@@ -157,22 +164,21 @@ def _pairs(wrapper: Any) -> list[tuple[Any, Any]]:
     return [(held[name], mask) for name, mask in wrapper.masks.items()]
 
 
-def hold(slots: list[MaskSlot]) -> None:
-    """Make the optimizer of tf_keras hold TFMOT's masks after every step.
+def hold(wrapper: Any) -> None:
+    """Make the optimizer of tf_keras hold the masks of TFMOT after every step.
 
     TFMOT masks weights at the start of a forward pass, so that they are not zero
     between steps. A constraint is applied right after the optimizer's update; one
     that the user has set is applied first. Our own wrapper does so by itself.
 
     Args:
-        slots: What `mask_slots` gave.
+        wrapper: A built wrapper of TFMOT.
     """
-    for slot in slots:
-        if flavour_of(slot.wrapper) == "tf_keras":
-            for copy in _copies(slot.weight):
-                if not isinstance(copy._constraint, MaskConstraint):
-                    # The mask of all replicas: each reads its own copy.
-                    copy._constraint = MaskConstraint(slot.mask, copy._constraint)
+    for weight, mask in _pairs(wrapper):
+        for copy in _copies(weight):
+            if not isinstance(copy._constraint, MaskConstraint):
+                # The mask of all replicas: each reads its own copy.
+                copy._constraint = MaskConstraint(mask, copy._constraint)
 
 
 def is_distributed(variable: Any) -> bool:

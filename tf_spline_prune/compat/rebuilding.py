@@ -275,9 +275,9 @@ def with_dtype(model: Any, dtype: str) -> Any:
     """
     if dtype == "float64" and widest_dtype(model) != dtype:
         raise FlavourError(
-            "This is computed in float64, which JAX puts away. Set JAX_ENABLE_X64=1 "
-            "before the first import of jax, or KERAS_BACKEND=tensorflow before that "
-            f"of keras. Received: model {model.name!r} on JAX without jax_enable_x64"
+            "Keras computes in float64 on TensorFlow, and on JAX if told to. Set "
+            "KERAS_BACKEND=tensorflow, or on JAX JAX_ENABLE_X64=1, before the first "
+            f"import. Received: model {model.name!r} on {keras.config.backend()!r}"
         )
     graph = _in_dtype(trace(model), dtype)
     return rebuild(

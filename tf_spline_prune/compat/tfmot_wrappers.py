@@ -1,9 +1,8 @@
 """TFMOT's wrappers: made with masks that rest, and driven from outside."""
 
-from collections.abc import Iterable
 from typing import Any
 
-from tf_spline_prune.compat.mask_slots import MaskSlot, hold, is_distributed
+from tf_spline_prune.compat.mask_slots import hold, is_distributed, mask_wrappers
 from tf_spline_prune.compat.tfmot import import_tfmot
 from tf_spline_prune.compat.weights import values_of
 
@@ -31,27 +30,32 @@ def wrap_with_tfmot(layer: Any) -> Any:
     )
 
 
-def drive(slots: Iterable[MaskSlot]) -> None:
+def drive(model: Any) -> bool:
     """Let TFMOT's wrappers rest, and hold their masks after every step.
 
     Their own schedules never fire any more, and their step counters are set, without
-    which they refuse to train. Our own wrappers need nothing of this.
+    which they refuse to train, those around layers without weights too. Our own
+    wrappers need nothing of this.
 
     Args:
-        slots: Masked weights.
+        model: A model of either flavour.
+
+    Returns:
+        Whether there are any.
     """
-    slots = [slot for slot in slots if hasattr(slot.wrapper, "pruning_obj")]
-    if not slots:
-        return
+    wrappers = [w for w in mask_wrappers(model) if hasattr(w, "pruning_obj")]
+    if not wrappers:
+        return False
     sparsity = import_tfmot().sparsity.keras
     never = sparsity.ConstantSparsity(0.0, begin_step=_NEVER)
-    for slot in slots:
-        slot.wrapper.pruning_obj._pruning_schedule = never
-        if values_of(slot.wrapper.pruning_step) < 0:
-            slot.wrapper.pruning_step.assign(0)
-        if is_distributed(slot.weight):
-            _leave_weights_alone(slot.wrapper.pruning_obj)
-    hold(slots)
+    for wrapper in wrappers:
+        wrapper.pruning_obj._pruning_schedule = never
+        if values_of(wrapper.pruning_step) < 0:
+            wrapper.pruning_step.assign(0)
+        if is_distributed(wrapper.pruning_step):
+            _leave_weights_alone(wrapper.pruning_obj)
+        hold(wrapper)
+    return True
 
 
 def _leave_weights_alone(pruning: Any) -> None:
@@ -67,13 +71,11 @@ def _leave_weights_alone(pruning: Any) -> None:
     pruning.conditional_mask_update = tf.no_op
 
 
-def take_over(model: Any, slots: list[MaskSlot]) -> None:
+def take_over(model: Any) -> None:
     """Drive the wrappers of a model that is about to train.
 
     Args:
         model: The model, in `fit`.
-        slots: Its masked weights.
     """
-    drive(slots)
-    if any(hasattr(slot.wrapper, "pruning_obj") for slot in slots):
+    if drive(model):
         model.make_train_function(force=True)  # a traced one would go on as before

@@ -223,7 +223,7 @@ def _moments(reading: Reading, tensor: Any) -> Any:
     mean = ops.mean(rows, axis=0, keepdims=True)
     rows = rows - mean
     top = ops.matmul(ops.transpose(rows), rows)
-    number = ops.sum(ops.ones_like(rows[:, :1]), keepdims=True)
+    number = ops.sum(ops.ones_like(rows[:, :1]), axis=0, keepdims=True)
     right = ops.concatenate([ops.transpose(mean), number], axis=0)
     return ops.concatenate([ops.concatenate([top, mean], axis=0), right], axis=1)
 

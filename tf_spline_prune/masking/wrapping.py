@@ -103,7 +103,7 @@ def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
     slots = {slot.key: slot for slot in mask_slots(masked)}
     for slot in old:
         slots[slot.key].assign(slot.keep())
-    drive(slots.values())
+    drive(masked)
     compile_alike(model, masked)
     return masked
 

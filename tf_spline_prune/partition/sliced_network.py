@@ -255,9 +255,11 @@ def _require_affine(
         raise ModelError(
             "The network is not affine on the regions between its knots, so they are "
             "not its regions. A layer multiplies tensors, has knots or a smooth "
-            "function that are not known here, jumps, or does not compute in float64. "
-            "Slice the part of the model before it. Received: up to "
-            f"{what!r}, a tensor differs from an affine function by {off:.1e}"
+            "function that are not known here, jumps, or does not compute in float64, "
+            "as BatchNormalization and means on JAX. Slice the part of the model "
+            "before it, or set KERAS_BACKEND=tensorflow. Received: up to "
+            f"{what!r}, a tensor differs from an affine function by {off:.1e}, on the "
+            f"backend {keras.config.backend()!r}"
         )
 
 
