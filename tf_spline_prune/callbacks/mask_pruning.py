@@ -1,5 +1,6 @@
 """`MaskPruning`: masks that grow by a schedule while a model trains."""
 
+import functools
 import math
 import warnings
 from collections.abc import Mapping
@@ -264,6 +265,7 @@ def _all(schedule: Any) -> list[Any]:
     return list({id(one): one for one in schedule.values()}.values())
 
 
+@functools.cache
 def _firing() -> Any:
     """Import the schedules, and TFMOT with them, only where masks are used."""
     from tf_spline_prune import schedules

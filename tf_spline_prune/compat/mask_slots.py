@@ -89,10 +89,9 @@ def zeroed(array: np.ndarray, keep: np.ndarray) -> np.ndarray:
     Returns:
         What `np.where(keep, array, 0)` gives, in a fifth of the time.
     """
+    # As whole numbers, for which zero times anything is zero.
     bits = np.ascontiguousarray(array).view(f"i{array.dtype.itemsize}")
-    # A kept entry is all ones here, another all zeros.
-    whole = -np.ascontiguousarray(keep).view("i1")
-    return (bits & whole).view(array.dtype)
+    return (bits * keep).view(array.dtype)
 
 
 def mask_slots(model: Any) -> list[MaskSlot]:
