@@ -34,7 +34,7 @@ EPOCHS = {"mlp": 6, "conv": 4, "residual": 3}
 SMALL = (0.25, 0.1)
 
 
-def mlp(keras):
+def mlp(keras, seed):
     """Seven layers of 100 units with tanh, orthogonal: MLP-7 of the papers."""
     import tf_spline_prune as tsp
 
@@ -43,12 +43,12 @@ def mlp(keras):
         model.add(keras.layers.Dense(100, activation="tanh"))
     model.add(keras.layers.Dense(10))
     start = tsp.initialization.EdgeOfChaos(
-        "tanh", 0.0, distribution="orthogonal", seed=0, weight_std=1.0
+        "tanh", 0.0, distribution="orthogonal", seed=seed, weight_std=1.0
     )
     return start.apply_to(model)
 
 
-def conv(keras):
+def conv(keras, _):
     """Four convolutions with BatchNormalization."""
     L = keras.layers
     x = inputs = keras.Input((28, 28, 1))
@@ -58,7 +58,7 @@ def conv(keras):
     return keras.Model(inputs, L.Dense(10)(L.GlobalAveragePooling2D()(x)))
 
 
-def residual(keras):
+def residual(keras, _):
     """Three pre-activation blocks of two convolutions."""
     L = keras.layers
 
@@ -107,7 +107,7 @@ class Study:
 
     def build(self, net, seed):
         self.keras.utils.set_random_seed(seed)
-        return self.compiled(NETS[net](self.keras), net)
+        return self.compiled(NETS[net](self.keras, seed), net)
 
     def compiled(self, model, net):
         loss = self.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
