@@ -254,7 +254,8 @@ def main():
             found = list(measured(study, options.sparsities, *job))
             runs += [{**run, "job": job} for run in found]
             with atomic_file(options.output) as temporary:
-                temporary.write_text(json.dumps(runs, indent=1))
+                lines = ",\n".join(map(json.dumps, runs))
+                temporary.write_text(f"[\n{lines}\n]\n")
             keras.utils.clear_session()
         bar.add(1)
     print("\n".join(tables.at_init(runs)))

@@ -7,7 +7,9 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+import nets
 import numpy as np
+from nets import conv_bn
 
 import tf_spline_prune as tsp
 
@@ -17,18 +19,7 @@ CACHE = pathlib.Path("runs/criteria")
 
 def mlp(name):
     """784-512-256-10."""
-    x = inputs = keras.Input((28, 28, 1))
-    x = L.Flatten()(x)
-    for width in (512, 256):
-        x = L.Dense(width, activation="relu")(x)
-    return keras.Model(inputs, L.Dense(10)(x), name=name)
-
-
-def conv_bn(x, width, stride=1, size=3, relu=True):
-    """A convolution without bias, BatchNormalization, and perhaps a ReLU."""
-    x = L.Conv2D(width, size, stride, padding="same", use_bias=False)(x)
-    x = L.BatchNormalization(momentum=0.9)(x)
-    return L.ReLU()(x) if relu else x
+    return nets.mlp((28, 28, 1), name=name)
 
 
 def vgg(name):

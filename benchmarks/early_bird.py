@@ -19,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
+from nets import preresnet
 
 import tf_spline_prune as tsp
 
@@ -29,22 +30,7 @@ MIB = 2**20
 
 def preresnet20():
     """The pre-activation ResNet of depth 20 for 32x32 images."""
-    L = keras.layers
-    x = inputs = keras.Input((32, 32, 3))
-    x = L.Conv2D(16, 3, padding="same", use_bias=False)(x)
-    for stage, width in enumerate((16, 32, 64)):
-        for block in range(3):
-            stride = 2 if stage and not block else 1
-            y = L.ReLU()(L.BatchNormalization()(x))
-            if stride > 1:
-                x = L.Conv2D(width, 1, stride, use_bias=False)(y)
-            y = L.Conv2D(width, 3, stride, padding="same", use_bias=False)(y)
-            y = L.ReLU()(L.BatchNormalization()(y))
-            y = L.Conv2D(width, 3, padding="same", use_bias=False)(y)
-            x = L.Add()([x, y])
-    x = L.ReLU()(L.BatchNormalization()(x))
-    x = L.GlobalAveragePooling2D()(x)
-    model = keras.Model(inputs, L.Dense(10)(x), name="preresnet20")
+    model = preresnet(20)((32, 32, 3))
     model.compile(
         keras.optimizers.SGD(0.1, momentum=0.9, weight_decay=1e-4),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),

@@ -29,7 +29,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from spline_tickets_nets import NETS
+from nets import NETS
 
 import tf_spline_prune as tsp
 from tf_spline_prune import criteria

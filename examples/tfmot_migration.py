@@ -93,7 +93,7 @@ def main():
     parser.add_argument(
         "--epochs", type=int, default=10, help="dense, and as many more"
     )
-    parser.add_argument("--images", type=int, help="to train on; default: all 3,823")
+    parser.add_argument("--images", type=int, help="to train on; default: all")
     parser.add_argument("--output", default="runs/tfmot_migration", help="a folder")
     options = parser.parse_args()
     folder = pathlib.Path(options.output)

@@ -138,6 +138,11 @@ class Report:
             ValueError: If the name does not end in `.html`.
             OSError: If the file cannot be written.
 
+        Example:
+
+        ```python
+        tsp.report(model, small).to_html("report.html")
+        ```
         """
         if path is not None and pathlib.Path(path).suffix != ".html":
             raise ValueError(

@@ -50,8 +50,6 @@ def plot_signal_propagation(
             f"Received: an object of type {type(diagnosis).__name__}"
         )
     axes = axes_or_new(axes, (7.2, 4.0))
-    from matplotlib.transforms import offset_copy
-
     places = np.arange(1, len(diagnosis.layers) + 1)
     shares = axes.twinx()
     density, dead = (
@@ -83,6 +81,8 @@ def plot_signal_propagation(
     if (spectrum := diagnosis.jacobian) is not None:
         title = "singular values {mean:.3g} ± {std:.2g}, condition {condition:.2g}"
         axes.set_title(title.format(**spectrum), fontsize=10)
+    from matplotlib.transforms import offset_copy
+
     # Beyond the numbers and the name of the second axis, however wide the picture is.
     beside = offset_copy(axes.transAxes, axes.figure, x=0.6, units="inches")
     lines, names = axes.get_legend_handles_labels()
