@@ -7,6 +7,7 @@ Each loses units, layer by layer alike, by each criterion, without any recovery,
 then trained for some epochs more. On exact slices between three test images of
 different classes: how many regions are left, and how long the decision boundary is;
 around test images: how many knots lie near. All are shares of the whole network's.
+A picture of each network shows a slice whole, and with half of the units.
 """
 
 import argparse
@@ -70,22 +71,22 @@ class Study:
         """Give accuracy, regions and boundary of three slices, knots near images."""
         x, y = self.test
         rng = np.random.default_rng(seed)
-        regions, lengths = [], []
+        slices = []
         for _ in range(3):
             classes = rng.choice(10, 3, replace=False)
             anchors = [x[rng.choice(np.flatnonzero(y == c))] for c in classes]
-            s = tsp.slice2d(model, np.array(anchors), EXTENT)
-            regions.append(s.num_regions)
-            ends = s.boundary[:, 1] - s.boundary[:, 0]
-            lengths.append(np.linalg.norm(ends, axis=1).sum())
+            slices.append(tsp.slice2d(model, np.array(anchors), EXTENT))
+        ends = [s.boundary[:, 1] - s.boundary[:, 0] for s in slices]
+        lengths = [np.linalg.norm(one, axis=1).sum() for one in ends]
         near = tsp.local_complexity(model, x[:200], radius=1.0, seed=seed)
         answers = model.predict(x, 1000, verbose=0).argmax(axis=-1)
-        return {
+        numbers = {
             "accuracy": 100 * float((answers == y).mean()),
-            "regions": float(np.mean(regions)),
+            "regions": float(np.mean([s.num_regions for s in slices])),
             "boundary": float(np.mean(lengths)),
             "knots": float(sum(near.values()).mean()),
         }
+        return numbers, slices[0]
 
     def runs(self, name, seed):
         """Measure the whole network, and each that pruning makes of it."""
@@ -93,14 +94,27 @@ class Study:
         layers = [keras.Input((28, 28, 1)), *NETS[name](), L.Dense(10)]
         model = keras.Sequential(layers)
         self.fit(model, EPOCHS, seed)
-        yield "whole", 1.0, "", self.measured(model, seed)
+        yield "whole", 1.0, "", *self.measured(model, seed)
         for criterion in CRITERIA:
             for share in SHARES:
                 given = {"sparsity": 1 - share, "scope": "layer", "seed": seed}
                 small = tsp.prune(model, criterion, recover=None, **given)
-                yield criterion, share, "as it is", self.measured(small, seed)
+                yield criterion, share, "as it is", *self.measured(small, seed)
                 self.fit(small, MORE, seed)
-                yield criterion, share, "trained on", self.measured(small, seed)
+                yield criterion, share, "trained on", *self.measured(small, seed)
+
+
+def draw(net, slices, path):
+    """Draw the whole network's slice, and those of what each criterion left."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(2, 4, figsize=(14, 7), layout="constrained")
+    whole = slices.pop(("whole", ""))
+    for row, when in zip(axes, ("as it is", "trained on"), strict=True):
+        names = {f"{c}, {when}": slices[c, when] for c in CRITERIA}
+        tsp.visualize.plot_slices({net: whole, **names}, axes=row, fill="class")
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
 
 
 def main():
@@ -112,6 +126,7 @@ def main():
         default="benchmarks/results/partition_after_pruning.json",
         type=pathlib.Path,
     )
+    parser.add_argument("--pictures", default="docs/images", type=pathlib.Path)
     options = parser.parse_args()
     keras.utils.disable_interactive_logging()
     study, rows = Study(), []
@@ -119,10 +134,15 @@ def main():
     progress = keras.utils.Progbar(count, unit_name="network", verbose=1)
     for net in options.nets:
         for seed in range(options.seeds):
-            for criterion, share, when, found in study.runs(net, seed):
+            slices = {}
+            for criterion, share, when, found, s in study.runs(net, seed):
                 key = {"net": net, "seed": seed, "criterion": criterion}
                 rows.append({**key, "kept": share, "when": when, **found})
+                if share in (1.0, 0.5):
+                    slices[criterion, when] = s
                 progress.add(1)
+            if not seed:
+                draw(net, slices, options.pictures / f"partition_{net}.png")
             keras.utils.clear_session()
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(options.output) as temporary:

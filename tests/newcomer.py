@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 def run(arguments, folder, check=True):
     """Run Python in a folder that also takes the data sets; give what it did."""
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, *map(str, arguments)],
         cwd=folder,
         env={
@@ -18,7 +18,8 @@ def run(arguments, folder, check=True):
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "TFDS_DATA_DIR": str(folder / "tfds"),
         },
-        check=check,
         capture_output=True,
         text=True,
     )
+    assert not (check and done.returncode), done.stdout[-2000:] + done.stderr[-6000:]
+    return done

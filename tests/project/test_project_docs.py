@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from markdown.extensions.toc import slugify
-from newcomer import ROOT
+from newcomer import ROOT, run
 
 import tf_spline_prune as tsp
 
@@ -44,15 +44,18 @@ def test_links_lead_somewhere(page):
     assert not dead_links(page)
 
 
+def snippets(page):
+    return re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
+
+
 @pytest.mark.parametrize(
-    "page", ["concepts", "extending", "many_machines", "inside", "limits"]
+    "page",
+    [page for page in PAGES if page.parent.name == "docs" and snippets(page)],
+    ids=lambda page: page.stem,
 )
-def test_snippets_run(page, tmp_path, monkeypatch):
-    text = (ROOT / "docs" / f"{page}.md").read_text()
-    snippets = re.findall(r"```python\n(.*?)```", text, re.S)
-    assert snippets
-    monkeypatch.chdir(tmp_path)
-    exec("\n".join(snippets), {"__name__": page})
+def test_snippets_run(page, tmp_path):
+    (tmp_path / "page.py").write_text("\n".join(snippets(page)))
+    run(["page.py"], tmp_path)
 
 
 def test_dead_links_are_seen(tmp_path):
