@@ -283,6 +283,7 @@ TABLES = {
     "at_init": ("at_init", at_init),
     "spline_tickets_cpu": ("spline_tickets_cpu", tickets),
     "partition": ("partition_after_pruning", partitions),
+    "spline_tickets_often": ("spline_tickets_often", tickets),
     "early_birds_cpu": ("spline_tickets_cpu", early_birds),
 }
 
