@@ -246,6 +246,13 @@ def partitions(rows):
         [row for row in rows if row["criterion"] != "whole"],
         lambda row: (row["net"], row["kept"], row["criterion"], row["when"]),
     )
+    for net, found in grouped(whole.values(), lambda row: row["net"]).items():
+        accuracy, regions = (
+            mean([row[field] for row in found], digits)
+            for field, digits in (("accuracy", 1), ("regions", 0))
+        )
+        yield f"The whole {net} network: {accuracy} %, {regions} regions a slice."
+    yield ""
     heads = ["net", "units kept", "criterion", "", "accuracy", *fields]
     yield from grid(
         heads,
