@@ -19,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from machine import machine
 
 import tf_spline_prune as tsp
 from tf_spline_prune.files import atomic_file
@@ -146,7 +147,7 @@ def main():
             keras.utils.clear_session()
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(options.output) as temporary:
-        temporary.write_text(json.dumps(rows, indent=1))
+        temporary.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1))
     print(f"\nThe results are in {options.output}")
 
 

@@ -21,7 +21,6 @@ import functools
 import json
 import os
 import pathlib
-import platform
 import statistics
 import time
 
@@ -29,6 +28,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from machine import machine
 from nets import NETS
 
 import tf_spline_prune as tsp
@@ -403,26 +403,6 @@ class Study:
             return self.ticket(net, seed, method, start, share)
         except tsp.errors.BudgetError as error:
             return {"error": str(error).partition("\n")[0]}
-
-
-def machine():
-    """Describe what it was run on."""
-    import importlib.metadata
-
-    packages = ("keras", "tensorflow", "jax", "numpy")
-    found = {}
-    for name in packages:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {
-        "cores": os.cpu_count(),
-        "processor": platform.machine(),
-        "python": platform.python_version(),
-        "backend": keras.backend.backend(),
-        **found,
-    }
 
 
 def main():

@@ -101,6 +101,11 @@ def at_init(runs):
 
 def tickets(found):
     """Give the tables of `spline_tickets.py`, net by net."""
+    here = found["machine"]
+    yield (
+        f"{here['cores']} cores, {here['processor']}, Python {here['python']}, Keras "
+        f"{here['keras']} on {here['backend']} {here.get(here['backend'], '')}."
+    )
     nets = grouped(found["rows"], lambda row: row["job"][0])
     for net, rows in nets.items():
         dense = [row for row in rows if row["job"][2] == "dense"]
@@ -188,6 +193,35 @@ def best(kind, shares, cells, base):
     return [method, start, "none", "", "", ""]
 
 
+def often(found):
+    """Give one table of a study with few methods and shares."""
+    dense = [row for row in found["rows"] if row["job"][2] == "dense"]
+    birds = ", ".join(str(row["ticket_epoch"] + 1) for row in dense)
+    images = found["preset"]["images_an_epoch"]
+    yield (
+        f"Dense: {mean([row['accuracy'] for row in dense])} %; the early bird fired "
+        f"after {birds} looks, one after every {images:,} images."
+    )
+    yield ""
+    rows = [row for row in found["rows"] if "kept" in row]
+    yield from grid(
+        ["method", "from", "MACs kept", "accuracy", "dense", "retrained"],
+        (
+            [
+                method,
+                start,
+                f"{share:.0%}",
+                mean([row["accuracy"] for row in alike]),
+                f"{mean([row['saving'] for row in alike], 2, spread=False)} x",
+                f"{mean([row['saving_retrained'] for row in alike], 2, False)} x",
+            ]
+            for (method, start, share), alike in grouped(
+                rows, lambda row: tuple(row["job"][2:])
+            ).items()
+        ),
+    )
+
+
 def early_birds(found):
     """Give what settings of the detector would have found, from stored distances."""
     import numpy as np
@@ -233,8 +267,9 @@ def early_birds(found):
     )
 
 
-def partitions(rows):
+def partitions(found):
     """Give what pruning leaves of the partition, as shares of the whole network's."""
+    rows = found["rows"]
     whole = {
         (row["net"], row["seed"]): row for row in rows if row["criterion"] == "whole"
     }
@@ -290,7 +325,7 @@ TABLES = {
     "at_init": ("at_init", at_init),
     "spline_tickets_cpu": ("spline_tickets_cpu", tickets),
     "partition": ("partition_after_pruning", partitions),
-    "spline_tickets_often": ("spline_tickets_often", tickets),
+    "spline_tickets_often": ("spline_tickets_often", often),
     "early_birds_cpu": ("spline_tickets_cpu", early_birds),
 }
 
