@@ -188,9 +188,9 @@ def test_wrong_use(K):
 def test_the_docs():
     """What `docs/criteria.md` tells to write runs, and its table is complete."""
     text = (pathlib.Path(__file__).parents[2] / "docs" / "criteria.md").read_text()
-    _, example = re.findall(r"```python\n(.*?)```", text, re.S)
     names = {}
-    exec(example, names)
+    for snippet in re.findall(r"```python\n(.*?)```", text, re.S):
+        exec(snippet, names)
     assert names["plan"].criterion == "user:in_times_out"
     listed = re.findall(r'^\| `"(\w+)"` \| `(\w+)`', text, re.M)
     assert {name: type(criteria.get(name)).__name__ for name, _ in listed} == dict(
