@@ -5,12 +5,14 @@
 A small dense and a small convolutional network learn 10,000 images of Fashion-MNIST.
 Each loses units, layer by layer alike, by each criterion, without any recovery, and is
 then trained for some epochs more. On exact slices between three test images of
-different classes: how many regions are left, and how long the decision boundary is;
-around test images: how many knots lie near. All are shares of the whole network's.
-A picture of each network shows a slice whole, and with half of the units.
+different classes: how many regions are left, how long the decision boundary is, and on
+which share of the plane the answer is the same; around test images: how many knots lie
+near. All are compared with the whole network, trained as long. A picture of each
+network shows a slice whole, and with half of the units.
 """
 
 import argparse
+import itertools
 import json
 import os
 import pathlib
@@ -29,6 +31,7 @@ CRITERIA = ("spline", "magnitude", "random")
 SHARES = (0.75, 0.5, 0.25)  # of the units that stay
 EPOCHS, MORE = 6, 3
 EXTENT = (-0.3, 1.3)
+POINTS = 64  # a side, at which answers on a plane are compared
 
 
 def dense():
@@ -69,51 +72,74 @@ class Study:
         model.fit(*self.train, batch_size=64, epochs=epochs, verbose=0)
 
     def measured(self, model, seed):
-        """Give accuracy, regions and boundary of three slices, knots near images."""
+        """Give numbers, the first of three slices, and the answers on all three."""
         x, y = self.test
         rng = np.random.default_rng(seed)
-        slices = []
+        slices, planes = [], []
         for _ in range(3):
             classes = rng.choice(10, 3, replace=False)
             anchors = [x[rng.choice(np.flatnonzero(y == c))] for c in classes]
             slices.append(tsp.slice2d(model, np.array(anchors), EXTENT))
+            planes.append(on_plane(*anchors))
         ends = [s.boundary[:, 1] - s.boundary[:, 0] for s in slices]
         lengths = [np.linalg.norm(one, axis=1).sum() for one in ends]
         near = tsp.local_complexity(model, x[:200], radius=1.0, seed=seed)
-        answers = model.predict(x, 1000, verbose=0).argmax(axis=-1)
+        right = answers(model, x) == y
         numbers = {
-            "accuracy": 100 * float((answers == y).mean()),
+            "accuracy": 100 * float(right.mean()),
             "regions": float(np.mean([s.num_regions for s in slices])),
             "boundary": float(np.mean(lengths)),
             "knots": float(sum(near.values()).mean()),
         }
-        return numbers, slices[0]
+        return numbers, slices[0], answers(model, np.concatenate(planes))
 
     def runs(self, name, seed):
-        """Measure the whole network, and each that pruning makes of it."""
+        """Measure the whole network, and each that pruning makes of it.
+
+        Each is measured as it is, and once it has been trained on: the whole one too,
+        for what is trained longer is another network.
+        """
         keras.utils.set_random_seed(seed)
         layers = [keras.Input((28, 28, 1)), *NETS[name](), L.Dense(10)]
         model = keras.Sequential(layers)
         self.fit(model, EPOCHS, seed)
-        yield "whole", 1.0, "", *self.measured(model, seed)
-        for criterion in CRITERIA:
-            for share in SHARES:
+        whole = {}
+        for criterion, share in [("whole", 1.0), *itertools.product(CRITERIA, SHARES)]:
+            if criterion == "whole":
+                small = keras.models.clone_model(model)
+                small.set_weights(model.get_weights())
+            else:
                 given = {"sparsity": 1 - share, "scope": "layer", "seed": seed}
                 small = tsp.prune(model, criterion, recover=None, **given)
-                yield criterion, share, "as it is", *self.measured(small, seed)
-                self.fit(small, MORE, seed)
-                yield criterion, share, "trained on", *self.measured(small, seed)
+            for when, epochs in (("as it is", 0), ("trained on", MORE)):
+                if epochs:
+                    self.fit(small, epochs, seed)
+                numbers, first, there = self.measured(small, seed)
+                whole.setdefault(when, there)
+                numbers["same"] = 100 * float((there == whole[when]).mean())
+                yield criterion, share, when, numbers, first
 
 
-def draw(net, slices, path):
+def answers(model, x):
+    """Give the classes that a network answers."""
+    return model.predict(x, 1000, verbose=0).argmax(axis=-1)
+
+
+def on_plane(a, b, c):
+    """Give the inputs on a grid of the plane between three, as `slice2d` spans it."""
+    side = np.linspace(*EXTENT, POINTS)
+    u, v = (w.reshape(-1, *[1] * a.ndim) for w in np.meshgrid(side, side))
+    return (a + u * (b - a) + v * (c - a)).astype(a.dtype)
+
+
+def draw(slices, path):
     """Draw the whole network's slice, and those of what each criterion left."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(2, 4, figsize=(14, 7), layout="constrained")
-    whole = slices.pop(("whole", ""))
     for row, when in zip(axes, ("as it is", "trained on"), strict=True):
-        names = {f"{c}, {when}": slices[c, when] for c in CRITERIA}
-        tsp.visualize.plot_slices({net: whole, **names}, axes=row, fill="class")
+        names = {f"{c}, {when}": slices[c, when] for c in ("whole", *CRITERIA)}
+        tsp.visualize.plot_slices(names, axes=row, fill="class")
     figure.savefig(path, dpi=80)
     plt.close(figure)
 
@@ -131,7 +157,7 @@ def main():
     options = parser.parse_args()
     keras.utils.disable_interactive_logging()
     study, rows = Study(), []
-    count = len(options.nets) * options.seeds * (1 + 2 * len(CRITERIA) * len(SHARES))
+    count = len(options.nets) * options.seeds * 2 * (1 + len(CRITERIA) * len(SHARES))
     progress = keras.utils.Progbar(count, unit_name="network", verbose=1)
     for net in options.nets:
         for seed in range(options.seeds):
@@ -143,7 +169,7 @@ def main():
                     slices[criterion, when] = s
                 progress.add(1)
             if not seed:
-                draw(net, slices, options.pictures / f"partition_{net}.png")
+                draw(slices, options.pictures / f"partition_{net}.png")
             keras.utils.clear_session()
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(options.output) as temporary:

@@ -2,8 +2,8 @@
 
 A ReLU network is a continuous piecewise-affine map. This package reads its
 partition of the input space as binary codes, stops a first training when the
-codes settle, removes the units whose spline is redundant, and gives back a
-smaller, plain Keras model.
+codes settle, removes the units that the others can make up for, and gives back
+a smaller, plain Keras model.
 
 Names are imported at first use: `import tf_spline_prune` itself imports neither
 TensorFlow nor Keras. Where Keras is there already, masked layers are made known to
