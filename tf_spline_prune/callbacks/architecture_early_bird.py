@@ -123,7 +123,11 @@ class ArchitectureEarlyBird(EarlyBird):
         return value > self.threshold
 
     def _key(self) -> str:
+        criterion: object = self.criterion
+        if not isinstance(criterion, (str, Criterion)):
+            # A function, by name: its address is another one in the next process.
+            criterion = getattr(criterion, "__qualname__", type(criterion).__qualname__)
         return (
-            f"{super()._key()} sparsity={self.sparsity} criterion={self.criterion} "
+            f"{super()._key()} sparsity={self.sparsity} criterion={criterion} "
             f"seed={self.seed}"
         )

@@ -14,6 +14,7 @@ from tf_spline_prune.compat import (
     optimizer_steps,
 )
 from tf_spline_prune.files import PathLike
+from tf_spline_prune.masking.layout import layout_of
 
 _WIDTH = 512
 
@@ -116,7 +117,8 @@ class PruningSummaries(Callback):
         writer.scalar(f"sparsity/{slot.key}", 1 - kept.size / keep.size, step)
         threshold = float(np.abs(kept).min()) if kept.size else 0.0
         writer.scalar(f"threshold/{slot.key}", threshold, step)
-        table = keep.reshape(-1, keep.shape[-1])
+        units = layout_of(slot).output_axis if keep.ndim > 1 else -1
+        table = np.moveaxis(keep, units, -1).reshape(-1, keep.shape[units])
         writer.scalar(f"units/{slot.key}", int(table.any(axis=0).sum()), step)
         writer.histogram(f"weights/{slot.key}", kept, step)
         if self.images:

@@ -8,7 +8,7 @@ flavour's `fit` accepts. Asking costs no import of the other flavour.
 
 from tf_spline_prune.compat.averages import mask_averages
 from tf_spline_prune.compat.calibration import Calibration, check_inputs
-from tf_spline_prune.compat.call_graph import Call, Graph, Input
+from tf_spline_prune.compat.call_graph import Call, Graph, Input, in_order
 from tf_spline_prune.compat.call_views import with_sizes, without_masks
 from tf_spline_prune.compat.callback import (
     Callback,
@@ -48,7 +48,7 @@ from tf_spline_prune.compat.gradients import (
 )
 from tf_spline_prune.compat.initializer import initializer_base
 from tf_spline_prune.compat.jacobians import jacobians_of
-from tf_spline_prune.compat.kinds import check_plain, kind_of
+from tf_spline_prune.compat.kinds import check_plain, is_layer, kind_of
 from tf_spline_prune.compat.loading import Format, load_model, model_format
 from tf_spline_prune.compat.mask_constraint import MaskConstraint
 from tf_spline_prune.compat.mask_slots import (
@@ -121,6 +121,7 @@ __all__ = [
     "call_tapped",
     "check_finite",
     "check_inputs",
+    "in_order",
     "check_plain",
     "coarsest_dtype",
     "compile_alike",
@@ -135,6 +136,7 @@ __all__ = [
     "jacobians_of",
     "keras_of",
     "keras_root",
+    "is_layer",
     "kind_of",
     "learning_rate",
     "load_model",

@@ -1,5 +1,8 @@
 """`Calibration`: inputs, and labels where there are any, checked and in memory."""
 
+import contextlib
+import functools
+import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -134,6 +137,9 @@ def _joined(parts: Sequence[Any]) -> Any:
 def _in_order(given: Any, inputs: Sequence[Input]) -> list[Any]:
     if not isinstance(given, Mapping):
         return list(given) if isinstance(given, (list, tuple)) else [given]
+    with contextlib.suppress(KeyError, TypeError, IndexError):
+        # As the model itself is called.
+        return [functools.reduce(operator.getitem, i.place, given) for i in inputs]
     missing = [entry.name for entry in inputs if entry.name not in given]
     if missing:
         raise CalibrationError(

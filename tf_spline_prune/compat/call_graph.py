@@ -18,11 +18,21 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 @dataclass(frozen=True, eq=False)
 class Input:
-    """One input of a model: its name, shape (batch axis first) and dtype."""
+    """One input of a model.
+
+    Attributes:
+        name: Its name.
+        shape: Its shape, batch axis first.
+        dtype: Its dtype.
+        place: Keys and positions that lead to it in what the model is called on.
+        flags: What else `keras.Input` was told of it: `optional`, `sparse`, `ragged`.
+    """
 
     name: str
     shape: Shape
     dtype: str
+    place: tuple[Any, ...] = ()
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +82,7 @@ class Call:
             absent ones have their defaults.
         """
         args, kwargs = self.fill(dict(zip(self.inputs, values, strict=True)))
-        function = getattr(self.layer, "function", None) or self.layer.call
-        bound = inspect.signature(function).bind(*args, **kwargs)
+        bound = inspect.signature(_function(self.layer)).bind(*args, **kwargs)
         bound.apply_defaults()
         settings = {} if hasattr(self.layer, "weights") else vars(self.layer)
         return {**settings, **bound.arguments}
@@ -122,9 +131,12 @@ class Graph:
         values = dict(zip(self.input_ids, inputs, strict=True))
         for call in self.calls:
             if call.inner is not None and enter:
-                # Keras 3 hands masks on as tensors, behind the inputs.
-                given = call.inputs[: len(call.inner.inputs)]
-                outputs = call.inner.run([values[i] for i in given], apply)
+                given = [values[i] for i in call.inputs]
+                entering = for_inner(call, given, *call.fill(values))
+                pairs = zip(entering, call.inner.inputs, strict=True)
+                outputs = call.inner.run(
+                    [declared(v, i.dtype) for v, i in pairs], apply
+                )
             else:
                 args, kwargs = call.fill(values)
                 result = apply(call, args, kwargs)
@@ -152,6 +164,73 @@ class Graph:
         return found
 
 
+def for_inner(
+    call: Call, given: Sequence[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> list[Any]:
+    """Choose what the inputs of a nested model are given, as Keras does.
+
+    Args:
+        call: A call of a nested model.
+        given: The values that it is given, in the order of `call.inputs`.
+        args: The positional arguments that hold them.
+        kwargs: The others.
+
+    Returns:
+        One value an input of the nested model.
+    """
+    inner: Any = call.inner
+    first = args[0] if args else kwargs.get("inputs")
+    if isinstance(first, dict) and not inner.flat:  # by name
+        by_key = isinstance(inner.structure[0], dict)
+        names = [i.place[0] if by_key else i.name for i in inner.inputs]
+        if set(names) <= set(first):
+            return [first[name] for name in names]
+    # Keras 3 hands masks on as tensors, behind the inputs.
+    return list(given[: len(inner.inputs)])
+
+
+def declared(value: Any, dtype: str) -> Any:
+    """Turn integers into the floats that a nested model's input declares, or back.
+
+    Args:
+        value: A tensor, or what stands in the place of one; that may say by a method
+            `declared(dtype)` what it becomes.
+        dtype: The dtype of the input.
+
+    Returns:
+        The tensor, cast as Keras does; anything else as it is.
+    """
+    if hasattr(value, "declared"):
+        return value.declared(dtype)
+    if not keras.ops.is_tensor(value):
+        return value
+    kinds = {"float" in str(one) for one in (value.dtype, dtype)}
+    return keras.ops.cast(value, dtype) if len(kinds) > 1 else value
+
+
+def in_order(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    """List what a call is given, in the order of the layer's parameters.
+
+    Args:
+        layer: A layer or operation.
+        args: Its positional arguments.
+        kwargs: Its arguments by name, in any order.
+
+    Returns:
+        The leaves of all of them.
+    """
+    try:
+        names = list(inspect.signature(_function(layer)).parameters)
+    except (TypeError, ValueError):  # nothing is known of it
+        names = []
+    known = {name: kwargs[name] for name in names if name in kwargs}
+    return keras.tree.flatten([args, list({**known, **kwargs}.values())])
+
+
+def _function(layer: Any) -> Any:
+    return getattr(layer, "function", None) or layer.call
+
+
 def pack(structure: Any, values: list[Any]) -> Any:
     """Arrange values as the tensors of `structure` are arranged."""
     iterator = iter(values)
@@ -161,7 +240,8 @@ def pack(structure: Any, values: list[Any]) -> Any:
             filled = {name: fill(part[name]) for name in sorted(part)}
             return {name: filled[name] for name in part}
         if isinstance(part, (list, tuple)):
-            return [fill(item) for item in part]
+            items = [fill(item) for item in part]
+            return tuple(items) if type(part) is tuple else items
         return next(iterator)
 
     return fill(structure)

@@ -39,6 +39,31 @@ def parts_of(layer: Any) -> dict[str, Any]:
     return {name: part for name, part in held.items() if part is not None}
 
 
+def in_policy(config: dict[str, Any], dtype: str) -> dict[str, Any]:
+    """Copy a config with another dtype policy for all layers inside the layer.
+
+    Args:
+        config: What `get_config` gave.
+        dtype: The dtype policy.
+
+    Returns:
+        The copy; entries of the layer itself stay.
+    """
+
+    def change(part: Any) -> Any:
+        if isinstance(part, (list, tuple)):
+            return type(part)(change(item) for item in part)
+        if not isinstance(part, dict):
+            return part
+        part = {key: change(value) for key, value in part.items()}
+        inside = part.get("config")
+        if "class_name" in part and isinstance(inside, dict) and "dtype" in inside:
+            part["config"] = {**inside, "dtype": dtype}
+        return part
+
+    return {key: change(value) for key, value in config.items()}
+
+
 def part_configs(config: dict[str, Any], resized: bool) -> dict[str, Any]:
     """Copy a config so that a layer can be built for other sizes.
 

@@ -6,12 +6,24 @@ from typing import Any
 
 import keras
 
-from tf_spline_prune.compat.call_graph import Arguments, Call, Graph
+from tf_spline_prune.compat.call_graph import Arguments, Call, Graph, declared
 from tf_spline_prune.compat.execution import call_layer
 
 
 class Slot(str):
-    """The name of a tensor in a program: of a call, and which of its outputs."""
+    """The name of a tensor in a program: of a call, and which of its outputs.
+
+    Attributes:
+        dtype: What the nested model that reads it wants it to be, if any does.
+    """
+
+    dtype: str | None = None
+
+    def declared(self, dtype: str) -> "Slot":
+        """Name the same tensor, read as another dtype."""
+        slot = Slot(self)
+        slot.dtype = dtype
+        return slot
 
 
 Values = dict[Slot, Any]
@@ -119,7 +131,7 @@ class Program:
     def arguments(self, step: ProgramStep, values: Values) -> Arguments:
         """Give a step's arguments, with tensors in the place of slots."""
         filled: Arguments = keras.tree.map_structure(
-            lambda part: values[part] if isinstance(part, Slot) else part,
+            lambda part: _read(values, part) if isinstance(part, Slot) else part,
             (step.args, step.kwargs),
         )
         return filled
@@ -157,3 +169,7 @@ class Program:
             if slot not in self.outputs:
                 found[place].append(slot)
         return found
+
+
+def _read(values: Values, slot: Slot) -> Any:
+    return declared(values[slot], slot.dtype) if slot.dtype else values[slot]

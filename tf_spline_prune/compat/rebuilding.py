@@ -11,11 +11,18 @@ import keras
 import numpy as np
 from keras.src.saving.serialization_lib import SafeModeScope
 
-from tf_spline_prune.compat.call_graph import Arguments, Call, Graph, pack
+from tf_spline_prune.compat.call_graph import (
+    Arguments,
+    Call,
+    Graph,
+    for_inner,
+    in_order,
+    pack,
+)
 from tf_spline_prune.compat.execution import widest_dtype
 from tf_spline_prune.compat.flavour import keras_of
 from tf_spline_prune.compat.kinds import is_mask_wrapper
-from tf_spline_prune.compat.parts import part_configs
+from tf_spline_prune.compat.parts import in_policy, part_configs
 from tf_spline_prune.compat.progress import Progress
 from tf_spline_prune.compat.tracing import trace
 from tf_spline_prune.compat.weights import CurrentWeights
@@ -28,7 +35,7 @@ def rebuild(
     graph: Graph,
     changes: Mapping[str, Mapping[str, Any]] | None = None,
     weights: Callable[[str], Mapping[str, np.ndarray]] | None = None,
-    change_all: Callable[[Any], Mapping[str, Any]] | None = None,
+    dtype: str | None = None,
 ) -> Any:
     """Build a model of new layers from a graph.
 
@@ -42,12 +49,15 @@ def rebuild(
         weights: Gives, for the path of any layer that has weights, the new ones
             by name, in the layer's own order; called for one layer after the
             other. Without it all layers keep their fresh initial values.
-        change_all: Gives, for any layer, entries of its config that change.
+        dtype: The dtype policy of all layers. Without it each keeps its own.
 
     Returns:
         A new model of the same flavour.
+
+    Raises:
+        ModelError: If a layer cannot be built again.
     """
-    builder = _Builder(graph, changes or {}, change_all)
+    builder = _Builder(graph, changes or {}, dtype)
     model = builder.build(graph)
     for call in graph.leaves():
         _copy_assets(call.layer, builder.layers[call.path])
@@ -85,10 +95,15 @@ def _copy_assets(source: Any, target: Any) -> None:
 
 def _freeze_alike(source: Any, target: Any) -> None:
     """Freeze single weights, or layers inside a layer, as they were (Keras 3)."""
-    pairs = zip(
-        getattr(source, "weights", ()), getattr(target, "weights", ()), strict=True
-    )
-    for old, new in pairs:
+    held, made = (list(getattr(layer, "weights", ())) for layer in (source, target))
+    if len(held) != len(made):
+        raise ModelError(
+            "A layer has other weights than one that is built again from its config, "
+            "as where an activation is a layer with weights of its own. Put what has "
+            f"weights into a layer of the model. Received: {source.name!r} with "
+            f"{len(held)} weights; one built again has {len(made)}"
+        )
+    for old, new in zip(held, made, strict=True):
         if getattr(old, "trainable", None) is False and new.trainable:
             with contextlib.suppress(AttributeError):  # tf_keras has no such setter
                 new.trainable = False
@@ -99,20 +114,25 @@ class _Builder:
         self,
         graph: Graph,
         changes: Mapping[str, Mapping[str, Any]],
-        change_all: Callable[[Any], Mapping[str, Any]] | None,
+        dtype: str | None = None,
         layer_for: Callable[[Call], Any] | None = None,
     ) -> None:
         self.layer_for = layer_for
         self.keras = keras_of(graph.model)
         self.changes = changes
-        self.change_all = change_all
+        self.dtype = dtype
         self.layers: dict[str, Any] = {}
         self.progress = Progress(len({c.path for c in graph.leaves()}), "layer")
 
     def build(self, graph: Graph, shapes: list[Any] | None = None) -> Any:
         """Build one model; a nested one gets the shapes that it is called on."""
         inputs = [
-            self.keras.Input(batch_shape=shape, dtype=i.dtype, name=i.name)
+            self.keras.Input(
+                batch_shape=shape,
+                dtype=i.dtype,
+                name=i.name,
+                **dict.fromkeys(i.flags, True),
+            )
             for i, shape in zip(graph.inputs, _known(graph, shapes), strict=True)
         ]
         if graph.sequential:
@@ -120,9 +140,12 @@ class _Builder:
             return self.keras.Sequential([*inputs, *layers], name=graph.model.name)
 
         def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            tensors = keras.tree.flatten((args, kwargs))
-            tensors = [t for t in tensors if hasattr(t, "_keras_history")]
-            layer = self.layer(call, [tuple(t.shape) for t in tensors])
+            given = in_order(call.layer, args, kwargs)
+            tensors = [t for t in given if hasattr(t, "_keras_history")]
+            entering = tensors
+            if call.inner is not None:
+                entering = for_inner(call, tensors, args, kwargs)
+            layer = self.layer(call, [tuple(t.shape) for t in entering])
             if is_mask_wrapper(layer):
                 args, kwargs = _named(call.layer, args, kwargs)
             if call.inner is None or not call.inner.flat:
@@ -145,25 +168,27 @@ class _Builder:
         for call in graph.calls:
             layers.append(self.layer(call, [shape]))
             if nested:
-                shape = tuple(layers[-1].compute_output_shape(shape))
+                made = getattr(layers[-1], "outputs", None)  # of a nested model
+                shape = (
+                    made[0].shape if made else layers[-1].compute_output_shape(shape)
+                )
+                shape = tuple(shape)
         return layers
 
     def layer(self, call: Call, shapes: list[Any]) -> Any:
         """Make the new layer of a call, once for all its uses."""
         if call.path not in self.layers:
             if call.inner is not None:
-                inner = shapes[: len(call.inner.inputs)]  # no masks behind them
-                self.layers[call.path] = self.build(call.inner, inner)
+                self.layers[call.path] = self.build(call.inner, shapes)
             elif not hasattr(call.layer, "weights"):
                 self.layers[call.path] = self._operation(call)
             elif self.layer_for is not None:
                 self.layers[call.path] = self.layer_for(call)
             else:
-                config = {
-                    **self._config(call),
-                    **(self.change_all(call.layer) if self.change_all else {}),
-                    **self.changes.get(call.path, {}),
-                }
+                config = self._config(call)
+                if self.dtype is not None:
+                    config = in_policy({**config, "dtype": self.dtype}, self.dtype)
+                config |= self.changes.get(call.path, {})
                 config = part_configs(config, call.path in self.changes)
                 config["name"] = call.path.rpartition("/")[2]
                 self.layers[call.path] = self._from_config(call, config)
@@ -283,7 +308,7 @@ def with_dtype(model: Any, dtype: str) -> Any:
     return rebuild(
         graph,
         weights=CurrentWeights(graph).__getitem__,
-        change_all=lambda layer: {"dtype": dtype},
+        dtype=dtype,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from tf_spline_prune.compat.call_graph import Call, Graph, Input
+from tf_spline_prune.compat.call_graph import Call, Graph, Input, in_order
 from tf_spline_prune.compat.flavour import keras_root, require_flavour
 from tf_spline_prune.compat.kinds import inside_masks, is_sequential, kind_of
 from tf_spline_prune.compat.nodes import (
@@ -89,7 +89,7 @@ class _Names:
 
 def _functional(model: Any) -> Any | None:
     """Return the object that holds the nodes of a model, or `None`."""
-    if is_sequential(model):
+    if _is_chain(model):
         inner = getattr(model, "_functional", None)
         if inner is not None:
             return inner
@@ -120,7 +120,7 @@ def _graph(model: Any, functional: Any, prefix: str, names: _Names) -> Graph:
             continue
         layer = inside_masks(getattr(node, "operation", None) or node.layer)
         path = names.path(layer, prefix)
-        tensors_in = input_tensors(node)
+        tensors_in = _tensors_in(layer, node)
         tensors_out = keras.tree.flatten(node.outputs)
         calls.append(
             Call(
@@ -138,14 +138,42 @@ def _graph(model: Any, functional: Any, prefix: str, names: _Names) -> Graph:
         )
     return Graph(
         model=model,
-        inputs=tuple(
-            Input(history(t).name, shape_of(t), dtype_of(t)) for t in functional.inputs
-        ),
+        inputs=_inputs(functional),
         calls=tuple(calls),
         input_ids=tuple(id(t) for t in functional.inputs),
         output_ids=tuple(id(t) for t in functional.outputs),
         structure=structure_of(functional),
-        sequential=is_sequential(model),
+        sequential=_is_chain(model),
+    )
+
+
+def _is_chain(model: Any) -> bool:
+    """Tell whether a model is a `Sequential`, and computes as one."""
+    return is_sequential(model) and _calls_as_keras(model)
+
+
+def _tensors_in(layer: Any, node: Any) -> list[Any]:
+    """List the tensors that go into a node, in the order of the parameters."""
+    tensors = {id(tensor): tensor for tensor in input_tensors(node)}
+    leaves = in_order(layer, *filler(node)(tensors))
+    return [leaf for leaf in leaves if id(leaf) in tensors]
+
+
+def _inputs(functional: Any) -> tuple[Input, ...]:
+    places = {
+        id(tensor): tuple(place)
+        for place, tensor in keras.tree.flatten_with_path(structure_of(functional)[0])
+    }
+    flags = ("optional", "sparse", "ragged")
+    return tuple(
+        Input(
+            name=history(tensor).name,
+            shape=shape_of(tensor),
+            dtype=dtype_of(tensor),
+            place=places.get(id(tensor), ()),
+            flags=tuple(f for f in flags if getattr(history(tensor), f, False) is True),
+        )
+        for tensor in functional.inputs
     )
 
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -73,24 +72,6 @@ def channel_axis(call: Call, rank: int) -> int:
     """
     first = getattr(call.layer, "data_format", None) == "channels_first"
     return 1 if first and rank > 2 else rank - 1
-
-
-def tensors(args: Any, kwargs: Any) -> list[TensorAxes]:
-    """List the tensors among the arguments of a call."""
-    found: list[TensorAxes] = []
-
-    def visit(part: Any) -> None:
-        if isinstance(part, TensorAxes):
-            found.append(part)
-        elif isinstance(part, dict):
-            for item in part.values():
-                visit(item)
-        elif isinstance(part, (list, tuple)):
-            for item in part:
-                visit(item)
-
-    visit((args, kwargs))
-    return found
 
 
 def positions(shape: Sequence[int | None], channels: Iterable[int]) -> int | None:

@@ -11,11 +11,12 @@ from tf_spline_prune.compat import (
     CurrentWeights,
     check_finite,
     check_plain,
+    in_order,
     trace,
     with_sizes,
     without_masks,
 )
-from tf_spline_prune.graph.axes import TensorAxes, tensors
+from tf_spline_prune.graph.axes import TensorAxes
 from tf_spline_prune.graph.facts import Group, Member, WeightFact
 from tf_spline_prune.graph.grouping import find_barriers, find_groups
 from tf_spline_prune.graph.recorder import Recorder
@@ -111,7 +112,8 @@ class ChannelGraph:
             recorder.bar_tensor(inputs[-1], "they are the model's input")
 
         def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            given = tensors(args, kwargs)
+            leaves = in_order(call.layer, args, kwargs)
+            given = [leaf for leaf in leaves if isinstance(leaf, TensorAxes)]
             call, places = without_masks(call)
             for place in set(range(len(given))).difference(places):
                 recorder.bar_tensor(given[place], f"{call.path} reads them as a mask")

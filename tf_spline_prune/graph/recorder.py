@@ -248,7 +248,9 @@ class Recorder:
         """Say that a weight makes up for a number of units; see `Rescale`."""
         if self.shape(call, name) is not None:
             name = self._names + name
-            self.rescales.append(Rescale(call.path, name, labels, exponent))
+            # A layer that is called twice has its weights once.
+            if (call.path, name) not in {(r.path, r.name) for r in self.rescales}:
+                self.rescales.append(Rescale(call.path, name, labels, exponent))
 
     def multiply(self, call: Call, uses: int | None, rows: Sequence[Labels]) -> None:
         """Count multiply-accumulates between tensors; see `Work`."""

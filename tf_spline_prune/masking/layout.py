@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tf_spline_prune.compat import MaskSlot, kind_of
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -59,3 +61,30 @@ class Layout:
         """
         axes = (self.input_axis, self.output_axis)
         return np.ascontiguousarray(np.moveaxis(view, (-2, -1), axes))
+
+
+def layout_of(slot: MaskSlot) -> Layout:
+    """Say which axes of a masked weight hold inputs and outputs.
+
+    Where there are several of either, the last one counts: entries along it lie next
+    to each other.
+
+    Args:
+        slot: A masked weight.
+
+    Returns:
+        Its layout.
+    """
+    kind = kind_of(slot.layer)
+    if kind.endswith("Transpose"):
+        return Layout(-1, -2)
+    if slot.name in ("query/kernel", "key/kernel", "value/kernel"):
+        return Layout(0, -1)
+    if kind == "EinsumDense" and slot.name == "kernel":
+        given, _, made = slot.layer.equation.replace(" ", "").partition("->")
+        taken, kernel = given.split(",")
+        summed = [a for a, c in enumerate(kernel) if c not in made]
+        units = [a for a, c in enumerate(kernel) if c in made and c not in taken]
+        if summed and units:
+            return Layout(summed[-1], units[-1])
+    return Layout()

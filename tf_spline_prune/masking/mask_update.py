@@ -12,7 +12,6 @@ from tf_spline_prune.compat import (
     Calibration,
     MaskSlot,
     Workers,
-    kind_of,
     mask_slots,
     trace,
     zeroed,
@@ -21,7 +20,7 @@ from tf_spline_prune.errors import CriterionError, NothingPrunedWarning
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.masking.choosing import choose
 from tf_spline_prune.masking.granularity import Granularity
-from tf_spline_prune.masking.layout import Layout
+from tf_spline_prune.masking.layout import layout_of
 from tf_spline_prune.masking.scoring import weight_scores
 from tf_spline_prune.masking.thinning import thin_out
 from tf_spline_prune.masking.unit_masks import masks_of_units, units_gone
@@ -143,7 +142,7 @@ class MaskUpdate:
             self.granularity,
             scope=self.scope,
             pooling=self.pooling,
-            layouts=[_layout(slot) for slot in self.slots],
+            layouts=[layout_of(slot) for slot in self.slots],
         )
 
     def _is_plain(self) -> bool:
@@ -202,15 +201,6 @@ def _gone_lowest(scores: np.ndarray, keep: np.ndarray) -> np.ndarray:
     if least < 0 or scores.dtype.kind != "f":
         return np.where(keep, scores, least)
     return zeroed(scores, keep)
-
-
-def _layout(slot: MaskSlot) -> Layout:
-    """Say which axes of a kernel hold inputs and outputs."""
-    if kind_of(slot.layer).endswith("Transpose"):
-        return Layout(-1, -2)
-    if slot.name in ("query/kernel", "key/kernel", "value/kernel"):
-        return Layout(0, -1)
-    return Layout()
 
 
 def _share_of(slot: MaskSlot, shares: Shares) -> float:

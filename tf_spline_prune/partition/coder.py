@@ -258,7 +258,8 @@ class PartitionCoder:
         found: dict[str, str] = {}
 
         def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            given = [v for v in keras.tree.flatten((args, kwargs)) if v in _LAYOUTS]
+            leaves = keras.tree.flatten((args, kwargs))
+            given = [v for v in leaves if isinstance(v, str) and v in _LAYOUTS]
             before = given[0] if given else "channels_last"
             own = getattr(call.layer, "data_format", None)
             found[call.name] = own if own in _LAYOUTS else before

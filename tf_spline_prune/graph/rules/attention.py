@@ -47,10 +47,13 @@ def grouped_query_attention(
     shared = recorder.units(call, layer.num_key_value_heads, "heads")
     heads = np.repeat(shared, layer.num_query_heads // layer.num_key_value_heads)
     size = recorder.units(call, layer.head_dim, "head_dim")
-    query = inputs[0]
+    given: dict[str, Any] = call.arguments(inputs)
+    query, value = given["query"], given["value"]
     made = recorder.units(call, query.shape[-1] or 0)
-    # The layer makes as many features as its query has.
-    recorder.tie(made, recorder.read(query, query.rank - 1, call))
+    # The layer makes as many features as its query has, and its values must too.
+    for one in (query, value):
+        if one.shape[-1] == query.shape[-1]:
+            recorder.tie(made, recorder.read(one, one.rank - 1, call))
     recorder.resize(call, "num_key_value_heads", shared)
     recorder.resize(call, "num_query_heads", heads)
     recorder.resize(call, "head_dim", size)

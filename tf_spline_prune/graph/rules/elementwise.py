@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tf_spline_prune.compat import Call, activation_name, keras_root
+from tf_spline_prune.compat import Call, activation_name, is_layer, keras_root, kind_of
 from tf_spline_prune.graph.axes import Labels, TensorAxes
 from tf_spline_prune.graph.facts import Role
 from tf_spline_prune.graph.recorder import Recorder
@@ -77,6 +77,13 @@ def elementwise(
         for axis in over:
             if (labels := value.labels[axis]) is not None:
                 bar_if_mixing(call, labels, recorder)
+    noise = getattr(call.layer, "noise_shape", None)
+    if noise is not None and len(noise) != value.rank:
+        return opaque(call, inputs, recorder)
+    if noise is not None:
+        for axis, labels in value.kept.items():
+            if noise[axis] != 1:
+                recorder.resize(call, "noise_shape", labels, axis)
     return TensorAxes(call.output_shapes[0], value.labels)
 
 
@@ -112,8 +119,11 @@ def mixes_units(function: Any) -> bool:
     """Tell whether an activation function mixes units, as softmax does.
 
     A function that is not Keras' own may do anything, so it counts as mixing,
-    unless it is one of the plain ones of TensorFlow or JAX.
+    unless it is one of the plain ones of TensorFlow or JAX. So does a layer in the
+    place of a function, unless it is a plain one.
     """
+    if is_layer(function):
+        return kind_of(function) not in ("ReLU", "LeakyReLU", "ELU")
     name = activation_name(function)
     own = keras_root(function) is not None
     plain = is_known(function) and name in _HOMOGENEOUS

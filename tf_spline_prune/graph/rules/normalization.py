@@ -4,15 +4,17 @@ from tf_spline_prune.compat import Call
 from tf_spline_prune.graph.axes import Labels, TensorAxes, channel_axis, norm_axis
 from tf_spline_prune.graph.facts import Role
 from tf_spline_prune.graph.recorder import Recorder
-from tf_spline_prune.graph.rules.registry import per_unit, rule
+from tf_spline_prune.graph.rules.registry import opaque, per_unit, rule
 
 
 @rule("BatchNormalization")
 def batch_normalization(
     call: Call, inputs: list[TensorAxes], recorder: Recorder
-) -> TensorAxes:
+) -> TensorAxes | list[TensorAxes]:
     """Four vectors with one entry a channel."""
     value = inputs[0]
+    if isinstance(call.layer.axis, (list, tuple)) and len(call.layer.axis) > 1:
+        return opaque(call, inputs, recorder)  # tf_keras alone takes several
     axis = norm_axis(call, value.rank)
     labels = recorder.read(value, axis, call)
     for name in ("gamma", "beta", "moving_mean", "moving_variance"):

@@ -54,7 +54,8 @@ def bidirectional(
     """One layer in each direction, of the same number of units."""
     parts = parts_of(call.layer)
     ahead = parts["forward"]
-    if kind_of(ahead) not in _GATES:
+    other = getattr(parts["backward"], "units", None)
+    if kind_of(ahead) not in _GATES or other != ahead.units:
         return opaque(call, inputs, recorder)
     mode = call.layer.merge_mode
     merged = 2 if mode is None else 1
