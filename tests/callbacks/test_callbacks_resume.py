@@ -299,3 +299,12 @@ def test_the_backup_is_written_atomically(K, tmp_path, monkeypatch):
         fit(ready(K, RATE), [bird_at(tmp_path / "bird")], epochs=5, initial_epoch=3)
     assert file.read_bytes() == before
     assert list((tmp_path / "bird").iterdir()) == [file]
+
+
+def test_a_function_is_known_again_by_its_name():
+    class Longest:
+        def __call__(self, graph, group):
+            return sum(graph.lengths(member) for member in group.producers)
+
+    keys = {tsp.ArchitectureEarlyBird(criterion=Longest())._key() for _ in range(2)}
+    assert len(keys) == 1 and "Longest" in keys.pop()

@@ -3,6 +3,7 @@
 import pathlib
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -64,3 +65,15 @@ def test_wrong_frequency(tmp_path):
     for wrong in (0, -1, True, "batch"):
         with pytest.raises(ValueError, match="update_freq"):
             tsp.PruningSummaries(tmp_path, update_freq=wrong)
+
+
+def test_units_of_transposed_convolutions(tmp_path):
+    x = keras.Input((4, 4, 6))
+    up = keras.layers.Conv2DTranspose(5, 3, name="up")(x)
+    model = zoo.settle(keras.Model(x, keras.layers.GlobalMaxPooling2D()(up)))
+    masked = tsp.prune_once(model, 0.4)
+    masked.compile("sgd", "mse")
+    summaries = tsp.PruningSummaries(tmp_path)
+    data = np.ones((8, 4, 4, 6), "float32"), np.ones((8, 5), "float32")
+    masked.fit(*data, verbose=0, callbacks=[summaries])
+    assert written(tmp_path)["units/up/kernel", 0][1] == 5

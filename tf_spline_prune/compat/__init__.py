@@ -18,6 +18,7 @@ from tf_spline_prune.compat.callback import (
     save_model,
 )
 from tf_spline_prune.compat.compiling import compile_alike, is_compiled
+from tf_spline_prune.compat.copying import with_dtype, with_weights
 from tf_spline_prune.compat.differentiation import (
     Gradients,
     hessian_products,
@@ -63,12 +64,7 @@ from tf_spline_prune.compat.passes import Passes, numpy_of
 from tf_spline_prune.compat.probing import probe_model, require_layer
 from tf_spline_prune.compat.program import Program, ProgramStep, Slot, Values
 from tf_spline_prune.compat.progress import Progress
-from tf_spline_prune.compat.rebuilding import (
-    rebuild,
-    rewire,
-    with_dtype,
-    with_weights,
-)
+from tf_spline_prune.compat.rebuilding import rebuild, rewire
 from tf_spline_prune.compat.samples import random_inputs
 from tf_spline_prune.compat.scaling import with_scales
 from tf_spline_prune.compat.summaries import SummaryWriter

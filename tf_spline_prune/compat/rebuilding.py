@@ -1,13 +1,11 @@
-"""Building a model again: the same graph with other sizes, weights or dtype."""
+"""Building a model again: the same graph, with other sizes, weights or dtype."""
 
 import contextlib
 import inspect
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
-import keras
 import numpy as np
 from keras.src.saving.serialization_lib import SafeModeScope
 
@@ -19,16 +17,12 @@ from tf_spline_prune.compat.call_graph import (
     in_order,
     pack,
 )
-from tf_spline_prune.compat.execution import widest_dtype
 from tf_spline_prune.compat.flavour import keras_of
 from tf_spline_prune.compat.kinds import is_mask_wrapper
 from tf_spline_prune.compat.parts import in_policy, part_configs
 from tf_spline_prune.compat.progress import Progress
-from tf_spline_prune.compat.tracing import trace
 from tf_spline_prune.compat.weights import CurrentWeights
-from tf_spline_prune.errors import FlavourError, ModelError
-
-Weights = Mapping[str, Mapping[str, np.ndarray]]
+from tf_spline_prune.errors import ModelError
 
 
 def rebuild(
@@ -266,60 +260,3 @@ def _known(graph: Graph, shapes: list[Any] | None) -> list[tuple[int | None, ...
         tuple(None if was is None else now for was, now in zip(o, n, strict=True))
         for o, n in zip(old, shapes, strict=True)
     ]
-
-
-def with_weights(model: Any, weights: Weights) -> Any:
-    """Copy a model, with other values for some of its weights.
-
-    Args:
-        model: A built model of either flavour.
-        weights: New arrays by layer path and weight name; the rest is copied.
-
-    Returns:
-        A new model of the same flavour and shape; the original is untouched.
-    """
-    graph = trace(model)
-    current = CurrentWeights(graph)
-    return rebuild(
-        graph, weights=lambda path: {**current[path], **weights.get(path, {})}
-    )
-
-
-def with_dtype(model: Any, dtype: str) -> Any:
-    """Copy a model into another floating-point precision.
-
-    Args:
-        model: A built model of either flavour.
-        dtype: `"float64"`, `"float32"` or another dtype policy of Keras.
-
-    Returns:
-        A new model that computes and holds its weights in `dtype`.
-
-    Raises:
-        FlavourError: If `dtype` is float64, and the model's backend has none.
-    """
-    if dtype == "float64" and widest_dtype(model) != dtype:
-        raise FlavourError(
-            "Keras computes in float64 on TensorFlow, and on JAX if told to. Set "
-            "KERAS_BACKEND=tensorflow, or on JAX JAX_ENABLE_X64=1, before the first "
-            f"import. Received: model {model.name!r} on {keras.config.backend()!r}"
-        )
-    graph = _in_dtype(trace(model), dtype)
-    return rebuild(
-        graph,
-        weights=CurrentWeights(graph).__getitem__,
-        dtype=dtype,
-    )
-
-
-def _in_dtype(graph: Graph, dtype: str) -> Graph:
-    """Change the dtype of the inputs, those of nested models too."""
-    inputs = tuple(
-        replace(i, dtype=dtype) if i.dtype.startswith(("float", "bf")) else i
-        for i in graph.inputs
-    )
-    calls = tuple(
-        replace(call, inner=_in_dtype(call.inner, dtype)) if call.inner else call
-        for call in graph.calls
-    )
-    return replace(graph, inputs=inputs, calls=calls)

@@ -246,11 +246,10 @@ class Recorder:
 
     def rescale(self, call: Call, name: str, labels: Labels, exponent: float) -> None:
         """Say that a weight makes up for a number of units; see `Rescale`."""
-        if self.shape(call, name) is not None:
-            name = self._names + name
-            # A layer that is called twice has its weights once.
-            if (call.path, name) not in {(r.path, r.name) for r in self.rescales}:
-                self.rescales.append(Rescale(call.path, name, labels, exponent))
+        key = call.path, self._names + name
+        known = {(r.path, r.name) for r in self.rescales}  # by an earlier call
+        if self.shape(call, name) is not None and key not in known:
+            self.rescales.append(Rescale(*key, labels, exponent))
 
     def multiply(self, call: Call, uses: int | None, rows: Sequence[Labels]) -> None:
         """Count multiply-accumulates between tensors; see `Work`."""
