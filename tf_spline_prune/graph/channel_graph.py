@@ -81,7 +81,7 @@ class ChannelGraph:
         self._walk(recorder)
         self.weights: dict[tuple[str, str], WeightFact] = recorder.weights
         self.edits = tuple(recorder.edits)
-        self.rescales = tuple(recorder.rescales)
+        self.rescales = tuple(recorder.rescales.values())
         self.work = tuple(recorder.work)
         self.mixings = tuple(recorder.mixings)
         self.contractions = tuple(recorder.contractions)

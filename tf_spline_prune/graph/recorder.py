@@ -32,7 +32,7 @@ class Recorder:
     ) -> None:
         self.weights: dict[tuple[str, str], WeightFact] = {}
         self.edits: list[Edit] = []
-        self.rescales: list[Rescale] = []
+        self.rescales: dict[tuple[str, str], Rescale] = {}
         self.work: list[Work] = []
         self.mixings: list[Meeting] = []
         self.contractions: list[Meeting] = []
@@ -246,10 +246,9 @@ class Recorder:
 
     def rescale(self, call: Call, name: str, labels: Labels, exponent: float) -> None:
         """Say that a weight makes up for a number of units; see `Rescale`."""
-        key = call.path, self._names + name
-        known = {(r.path, r.name) for r in self.rescales}  # by an earlier call
-        if self.shape(call, name) is not None and key not in known:
-            self.rescales.append(Rescale(*key, labels, exponent))
+        if self.shape(call, name) is not None:  # once for all calls of the layer
+            key = call.path, self._names + name
+            self.rescales.setdefault(key, Rescale(*key, labels, exponent))
 
     def multiply(self, call: Call, uses: int | None, rows: Sequence[Labels]) -> None:
         """Count multiply-accumulates between tensors; see `Work`."""
