@@ -107,6 +107,7 @@ PRESETS = {
         CPU,
         epochs={"vgg11_quarter": 48},
         methods=("spline, global", "reconstruction", "random, same profile"),
+        seeds=4,
         images_an_epoch=5_000,
         shares=(0.3,),
         scratch=(),
