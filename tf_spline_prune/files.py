@@ -11,7 +11,7 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 PathLike = str | os.PathLike[str]
 
@@ -83,12 +83,12 @@ def atomic_file(path: PathLike) -> Iterator[pathlib.Path]:
     Raises:
         OSError: If the folder cannot be made or written to.
     """
-    target = check_destination(path)
-    parent = target.parent
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=parent) as folder:
-        temporary = pathlib.Path(folder) / target.name
-        yield temporary
-        os.replace(temporary, target)
+    with _destination(path) as target:
+        parent = target.parent
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=parent) as folder:
+            temporary = pathlib.Path(folder) / target.name
+            yield temporary
+            os.replace(temporary, target)
 
 
 @contextmanager
@@ -105,22 +105,38 @@ def atomic_folder(path: PathLike) -> Iterator[pathlib.Path]:
         FileExistsError: If `path` exists and is not an empty folder.
         OSError: If the parent folder cannot be made or written to.
     """
-    target = check_destination(path)
-    parent = target.parent
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(
-            "The output folder already holds something, and two runs do not mix. "
-            f"Name a new folder or empty this one. Received: {str(path)!r}"
+    with _destination(path) as target:
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise FileExistsError(
+                "The output folder already holds something, and two runs do not mix. "
+                f"Name a new folder or empty this one. Received: {str(path)!r}"
+            )
+        temporary = pathlib.Path(
+            tempfile.mkdtemp(prefix=".partial-", dir=target.parent)
         )
-    temporary = pathlib.Path(tempfile.mkdtemp(prefix=".partial-", dir=parent))
+        try:
+            # mkdtemp makes a private folder; the result should be as readable as
+            # any folder the user makes.
+            temporary.chmod(0o777 & ~_umask())
+            yield temporary
+            os.replace(temporary, target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def _destination(path: PathLike) -> Iterator[pathlib.Path]:
+    """Make the folders around an output, and take them away again if it fails."""
+    wanted = pathlib.Path(path).expanduser().absolute()
+    missing = [folder for folder in wanted.parents if not folder.exists()]
+    target = check_destination(path)
     try:
-        # mkdtemp makes a private folder; the result should be as readable as
-        # any folder the user makes.
-        temporary.chmod(0o777 & ~_umask())
-        yield temporary
-        os.replace(temporary, target)
+        yield target
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for folder in missing:
+            with suppress(OSError):  # someone else has put something there
+                folder.rmdir()
         raise
 
 

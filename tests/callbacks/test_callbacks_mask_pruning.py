@@ -421,3 +421,14 @@ def test_W1_wrong_arguments(K):
             np.testing.assert_array_equal(one, other)
     with pytest.raises(ValueError, match="nobody"):
         fit(masked_mlp(K), [tsp.MaskPruning({"nobody": shot()})])
+
+
+def test_an_optimizer_that_makes_no_step(K):
+    class Idle(K.Model):
+        def train_step(self, data):
+            return {"loss": 0.0}
+
+    masked = tsp.wrap_with_masks(zoo.mlp(K))
+    model = compiled(K, Idle(masked.inputs, masked.outputs))
+    with pytest.warns(tsp.errors.SparsityWarning, match="made no step"):
+        fit(model, [tsp.MaskPruning(shot(0.5, step=2))], epochs=1)

@@ -94,6 +94,7 @@ def test_wrong_input_is_told(tool, tmp_path, monkeypatch):
     zoo.mlp(keras).save("model.keras")
     zoo.vgg(keras).save("vgg.keras")
     (tmp_path / "broken.tflite").write_bytes(b"nothing of the kind")
+    (tmp_path / "broken.txt").write_bytes(b"\xff\xfe")
     (tmp_path / "gap.txt").write_text("cat\n\ndog\n")
     (tmp_path / "plan.json").write_text('{"format": 1}')
     (tmp_path / "bad.py").write_text("1 / 0")
@@ -104,6 +105,7 @@ def test_wrong_input_is_told(tool, tmp_path, monkeypatch):
         (("prune", "broken.tflite", "--sparsity", ".5"), "UsageError", "--output"),
         (("compare", "model.keras", "vgg.keras"), "ModelError", "different shapes"),
         ((*export, "--labels", "gap.txt"), "UsageError", "on every line"),
+        ((*export, "--labels", "broken.txt"), "UsageError", "broken.txt"),
         (("inspect", "model.keras", "--import", "bad.py"), "ImportError", "ZeroDiv"),
         (("inspect", "model.keras", "--import", "no.such"), "ImportError", "no.such"),
     ):

@@ -274,3 +274,60 @@ def test_normalization_over_several_axes_is_a_barrier():
     h = L.BatchNormalization(axis=[1, 2])(L.Dense(8, name="d")(x))
     model = zoo.settle(tf_keras.Model(x, head(tf_keras, h)))
     assert "must stay" in tsp.ChannelGraph(model).explain("d")
+
+
+def test_lists_in_configs_of_tf_keras(tmp_path):
+    L = tf_keras.layers  # it wraps lists, which configs then hold
+    x = tf_keras.Input((4, 4, 2))
+    h = L.BatchNormalization()(L.Rescaling([1.0, 2.0])(x))
+    h = L.PReLU(shared_axes=[1, 2])(L.LayerNormalization(axis=[1, 2, 3])(h))
+    model = zoo.settle(tf_keras.Model(x, head(tf_keras, h)))
+    same(model, with_dtype(model, "float64"), inputs((4, 4, 2)), 1e-4)
+
+
+@pytest.mark.parametrize("where", ["embedding", "masking"])
+def test_masks_of_timesteps_are_not_lost(K, where):
+    L = K.layers
+    if where == "embedding":
+        x = K.Input((7,), dtype="int32")
+        h = L.Embedding(5, 8, mask_zero=True, name="embedding")(x)
+        data = np.random.default_rng(0).integers(0, 5, (32, 7))
+    else:
+        x = K.Input((7, 3))
+        h = L.Dense(8, name="first")(L.Masking()(x))
+        data = inputs((7, 3), 32) * (np.arange(7) < 4)[:, None]
+    h = L.LSTM(6, name="lstm")(h)
+    model = zoo.settle(K.Model(x, L.Dense(2, name="last")(h)))
+    if K is keras:
+        masked = tsp.wrap_with_masks(model)
+    else:  # TFMOT's wrapper would lose them
+        with pytest.warns(tsp.errors.NothingPrunedWarning, match="timesteps"):
+            masked = tsp.wrap_with_masks(model)
+        assert set(tsp.weight_sparsity(masked)) == {"last/kernel", "total"}
+    same(model, masked, data)
+    same(model, tsp.strip_masks(masked), data)
+
+
+def test_a_model_that_tfmot_does_not_take_at_all():
+    x = tf_keras.Input((5, 8))
+    out = tf_keras.layers.EinsumDense("abc,cd->abd", (None, 4))(x)
+    with pytest.raises(tsp.errors.ModelError, match="does not take any"):
+        tsp.wrap_with_masks(tf_keras.Model(x, out))
+
+
+def test_shares_by_layer_leave_no_scope(K):
+    masked = tsp.wrap_with_masks(zoo.mlp(K))
+    with pytest.raises(ValueError, match="leave nothing"):
+        tsp.update_masks(masked, {"first": 0.5, "second": 0.9}, scope="global")
+    assert tsp.weight_sparsity(masked)["total"] == 0
+
+
+def test_lossless_through_hard_sigmoids(K):
+    x = K.Input((4,))
+    hidden = K.layers.Dense(24, activation="hard_sigmoid", name="d")
+    model = zoo.settle(K.Model(x, K.layers.Dense(3)(hidden(x))))
+    hidden.bias.assign(hidden.bias - 20.0 * (np.arange(24) < 9))
+    small = tsp.lossless(model, box=(0.0, 1.0))
+    assert small.get_layer("d").units == 15
+    data = np.random.default_rng(0).uniform(size=(64, 4)).astype("float32")
+    same(model, small, data)

@@ -237,7 +237,7 @@ class EarlyBird(Callback):
     def _backup_file(self) -> pathlib.Path | None:
         if self.backup_dir is None:
             return None
-        return pathlib.Path(self.backup_dir) / f"{self.log_name}.npz"
+        return pathlib.Path(self.backup_dir).expanduser() / f"{self.log_name}.npz"
 
     def _digest(self) -> str:
         return hashlib.sha256(self._key().encode()).hexdigest()

@@ -116,13 +116,14 @@ class MaskPruning(Callback):
         self._slots: list[MaskSlot] = []
         self._schedules: dict[str, Any] = {}
         self._update: MaskUpdate | None = None
-        self._last = -1
+        self._first, self._last = 0, -1
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Find the masks, and act if the schedule fires at the very beginning."""
         require_flavour(self.model)
         self._update = None
-        self._last = optimizer_steps(self.model) - 1
+        self._first = optimizer_steps(self.model)
+        self._last = self._first - 1
         if self.model.built:  # else a subclassed model, which its first batch builds
             self._begin()
 
@@ -173,6 +174,12 @@ class MaskPruning(Callback):
         for slot in self._slots:
             slot.apply()
         message = below_target(self._slots)
+        if message and optimizer_steps(self.model) == self._first:
+            message = (
+                "The optimizer that the model is compiled with made no step, so the "
+                "schedule never fired. Where a `train_step` steps another one, call "
+                "`tsp.update_masks` from there or from your own loop."
+            )
         if message and self.below_target == "raise":
             raise SparsityError(message)
         if message and self.below_target == "warn":

@@ -172,7 +172,12 @@ def _given(options: argparse.Namespace, names: Iterable[str]) -> list[str]:
 
 def _labels(path: str) -> list[str]:
     """Read the names of the classes, one a line."""
-    text = pathlib.Path(path).expanduser().read_text(encoding="utf-8")
+    try:
+        text = pathlib.Path(path).expanduser().read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"The file of labels is no text. Received: {path!r}"
+        ) from error
     names = [line.strip() for line in text.splitlines()]
     if not names or not all(names):
         raise UsageError(

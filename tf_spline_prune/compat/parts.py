@@ -51,8 +51,9 @@ def in_policy(config: dict[str, Any], dtype: str) -> dict[str, Any]:
     """
 
     def change(part: Any) -> Any:
-        if isinstance(part, (list, tuple)):
-            return type(part)(change(item) for item in part)
+        if isinstance(part, (list, tuple)):  # or what tf_keras wraps lists in
+            items = [change(item) for item in part]
+            return tuple(items) if isinstance(part, tuple) else items
         if not isinstance(part, dict):
             return part
         part = {key: change(value) for key, value in part.items()}

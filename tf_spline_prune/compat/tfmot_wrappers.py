@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import keras
+
 from tf_spline_prune.compat.mask_slots import hold, is_distributed, mask_wrappers
 from tf_spline_prune.compat.tfmot import import_tfmot
 from tf_spline_prune.compat.weights import values_of
@@ -20,13 +22,25 @@ def wrap_with_tfmot(layer: Any) -> Any:
         TFMOT's wrapper; its own class finds its schedule when it is loaded.
 
     Raises:
-        ValueError: If TFMOT does not take this kind of layer.
+        ValueError: If TFMOT does not take this kind of layer, or would lose a mask
+            of timesteps that the layer reads, makes or hands on.
     """
+    if _hands_timesteps_on(layer):
+        raise ValueError(f"a mask of timesteps would be lost at {layer.name!r}")
     sparsity = import_tfmot().sparsity.keras
     return sparsity.prune_low_magnitude(
         layer,
         sparsity.ConstantSparsity(0.0, begin_step=_NEVER),
         dtype=layer.dtype_policy,  # it runs the layer under its own policy
+    )
+
+
+def _hands_timesteps_on(layer: Any) -> bool:
+    """Tell whether a mask of timesteps goes into a layer, or comes out of it."""
+    return any(
+        getattr(tensor, "_keras_mask", None) is not None
+        for node in layer._inbound_nodes
+        for tensor in (*node.keras_inputs, *keras.tree.flatten(node.outputs))
     )
 
 

@@ -60,6 +60,7 @@ def export_onnx(
     servable = Servable(unmasked(model))
     with atomic_file(target) as temporary:
         try:
+            _check_names(servable)
             converted = _converted(servable, opset)
             session = _session(converted.SerializeToString())
             difference = compare(servable, lambda inputs: _answer(session, inputs))
@@ -77,6 +78,16 @@ def export_onnx(
         _module("onnx.helper").set_model_props(converted, {"tf_spline_prune": text})
         temporary.write_bytes(converted.SerializeToString())
     return ExportReport.of(target, difference)
+
+
+def _check_names(servable: Servable) -> None:
+    both = sorted(set(servable.inputs) & set(servable.outputs))
+    if both:
+        raise ExportError(
+            "In an ONNX file no output can have the name of an input. Give the model "
+            "a dictionary of outputs with other names, or leave out what only goes "
+            f"through. Received: model {servable.model.name!r} with {both} as both"
+        )
 
 
 def _converted(servable: Servable, opset: int) -> Any:

@@ -5,6 +5,7 @@ from the front and any zip tool from the back, so `unzip -p model.tflite labels.
 shows the labels.
 """
 
+import pathlib
 import zipfile
 from collections.abc import Mapping
 
@@ -55,6 +56,7 @@ def read_attachments(path: PathLike) -> dict[str, str]:
     json.loads(tsp.litert.read_attachments("digits.tflite")["metadata.json"])
     ```
     """
+    path = pathlib.Path(path).expanduser()
     if not zipfile.is_zipfile(path):
         with open(path, "rb"):  # is there at all
             return {}

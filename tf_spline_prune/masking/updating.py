@@ -62,6 +62,11 @@ def update_masks(
             tsp.update_masks(masked, sparsity=min(0.8, step / 5000))
     ```
     """
+    if isinstance(sparsity, Mapping) and scope != "layer" and granularity != "unit":
+        raise ValueError(
+            "Shares of single layers leave nothing for `scope` to decide. Leave it "
+            f"out, or give one share. Received: scope={scope!r}"
+        )
     slots = slots_of(model, layers)
     shares = shares_by_path(slots, sparsity)
     if isinstance(shares, Mapping):

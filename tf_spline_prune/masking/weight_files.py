@@ -1,5 +1,6 @@
 """`load_weights`: weights of a plain model for its masked copy."""
 
+import pathlib
 from typing import Any
 
 from tf_spline_prune.compat import CurrentWeights, rebuild, trace
@@ -34,7 +35,7 @@ def load_weights(model: Any, filepath: PathLike) -> None:
     slots = require_slots(model)
     graph = trace(model)
     plain = rebuild(graph)
-    plain.load_weights(str(filepath))
+    plain.load_weights(str(pathlib.Path(filepath).expanduser()))
     loaded = CurrentWeights(trace(plain))
     for call in graph.leaves():
         if call.path in loaded:

@@ -49,7 +49,9 @@ def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
     Raises:
         FlavourError: If `model` is no Keras model.
         ModelError: If it is unbuilt or cannot be traced, if a layer is quantised,
-            or if none can be masked.
+            or if none can be masked. TFMOT's wrapper takes some kinds of layers only,
+            and none that reads, makes or hands on a mask of timesteps; these are left
+            out, with a warning.
         ValueError: If `layers` names a layer that has nothing to mask.
 
     Example:
@@ -94,9 +96,15 @@ def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
             return call.layer
 
     masked = rewire(plain, wrapped)
+    if refused and not mask_slots(masked):
+        raise ModelError(
+            "No layer of this model can be masked: TFMOT's wrapper does not take any. "
+            f"Received: model {model.name!r}: {_listed(refused)}"
+        )
     if refused:
         warnings.warn(
-            f"TFMOT's wrapper does not take {sorted(refused)}; they get no masks.",
+            f"TFMOT's wrapper does not take {sorted(refused)}; they get no masks: "
+            f"{_listed(refused)}",
             NothingPrunedWarning,
             stacklevel=2,
         )

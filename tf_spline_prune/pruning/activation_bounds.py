@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import keras
 import numpy as np
 
 from tf_spline_prune.compat import activation_name, to_numpy
@@ -32,7 +33,10 @@ def activated(function: Any, value: Bounds) -> Bounds | None:
         return value
     if not is_known(function) or name not in _RISING | _OTHER:
         return None
-    low, high = (to_numpy(function(b)).astype("float64") for b in _both(value))
+    low, high = (
+        to_numpy(function(keras.ops.convert_to_tensor(bound))).astype("float64")
+        for bound in _both(value)
+    )
     if name in _RISING:
         return Bounds(low, high)
     fixed = value.low == value.high

@@ -208,10 +208,10 @@ class PruningPlan:
             PlanError: If the file is broken or no plan.
             OSError: If it cannot be read.
         """
-        text = pathlib.Path(path).read_text(encoding="utf-8")
+        content = pathlib.Path(path).expanduser().read_bytes()
         try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
+            values = json.loads(content.decode())
+        except ValueError as error:  # no text, or no JSON
             raise PlanError(
                 f"The plan file is broken: {error}. Write it again with `plan.save`. "
                 f"Received: {str(path)!r}"
@@ -221,7 +221,10 @@ class PruningPlan:
                 f"The plan file holds no plan. Received: {str(path)!r} with a "
                 f"{type(values).__name__}"
             )
-        return cls.from_dict(values)
+        try:
+            return cls.from_dict(values)
+        except PlanError as error:
+            raise PlanError(f"{error}, in the file {str(path)!r}") from error
 
 
 def _index(value: Any) -> int:
