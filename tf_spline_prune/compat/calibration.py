@@ -137,9 +137,9 @@ def _joined(parts: Sequence[Any]) -> Any:
 def _in_order(given: Any, inputs: Sequence[Input]) -> list[Any]:
     if not isinstance(given, Mapping):
         return list(given) if isinstance(given, (list, tuple)) else [given]
-    with contextlib.suppress(KeyError, TypeError, IndexError):
-        # As the model itself is called.
-        return [functools.reduce(operator.getitem, i.place, given) for i in inputs]
+    if all(entry.place for entry in inputs):  # as the model itself is called
+        with contextlib.suppress(KeyError, TypeError, IndexError):
+            return [functools.reduce(operator.getitem, i.place, given) for i in inputs]
     missing = [entry.name for entry in inputs if entry.name not in given]
     if missing:
         raise CalibrationError(
