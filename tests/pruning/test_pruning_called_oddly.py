@@ -257,6 +257,8 @@ def test_noise_of_a_shape_that_counts_units(K):
     small = tsp.prune(model, "magnitude", sparsity=0.5, recover=None)
     small.compile("sgd", "mse")
     small.fit(inputs((6,)), np.zeros((16, 2)), verbose=0)
+    shapes = [layer.noise_shape for layer in small.layers if "dropout" in layer.name]
+    assert [tuple(shape) for shape in shapes] == [(1, 8), (None, 1)]
 
 
 def test_outputs_keep_their_structure(K):
@@ -278,7 +280,7 @@ def test_normalization_over_several_axes_is_a_barrier():
     assert "must stay" in tsp.ChannelGraph(model).explain("d")
 
 
-def test_lists_in_configs_of_tf_keras(tmp_path):
+def test_lists_in_configs_of_tf_keras():
     L = tf_keras.layers  # it wraps lists, which configs then hold
     x = tf_keras.Input((4, 4, 2))
     h = L.BatchNormalization()(L.Rescaling([1.0, 2.0])(x))

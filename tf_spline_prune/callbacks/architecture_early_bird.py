@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from tf_spline_prune import criteria
 from tf_spline_prune.callbacks.early_bird import EarlyBird
 from tf_spline_prune.criteria import Criterion
 from tf_spline_prune.errors import ModelError
@@ -126,7 +127,7 @@ class ArchitectureEarlyBird(EarlyBird):
         criterion: object = self.criterion
         if not isinstance(criterion, (str, Criterion)):
             # A function, by name: its address is another one in the next process.
-            criterion = getattr(criterion, "__qualname__", type(criterion).__qualname__)
+            criterion = criteria.get(self.criterion).name
         return (
             f"{super()._key()} sparsity={self.sparsity} criterion={criterion} "
             f"seed={self.seed}"

@@ -52,8 +52,7 @@ def grouped_query_attention(
     made = recorder.units(call, query.shape[-1] or 0)
     # The layer makes as many features as its query has, and its values must too.
     for one in (query, value):
-        if one.shape[-1] == query.shape[-1]:
-            recorder.tie(made, recorder.read(one, one.rank - 1, call))
+        recorder.tie(made, recorder.read(one, one.rank - 1, call))
     recorder.resize(call, "num_key_value_heads", shared)
     recorder.resize(call, "num_query_heads", heads)
     recorder.resize(call, "head_dim", size)
