@@ -167,6 +167,36 @@ def test_T3_gradients_that_are_only_accumulated_are_no_steps():
     assert shares.seen == [0, 0, 0, 0, 0, 0.5, 0.5, 0.5]
 
 
+def test_a_schedule_that_is_over_costs_no_look_at_the_steps(K, monkeypatch):
+    looks = []
+
+    def count(model):
+        looks.append(1)
+        return tsp.compat.optimizer_steps(model)
+
+    monkeypatch.setattr("tf_spline_prune.callbacks.mask_pruning.optimizer_steps", count)
+    model = masked_mlp(K)
+    fit(model, [tsp.MaskPruning(shot(0.5, 2))], epochs=1)  # 4 batches
+    few = len(looks)
+    fit(model, [tsp.MaskPruning(shot(0.5, 2))], epochs=11)
+    assert few >= 4 and len(looks) < few + 3 * 11
+    assert abs(tsp.weight_sparsity(model)["total"] - 0.5) < 0.005
+
+
+def test_steps_that_are_set_back_are_seen_in_the_next_epoch(K):
+    class SetBack(K.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                self.model.optimizer.iterations.assign(0)
+                slot = mask_slots(self.model)[0]
+                slot.assign(np.ones(slot.mask.shape, bool))
+
+    model = masked_mlp(K)
+    shares = recorder(K, lambda m: zeros(m, "first"))
+    fit(model, [SetBack(), tsp.MaskPruning(shot(0.5, 3)), shares], epochs=3)
+    assert shares.seen == [0, 0] + [0.5] * 6 + [0, 0, 0.5, 0.5]
+
+
 def test_T5_training_goes_on_where_it_stopped(K, tmp_path):
     model = masked_mlp(K)
     schedule = ramp(0.8, 12)

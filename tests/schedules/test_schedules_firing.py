@@ -156,6 +156,30 @@ def test_s7_a_schedule_that_never_fires_is_known_to():
     assert schedules.fires_within(bird, 100, 10**9) is True
 
 
+def test_what_is_over_is_known_without_a_try():
+    from tf_spline_prune.schedules.firing import is_over
+
+    shot = schedules.OneShot(0.5, step=7)
+    assert [is_over(shot, step) for step in (6, 7, 8)] == [False, True, True]
+    ramp = schedules.PolynomialDecay(0.0, 0.5, 0, 250, frequency=100)
+    assert [is_over(ramp, step) for step in (199, 200, 250)] == [False, True, True]
+    assert not is_over(schedules.ConstantSparsity(0.5, 0), 10**9)  # it has no end
+    epochs = schedules.Timed(shot, "epochs", steps_per_epoch=10)
+    assert [is_over(epochs, step) for step in (69, 70)] == [False, True]
+    bird = schedules.EarlyBirdSparsity(None, 0.5)
+    assert not is_over(bird, 10**9)
+
+    class Silent(schedules.Schedule):
+        def at(self, step):
+            raise AssertionError("tried")
+
+        __call__ = at
+
+    timed = schedules.Timed(Silent(), "epochs", steps_per_epoch=10)
+    for own in (Own((False, 0.5)), Silent(), timed):
+        assert not is_over(own, 10**9)
+
+
 def test_the_final_sparsity_is_read():
     bird = schedules.EarlyBirdSparsity(None, 0.7, initial_sparsity=0.1)
     known = {

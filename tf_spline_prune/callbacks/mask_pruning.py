@@ -117,11 +117,12 @@ class MaskPruning(Callback):
         self._schedules: dict[str, Any] = {}
         self._update: MaskUpdate | None = None
         self._first, self._last = 0, -1
+        self._over = False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Find the masks, and act if the schedule fires at the very beginning."""
         require_flavour(self.model)
-        self._update = None
+        self._update, self._over = None, False
         self._first = optimizer_steps(self.model)
         self._last = self._first - 1
         if self.model.built:  # else a subclassed model, which its first batch builds
@@ -154,13 +155,18 @@ class MaskPruning(Callback):
             self._warn_if_never()
         self._act()
 
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Look at the steps again, should something have set them back."""
+        if self._over:
+            self._last, self._over = optimizer_steps(self.model), False
+
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Act if the schedule fired within the steps just done."""
         if self._update is None:
             self._begin()
-        else:
+        elif not self._over:
             self._act()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -251,6 +257,10 @@ class MaskPruning(Callback):
                     shares[id(schedule)] = share
                     break
         if not shares or self._update is None:
+            # Reading the steps each time takes longer than holding the masks.
+            self._over = all(
+                _firing().firing.is_over(one, now) for one in _all(self.schedule)
+            )
             return
         if isinstance(self.schedule, Mapping):
             self._update(

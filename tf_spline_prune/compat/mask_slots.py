@@ -10,10 +10,9 @@ from tf_spline_prune.compat.kinds import is_mask_wrapper
 from tf_spline_prune.compat.mask_constraint import MaskConstraint
 from tf_spline_prune.compat.tracing import trace
 from tf_spline_prune.compat.weights import (
-    assign_tensor,
-    on_one_device,
     values_of,
     weight_variables,
+    write_values,
 )
 from tf_spline_prune.errors import ModelError
 
@@ -52,31 +51,30 @@ class MaskSlot:
         values = values_of(self.mask)
         return values if values.dtype == bool else values != 0
 
-    def assign(self, keep: np.ndarray, array: np.ndarray | None = None) -> None:
+    def assign(self, keep: np.ndarray) -> None:
         """Set the mask, and the entries that it removes to zero.
 
         Args:
             keep: Array of the weight's shape, bool.
-            array: What `read` gave just now, if it did.
         """
-        weight, mask = on_one_device(self.weight), on_one_device(self.mask)
-        if weight is not None and mask is not None:
-            # Without the detours of Keras: a fifth of the time.
-            assign_tensor(mask, keep.astype(mask.dtype.as_numpy_dtype, copy=False))
-            array = self.read() if array is None else array
-            assign_tensor(weight, zeroed(array, keep))
-            return
-        dtype = self.mask.dtype
-        name = str(getattr(dtype, "name", dtype))
-        self.mask.assign(keep if name == "bool" else keep.astype("float32"))
-        self.apply(keep)
+        self.write(keep, zeroed(self.read(), keep))
+
+    def write(self, keep: np.ndarray, array: np.ndarray) -> None:
+        """Set the mask and the weight.
+
+        Args:
+            keep: Array of the weight's shape, bool.
+            array: Array of its shape and dtype, zero where `keep` is false.
+        """
+        write_values(self.mask, keep)
+        write_values(self.weight, array)
 
     def apply(self, keep: np.ndarray | None = None) -> None:
         """Set the entries that the mask removes to exact zeros, if they are not."""
         keep = self.keep() if keep is None else keep
         array = self.read()
         if np.any((array != 0) > keep):
-            self.weight.assign(zeroed(array, keep))
+            write_values(self.weight, zeroed(array, keep))
 
 
 def zeroed(array: np.ndarray, keep: np.ndarray) -> np.ndarray:
@@ -178,11 +176,6 @@ def hold(wrapper: Any) -> None:
             if not isinstance(copy._constraint, MaskConstraint):
                 # The mask of all replicas: each reads its own copy.
                 copy._constraint = MaskConstraint(mask, copy._constraint)
-
-
-def is_distributed(variable: Any) -> bool:
-    """Tell whether a variable of tf_keras belongs to a distribution strategy."""
-    return hasattr(getattr(variable, "_variable", variable), "distribute_strategy")
 
 
 def _copies(weight: Any) -> list[Any]:

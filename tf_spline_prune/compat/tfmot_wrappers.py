@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from tf_spline_prune.compat.mask_slots import hold, is_distributed, mask_wrappers
+from tf_spline_prune.compat.mask_slots import hold, mask_wrappers
 from tf_spline_prune.compat.tfmot import import_tfmot
 from tf_spline_prune.compat.weights import values_of
 
@@ -66,8 +66,7 @@ def drive(model: Any) -> bool:
         wrapper.pruning_obj._pruning_schedule = never
         if values_of(wrapper.pruning_step) < 0:
             wrapper.pruning_step.assign(0)
-        if is_distributed(wrapper.pruning_step):
-            _leave_weights_alone(wrapper.pruning_obj)
+        _leave_weights_alone(wrapper.pruning_obj)
         hold(wrapper)
     return True
 
@@ -75,9 +74,9 @@ def drive(model: Any) -> bool:
 def _leave_weights_alone(pruning: Any) -> None:
     """Let a wrapper's forward pass write no weights and no masks.
 
-    Under a distribution strategy it would average the masked weights over all
-    replicas each time, which are equal, and fails in mixed precision and outside the
-    strategy's scope. The constraints hold the zeros.
+    The constraints hold the zeros, so what it writes is time lost. Under a
+    distribution strategy it would also average the masked weights over all replicas,
+    which are equal, and fail in mixed precision and outside the strategy's scope.
     """
     import tensorflow as tf
 

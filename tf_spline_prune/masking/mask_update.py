@@ -16,13 +16,13 @@ from tf_spline_prune.compat import (
     trace,
     zeroed,
 )
-from tf_spline_prune.errors import CriterionError, NothingPrunedWarning
+from tf_spline_prune.errors import NothingPrunedWarning
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.masking.choosing import choose
 from tf_spline_prune.masking.granularity import Granularity
 from tf_spline_prune.masking.layout import layout_of
 from tf_spline_prune.masking.scoring import weight_scores
-from tf_spline_prune.masking.thinning import thin_out
+from tf_spline_prune.masking.thinning import Thinning
 from tf_spline_prune.masking.unit_masks import masks_of_units, units_gone
 from tf_spline_prune.pruning import plan
 
@@ -67,6 +67,7 @@ class MaskUpdate:
         self.seed = seed
         self.workers = Workers(model)
         self.granularity = None
+        self.thinning: Thinning | None = None
         self.data = data
         self.chosen = slots
         if granularity == "unit":
@@ -86,6 +87,7 @@ class MaskUpdate:
             )
         self.granularity = Granularity.of(granularity)
         weight_scores([], criterion, seed)  # refuses what scores no weights
+        self.thinning = Thinning(slots) if self._is_plain() else None
 
     def __call__(self, shares: Shares) -> None:
         """Bring the masks to a sparsity; what is gone already stays gone.
@@ -98,18 +100,16 @@ class MaskUpdate:
                 "`sparsity` must be at least 0 and less than 1. Received: "
                 f"sparsity={shares}"
             )
+        if self.thinning is not None:
+            self.thinning([_share_of(slot, shares) for slot in self.slots])
+            return
         old = [slot.keep() for slot in self.slots]
         arrays = [slot.read() for slot in self.slots]
-        if self.granularity is None:
-            decide = self._units
-        elif self._is_plain():
-            decide = self._magnitudes
-        else:
-            decide = self._weights
+        decide = self._units if self.granularity is None else self._weights
         new = self._of_chief(decide(shares, old, arrays))
         for slot, before, keep, array in zip(self.slots, old, new, arrays, strict=True):
             if keep is not before:
-                slot.assign(keep, array)
+                slot.write(keep, zeroed(array, keep))
 
     def _of_chief(self, masks: Arrays) -> Arrays:
         """Let the chief decide, where several workers train and may see other data."""
@@ -146,26 +146,12 @@ class MaskUpdate:
         )
 
     def _is_plain(self) -> bool:
-        """Tell whether single weights go by magnitude, each tensor alone."""
+        """Tell whether one process removes weights by magnitude, each tensor alone."""
         named = self.criterion == "magnitude" or (
             type(self.criterion) is criteria.Magnitude
         )
         single = self.granularity is not None and self.granularity.spec == "weight"
-        return bool(named and single and self.scope == "layer")
-
-    def _magnitudes(self, shares: Shares, old: Arrays, arrays: Arrays) -> Arrays:
-        """Do what `_weights` does, where that is plain, in less time."""
-        masks = []
-        for slot, keep, array in zip(self.slots, old, arrays, strict=True):
-            count = round(round(_share_of(slot, shares) * keep.size, 4))
-            try:
-                masks.append(thin_out(array, keep, count))
-            except FloatingPointError as error:
-                raise CriterionError(
-                    "Weights that are NaN or infinite cannot be ranked. Train again "
-                    f"from a finite state. Received: {error} in {slot.key!r}"
-                ) from error
-        return masks
+        return bool(named and single and self.scope == "layer" and self.workers.alone)
 
     def _units(self, shares: Shares, old: Arrays, arrays: Arrays) -> Arrays:
         """Decide about whole units; their criterion reads the model itself."""

@@ -1,5 +1,6 @@
 """What any pruning schedule does at a step, outside of a graph."""
 
+import math
 import numbers
 from typing import Any
 
@@ -11,6 +12,8 @@ from tf_spline_prune.schedules.beats import has_beat, is_beat, try_steps
 from tf_spline_prune.schedules.schedule import Schedule
 
 _kinds = import_tfmot().sparsity.keras
+_KNOWN = (_kinds.ConstantSparsity, _kinds.PolynomialDecay)
+_FAR = 2**40  # a step that no training reaches
 
 
 def check_schedule(schedule: Any) -> None:
@@ -79,13 +82,14 @@ def _beats(schedule: Any, step: int) -> bool:
 
 def _polynomial(schedule: Any, step: int) -> float:
     begin, end = schedule.begin_step, schedule.end_step
-    with np.errstate(all="ignore"):
-        # Where begin and end are one step TFMOT divides 0 by 0 there: NaN.
-        share: float = np.float64(step - begin) / np.float64(end - begin)
-        share = min(max(share, 0.0), 1.0)  # NaN stays; a tenth of the time of `clip`
-        left = (1 - share) ** schedule.power
-        rise = schedule.initial_sparsity - schedule.final_sparsity
-        return float(rise * left + schedule.final_sparsity)
+    if begin != end:
+        share = min(max((step - begin) / (end - begin), 0.0), 1.0)
+    else:  # TFMOT divides by 0 there, and 0 by 0 at the step itself: NaN
+        share = math.nan if step == begin else float(step > begin)
+    endless = share == 1 and schedule.power < 0
+    left = math.inf if endless else (1 - share) ** schedule.power
+    rise = schedule.initial_sparsity - schedule.final_sparsity
+    return float(rise * left + schedule.final_sparsity)
 
 
 def _called(schedule: Any, step: int) -> tuple[Any, Any]:
@@ -130,10 +134,32 @@ def fires_within(schedule: Any, first: int, last: int) -> bool | None:
     check_schedule(schedule)
     if isinstance(schedule, Schedule):
         return schedule.fires_within(first, last)
-    if type(schedule) in (_kinds.ConstantSparsity, _kinds.PolynomialDecay):
+    if type(schedule) in _KNOWN:
         begin, end = schedule.begin_step, schedule.end_step
         return has_beat(first, last, begin, end, schedule.frequency)
     return try_steps(lambda step: evaluate(schedule, step)[0], first, last)
+
+
+def is_over(schedule: Any, step: int) -> bool:
+    """Tell, without trying steps, whether a schedule fires at no step after this one.
+
+    Args:
+        schedule: Any subclass of TFMOT's `PruningSchedule`.
+        step: The optimizer step.
+
+    Returns:
+        Whether it is known to be over; false for a rule that only trying would tell.
+    """
+    return _is_known(schedule) and fires_within(schedule, step + 1, _FAR) is False
+
+
+def _is_known(schedule: Any) -> bool:
+    """Tell whether arithmetic answers for a schedule, and for the one that it runs."""
+    if not isinstance(schedule, Schedule):
+        return type(schedule) in _KNOWN
+    inner = getattr(schedule, "schedule", None)
+    tried = type(schedule).fires_within is Schedule.fires_within
+    return not tried and (inner is None or _is_known(inner))
 
 
 def final_sparsity(schedule: Any) -> float | None:
