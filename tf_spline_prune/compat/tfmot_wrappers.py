@@ -1,12 +1,13 @@
 """TFMOT's wrappers: made with masks that rest, and driven from outside."""
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from tf_spline_prune.compat.mask_slots import hold, mask_wrappers
 from tf_spline_prune.compat.tfmot import import_tfmot
-from tf_spline_prune.compat.weights import values_of
 
 # A step that no training reaches.
 _NEVER = 2**40
@@ -47,9 +48,9 @@ def _hands_timesteps_on(layer: Any) -> bool:
 def drive(model: Any) -> bool:
     """Let TFMOT's wrappers rest, and hold their masks after every step.
 
-    Their own schedules never fire any more, and their step counters are set, without
-    which they refuse to train, those around layers without weights too. Our own
-    wrappers need nothing of this.
+    Their forward pass is that of their layers from then on; by itself it counts steps,
+    masks and writes weights, and refuses to train without a callback of TFMOT's. Our
+    own wrappers need nothing of this.
 
     Args:
         model: A model of either flavour.
@@ -58,30 +59,22 @@ def drive(model: Any) -> bool:
         Whether there are any.
     """
     wrappers = [w for w in mask_wrappers(model) if hasattr(w, "pruning_obj")]
-    if not wrappers:
-        return False
-    sparsity = import_tfmot().sparsity.keras
-    never = sparsity.ConstantSparsity(0.0, begin_step=_NEVER)
     for wrapper in wrappers:
-        wrapper.pruning_obj._pruning_schedule = never
-        if values_of(wrapper.pruning_step) < 0:
-            wrapper.pruning_step.assign(0)
-        _leave_weights_alone(wrapper.pruning_obj)
+        wrapper.call = _call_of(wrapper.layer)
         hold(wrapper)
-    return True
+    return bool(wrappers)
 
 
-def _leave_weights_alone(pruning: Any) -> None:
-    """Let a wrapper's forward pass write no weights and no masks.
+def _call_of(layer: Any) -> Callable[..., Any]:
+    """Give the call of a layer the arguments that TFMOT's wrapper takes."""
+    in_training = "training" in inspect.signature(layer.call).parameters
 
-    The constraints hold the zeros, so what it writes is time lost. Under a
-    distribution strategy it would also average the masked weights over all replicas,
-    which are equal, and fail in mixed precision and outside the strategy's scope.
-    """
-    import tensorflow as tf
+    def call(inputs: Any, training: Any = None, **kwargs: Any) -> Any:
+        if in_training:
+            kwargs["training"] = training
+        return layer.call(inputs, **kwargs)
 
-    pruning.weight_mask_op = tf.no_op
-    pruning.conditional_mask_update = tf.no_op
+    return call
 
 
 def take_over(model: Any) -> None:
