@@ -30,7 +30,7 @@ class MaskPruning(Callback):
 
     The model is a masked one: of `wrap_with_masks`, or in tf_keras one that TFMOT's
     `prune_low_magnitude` has wrapped; then this callback takes the place of
-    `UpdatePruningStep`, and TFMOT's own schedule rests while it trains. Masks are
+    `UpdatePruningStep`, and TFMOT's own schedule rests for good. Masks are
     computed on the host, between steps. From then on the optimizer holds the zeros:
     exactly, after each of its updates.
 

@@ -16,12 +16,12 @@ _SMALL = 2**14  # so few are ranked sooner than guessed about
 class Thinning:
     """Removes the weights of smallest magnitude, each tensor by itself.
 
-    What `choose` would decide, in a tenth of its time. Weights that are gone are zero
-    after every step of the optimizer, so as a rule the weights alone tell the mask: if
-    exactly as many of them are zero as were removed the last time. Else it is read.
+    What `choose` would decide, in less time. Weights that are gone are zero after every
+    step of the optimizer, so as a rule the weights alone tell the mask: if exactly as
+    many of them are zero as were removed the last time. Else the mask is read.
 
     Args:
-        slots: The masked weights, each on one device.
+        slots: The masked weights.
     """
 
     def __init__(self, slots: Sequence[MaskSlot]) -> None:
