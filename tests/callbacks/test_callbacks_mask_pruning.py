@@ -425,6 +425,33 @@ def test_tfmot_has_wrapped_layers_without_weights():
     assert tsp.weight_sparsity(plain)["second/kernel"] == 0
 
 
+def test_tfmots_wrappers_call_their_layer_and_nothing_else(tmp_path):
+    """Training and inference are the layers' own; alone TFMOT refuses, as ever."""
+    import tensorflow as tf
+    import tf_keras
+
+    sparsity = tsp.compat.import_tfmot().sparsity.keras
+    L = tf_keras.layers
+    layers = [L.Dense(12), L.BatchNormalization(), L.Dropout(0.5), L.Dense(5)]
+    model = tf_keras.Sequential([L.Input((12,)), *layers])
+    theirs = sparsity.prune_low_magnitude(model, sparsity.ConstantSparsity(0.9, 0))
+    compiled(tf_keras, theirs)
+    fit(theirs, [tsp.MaskPruning(shot(0.5, 2))])
+    assert {int(wrapper.pruning_step) for wrapper in theirs.layers} == {-1}
+    assert np.any(layers[1].moving_mean != 0)
+    outputs = theirs.predict(X, verbose=0)
+    np.testing.assert_array_equal(theirs.predict(X, verbose=0), outputs)
+    np.testing.assert_array_equal(
+        tsp.strip_masks(theirs).predict(X, verbose=0), outputs
+    )
+    assert np.any(theirs(X, training=True) != theirs(X, training=True))
+    theirs.save(tmp_path / "theirs.keras")
+    with sparsity.prune_scope():
+        again = tf_keras.models.load_model(tmp_path / "theirs.keras")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="UpdatePruningStep"):
+        fit(again, [])
+
+
 def test_W1_wrong_arguments(K):
     with pytest.raises(ValueError, match="pruning schedule"):
         tsp.MaskPruning(0.5)

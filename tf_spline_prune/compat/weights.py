@@ -156,7 +156,7 @@ def check_finite(path: str, weights: Mapping[str, np.ndarray]) -> None:
             )
 
 
-def on_one_device(variable: Any) -> Any:
+def _on_one_device(variable: Any) -> Any:
     """Give TensorFlow's variable behind one of Keras, if it is a plain one.
 
     Args:
@@ -173,7 +173,7 @@ def on_one_device(variable: Any) -> Any:
 
 def values_of(variable: Any) -> np.ndarray:
     """Read a variable, where TensorFlow holds it without a copy."""
-    plain = on_one_device(variable)
+    plain = _on_one_device(variable)
     try:
         if plain is not None:  # one operation, without the detours of Keras
             import tensorflow as tf
@@ -195,7 +195,7 @@ def write_values(variable: Any, array: np.ndarray) -> None:
         variable: A variable of either flavour.
         array: Array of its shape, of any dtype that its own can be made from.
     """
-    plain = on_one_device(variable)
+    plain = _on_one_device(variable)
     dtype = variable.dtype if plain is None else plain.dtype
     array = array.astype(getattr(dtype, "name", dtype), copy=False)
     if plain is None:
