@@ -5,6 +5,10 @@ Each class derives from the built-in class that a caller would expect, so that
 """
 
 
+class ArgumentError(TypeError, ValueError):
+    """An argument of a wrong type; `except ValueError` catches it as well."""
+
+
 class UsageError(ValueError):
     """A command line whose arguments do not go together."""
 

@@ -34,7 +34,7 @@ FLOORS = {
     "__main__": 7,
 }
 # Within a floor, who may import whom beside itself.
-BESIDE = {("litert", "compat"), ("masking", "pruning")}
+BESIDE = {("litert", "compat"), ("masking", "pruning"), ("_checks", "errors")}
 BESIDE |= {("initialization", "masking"), ("initialization", "pruning")}
 BESIDE |= {("reporting", "visualize"), ("visualize", "callbacks")}
 # Who may import TensorFlow, TFDS or TFMOT at all.

@@ -1,0 +1,465 @@
+"""Constraints on arguments, as data, and the decorator that holds a function to them.
+
+```python
+@checked(round_to=Integer(1), max_sparsity=[Real(0, 1, closed="left"), None])
+def plan(model, *, round_to=1, max_sparsity=None): ...
+```
+
+The arguments are checked before anything else happens. A wrong type is an
+`ArgumentError`, which is a `TypeError`; a wrong value is a `ValueError`. What goes
+together with what (a target and its unit, a mode and its data) is the function's own
+affair. Numbers of NumPy are handed on as Python's, and what can be iterated only once
+as a list, so a function sees the types that its signature names.
+"""
+
+import difflib
+import functools
+import inspect
+import itertools
+import math
+import numbers
+import operator
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeVar
+
+from tf_spline_prune.errors import ArgumentError
+
+F = TypeVar("F", bound=Callable[..., Any])
+_LONGEST = 120  # characters of what was received
+_MOST = 1_000_000  # items of a list; a generator may never end
+
+
+class Misfit(Exception):
+    """Raised by a constraint: the value does not fit.
+
+    Args:
+        of_type: Whether the type is wrong already, or only the value.
+        reason: What is wrong in particular, a whole sentence, or nothing.
+    """
+
+    def __init__(self, of_type: bool, reason: str = "") -> None:
+        super().__init__(reason)
+        self.of_type, self.reason = of_type, reason
+
+
+class Constraint:
+    """What an argument must be.
+
+    Attributes:
+        hint: How to mend a value that does not fit, a whole sentence, or nothing.
+    """
+
+    hint: str = ""
+
+    @property
+    def wanted(self) -> str:
+        """Say what fits, to follow "must be"."""
+        raise NotImplementedError
+
+    def take(self, value: Any) -> Any:
+        """Return the value as it is to be handed on, or raise `Misfit`."""
+        raise NotImplementedError
+
+
+# What a decorator is given: a constraint, `None`, or a list of alternatives.
+Wanted = Constraint | None | Sequence[Constraint | None]
+
+
+@dataclass(frozen=True)
+class Integer(Constraint):
+    """A whole number, both bounds included; `True` is none."""
+
+    low: int | None = None
+    high: int | None = None
+    hint: str = ""
+
+    @property
+    def wanted(self) -> str:
+        if self.high is None:
+            return "an integer" + (f" of at least {self.low}" if self._bounded else "")
+        if self.low is None:
+            return f"an integer of at most {self.high}"
+        return f"an integer from {self.low} to {self.high}"
+
+    @property
+    def _bounded(self) -> bool:
+        return self.low is not None
+
+    def take(self, value: Any) -> int:
+        value = plain(value)
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+            raise Misfit(of_type=True)
+        value = operator.index(value)
+        if self.low is not None and value < self.low:
+            raise Misfit(of_type=False)
+        if self.high is not None and value > self.high:
+            raise Misfit(of_type=False)
+        return value
+
+
+@dataclass(frozen=True)
+class Real(Constraint):
+    """A number that is neither NaN nor, unless a bound is, infinite."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    closed: Literal["both", "left", "right", "neither"] = "both"
+    infinite: bool = False
+    hint: str = ""
+
+    @property
+    def wanted(self) -> str:
+        parts = []
+        if self.low > -math.inf:
+            least = self.closed in ("both", "left")
+            parts.append(f"of at least {self.low}" if least else f"above {self.low}")
+        if self.high < math.inf:
+            most = self.closed in ("both", "right")
+            parts.append(f"at most {self.high}" if most else f"less than {self.high}")
+        what = "a number" if parts or self.infinite else "a finite number"
+        return " ".join([what, " and ".join(parts)]).strip()
+
+    def take(self, value: Any) -> float:
+        value = plain(value)
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            raise Misfit(of_type=True)
+        try:
+            number = float(value)
+        except (OverflowError, ValueError) as error:
+            raise Misfit(of_type=False) from error
+        low = operator.ge if self.closed in ("both", "left") else operator.gt
+        high = operator.le if self.closed in ("both", "right") else operator.lt
+        finite = math.isfinite(number) or (self.infinite and not math.isnan(number))
+        if not (finite and low(number, self.low) and high(number, self.high)):
+            raise Misfit(of_type=False)
+        return value if isinstance(value, (int, float)) else number
+
+
+@dataclass(frozen=True)
+class Flag(Constraint):
+    """`True` or `False`, and nothing that merely counts as one of them."""
+
+    hint: str = ""
+    wanted: ClassVar[str] = "True or False"
+
+    def take(self, value: Any) -> bool:
+        value = plain(value)
+        if not isinstance(value, bool):
+            raise Misfit(of_type=True)
+        return value
+
+
+class OneOf(Constraint):
+    """One of a few strings or integers."""
+
+    def __init__(self, *options: str | int, hint: str = "") -> None:
+        self.options, self.hint = options, hint
+
+    @property
+    def wanted(self) -> str:
+        if len(self.options) == 1:
+            return repr(self.options[0])
+        return f"one of {', '.join(map(repr, self.options))}"
+
+    def take(self, value: Any) -> Any:
+        value = plain(value)
+        kinds = {type(option) for option in self.options}
+        kind = next((k for k in kinds if isinstance(value, k)), None)
+        if kind is None or isinstance(value, bool):
+            raise Misfit(of_type=True)
+        if value in self.options:
+            return value
+        near = difflib.get_close_matches(str(value), map(str, self.options), 1)
+        raise Misfit(of_type=False, reason=f"Perhaps {near[0]!r}?" if near else "")
+
+
+@dataclass(frozen=True)
+class Text(Constraint):
+    """A string that is not empty."""
+
+    what: str = "a string that is not empty"
+    hint: str = ""
+
+    @property
+    def wanted(self) -> str:
+        return self.what
+
+    def take(self, value: Any) -> str:
+        if not isinstance(value, str):
+            raise Misfit(of_type=True)
+        if not value.strip():
+            raise Misfit(of_type=False)
+        return str(value)
+
+
+@dataclass(frozen=True)
+class Path(Constraint):
+    """A path of a file or folder."""
+
+    hint: str = ""
+    wanted: ClassVar[str] = "a path: a string or a `pathlib.Path`"
+
+    def take(self, value: Any) -> Any:
+        if not isinstance(value, (str, os.PathLike)):
+            raise Misfit(of_type=True)
+        try:
+            text = os.fspath(value)
+        except Exception as error:
+            raise Misfit(of_type=True) from error
+        if not isinstance(text, str):
+            raise Misfit(of_type=True)
+        if not text.strip() or "\0" in text:
+            raise Misfit(of_type=False)
+        return value
+
+
+@dataclass(frozen=True)
+class Function(Constraint):
+    """Something to be called; neither a class nor, unless allowed, a Keras object."""
+
+    what: str = "a function"
+    layers: bool = False
+    hint: str = ""
+
+    @property
+    def wanted(self) -> str:
+        return self.what
+
+    def take(self, value: Any) -> Any:
+        is_keras = hasattr(value, "trainable_weights")
+        if not callable(value) or isinstance(value, type):
+            raise Misfit(of_type=True)
+        if is_keras and not self.layers:
+            raise Misfit(of_type=True)
+        return value
+
+
+class Instance(Constraint):
+    """An instance of a class."""
+
+    def __init__(self, *classes: type, what: str = "", hint: str = "") -> None:
+        self.classes, self.hint = classes, hint
+        self._what = what
+
+    @property
+    def wanted(self) -> str:
+        return self._what or " or ".join(f"a `{c.__name__}`" for c in self.classes)
+
+    def take(self, value: Any) -> Any:
+        if not isinstance(value, self.classes):
+            raise Misfit(of_type=True)
+        return value
+
+
+@dataclass(frozen=True)
+class Anything(Constraint):
+    """Whatever the function itself takes apart; says so where it stands."""
+
+    wanted: ClassVar[str] = "anything"
+
+    def take(self, value: Any) -> Any:
+        return value
+
+
+@dataclass(frozen=True)
+class ListOf(Constraint):
+    """Items in a row: a list, a tuple, a vector, or what gives them once.
+
+    Args:
+        item: What each item must be.
+        what: The items' name, for messages; `"layer names"`.
+        least: How many there must be.
+        most: How many there may be.
+    """
+
+    item: Constraint
+    what: str = ""
+    least: int = 1
+    most: int = _MOST
+    hint: str = ""
+
+    @property
+    def wanted(self) -> str:
+        if self.least == self.most:
+            number = f"{self.least} " if self.least > 1 else "one "
+            return f"a list of {number}{self.what or 'items'}, each {self.item.wanted}"
+        what = self.what or "items"
+        some = "a list of " if self.least < 1 else "a list of at least one of "
+        some = some if self.what == "" else "a list of "
+        return f"{some}{what}, each {self.item.wanted}"
+
+    def take(self, value: Any) -> Any:
+        no_list = (str, bytes, bytearray, memoryview, Mapping)
+        if isinstance(value, no_list) or not isinstance(value, Iterable):
+            raise Misfit(of_type=True)
+        if hasattr(value, "ndim") and value.ndim != 1:
+            raise Misfit(of_type=True)
+        try:
+            items = value.tolist() if hasattr(value, "tolist") else None
+            if items is None:
+                items = list(itertools.islice(value, self.most + 1))
+        except Exception as error:
+            raise Misfit(of_type=True) from error
+        if not self.least <= len(items) <= self.most:
+            few = "It is empty." if not items else ""
+            raise Misfit(of_type=False, reason=few)
+        taken = [_item(self.item, entry, i) for i, entry in enumerate(items)]
+        return tuple(taken) if isinstance(value, tuple) else taken
+
+
+@dataclass(frozen=True)
+class MapOf(Constraint):
+    """A dictionary."""
+
+    key: Constraint
+    item: Constraint
+    what: str = "a dictionary"
+    least: int = 1
+    hint: str = ""
+
+    @property
+    def wanted(self) -> str:
+        return self.what
+
+    def take(self, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise Misfit(of_type=True)
+        if len(value) < self.least:
+            raise Misfit(of_type=False, reason="It is empty.")
+        return {_item(self.key, k, k): _item(self.item, v, k) for k, v in value.items()}
+
+
+def _item(constraint: Constraint, value: Any, place: Any) -> Any:
+    """Take an item of a list or dictionary; say which one does not fit."""
+    try:
+        return constraint.take(value)
+    except Misfit as misfit:
+        reason = misfit.reason or (
+            f"What stands at {received(place)} is {received(value)}, not "
+            f"{constraint.wanted}."
+        )
+        raise Misfit(misfit.of_type, reason) from None
+
+
+SEED = Integer(0, 2**32 - 1)
+COUNT = Integer(1, 2**31 - 1)
+FRACTION = Real(0, 1, closed="left")
+NAMES = ListOf(Text("a name"), "names")
+
+
+def plain(value: Any) -> Any:
+    """Give a number of NumPy, or an array without axes, as Python's own."""
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        return value.item()
+    return value
+
+
+def received(value: Any) -> str:
+    """Write what was received, shortly, whatever it is."""
+    kind = type(value)
+    try:
+        if hasattr(value, "shape") and hasattr(value, "dtype") and value.ndim:
+            return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
+        if isinstance(value, type):
+            return f"the class {value.__module__}.{value.__qualname__}"
+        if hasattr(value, "trainable_weights"):
+            return f"{kind.__module__}.{kind.__qualname__} named {value.name!r}"
+        text = " ".join(repr(value).split())
+    except Exception:
+        return f"an object of type {kind.__module__}.{kind.__qualname__}"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
+
+
+def check(name: str, value: Any, wanted: Wanted) -> Any:
+    """Check one argument.
+
+    Args:
+        name: Its name.
+        value: What was given.
+        wanted: A constraint, `None`, or alternatives.
+
+    Returns:
+        The value as it is to be handed on.
+
+    Raises:
+        ArgumentError: If the type is wrong.
+        ValueError: If the value is.
+    """
+    options = wanted if isinstance(wanted, Sequence) else (wanted,)
+    misfits = []
+    for option in options:
+        if option is None:
+            if value is None:
+                return None
+            continue
+        try:
+            return option.take(value)
+        except Misfit as misfit:
+            misfits.append((option, misfit))
+    near = [pair for pair in misfits if not pair[1].of_type]  # only the value is wrong
+    said = near if len(near) == 1 else misfits if len(misfits) == 1 else []
+    notes = [n for option, misfit in said for n in (misfit.reason, option.hint) if n]
+    kind = type(value)
+    shown = received(value)
+    if not near and shown.isprintable() and not shown.startswith(("an ", "the ")):
+        shown = f"{shown} of type {kind.__name__}"
+    sentence = f"`{name}` must be {_either(options)}."
+    message = " ".join([sentence, *notes, f"Received: {shown}"])
+    raise (ValueError if near else ArgumentError)(message) from None
+
+
+def _either(options: Sequence[Constraint | None]) -> str:
+    says = ["None" if option is None else option.wanted for option in options]
+    return says[0] if len(says) == 1 else f"{', '.join(says[:-1])} or {says[-1]}"
+
+
+def checked(**constraints: Wanted) -> Callable[[F], F]:
+    """Hold a function, a method or a class' constructor to constraints.
+
+    Args:
+        **constraints: For each argument a constraint, or a list of alternatives, of
+            which `None` may be one. Of `*args` each item is checked.
+
+    Returns:
+        A decorator, which keeps the signature.
+
+    Raises:
+        TypeError: If the function takes no argument of such a name.
+    """
+
+    def decorate(function: F) -> F:
+        if isinstance(function, type):
+            init = function.__init__  # type: ignore[misc]
+            function.__init__ = checked(**constraints)(init)  # type: ignore[misc]
+            return function
+        parameters = inspect.signature(function).parameters
+        if unknown := set(constraints) - set(parameters):
+            raise TypeError(f"{function.__qualname__} does not take {sorted(unknown)}.")
+        places: list[str] = []
+        rest = ""
+        for name, parameter in parameters.items():
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                rest = name
+            elif parameter.kind in (
+                parameter.POSITIONAL_ONLY,
+                parameter.POSITIONAL_OR_KEYWORD,
+            ):
+                places.append(name)
+
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            named = itertools.zip_longest(args, places[: len(args)], fillvalue=rest)
+            taken = [
+                check(name, value, constraints[name]) if name in constraints else value
+                for value, name in named
+            ]
+            for name in kwargs.keys() & constraints.keys():
+                kwargs[name] = check(name, kwargs[name], constraints[name])
+            return function(*taken, **kwargs)
+
+        wrapper.constraints = constraints  # type: ignore[attr-defined]
+        return wrapper  # type: ignore[return-value]
+
+    return decorate
