@@ -28,7 +28,7 @@ from tf_spline_prune.errors import ArgumentError
 
 F = TypeVar("F", bound=Callable[..., Any])
 _LONGEST = 120  # characters of what was received
-_MOST = 1_000_000  # items of a list; a generator may never end
+MOST = 1_000_000  # items of a list; a generator may never end
 
 
 class Misfit(Exception):
@@ -63,8 +63,9 @@ class Constraint:
         raise NotImplementedError
 
 
+Options = Sequence[Constraint | None]
 # What a decorator is given: a constraint, `None`, or a list of alternatives.
-Wanted = Constraint | None | Sequence[Constraint | None]
+Wanted = Constraint | None | Options
 
 
 @dataclass(frozen=True)
@@ -253,13 +254,21 @@ class Instance(Constraint):
         return value
 
 
-@dataclass(frozen=True)
-class Anything(Constraint):
-    """Whatever the function itself takes apart; says so where it stands."""
+class Having(Constraint):
+    """An object of whatever class that has some attributes."""
 
-    wanted: ClassVar[str] = "anything"
+    def __init__(self, *attributes: str, what: str, hint: str = "") -> None:
+        self.attributes, self._what, self.hint = attributes, what, hint
+
+    @property
+    def wanted(self) -> str:
+        return self._what
 
     def take(self, value: Any) -> Any:
+        if isinstance(value, type):
+            raise Misfit(of_type=True)
+        if not all(hasattr(value, name) for name in self.attributes):
+            raise Misfit(of_type=True)
         return value
 
 
@@ -269,26 +278,21 @@ class ListOf(Constraint):
 
     Args:
         item: What each item must be.
-        what: The items' name, for messages; `"layer names"`.
+        what: The items' name in the plural, for messages: `"layer names"`.
         least: How many there must be.
         most: How many there may be.
     """
 
     item: Constraint
-    what: str = ""
+    what: str
     least: int = 1
-    most: int = _MOST
+    most: int = MOST
     hint: str = ""
 
     @property
     def wanted(self) -> str:
-        if self.least == self.most:
-            number = f"{self.least} " if self.least > 1 else "one "
-            return f"a list of {number}{self.what or 'items'}, each {self.item.wanted}"
-        what = self.what or "items"
-        some = "a list of " if self.least < 1 else "a list of at least one of "
-        some = some if self.what == "" else "a list of "
-        return f"{some}{what}, each {self.item.wanted}"
+        number = f"{self.least} " if self.least == self.most else ""
+        return f"a list of {number}{self.what}"
 
     def take(self, value: Any) -> Any:
         no_list = (str, bytes, bytearray, memoryview, Mapping)
@@ -307,6 +311,24 @@ class ListOf(Constraint):
             raise Misfit(of_type=False, reason=few)
         taken = [_item(self.item, entry, i) for i, entry in enumerate(items)]
         return tuple(taken) if isinstance(value, tuple) else taken
+
+
+@dataclass(frozen=True)
+class Interval(Constraint):
+    """Two numbers, the least and the greatest."""
+
+    what: str = "two finite numbers, the smaller first"
+    hint: str = ""
+
+    @property
+    def wanted(self) -> str:
+        return self.what
+
+    def take(self, value: Any) -> tuple[float, float]:
+        low, high = ListOf(Real(), "numbers", 2, 2).take(value)
+        if not low < high:
+            raise Misfit(of_type=False)
+        return low, high
 
 
 @dataclass(frozen=True)
@@ -343,10 +365,99 @@ def _item(constraint: Constraint, value: Any, place: Any) -> Any:
         raise Misfit(misfit.of_type, reason) from None
 
 
+@dataclass(frozen=True)
+class Array(Constraint):
+    """Numbers in an array, or in lists that make one; handed on as an array."""
+
+    what: str = "an array of finite numbers"
+    ndim: int | None = None
+    finite: bool = True
+    hint: str = ""
+
+    @property
+    def wanted(self) -> str:
+        return self.what
+
+    def take(self, value: Any) -> Any:
+        import numpy as np
+
+        if not (hasattr(value, "__array__") or isinstance(value, (list, tuple))):
+            raise Misfit(of_type=True)
+        try:
+            array = np.asarray(value)
+        except Exception as error:
+            raise Misfit(of_type=True) from error
+        if array.ndim == 0 or array.dtype.kind not in "biuf":
+            raise Misfit(of_type=True)
+        if not array.size:
+            raise Misfit(of_type=False, reason="It is empty.")
+        if self.ndim is not None and array.ndim != self.ndim:
+            raise Misfit(of_type=False)
+        if self.finite and not np.isfinite(array).all():
+            raise Misfit(of_type=False, reason="It holds NaN or infinite values.")
+        return array
+
+
+@dataclass(frozen=True)
+class Data(Constraint):
+    """Inputs of a model, which are looked at once there is a model.
+
+    Arrays, lists and dictionaries of arrays, a tuple of inputs and labels, and
+    batches of these.
+    """
+
+    what: str = "inputs: an array, several in a list or dictionary, or a data set"
+    hint: str = ""
+
+    @property
+    def wanted(self) -> str:
+        return self.what
+
+    def take(self, value: Any) -> Any:
+        value = plain(value)
+        if isinstance(value, (str, bytes, type, numbers.Number)):
+            raise Misfit(of_type=True)
+        if hasattr(value, "trainable_weights"):
+            raise Misfit(of_type=True)
+        if isinstance(value, (list, tuple, Mapping)) and not len(value):
+            raise Misfit(of_type=False, reason="It is empty.")
+        if not (
+            hasattr(value, "__array__")
+            or hasattr(value, "__getitem__")
+            or hasattr(value, "__iter__")
+        ):
+            raise Misfit(of_type=True)
+        return value
+
+
 SEED = Integer(0, 2**32 - 1)
 COUNT = Integer(1, 2**31 - 1)
 FRACTION = Real(0, 1, closed="left")
+POSITIVE = Real(0, closed="neither")
+BETWEEN = Real(0, 1, closed="neither")
 NAMES = ListOf(Text("a name"), "names")
+LAYERS: Options = [
+    Text("the name of a layer"),
+    ListOf(Text("the name of a layer"), "such names"),
+    None,
+]
+SELECTOR: Options = [
+    Text("the name of a layer or a regular expression"),
+    ListOf(Text("such a name"), "such names"),
+    Function("a function of a layer"),
+    None,
+]
+
+
+def hold(instance: Any, **constraints: Wanted) -> None:
+    """Check the fields of a dataclass, in its `__post_init__`.
+
+    Args:
+        instance: The instance; its fields are set to what is to be handed on.
+        **constraints: As in `checked`.
+    """
+    for name, wanted in constraints.items():
+        setattr(instance, name, check(name, getattr(instance, name), wanted))
 
 
 def plain(value: Any) -> Any:
@@ -410,7 +521,7 @@ def check(name: str, value: Any, wanted: Wanted) -> Any:
     raise (ValueError if near else ArgumentError)(message) from None
 
 
-def _either(options: Sequence[Constraint | None]) -> str:
+def _either(options: Options) -> str:
     says = ["None" if option is None else option.wanted for option in options]
     return says[0] if len(says) == 1 else f"{', '.join(says[:-1])} or {says[-1]}"
 

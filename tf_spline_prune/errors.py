@@ -4,6 +4,10 @@ Each class derives from the built-in class that a caller would expect, so that
 `except ValueError` keeps working for users who do not know this module.
 """
 
+import sys
+import types
+import warnings
+
 
 class ArgumentError(TypeError, ValueError):
     """An argument of a wrong type; `except ValueError` catches it as well."""
@@ -111,3 +115,21 @@ class SparsityWarning(SplinePruneWarning):
 
 class RescaleWarning(SplinePruneWarning):
     """Rescaled weights that let a network's signal die out or explode."""
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn at the line outside of this package that led here.
+
+    Args:
+        message: What to say.
+        category: The class of warning.
+    """
+    package = __name__.partition(".")[0]
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and _root(frame) == package:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
+
+
+def _root(frame: types.FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]

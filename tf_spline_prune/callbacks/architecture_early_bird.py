@@ -5,8 +5,10 @@ import math
 import numpy as np
 
 from tf_spline_prune import criteria
+from tf_spline_prune._checks import BETWEEN, FRACTION, SEED, checked
 from tf_spline_prune.callbacks.early_bird import EarlyBird
 from tf_spline_prune.criteria import Criterion
+from tf_spline_prune.criteria.finding import CRITERION
 from tf_spline_prune.errors import ModelError
 from tf_spline_prune.files import PathLike
 from tf_spline_prune.pruning import plan
@@ -49,6 +51,7 @@ class ArchitectureEarlyBird(EarlyBird):
 
     log_name = "architecture_similarity"
 
+    @checked(sparsity=FRACTION, criterion=CRITERION, threshold=BETWEEN, seed=SEED)
     def __init__(
         self,
         sparsity: float = 0.5,
@@ -64,15 +67,6 @@ class ArchitectureEarlyBird(EarlyBird):
         verbose: int = 0,
     ) -> None:
         super().__init__(lookback, stop, filepath, keep_history, backup_dir, verbose)
-        if not 0 <= sparsity < 1:
-            raise ValueError(
-                "`sparsity` must be at least 0 and less than 1. Received: "
-                f"sparsity={sparsity}"
-            )
-        if not 0 < threshold < 1:
-            raise ValueError(
-                f"`threshold` must lie between 0 and 1. Received: threshold={threshold}"
-            )
         self.sparsity = sparsity
         self.criterion = criterion
         self.threshold = threshold

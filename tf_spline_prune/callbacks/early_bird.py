@@ -3,13 +3,13 @@
 import hashlib
 import math
 import pathlib
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import COUNT, Flag, Function, OneOf, Options, Path, checked
 from tf_spline_prune.callbacks.bird_state import BirdState
 from tf_spline_prune.callbacks.rate_drop import warn_of_rate_drop
 from tf_spline_prune.callbacks.snapshot_history import SnapshotHistory
@@ -21,10 +21,11 @@ from tf_spline_prune.compat import (
     save_model,
     say,
 )
-from tf_spline_prune.errors import BackupWarning
+from tf_spline_prune.errors import BackupWarning, warn
 from tf_spline_prune.files import PathLike, check_destination
 
 _ENDINGS = (".keras", ".h5")
+VERBOSE: Options = [Flag(), OneOf(0, 1, 2)]
 
 
 class EarlyBird(Callback):
@@ -60,6 +61,14 @@ class EarlyBird(Callback):
     log_name = ""
     _from_start = False
 
+    @checked(
+        lookback=COUNT,
+        stop=Flag(),
+        filepath=[Path(), None],
+        keep_history=Flag(),
+        backup_dir=[Path(), None],
+        verbose=VERBOSE,
+    )
     def __init__(
         self,
         lookback: int,
@@ -70,8 +79,6 @@ class EarlyBird(Callback):
         verbose: int,
     ) -> None:
         super().__init__()
-        if lookback < 1:
-            raise ValueError(f"`lookback` must be at least 1. Received: {lookback}")
         if filepath is not None and not str(filepath).endswith(_ENDINGS):
             raise ValueError(
                 f"`filepath` must end in one of {_ENDINGS}. Received: {filepath!r}"
@@ -121,6 +128,7 @@ class EarlyBird(Callback):
         self._resumed = False
         self._started = False
 
+    @checked(listener=Function("a function of the number of steps"))
     def when_found(self, listener: Callable[[int], Any]) -> None:
         """Register a function that is called when the early bird is found.
 
@@ -286,11 +294,10 @@ class EarlyBird(Callback):
             self._tell()
 
     def _refuse(self, backup: pathlib.Path | None, why: str) -> None:
-        warnings.warn(
+        warn(
             f"The detector's backup is not used, because {why}; its window starts "
             f"anew. Received: {str(backup)!r}",
             BackupWarning,
-            stacklevel=4,
         )
         self._forget()
 

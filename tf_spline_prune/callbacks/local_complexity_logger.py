@@ -6,9 +6,19 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import (
+    COUNT,
+    LAYERS,
+    POSITIVE,
+    SEED,
+    Data,
+    MapOf,
+    Text,
+    checked,
+)
 from tf_spline_prune.compat import Callback, trace
 from tf_spline_prune.partition import PartitionCoder
-from tf_spline_prune.partition.complexity import ComplexityMeter, check_ball
+from tf_spline_prune.partition.complexity import ComplexityMeter
 from tf_spline_prune.partition.knots import knots_of
 from tf_spline_prune.partition.probes import check_probe
 from tf_spline_prune.partition.region_bounds import log_regions
@@ -55,6 +65,19 @@ class LocalComplexityLogger(Callback):
     Why", ICML 2024.
     """
 
+    @checked(
+        points=MapOf(
+            Text("a name"),
+            Data(),
+            "a dictionary of inputs by name",
+            hint="Such as {'train': x_train[:256]}.",
+        ),
+        radius=POSITIVE,
+        directions=COUNT,
+        layers=LAYERS,
+        every=COUNT,
+        seed=SEED,
+    )
     def __init__(
         self,
         points: Mapping[str, Any],
@@ -65,14 +88,6 @@ class LocalComplexityLogger(Callback):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check_ball(radius, directions)
-        if not isinstance(points, Mapping) or not points:
-            raise ValueError(
-                "`points` must hold inputs by name, such as {'train': x_train[:256]}. "
-                f"Received: an object of type {type(points).__name__}"
-            )
-        if every < 1:
-            raise ValueError(f"`every` must be at least 1. Received: every={every}")
         self.points = dict(points)
         self.radius = radius
         self.directions = directions

@@ -5,6 +5,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from tf_spline_prune._checks import BETWEEN, FRACTION, Integer, OneOf, checked
 from tf_spline_prune.callbacks.early_bird import EarlyBird
 from tf_spline_prune.compat import Call, read_weights, trace
 from tf_spline_prune.errors import ModelError
@@ -59,6 +60,12 @@ class MaskEarlyBird(EarlyBird):
     log_name = "mask_distance"
     _from_start = True
 
+    @checked(
+        sparsity=FRACTION,
+        threshold=BETWEEN,
+        num_masks=Integer(2, 2**31 - 1),
+        reference=OneOf(*get_args(Reference)),
+    )
     def __init__(
         self,
         sparsity: float = 0.5,
@@ -72,27 +79,9 @@ class MaskEarlyBird(EarlyBird):
         backup_dir: PathLike | None = None,
         verbose: int = 0,
     ) -> None:
-        if num_masks < 2:
-            raise ValueError(
-                f"`num_masks` must be at least 2. Received: num_masks={num_masks}"
-            )
         super().__init__(
             num_masks - 1, stop, filepath, keep_history, backup_dir, verbose
         )
-        if not 0 <= sparsity < 1:
-            raise ValueError(
-                "`sparsity` must be at least 0 and less than 1. Received: "
-                f"sparsity={sparsity}"
-            )
-        if not 0 < threshold < 1:
-            raise ValueError(
-                f"`threshold` must lie between 0 and 1. Received: threshold={threshold}"
-            )
-        if reference not in get_args(Reference):
-            raise ValueError(
-                f"`reference` must be one of {get_args(Reference)}. Received: "
-                f"{reference!r}"
-            )
         self.sparsity = sparsity
         self.threshold = threshold
         self.reference = reference

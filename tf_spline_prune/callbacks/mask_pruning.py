@@ -2,10 +2,10 @@
 
 import functools
 import math
-import warnings
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
+from tf_spline_prune._checks import SEED, SELECTOR, Data, OneOf, checked
 from tf_spline_prune.compat import (
     Callback,
     MaskSlot,
@@ -15,11 +15,12 @@ from tf_spline_prune.compat import (
     require_flavour,
     take_over,
 )
-from tf_spline_prune.errors import SparsityError, SparsityWarning
+from tf_spline_prune.errors import SparsityError, SparsityWarning, warn
+from tf_spline_prune.masking.granularity import Pooling
 from tf_spline_prune.masking.mask_update import MaskUpdate
 from tf_spline_prune.masking.slots import matching
 from tf_spline_prune.masking.targets import below_target, set_target
-from tf_spline_prune.masking.updating import slots_of
+from tf_spline_prune.masking.updating import MASK_CRITERION, slots_of
 from tf_spline_prune.pruning.selection import Selector
 
 BelowTarget = Literal["warn", "raise", "ignore"]
@@ -75,6 +76,14 @@ class MaskPruning(Callback):
     Source: Zhu and Gupta, "To prune, or not to prune", 2017 (gradual pruning).
     """
 
+    @checked(
+        criterion=MASK_CRITERION,
+        layers=SELECTOR,
+        pooling=OneOf(*get_args(Pooling)),
+        data=[Data(), None],
+        seed=SEED,
+        below_target=OneOf(*get_args(BelowTarget)),
+    )
     def __init__(
         self,
         schedule: Any,
@@ -89,11 +98,6 @@ class MaskPruning(Callback):
         below_target: BelowTarget = "warn",
     ) -> None:
         super().__init__()
-        if below_target not in get_args(BelowTarget):
-            raise ValueError(
-                f"`below_target` must be one of {get_args(BelowTarget)}. Received: "
-                f"{below_target!r}"
-            )
         if isinstance(schedule, Mapping):
             if scope != "layer":
                 raise ValueError(
@@ -189,7 +193,7 @@ class MaskPruning(Callback):
         if message and self.below_target == "raise":
             raise SparsityError(message)
         if message and self.below_target == "warn":
-            warnings.warn(message, SparsityWarning, stacklevel=2)
+            warn(message, SparsityWarning)
 
     def sparsity(self) -> float:
         """Give the share of the weights in question that is masked, in [0, 1)."""
@@ -234,14 +238,13 @@ class MaskPruning(Callback):
         last = first + batches * epochs // batches_a_step(self.model)
         for schedule in _all(self.schedule):
             if _firing().fires_within(schedule, first, last) is False:
-                warnings.warn(
+                warn(
                     f"The schedule {type(schedule).__name__} never fires within the "
                     f"planned training: {epochs} epochs of {batches} batches, from "
                     f"step {first} to {last}. Nothing will be pruned. Let it begin "
                     "earlier, fire more often (`frequency`), or count in epochs "
                     "(`tsp.schedules.Timed`).",
                     SparsityWarning,
-                    stacklevel=3,
                 )
 
     def _act(self) -> None:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tf_spline_prune._checks import COUNT, Flag, OneOf, Path, checked
 from tf_spline_prune.compat import (
     Callback,
     MaskSlot,
@@ -47,6 +48,7 @@ class PruningSummaries(Callback):
     ```
     """
 
+    @checked(log_dir=Path(), update_freq=[OneOf("epoch"), COUNT], images=Flag())
     def __init__(
         self,
         log_dir: PathLike,
@@ -54,12 +56,6 @@ class PruningSummaries(Callback):
         images: bool = True,
     ) -> None:
         super().__init__()
-        whole = isinstance(update_freq, int) and not isinstance(update_freq, bool)
-        if update_freq != "epoch" and not (whole and update_freq > 0):
-            raise ValueError(
-                '`update_freq` must be "epoch" or a number of batches. Received: '
-                f"update_freq={update_freq!r}"
-            )
         self.log_dir = log_dir
         self.update_freq = update_freq
         self.images = images

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import COUNT, Data, Integer, checked
 from tf_spline_prune.compat import Callback
 from tf_spline_prune.initialization import SignalPropagation, signal_propagation
 
@@ -43,6 +44,7 @@ class SignalPropagationLogger(Callback):
     Source: Lee et al., ICLR 2020; Hayou et al., ICLR 2021.
     """
 
+    @checked(x=Data(), jacobian_inputs=Integer(0, 2**31 - 1), every=COUNT)
     def __init__(
         self,
         x: Any,
@@ -52,8 +54,6 @@ class SignalPropagationLogger(Callback):
         every: int = 1,
     ) -> None:
         super().__init__()
-        if every < 1:
-            raise ValueError(f"`every` must be at least 1. Received: every={every}")
         self.x = x
         self.y = y
         self.loss = loss

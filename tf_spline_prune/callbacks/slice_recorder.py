@@ -1,16 +1,29 @@
 """`SliceRecorder`: exact slices while training."""
 
-import operator
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from tf_spline_prune._checks import (
+    COUNT,
+    LAYERS,
+    Array,
+    Integer,
+    Interval,
+    ListOf,
+    Options,
+    checked,
+)
 from tf_spline_prune.compat import Callback, optimizer_steps
-from tf_spline_prune.errors import ModelError, RegionLimitError, SliceWarning
-from tf_spline_prune.partition import Slice, check_limits, slice2d
+from tf_spline_prune.errors import ModelError, RegionLimitError, SliceWarning, warn
+from tf_spline_prune.partition import Slice, slice2d
+from tf_spline_prune.partition.slicing import CLASSES
 
 # So many epochs or steps, again and again; or after these numbers of them.
 Moments = int | Iterable[int]
+MOMENTS: Options = [
+    COUNT,
+    ListOf(Integer(0), "integers of at least 0", 0),
+]
 
 
 class SliceRecorder(Callback):
@@ -54,6 +67,15 @@ class SliceRecorder(Callback):
     2022, figure 4, where slices are contours on a coarse grid.
     """
 
+    @checked(
+        anchors=Array("three inputs, an array of finite numbers"),
+        extent=Interval(),
+        epochs=MOMENTS,
+        steps=MOMENTS,
+        layers=LAYERS,
+        classes=CLASSES,
+        max_regions=COUNT,
+    )
     def __init__(
         self,
         anchors: Any,
@@ -67,15 +89,15 @@ class SliceRecorder(Callback):
     ) -> None:
         super().__init__()
         self.anchors = anchors
-        self.extent = check_limits(extent, max_regions)
-        self.epochs = _check_moments("epochs", epochs)
-        self.steps = _check_moments("steps", steps)
+        self.extent = extent
+        self.epochs = _moments(epochs)
+        self.steps = _moments(steps)
         if not self.epochs and not self.steps:
             raise ValueError(
                 "There is no moment at which to take a slice. Give `epochs` or "
                 f"`steps`. Received: epochs={epochs!r}, steps={steps!r}"
             )
-        self.layers = layers if layers is None or isinstance(layers, str) else [*layers]
+        self.layers = layers
         self.classes = classes
         self.max_regions = max_regions
         self._reset()
@@ -131,10 +153,8 @@ class SliceRecorder(Callback):
         try:
             taken = self._slice(self.max_regions)
         except (RegionLimitError, ModelError) as error:
-            warnings.warn(
-                f"The slice after {self._step} steps is left out. {error}",
-                SliceWarning,
-                stacklevel=3,
+            warn(
+                f"The slice after {self._step} steps is left out. {error}", SliceWarning
             )
             return
         self.slices[self._step] = taken
@@ -152,20 +172,8 @@ class SliceRecorder(Callback):
         )
 
 
-def _check_moments(name: str, given: Moments) -> int | frozenset[int]:
-    try:
-        if isinstance(given, Iterable):
-            moments = frozenset(map(operator.index, given))
-            if all(moment >= 0 for moment in moments):
-                return moments
-        elif not isinstance(given, bool) and operator.index(given) > 0:
-            return operator.index(given)
-    except TypeError:
-        pass
-    raise ValueError(
-        f"`{name}` must be an integer of at least 1, or a sequence of integers of at "
-        f"least 0. Received: {name}={given!r}"
-    )
+def _moments(given: Moments) -> int | frozenset[int]:
+    return given if isinstance(given, int) else frozenset(given)
 
 
 def _due(wanted: int | frozenset[int], last: int, now: int) -> bool:

@@ -7,6 +7,17 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from tf_spline_prune._checks import (
+    BETWEEN,
+    COUNT,
+    LAYERS,
+    SEED,
+    Array,
+    Data,
+    Integer,
+    OneOf,
+    checked,
+)
 from tf_spline_prune.callbacks.early_bird import EarlyBird
 from tf_spline_prune.compat import trace
 from tf_spline_prune.files import PathLike
@@ -77,6 +88,17 @@ class SplineEarlyBird(EarlyBird):
 
     log_name = "spline_distance"
 
+    @checked(
+        probe=Data("inputs: an array, or several in a list or dictionary"),
+        threshold=BETWEEN,
+        mode=OneOf(*get_args(Mode)),
+        tolerance=BETWEEN,
+        layers=LAYERS,
+        max_units_per_layer=[COUNT, None],
+        max_bytes=Integer(1),
+        seed=SEED,
+        batch_size=COUNT,
+    )
     def __init__(
         self,
         probe: Any,
@@ -97,15 +119,6 @@ class SplineEarlyBird(EarlyBird):
         verbose: int = 0,
     ) -> None:
         super().__init__(lookback, stop, filepath, keep_history, backup_dir, verbose)
-        for name, number in (("threshold", threshold), ("tolerance", tolerance)):
-            if not 0 < number < 1:
-                raise ValueError(
-                    f"`{name}` must lie between 0 and 1. Received: {name}={number}"
-                )
-        if mode not in get_args(Mode):
-            raise ValueError(
-                f"`mode` must be one of {get_args(Mode)}. Received: {mode!r}"
-            )
         if mode == "plateau" and lookback < 2:
             raise ValueError(
                 'mode="plateau" compares distances of several epochs, so `lookback` '
@@ -128,6 +141,7 @@ class SplineEarlyBird(EarlyBird):
         """The bound on distances; `None` for a plateau, which has none."""
         return self.threshold if self.mode == "max_below" else None
 
+    @checked(distances=Array("a square array of distances", ndim=2))
     def replay(self, distances: Any) -> int | None:
         """Tell when these settings would have found the early bird in a past training.
 

@@ -1,9 +1,8 @@
 """Compiling a copy of a model as the model is compiled."""
 
-import warnings
 from typing import Any
 
-from tf_spline_prune.errors import SplinePruneWarning
+from tf_spline_prune.errors import SplinePruneWarning, warn
 
 
 def is_compiled(model: Any) -> bool:
@@ -26,9 +25,8 @@ def compile_alike(model: Any, copy: Any) -> None:
     try:
         copy.compile_from_config(config)
     except Exception as error:  # whatever a user's loss or metric raises
-        warnings.warn(
+        warn(
             "The copy is not compiled, because what the model was compiled with "
             f"cannot be made anew ({type(error).__name__}: {error}). Compile it.",
             SplinePruneWarning,
-            stacklevel=3,
         )

@@ -6,13 +6,13 @@ from typing import Any, ClassVar, Literal, get_args
 import keras
 import numpy as np
 
+from tf_spline_prune._checks import COUNT, OneOf, hold
 from tf_spline_prune.compat import Calibration
 from tf_spline_prune.criteria.criterion import Criterion
 from tf_spline_prune.criteria.reader_statistics import sums_at_readers
 from tf_spline_prune.criteria.reduction import (
     Normalizer,
     Reduction,
-    check_batch_size,
     divisor,
     reduced,
 )
@@ -59,12 +59,7 @@ class Activation(Criterion):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.statistic not in get_args(Statistic):
-            raise ValueError(
-                f"`statistic` must be one of {get_args(Statistic)}. Received: "
-                f"{self.statistic!r}"
-            )
-        check_batch_size(self.batch_size)
+        hold(self, statistic=OneOf(*get_args(Statistic)), batch_size=COUNT)
 
     def prepare(
         self, graph: ChannelGraph, data: Calibration | None = None, seed: int = 0

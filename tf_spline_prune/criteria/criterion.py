@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from tf_spline_prune._checks import hold
 from tf_spline_prune.compat import Calibration
-from tf_spline_prune.criteria.reduction import Normalizer, Reduction, check_knobs
+from tf_spline_prune.criteria.reduction import KNOBS, Normalizer, Reduction
 from tf_spline_prune.graph import ChannelGraph, Group
 
 
@@ -39,7 +40,7 @@ class Criterion(ABC):
     normalizer: Normalizer = "none"
 
     def __post_init__(self) -> None:
-        check_knobs(self.reduction, self.normalizer)
+        hold(self, **KNOBS)
 
     def prepare(
         self,

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import SEED, Flag, checked
 from tf_spline_prune.compat import (
     Calibration,
     hand_on_loss,
@@ -14,7 +15,7 @@ from tf_spline_prune.compat import (
     with_weights,
 )
 from tf_spline_prune.criteria.criterion import Criterion, PairCriterion
-from tf_spline_prune.criteria.finding import AnyCriterion, get
+from tf_spline_prune.criteria.finding import CRITERION, AnyCriterion, get
 from tf_spline_prune.errors import CriterionError
 from tf_spline_prune.graph import ChannelGraph, Group
 
@@ -23,6 +24,7 @@ _TOLERANCE = 1e-4
 _BLOCK = 256
 
 
+@checked(criterion=CRITERION, permute=Flag(), seed=SEED)
 def check_criterion(
     criterion: AnyCriterion,
     model: Any,

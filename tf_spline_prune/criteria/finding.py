@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from tf_spline_prune._checks import Flag, Function, Instance, OneOf, Options, checked
 from tf_spline_prune.criteria.activation import Activation
 from tf_spline_prune.criteria.batchnorm_scale import BatchNormScale
 from tf_spline_prune.criteria.criterion import Criterion
@@ -29,7 +30,19 @@ AnyCriterion = str | Criterion | Callable[..., Any]
 """What users may give for a criterion: a name, an instance, a function."""
 _BY_NAME: dict[str, Callable[[], Criterion]] = {c.name: c for c in _KNOWN}
 
+CRITERION: Options = [
+    OneOf("auto", *_BY_NAME),
+    Instance(
+        Criterion,
+        what="an instance of `criteria.Criterion`",
+        hint="Criteria are named in lower case; `tsp.criteria.Spline` needs brackets.",
+    ),
+    Function("a function of the graph and a group"),
+]
+"""What that is to the checks of arguments."""
 
+
+@checked(criterion=CRITERION, has_data=Flag())
 def get(criterion: AnyCriterion, has_data: bool = False) -> Criterion:
     """Find a criterion by name, hand an instance through, or wrap a function.
 
@@ -57,13 +70,5 @@ def get(criterion: AnyCriterion, has_data: bool = False) -> Criterion:
     if isinstance(criterion, str):
         if criterion == "auto":
             criterion = "reconstruction" if has_data else "spline"
-        if criterion in _BY_NAME:
-            return _BY_NAME[criterion]()
-    elif callable(criterion) and not isinstance(criterion, type):
-        return UserFunction(criterion)
-    expected = (
-        f"one of {('auto', *_BY_NAME)}, an instance of `criteria.Criterion`, or a "
-        "function of the graph and a group"
-    )
-    error = ValueError if isinstance(criterion, str) else TypeError
-    raise error(f"Expected {expected}. Received: {criterion!r}")
+        return _BY_NAME[criterion]()
+    return UserFunction(criterion)

@@ -1,11 +1,11 @@
 """`GraSP`: connections by what their removal does to the flow of gradients."""
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
+from tf_spline_prune._checks import Real, hold
 from tf_spline_prune.compat import Gradients
 from tf_spline_prune.criteria.connection_criterion import ConnectionCriterion, times
 from tf_spline_prune.criteria.connections import Connections
@@ -52,11 +52,7 @@ class GraSP(ConnectionCriterion):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(
-                "`temperature` must be a finite number above 0. Received: "
-                f"temperature={self.temperature}"
-            )
+        hold(self, temperature=Real(0, closed="neither"))
 
     def saliencies(self, connections: Connections, data: Any) -> Gradients:
         """Multiply weights by the product of Hessian and gradient."""

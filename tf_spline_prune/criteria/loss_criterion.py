@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+from tf_spline_prune._checks import COUNT, hold
 from tf_spline_prune.criteria.criterion import Criterion
 from tf_spline_prune.criteria.gates import check_loss, loss_config
-from tf_spline_prune.criteria.reduction import Normalizer, Reduction, check_batch_size
+from tf_spline_prune.criteria.reduction import Normalizer, Reduction
 
 
 @dataclass
@@ -31,7 +32,7 @@ class LossCriterion(Criterion):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_loss(self.loss)
-        check_batch_size(self.batch_size)
+        hold(self, batch_size=COUNT)
 
     def get_config(self) -> dict[str, Any]:
         """Give the arguments, a loss that is no name by its name."""

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from tf_spline_prune._checks import OneOf, hold
 from tf_spline_prune.criteria.criterion import Criterion
 from tf_spline_prune.criteria.reduction import (
     Normalizer,
@@ -48,8 +49,7 @@ class Magnitude(Criterion):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.p not in (1, 2):
-            raise ValueError(f"`p` must be 1 or 2. Received: p={self.p}")
+        hold(self, p=OneOf(1, 2))
 
     def scores(self, group: Group) -> np.ndarray:
         """Score the units; see the class."""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
+from tf_spline_prune._checks import COUNT, Real, hold
 from tf_spline_prune.compat import Calibration
 from tf_spline_prune.criteria.criterion import Criterion
 from tf_spline_prune.criteria.reader_statistics import sums_at_readers
@@ -70,12 +71,7 @@ class Reconstruction(Criterion):
     per_saving: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not self.ridge > 0 or min(self.batch_size, self.max_inputs) < 1:
-            raise ValueError(
-                "`ridge` must be positive, `batch_size` and `max_inputs` at least 1. "
-                f"Received: ridge={self.ridge}, batch_size={self.batch_size}, "
-                f"max_inputs={self.max_inputs}"
-            )
+        hold(self, ridge=Real(0, closed="neither"), batch_size=COUNT, max_inputs=COUNT)
 
     def prepare(
         self, graph: ChannelGraph, data: Calibration | None = None, seed: int = 0

@@ -5,6 +5,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from tf_spline_prune._checks import OneOf
+
 Reduction = Literal["mean", "sum", "max", "first"]
 """How the scores of a group's layers are joined."""
 Normalizer = Literal["none", "mean", "max", "sum"]
@@ -17,39 +19,11 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-def check_knobs(reduction: str, normalizer: str) -> None:
-    """Check the two knobs that criteria share.
-
-    Args:
-        reduction: One of `Reduction`.
-        normalizer: One of `Normalizer`.
-
-    Raises:
-        ValueError: If one is something else.
-    """
-    for name, value, known in (
-        ("reduction", reduction, get_args(Reduction)),
-        ("normalizer", normalizer, get_args(Normalizer)),
-    ):
-        if not isinstance(value, str) or value not in known:
-            raise ValueError(f"`{name}` must be one of {known}. Received: {value!r}")
-
-
-def check_batch_size(batch_size: int) -> None:
-    """Check a number of examples.
-
-    Args:
-        batch_size: How many examples run at a time.
-
-    Raises:
-        ValueError: If it is no integer of at least 1.
-    """
-    whole = isinstance(batch_size, int) and not isinstance(batch_size, bool)
-    if not whole or batch_size < 1:
-        raise ValueError(
-            "`batch_size` must be an integer and at least 1. Received: "
-            f"batch_size={batch_size!r}"
-        )
+# What the two knobs that criteria share must be.
+KNOBS = {
+    "reduction": OneOf(*get_args(Reduction)),
+    "normalizer": OneOf(*get_args(Normalizer)),
+}
 
 
 def reduced(parts: Sequence[np.ndarray], reduction: Reduction) -> np.ndarray:

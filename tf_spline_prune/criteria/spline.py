@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
+from tf_spline_prune._checks import COUNT, OneOf, Real, hold
 from tf_spline_prune.criteria.criterion import PairCriterion, UnitPairs
 from tf_spline_prune.criteria.effective import effective_weights
 from tf_spline_prune.criteria.reduction import (
@@ -72,15 +73,7 @@ class Spline(PairCriterion):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.mode not in get_args(Mode):
-            raise ValueError(
-                f"`mode` must be one of {get_args(Mode)}. Received: {self.mode!r}"
-            )
-        if not self.rho >= 0 or self.num_points < 1:
-            raise ValueError(
-                "`rho` must not be negative and `num_points` must be at least 1. "
-                f"Received: rho={self.rho}, num_points={self.num_points}"
-            )
+        hold(self, mode=OneOf(*get_args(Mode)), rho=Real(0), num_points=COUNT)
 
     def pairs(self, group: Group) -> UnitPairs:
         """Measure the pairs of a group; see the class."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import Function, checked
 from tf_spline_prune.criteria.criterion import Criterion
 from tf_spline_prune.graph import ChannelGraph, Group
 
@@ -32,11 +33,8 @@ class UserFunction(Criterion):
     ```
     """
 
+    @checked(function=Function("a function of the graph and a group"))
     def __init__(self, function: Callable[[ChannelGraph, Group], Any]) -> None:
-        if not callable(function) or isinstance(function, type):
-            raise TypeError(
-                f"Expected a function of the graph and a group. Received: {function!r}"
-            )
         self.function = function
 
     @property

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from tf_spline_prune._checks import COUNT, SEED, Flag, ListOf, Path, Text, checked
 from tf_spline_prune.datasets import fashion_mnist
 from tf_spline_prune.datasets.dataset_info import DatasetInfo
 from tf_spline_prune.datasets.tfds_source import import_tfds, prepared_builder
@@ -22,6 +23,15 @@ class _Source:
     read: Callable[[str], "tf.data.Dataset"]  # single examples of a split or slice
 
 
+@checked(
+    name=Text("the name of a data set, such as 'optical_digits'"),
+    split=Text("a split, such as 'train[:80%]'"),
+    batch_size=COUNT,
+    shuffle=[Flag(), None],
+    seed=SEED,
+    data_dir=[Path(), None],
+    image_size=[ListOf(COUNT, "pixels: (height, width)", 2, 2), None],
+)
 def load(
     name: str,
     split: str,
@@ -76,15 +86,6 @@ def load(
 
     Source: TensorFlow Datasets, https://www.tensorflow.org/datasets.
     """
-    _check_positive("batch_size", batch_size)
-    if image_size is not None:
-        if not isinstance(image_size, (tuple, list)) or len(image_size) != 2:
-            raise ValueError(
-                "image_size must be a pair of pixels: (height, width). "
-                f"Received: image_size={image_size!r}"
-            )
-        for length in image_size:
-            _check_positive("Each length of image_size", length)
     source = _find_source(name, data_dir)
     num_examples = sum(stop - start for _, start, stop in _resolve(source, split))
     shape = source.info.input_shape
@@ -108,6 +109,10 @@ def load(
     )
 
 
+@checked(
+    name=Text("the name of a data set, such as 'optical_digits'"),
+    data_dir=[Path(), None],
+)
 def describe(name: str, *, data_dir: "PathLike | None" = None) -> DatasetInfo:
     """Tell the input shape, classes and split sizes of a data set.
 
@@ -163,11 +168,6 @@ def _pipeline(
 
 
 def _find_source(name: str, data_dir: "PathLike | None") -> _Source:
-    if not isinstance(name, str) or not name:
-        raise ValueError(
-            "name must be the name of a data set, such as 'optical_digits'. "
-            f"Received: name={name!r}"
-        )
     if name == "fashion_mnist":
         files = fashion_mnist.find_idx_files(fashion_mnist.DEBIAN_FOLDER)
         if files is not None:
@@ -250,8 +250,6 @@ def _resolve(source: _Source, split: str) -> list[tuple[str, int, int]]:
         "'train[:80%]', 'train[100:200]' or 'train+test'. "
         f"Received: split={split!r}"
     )
-    if not isinstance(split, str):
-        raise TypeError(f"The split must be a string. {advice}")
     try:
         wanted = import_tfds().core.ReadInstruction.from_spec(split).to_absolute(splits)
     except (ValueError, NotImplementedError, RuntimeError) as error:
@@ -268,10 +266,3 @@ def _resolve(source: _Source, split: str) -> list[tuple[str, int, int]]:
 
 def _wants_shuffle(shuffle: bool | None, split: str) -> bool:
     return split.startswith("train") if shuffle is None else shuffle
-
-
-def _check_positive(what: str, number: Any) -> None:
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise ValueError(
-            f"{what} must be an integer of at least 1. Received: {number!r}"
-        )

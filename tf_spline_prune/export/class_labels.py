@@ -3,6 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tf_spline_prune._checks import ListOf, Options, Text
+
+LABELS: Options = [ListOf(Text("a name"), "names of the classes"), None]
+"""What the checks of arguments want of labels."""
+
 
 def class_names(labels: Sequence[str], outputs: Mapping[str, Any]) -> list[str]:
     """Check that labels are those of a model.

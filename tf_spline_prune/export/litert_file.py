@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import COUNT, POSITIVE, Flag, Path, checked
 from tf_spline_prune.compat import Calibration, trace
 from tf_spline_prune.errors import ExportError
-from tf_spline_prune.export.class_labels import class_names
+from tf_spline_prune.export.class_labels import LABELS, class_names
 from tf_spline_prune.export.comparison import TOLERANCES, Arrays, compare
 from tf_spline_prune.export.export_report import ExportReport
 from tf_spline_prune.export.metadata import description
@@ -21,12 +22,23 @@ from tf_spline_prune.litert import (
     attach,
     convert,
 )
+from tf_spline_prune.litert.quantization import QUANTIZE
 from tf_spline_prune.pruning import PruningPlan
-from tf_spline_prune.pruning.pruning_plan import check_plan
+from tf_spline_prune.pruning.execution import PLAN
 
 _COMPARED = 64  # representative inputs
 
 
+@checked(
+    quantize=QUANTIZE,
+    file=Path(),
+    sparse=Flag(),
+    integer_io=Flag(),
+    batch_size=[COUNT, None],
+    tolerance=[POSITIVE, None],
+    labels=LABELS,
+    plan=[PLAN, None],
+)
 def export_litert(
     model: Any,
     file: PathLike,
@@ -103,12 +115,6 @@ def export_litert(
     documentation.
     """
     target = with_ending(file, ".tflite")
-    if tolerance is not None and not tolerance > 0:
-        raise ValueError(
-            "`tolerance` must be more than 0, or None for that of the kind of file. "
-            f"Received: tolerance={tolerance!r}"
-        )
-    check_plan(plan)
     servable = Servable(unmasked(model))
     texts = {}
     if labels is not None:

@@ -3,6 +3,7 @@
 import importlib
 from typing import Any
 
+from tf_spline_prune._checks import Integer, Path, checked
 from tf_spline_prune.errors import ExportError
 from tf_spline_prune.export.comparison import Arrays, compare
 from tf_spline_prune.export.export_report import ExportReport
@@ -11,9 +12,10 @@ from tf_spline_prune.export.unmasking import unmasked
 from tf_spline_prune.files import PathLike, atomic_file, with_ending
 from tf_spline_prune.litert import SIGNATURE, Servable
 from tf_spline_prune.pruning import PruningPlan
-from tf_spline_prune.pruning.pruning_plan import check_plan
+from tf_spline_prune.pruning.execution import PLAN
 
 
+@checked(file=Path(), opset=Integer(7, 64), plan=[PLAN, None])
 def export_onnx(
     model: Any, file: PathLike, *, opset: int = 18, plan: PruningPlan | None = None
 ) -> ExportReport:
@@ -54,7 +56,6 @@ def export_onnx(
     Source: the documentation of tf2onnx, which converts, and of ONNX Runtime.
     """
     target = with_ending(file, ".onnx")
-    check_plan(plan)
     for name in ("tf2onnx", "onnx", "onnxruntime"):
         _module(name)
     servable = Servable(unmasked(model))

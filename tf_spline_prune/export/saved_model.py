@@ -4,6 +4,8 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tf_spline_prune._checks import Function, Integer, Path, checked
+from tf_spline_prune.export.class_labels import LABELS
 from tf_spline_prune.export.export_report import ExportReport
 from tf_spline_prune.export.metadata import write_metadata
 from tf_spline_prune.export.preprocessed import Preprocessed
@@ -13,9 +15,16 @@ from tf_spline_prune.export.warmup import Warmup, warmup_requests, write_warmup
 from tf_spline_prune.files import PathLike, atomic_folder
 from tf_spline_prune.litert import Servable
 from tf_spline_prune.pruning import PruningPlan
-from tf_spline_prune.pruning.pruning_plan import check_plan
+from tf_spline_prune.pruning.execution import PLAN
 
 
+@checked(
+    folder=Path(),
+    version=[Integer(0, 2**63 - 1), None],
+    preprocess=[Function("a function, a layer or a model", layers=True), None],
+    labels=LABELS,
+    plan=[PLAN, None],
+)
 def export_saved_model(
     model: Any,
     folder: PathLike,
@@ -105,7 +114,6 @@ def export_saved_model(
     TensorFlow documentation.
     """
     target = _version_folder(folder, version)
-    check_plan(plan)
     servable = _servable(unmasked(model), preprocess, input_spec)
     requests = warmup_requests(servable, warmup)
     signatures = Signatures(servable, labels)
@@ -135,11 +143,6 @@ def _version_folder(folder: PathLike, version: int | None) -> pathlib.Path:
     taken = {int(entry.name) for entry in entries if entry.name.isdecimal()}
     if version is None:
         version = max(taken, default=0) + 1
-    if isinstance(version, bool) or not isinstance(version, int) or version < 0:
-        raise ValueError(
-            "TensorFlow Serving knows a version by its number. Expected: an integer "
-            f"from 0 on, or None for the next free one. Received: {version!r}"
-        )
     if version in taken:
         raise FileExistsError(
             "This version exists already, and a server may be using it. Leave "

@@ -4,9 +4,41 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
+from tf_spline_prune._checks import (
+    COUNT,
+    Flag,
+    Integer,
+    ListOf,
+    MapOf,
+    Path,
+    Text,
+    checked,
+)
 from tf_spline_prune.files import PathLike, atomic_file
 
 
+@checked(
+    folder=Path(),
+    models=MapOf(
+        Text("the name of a model"),
+        Path(),
+        "a dictionary from names of models to folders",
+    ),
+    versions=[
+        MapOf(
+            Text("the name of a model"),
+            ListOf(Integer(0, 2**63 - 1), "version numbers"),
+            "a dictionary from names of models to version numbers",
+            0,
+        ),
+        None,
+    ],
+    max_batch_size=COUNT,
+    batch_timeout_micros=Integer(0, 2**31 - 1),
+    max_enqueued_batches=[COUNT, None],
+    num_batch_threads=[COUNT, None],
+    overwrite=Flag(),
+)
 def write_serving_config(
     folder: PathLike,
     models: Mapping[str, PathLike],
@@ -108,7 +140,7 @@ def _models(
             '    model_platform: "tensorflow"',
         ]
         if name in versions:
-            numbers = "".join(f" versions: {v}" for v in _numbers(versions[name]))
+            numbers = "".join(f" versions: {v}" for v in versions[name])
             lines.append(f"    model_version_policy {{ specific {{{numbers} }} }}")
         lines.append("  }")
     return "\n".join([*lines, "}", ""])
@@ -119,23 +151,8 @@ def _batching(values: Mapping[str, int | None]) -> str:
     for name, value in values.items():
         if value is None:
             continue
-        least = 0 if name == "batch_timeout_micros" else 1
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(
-                f"`{name}` must be an integer of at least {least}. Received: {value!r}"
-            )
         lines.append(f"{name} {{ value: {value} }}\n")
     return "".join(lines)
-
-
-def _numbers(versions: Sequence[int]) -> list[int]:
-    numbers = list(versions)
-    if not numbers or not all(type(v) is int and v >= 0 for v in numbers):
-        raise ValueError(
-            "The versions to be served must be a list of integers from 0 on. "
-            f"Received: {versions!r}"
-        )
-    return numbers
 
 
 def _is_absolute(path: str) -> bool:

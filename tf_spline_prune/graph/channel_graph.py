@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import Flag, Integer, ListOf, MapOf, Text, checked
 from tf_spline_prune.compat import (
     Call,
     CurrentWeights,
@@ -23,6 +24,14 @@ from tf_spline_prune.graph.recorder import Recorder
 from tf_spline_prune.graph.rows import lengths_of, rows_of
 from tf_spline_prune.graph.rules import describe, rule_of
 from tf_spline_prune.graph.unit_path import Step, UnitPath, Walk, follow
+
+UNITS = MapOf(
+    Text("the name of a layer"),
+    ListOf(Integer(0), "indices of units", 0),
+    "a dictionary from names of layers to lists of the indices of units",
+    hint="Such as {'conv2d_3': [0, 7]}.",
+)
+"""What the checks of arguments want of units to be removed."""
 
 
 class ChannelGraph:
@@ -66,6 +75,7 @@ class ChannelGraph:
     ```
     """
 
+    @checked(approximate=Flag())
     def __init__(self, model: Any, *, approximate: bool = False) -> None:
         self.model = model
         self.graph = trace(model)
@@ -198,6 +208,7 @@ class ChannelGraph:
         """Give the array, indexed by unit, that removes nothing."""
         return np.zeros(len(self._root), bool)
 
+    @checked(units=UNITS)
     def removal(self, units: dict[str, list[int]]) -> np.ndarray:
         """Translate unit indices of layers into units of the graph.
 
@@ -251,6 +262,7 @@ class ChannelGraph:
         """Count the units that each layer makes, by path."""
         return {name: len(roots) for name, roots in self.makers.items()}
 
+    @checked(layer=Text("the name of a layer"))
     def explain(self, layer: str) -> str:
         """Tell in words what becomes of a layer's units.
 

@@ -7,10 +7,12 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from tf_spline_prune._checks import OneOf, Options, checked
 from tf_spline_prune.errors import ModelError
 from tf_spline_prune.graph.channel_graph import ChannelGraph
 
 WeightDtype = Literal["float32", "float16", "int8"]
+WEIGHT_DTYPE: Options = [OneOf(*get_args(WeightDtype)), None]
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Cost:
     uncounted: tuple[str, ...] = ()
 
 
+@checked(weight_dtype=WEIGHT_DTYPE)
 def cost(model: Any, weight_dtype: WeightDtype | None = None) -> Cost:
     """Count what a model costs.
 
@@ -68,18 +71,8 @@ def cost(model: Any, weight_dtype: WeightDtype | None = None) -> Cost:
     tsp.cost(model).macs     # 5_120
     ```
     """
-    check_weight_dtype(weight_dtype)
     graph = ChannelGraph(model)
     return cost_after(graph, graph.nothing_removed(), weight_dtype)
-
-
-def check_weight_dtype(weight_dtype: Any) -> None:
-    """Raise `ValueError` unless weights can be counted in this dtype."""
-    if weight_dtype is not None and weight_dtype not in get_args(WeightDtype):
-        raise ValueError(
-            f"`weight_dtype` must be one of {get_args(WeightDtype)}, or None for the "
-            f"dtypes that the model holds. Received: {weight_dtype!r}"
-        )
 
 
 def bytes_of_entry(

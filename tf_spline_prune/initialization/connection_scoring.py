@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tf_spline_prune import criteria
+from tf_spline_prune._checks import SELECTOR, checked
 from tf_spline_prune.compat import Calibration, MaskSlot, mask_slots, trace
 from tf_spline_prune.criteria import ConnectionCriterion, Connections
 from tf_spline_prune.masking.wrapping import wrap_with_masks
@@ -19,6 +20,7 @@ _CLASSES: tuple[type[Any], ...] = (
 _NAMED = {cls.name: cls for cls in _CLASSES}
 
 
+@checked(layers=SELECTOR)
 def connection_scores(
     model: Any,
     criterion: Any = "snip",

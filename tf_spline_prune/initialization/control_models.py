@@ -1,10 +1,10 @@
 """`controls`: what shows whether a mask is more than its densities."""
 
-import warnings
 from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import SEED, checked
 from tf_spline_prune.compat import (
     CurrentWeights,
     compile_alike,
@@ -13,11 +13,12 @@ from tf_spline_prune.compat import (
     rebuild,
     trace,
 )
-from tf_spline_prune.errors import InitializationWarning
+from tf_spline_prune.errors import InitializationWarning, warn
 from tf_spline_prune.initialization.mask_transfer import wrapped_alike
 from tf_spline_prune.masking.slots import require_slots
 
 
+@checked(seed=SEED)
 def controls(masked: Any, model: Any, seed: int = 0) -> dict[str, Any]:
     """Make the networks that a mask should beat.
 
@@ -58,10 +59,6 @@ def controls(masked: Any, model: Any, seed: int = 0) -> dict[str, Any]:
     Missing the Mark?", ICLR 2021; Su et al., "Sanity-Checking Pruning Methods",
     NeurIPS 2020.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(
-            f"`seed` must be an integer and at least 0. Received: seed={seed!r}"
-        )
     slots = require_slots(masked)
     rng = np.random.default_rng(seed)
 
@@ -88,11 +85,10 @@ def controls(masked: Any, model: Any, seed: int = 0) -> dict[str, Any]:
         if np.array_equal(old[slot.path][slot.name], new[slot.path][slot.name])
     ]
     if same:
-        warnings.warn(
+        warn(
             "New weights are the same as the old ones: their initializers have a seed, "
             "or give constants. Build the model without these. Received: "
             f"{', '.join(same)}",
             InitializationWarning,
-            stacklevel=2,
         )
     return found

@@ -7,7 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import COUNT, Array, ListOf, MapOf, Text, checked
 
+
+@checked(
+    scores=MapOf(
+        Text("a name"),
+        Array("numbers", finite=False),
+        "a dictionary from names of layers to arrays of scores",
+    )
+)
 def critical_sparsity(scores: Mapping[str, Any]) -> float:
     """Give the sparsity at which one threshold for all layers empties a first one.
 
@@ -41,6 +50,9 @@ def critical_sparsity(scores: Mapping[str, Any]) -> float:
     return below / sum(array.size for array in arrays.values())
 
 
+@checked(
+    shapes=ListOf(ListOf(COUNT, "sizes", 2), "shapes of kernels, such as (784, 300)")
+)
 def magnitude_critical_sparsity(shapes: Iterable[Sequence[int]]) -> float:
     """Predict the sparsity at which pruning by magnitude empties a first layer.
 
@@ -64,11 +76,6 @@ def magnitude_critical_sparsity(shapes: Iterable[Sequence[int]]) -> float:
     ```
     """
     kernels = [tuple(shape) for shape in shapes]
-    if not kernels or any(len(shape) < 2 or min(shape) < 1 for shape in kernels):
-        raise ValueError(
-            "`shapes` must hold the shapes of kernels, such as (784, 300). Received: "
-            f"{kernels}"
-        )
     sizes = [math.prod(shape) for shape in kernels]
     roots = [math.sqrt(math.prod(shape[:-1])) for shape in kernels]
     normal = NormalDist()

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import SEED, Data, checked
 from tf_spline_prune.compat import (
     Calibration,
     Call,
@@ -59,9 +60,8 @@ class DataAware:
     Network Pruning", TMLR 2022, section 3; the method is our own.
     """
 
+    @checked(data=Data(), seed=SEED)
     def __init__(self, data: Any, seed: int = 0) -> None:
-        if seed < 0:
-            raise ValueError(f"`seed` must be at least 0. Received: seed={seed}")
         self.data = data
         self.seed = seed
 

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tf_spline_prune._checks import Integer, checked
 from tf_spline_prune.compat import (
     Calibration,
     Call,
@@ -27,6 +28,7 @@ from tf_spline_prune.initialization.signal_report import SignalPropagation
 from tf_spline_prune.partition.local_maps import jacobians
 
 
+@checked(jacobian_inputs=Integer(0, 2**31 - 1))
 def signal_propagation(
     model: Any,
     x: Any,
@@ -69,10 +71,6 @@ def signal_propagation(
     at Initialization", ICLR 2020; Hayou et al., ICLR 2021.
     """
     require_flavour(model)
-    if jacobian_inputs < 0:
-        raise ValueError(
-            f"`jacobian_inputs` must be at least 0. Received: {jacobian_inputs}"
-        )
     original = trace(model)
     kernels = kernels_of(original)
     if not kernels:

@@ -1,6 +1,5 @@
 """Which weights of an untrained network stay: one ranking, in rounds."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from tf_spline_prune.errors import (
     BudgetError,
     CriterionError,
     InitializationWarning,
+    warn,
 )
 from tf_spline_prune.initialization.connection_scoring import names_of
 from tf_spline_prune.initialization.profiles import erk, smart_ratio
@@ -101,12 +101,11 @@ def early_masks(
         masks = strongest(_with_one_safe(scores) if safe else scores, count)
     ties = sum(int((s[m] == 0).sum()) for s, m in zip(scores, masks, strict=True))
     if ties:
-        warnings.warn(
+        warn(
             f"{ties:,} of the {count:,} weights that stay have the score 0: the "
             "criterion says nothing about them, and their place decided. Weights of 0, "
             "dead units, labels that do not vary or an output that saturates do this.",
             InitializationWarning,
-            stacklevel=3,
         )
     empty = [key for key, mask in zip(keys, masks, strict=True) if not mask.any()]
     if empty and empty_layers != "allow":

@@ -1,9 +1,9 @@
 """`prune_at_init`: a sparse network, or a small one, before any training."""
 
 import numbers
-import warnings
 from typing import Any, Literal, get_args
 
+from tf_spline_prune._checks import SEED, SELECTOR, Integer, OneOf, checked
 from tf_spline_prune.compat import (
     Calibration,
     CurrentWeights,
@@ -13,7 +13,7 @@ from tf_spline_prune.compat import (
     require_flavour,
     trace,
 )
-from tf_spline_prune.errors import InitializationWarning
+from tf_spline_prune.errors import InitializationWarning, warn
 from tf_spline_prune.graph import cost
 from tf_spline_prune.initialization.connection_scoring import with_loss
 from tf_spline_prune.initialization.early_masks import (
@@ -27,6 +27,14 @@ from tf_spline_prune.pruning import plan, prune_in_rounds
 from tf_spline_prune.pruning.selection import Selector
 
 
+@checked(
+    rounds=[Integer(1, 10_000), None],
+    schedule=OneOf(*get_args(RoundSchedule)),
+    granularity=OneOf("weight", "unit"),
+    layers=SELECTOR,
+    empty_layers=OneOf(*get_args(EmptyLayers)),
+    seed=SEED,
+)
 def prune_at_init(
     model: Any,
     criterion: Any = "snip",
@@ -102,28 +110,16 @@ def prune_at_init(
     2021; and the sources of the criteria.
     """
     require_flavour(model)
-    for name, value, known in (
-        ("schedule", schedule, get_args(RoundSchedule)),
-        ("granularity", granularity, ("weight", "unit")),
-        ("empty_layers", empty_layers, get_args(EmptyLayers)),
-    ):
-        if value not in known:
-            raise ValueError(f"`{name}` must be one of {known}. Received: {value!r}")
-    if not (rounds is None or (type(rounds) is int and rounds > 0)):
-        raise ValueError(
-            f"`rounds` must be an integer and at least 1. Received: rounds={rounds!r}"
-        )
     graph = trace(model)
     for path, weights in CurrentWeights(graph).items():
         check_finite(path, weights)
     if optimizer_steps(model):
-        warnings.warn(
+        warn(
             "This model has been trained. Criteria for untrained networks ask what "
             "training can make of one; for a trained one take `tsp.plan` or "
             f"`tsp.prune_once`. Received: model {model.name!r} after "
             f"{optimizer_steps(model)} steps",
             InitializationWarning,
-            stacklevel=2,
         )
     if data is not None:
         data = Calibration.of(data, graph.inputs)

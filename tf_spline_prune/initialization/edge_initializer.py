@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 import keras
 import numpy as np
 
+from tf_spline_prune._checks import POSITIVE, SEED, OneOf, Real, checked
 from tf_spline_prune.compat import (
     compile_alike,
     initializer_base,
@@ -23,7 +24,7 @@ from tf_spline_prune.initialization.kernels import (
 )
 from tf_spline_prune.initialization.masked_copy import refuse_masks
 from tf_spline_prune.initialization.mean_field import edge_of_chaos
-from tf_spline_prune.initialization.scalar_function import name_of
+from tf_spline_prune.initialization.scalar_function import ACTIVATION, name_of
 
 Role = Literal["kernel", "depthwise", "bias"]
 Distribution = Literal["normal", "orthogonal", "delta_orthogonal"]
@@ -76,6 +77,14 @@ class EdgeOfChaos(_Initializer):
     Networks Training", ICML 2019; Xiao et al., ICML 2018 (delta-orthogonal).
     """
 
+    @checked(
+        activation=ACTIVATION,
+        bias_std=Real(0),
+        distribution=OneOf(*get_args(Distribution)),
+        seed=[SEED, None],
+        weight_std=[POSITIVE, None],
+        role=OneOf(*get_args(Role)),
+    )
     def __init__(
         self,
         activation: Any,
@@ -85,15 +94,6 @@ class EdgeOfChaos(_Initializer):
         weight_std: float | None = None,
         role: Role = "kernel",
     ) -> None:
-        if distribution not in get_args(Distribution):
-            raise ValueError(
-                f"`distribution` must be one of {get_args(Distribution)}. Received: "
-                f"{distribution!r}"
-            )
-        if role not in get_args(Role):
-            raise ValueError(
-                f"`role` must be one of {get_args(Role)}. Received: {role!r}"
-            )
         if weight_std is None:
             weight_std = edge_of_chaos(activation, bias_std).weight_std
         self.activation = name_of(activation)

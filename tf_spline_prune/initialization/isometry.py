@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import COUNT, FRACTION, POSITIVE, checked
 from tf_spline_prune.compat import Progress
 from tf_spline_prune.initialization.masked_copy import copied, masked_kernels
 
@@ -11,6 +12,7 @@ from tf_spline_prune.initialization.masked_copy import copied, masked_kernels
 _PATIENCE = 50
 
 
+@checked(weight_std=POSITIVE, steps=COUNT, learning_rate=POSITIVE, tolerance=FRACTION)
 def approximate_isometry(
     masked: Any,
     weight_std: float = 1.0,
@@ -55,13 +57,6 @@ def approximate_isometry(
     at Initialization", ICLR 2020, section 4.2; the smaller Gram matrix, the target for
     other activations than the linear one and the end by tolerance are additions.
     """
-    for name, value in (("weight_std", weight_std), ("learning_rate", learning_rate)):
-        if not 0 < value < float("inf"):
-            raise ValueError(f"`{name}` must be positive. Received: {value}")
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"`steps` must be an integer above 0. Received: {steps!r}")
-    if not 0 <= tolerance < 1:
-        raise ValueError(f"`tolerance` must be in [0, 1). Received: {tolerance}")
     masked_kernels(masked)
     copy = copied(masked)
     kernels = masked_kernels(copy)

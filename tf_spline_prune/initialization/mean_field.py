@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import Function, Real, checked
 from tf_spline_prune.initialization.edge_point import EdgePoint
 from tf_spline_prune.initialization.scalar_function import (
-    Function,
+    ACTIVATION,
+    Elementwise,
     as_function,
     name_of,
 )
@@ -51,7 +53,11 @@ class MeanField:
     Propagation", ICLR 2017; Hayou et al., ICML 2019.
     """
 
-    def __init__(self, activation: Any, derivative: Function | None = None) -> None:
+    @checked(
+        activation=ACTIVATION,
+        derivative=[Function("a function from arrays to arrays"), None],
+    )
+    def __init__(self, activation: Any, derivative: Elementwise | None = None) -> None:
         self.name = name_of(activation)
         self.function = as_function(activation)
         self.derivative = derivative or self._differences
@@ -61,6 +67,7 @@ class MeanField:
         twice, scaled = self.function(2 * x), 2 * self.function(x)
         self._scales = np.allclose(twice, scaled, rtol=1e-5, atol=0)
 
+    @checked(q=Real(0), weight_std=Real(0), bias_std=Real(0))
     def next_variance(self, q: float, weight_std: float, bias_std: float) -> float:
         """Give the mean square of the pre-activations one layer on.
 
@@ -74,6 +81,7 @@ class MeanField:
         """
         return bias_std**2 + weight_std**2 * self._mean_square(self.function, q)
 
+    @checked(q=Real(0), weight_std=Real(0))
     def chi(self, q: float, weight_std: float) -> float:
         """Give the factor by which a layer grows the mean square of gradients.
 
@@ -87,6 +95,7 @@ class MeanField:
         """
         return weight_std**2 * self._mean_square(self.derivative, q)
 
+    @checked(weight_std=Real(0), bias_std=Real(0), q=Real(0))
     def fixed_point(self, weight_std: float, bias_std: float, q: float = 1.0) -> float:
         """Give the mean square that pre-activations approach with depth.
 
@@ -107,6 +116,7 @@ class MeanField:
             q = following
         return q
 
+    @checked(bias_std=Real(0))
     def edge_of_chaos(self, bias_std: float = 0.0) -> EdgePoint:
         """Find the weights for which gradients neither vanish nor explode.
 
@@ -120,10 +130,6 @@ class MeanField:
         Raises:
             ValueError: If there is none, or `bias_std` is negative.
         """
-        if not 0 <= bias_std < float("inf"):
-            raise ValueError(
-                f"`bias_std` must be at least 0 and finite. Received: {bias_std}"
-            )
         if self._scales:
             if bias_std:
                 raise ValueError(
@@ -158,7 +164,7 @@ class MeanField:
             float(weight_std), float(bias_std), float(at if q is None else q)
         )
 
-    def _mean_square(self, function: Function, q: float) -> float:
+    def _mean_square(self, function: Elementwise, q: float) -> float:
         """Integrate a squared function of sqrt(q) Z, where Z is a standard Gaussian."""
         with np.errstate(over="ignore"):
             return float(self._weights @ function(np.sqrt(q) * self._z) ** 2)
@@ -168,8 +174,13 @@ class MeanField:
         return (self.function(x + step) - self.function(x - step)) / (2 * step)
 
 
+@checked(
+    activation=ACTIVATION,
+    bias_std=Real(0),
+    derivative=[Function("a function from arrays to arrays"), None],
+)
 def edge_of_chaos(
-    activation: Any, bias_std: float = 0.0, derivative: Function | None = None
+    activation: Any, bias_std: float = 0.0, derivative: Elementwise | None = None
 ) -> EdgePoint:
     """Find the standard deviations with which a deep network of an activation starts.
 

@@ -4,12 +4,14 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import POSITIVE, SEED, checked
 from tf_spline_prune.compat import Progress
 from tf_spline_prune.errors import ModelError
 from tf_spline_prune.initialization.masked_copy import copied, masked_kernels
 from tf_spline_prune.initialization.sparse_rotation import sparse_rotation
 
 
+@checked(weight_std=POSITIVE, seed=SEED)
 def exact_orthogonal(masked: Any, weight_std: float = 1.0, seed: int = 0) -> Any:
     """Copy a masked model, with orthogonal weights under new masks of equal density.
 
@@ -47,8 +49,6 @@ def exact_orthogonal(masked: Any, weight_std: float = 1.0, seed: int = 0) -> Any
     Source: Nowak et al., "Sparser, Better, Deeper, Stronger: Improving Static Sparse
     Training with Exact Orthogonal Initialization", ICML 2024.
     """
-    if not 0 < weight_std < float("inf"):
-        raise ValueError(f"`weight_std` must be positive. Received: {weight_std}")
     for kernel, slot in masked_kernels(masked).values():
         keep = kernel.blocks(slot.keep())
         kept, least = int(keep.sum(axis=(1, 2, 3)).min()), min(keep.shape[2:])

@@ -1,10 +1,10 @@
 """`rescale`: masked weights with the variance that they had before pruning."""
 
-import warnings
 from typing import Any, Literal, get_args
 
 import numpy as np
 
+from tf_spline_prune._checks import POSITIVE, OneOf, Real, checked
 from tf_spline_prune.compat import (
     Calibration,
     MaskSlot,
@@ -12,11 +12,12 @@ from tf_spline_prune.compat import (
     require_flavour,
     trace,
 )
-from tf_spline_prune.errors import ModelError, RescaleError, RescaleWarning
+from tf_spline_prune.errors import ModelError, RescaleError, RescaleWarning, warn
 from tf_spline_prune.initialization.forward import mean_squares, walk
 from tf_spline_prune.initialization.kernels import Kernel, kernels_of
 from tf_spline_prune.initialization.masked_copy import copied, masked_kernels
 from tf_spline_prune.initialization.mean_field import edge_of_chaos
+from tf_spline_prune.initialization.scalar_function import ACTIVATION
 
 Target = Literal["edge_of_chaos", "data"]
 Granularity = Literal["unit", "layer", "tap"]
@@ -26,6 +27,14 @@ Outcome = Literal["raise", "warn"]
 _LEAST, _MOST = 0.1, 10.0
 
 
+@checked(
+    target=OneOf(*get_args(Target)),
+    granularity=[OneOf(*get_args(Granularity)), None],
+    activation=[*ACTIVATION, None],
+    bias_std=Real(0),
+    weight_std=[POSITIVE, None],
+    on_explosion=OneOf(*get_args(Outcome)),
+)
 def rescale(
     masked: Any,
     target: Target = "edge_of_chaos",
@@ -91,13 +100,6 @@ def rescale(
 
     Source: Hayou et al., "Robust Pruning at Initialization", ICLR 2021, section 3.
     """
-    for name, value, allowed in (
-        ("target", target, get_args(Target)),
-        ("granularity", granularity, (None, *get_args(Granularity))),
-        ("on_explosion", on_explosion, get_args(Outcome)),
-    ):
-        if value not in allowed:
-            raise ValueError(f"`{name}` must be one of {allowed}. Received: {value!r}")
     if (dense is None) != (data is None):
         raise ValueError(
             "`dense` and `data` go together: what the model before pruning does on the "
@@ -135,10 +137,6 @@ def _weight_std(activation: Any, bias_std: float, weight_std: float | None) -> f
         )
     if weight_std is None:
         return edge_of_chaos(activation, bias_std).weight_std
-    if not 0 < weight_std < float("inf"):
-        raise ValueError(
-            f"`weight_std` must be positive and finite. Received: {weight_std}"
-        )
     return weight_std
 
 
@@ -232,4 +230,4 @@ def _compare(
     )
     if on_explosion == "raise":
         raise RescaleError(message)
-    warnings.warn(message, RescaleWarning, stacklevel=3)
+    warn(message, RescaleWarning)

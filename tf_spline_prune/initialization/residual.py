@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from tf_spline_prune._checks import Flag, checked
 from tf_spline_prune.compat import (
     CurrentWeights,
     Graph,
@@ -18,6 +19,7 @@ from tf_spline_prune.errors import ModelError
 from tf_spline_prune.initialization.masked_copy import refuse_masks
 
 
+@checked(decrease=Flag())
 def stable_residual(model: Any, decrease: bool = False) -> Any:
     """Copy a residual network, its branches scaled so that depth does no harm.
 

@@ -7,9 +7,16 @@ from typing import Any
 import keras
 import numpy as np
 
+from tf_spline_prune._checks import Function, Options, Text
 from tf_spline_prune.compat import activation_name, flavour_of, to_numpy
 
-Function = Callable[[np.ndarray], np.ndarray]
+Elementwise = Callable[[np.ndarray], np.ndarray]
+
+ACTIVATION: Options = [
+    Text("the name of an activation"),
+    Function("a layer or a function from arrays to arrays", layers=True),
+]
+"""What the checks of arguments want of an activation."""
 
 
 def name_of(activation: Any) -> str:
@@ -28,7 +35,7 @@ def name_of(activation: Any) -> str:
     return activation_name(activation)
 
 
-def as_function(activation: Any) -> Function:
+def as_function(activation: Any) -> Elementwise:
     """Make of an activation a function on arrays.
 
     Args:
@@ -76,11 +83,6 @@ def _callable(activation: Any) -> Callable[[Any], Any]:
                 "'erf', a layer, or a function from arrays to arrays. Received: "
                 f"{activation!r}"
             ) from error
-    if isinstance(activation, type) or not callable(activation):
-        raise TypeError(
-            "Expected the name of an activation, a layer, or a function from arrays to "
-            f"arrays. Received: {activation!r}"
-        )
     if flavour_of(activation) is not None and hasattr(activation, "get_config"):
         # A copy, for a layer that has weights is built by its first call; one unit.
         config = {**activation.get_config(), "dtype": "float64"}

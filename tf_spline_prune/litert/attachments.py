@@ -9,9 +9,14 @@ import pathlib
 import zipfile
 from collections.abc import Mapping
 
+from tf_spline_prune._checks import MapOf, Path, Text, checked
 from tf_spline_prune.files import PathLike
 
 
+@checked(
+    path=Path(),
+    texts=MapOf(Text("a name"), Text(), "a dictionary from names of files to texts"),
+)
 def attach(path: PathLike, texts: Mapping[str, str]) -> None:
     """Put texts behind a model.
 
@@ -37,6 +42,7 @@ def attach(path: PathLike, texts: Mapping[str, str]) -> None:
             archive.writestr(entry, text)
 
 
+@checked(path=Path())
 def read_attachments(path: PathLike) -> dict[str, str]:
     """Read the texts behind a model.
 

@@ -4,9 +4,10 @@ import tempfile
 import warnings
 from typing import Any
 
+from tf_spline_prune._checks import COUNT, Flag, checked
 from tf_spline_prune.compat import plain_recurrence
 from tf_spline_prune.errors import ExportError
-from tf_spline_prune.litert.quantization import Quantization, Quantize
+from tf_spline_prune.litert.quantization import QUANTIZE, Quantization, Quantize
 from tf_spline_prune.litert.servable import Servable
 from tf_spline_prune.litert.sparse_faults import sparse_fault
 
@@ -15,6 +16,7 @@ SIGNATURE = "serving_default"
 _LOOPS = {"While", "StatelessWhile"}
 
 
+@checked(sparse=Flag(), integer_io=Flag(), batch_size=[COUNT, None], quantize=QUANTIZE)
 def convert(
     model: Any,
     quantize: Quantize | None = None,
@@ -70,11 +72,6 @@ def convert(
     Source: "Convert TensorFlow models" and "Post-training quantization", LiteRT
     documentation.
     """
-    if batch_size is not None and (isinstance(batch_size, bool) or batch_size < 1):
-        raise ValueError(
-            "`batch_size` must be a positive number, or None for an open batch axis. "
-            f"Received: batch_size={batch_size!r}"
-        )
     servable = model if isinstance(model, Servable) else Servable(model)
     how = Quantization.of(servable, quantize, representative_data, integer_io)
     fault = sparse_fault(servable.model, quantize) if sparse else None

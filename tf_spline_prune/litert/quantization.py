@@ -1,18 +1,19 @@
 """How the numbers of a `.tflite` file are stored."""
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 
+from tf_spline_prune._checks import OneOf, Options
 from tf_spline_prune.compat import Calibration, trace
-from tf_spline_prune.errors import CalibrationWarning
+from tf_spline_prune.errors import CalibrationWarning, warn
 from tf_spline_prune.litert.servable import Servable
 
 Quantize = Literal["float16", "dynamic", "int8"]
 """How `convert` stores weights, other than as float32; `"int8"` also computes so."""
+QUANTIZE: Options = [OneOf(*get_args(Quantize)), None]
 
 _MOST_SAMPLES = 512
 _FEW_SAMPLES = 100
@@ -54,11 +55,6 @@ class Quantization:
             CalibrationError: If the data are empty, misshapen or not finite.
             ValueError: If the arguments do not fit together.
         """
-        if kind is not None and kind not in get_args(Quantize):
-            raise ValueError(
-                f"`quantize` must be None or one of {get_args(Quantize)}. "
-                f"Received: quantize={kind!r}"
-            )
         if integer_io and kind != "int8":
             raise ValueError(
                 "Only a model of 8-bit integers can take and give integers: use "
@@ -77,12 +73,11 @@ class Quantization:
             return cls(kind, names, None, integer_io)
         samples = Calibration.of(data, trace(servable.model).inputs)
         if kind == "int8" and len(samples) < _FEW_SAMPLES:
-            warnings.warn(
+            warn(
                 "The ranges of activations come from few inputs, and others may fall "
                 f"outside of them. Give {_FEW_SAMPLES} to {_MOST_SAMPLES}. Received: "
                 f"{len(samples)} representative inputs",
                 CalibrationWarning,
-                stacklevel=4,
             )
         return cls(kind, names, samples.drawn(_MOST_SAMPLES, seed=0), integer_io)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import Instance, Integer, Path, checked
 from tf_spline_prune.compat import random_inputs
 from tf_spline_prune.files import PathLike
 
@@ -40,6 +41,10 @@ class Runner:
     ```
     """
 
+    @checked(
+        model=[Instance(bytes, what="the bytes of a model"), Path()],
+        num_threads=Integer(1, 1024),
+    )
     def __init__(self, model: bytes | PathLike, num_threads: int = 1) -> None:
         content = model
         if isinstance(model, (str, os.PathLike)):
@@ -130,6 +135,7 @@ class Runner:
         sizes = [shape[0] for shape, _ in self.input_specs.values() if shape]
         return None if None in sizes else max(filter(None, sizes), default=None)
 
+    @checked(runs=Integer(1, 1_000_000), warmup=Integer(0, 1_000_000))
     def measure_latency(self, runs: int = 50, warmup: int = 10) -> float:
         """Measure how long one inference takes at batch size 1.
 
@@ -146,11 +152,6 @@ class Runner:
         Raises:
             ValueError: If `runs` is not positive or `warmup` is negative.
         """
-        if runs < 1 or warmup < 0:
-            raise ValueError(
-                "A latency is the median of at least one timed run. Expected: runs "
-                f">= 1 and warmup >= 0. Received: runs={runs}, warmup={warmup}."
-            )
         self._set(random_inputs(self.input_specs, batch=1, seed=0))
         times = []
         for _ in range(warmup + runs):

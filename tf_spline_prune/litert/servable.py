@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tf_spline_prune._checks import COUNT, SEED, checked
 from tf_spline_prune.compat import (
     CurrentWeights,
     Graph,
@@ -101,6 +102,7 @@ class Servable:
             tensors = [tf.convert_to_tensor(inputs[name]) for name in self.inputs]
             return {name: np.asarray(y) for name, y in self(*tensors).items()}
 
+    @checked(batch_size=[COUNT, None])
     def concrete_function(self, batch_size: int | None = None) -> tuple[Any, Any]:
         """Trace the model into a TensorFlow function.
 
@@ -123,6 +125,7 @@ class Servable:
         module.weights = list(concrete.graph.variables)
         return concrete, module
 
+    @checked(batch=COUNT, seed=SEED)
     def random_inputs(self, batch: int, seed: int) -> dict[str, np.ndarray]:
         """Draw inputs: normal numbers, or zeros and ones for integer inputs.
 

@@ -95,11 +95,6 @@ class MaskUpdate:
         Args:
             shares: The sparsity, in [0, 1), or one for each path of a layer.
         """
-        if not isinstance(shares, Mapping) and not 0 <= shares < 1:
-            raise ValueError(
-                "`sparsity` must be at least 0 and less than 1. Received: "
-                f"sparsity={shares}"
-            )
         if self.thinning is not None:
             self.thinning([_share_of(slot, shares) for slot in self.slots])
             return

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from tf_spline_prune._checks import ListOf, Text, checked
 from tf_spline_prune.compat import MaskConstraint, weight_variables
 from tf_spline_prune.errors import FlavourError, ModelError
 from tf_spline_prune.masking.prunable import prunable_weights
@@ -49,6 +50,9 @@ class MaskedLayer(keras.layers.Wrapper):
 
     holds_masks = True
 
+    @checked(
+        weights=[ListOf(Text("a name"), "names of weights"), None], name=[Text(), None]
+    )
     def __init__(
         self,
         layer: Any,

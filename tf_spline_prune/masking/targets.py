@@ -1,11 +1,9 @@
 """The sparsity that a training was to reach, remembered by the wrappers."""
 
-import warnings
-
 import numpy as np
 
 from tf_spline_prune.compat import MaskSlot
-from tf_spline_prune.errors import SparsityWarning
+from tf_spline_prune.errors import SparsityWarning, warn
 
 # How far below its target a tensor may end before anyone is told.
 SLACK = 0.01
@@ -49,4 +47,4 @@ def warn_below_target(slots: list[MaskSlot]) -> None:
     """Warn if masks are below what they were to reach."""
     message = below_target(slots)
     if message:
-        warnings.warn(message, SparsityWarning, stacklevel=3)
+        warn(message, SparsityWarning)

@@ -1,15 +1,49 @@
 """Setting masks without a callback: at once, or from one's own training loop."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
+from tf_spline_prune._checks import (
+    FRACTION,
+    SEED,
+    SELECTOR,
+    Function,
+    Instance,
+    MapOf,
+    OneOf,
+    Options,
+    Text,
+    checked,
+)
 from tf_spline_prune.compat import MaskSlot
+from tf_spline_prune.criteria import Criterion
+from tf_spline_prune.masking.granularity import Pooling
 from tf_spline_prune.masking.mask_update import MaskUpdate, Shares
 from tf_spline_prune.masking.slots import chosen_layers, matching, require_slots
 from tf_spline_prune.masking.wrapping import wrap_with_masks
 from tf_spline_prune.pruning.selection import Selector
 
+SPARSITY: Options = [
+    FRACTION,
+    MapOf(
+        Text("a name"), FRACTION, "a dictionary from names of layers to such numbers"
+    ),
+]
+MASK_CRITERION: Options = [
+    Text("the name of a criterion"),
+    Instance(Criterion, what="an instance of `criteria.Criterion`"),
+    Function("a function of the name and the weights of a tensor"),
+]
+"""What the checks of arguments want of a criterion of weights or units."""
 
+
+@checked(
+    sparsity=SPARSITY,
+    criterion=MASK_CRITERION,
+    layers=SELECTOR,
+    pooling=OneOf(*get_args(Pooling)),
+    seed=SEED,
+)
 def update_masks(
     model: Any,
     sparsity: Shares,
@@ -101,6 +135,7 @@ def apply_masks(model: Any) -> None:
         slot.apply()
 
 
+@checked(sparsity=SPARSITY)
 def prune_once(model: Any, sparsity: Shares, **settings: Any) -> Any:
     """Mask a model at once, without any training.
 
@@ -144,11 +179,6 @@ def shares_by_path(slots: list[MaskSlot], sparsity: Shares) -> Shares:
     paths = [slot.path for slot in slots]
     shares: dict[str, float] = {}
     for pattern, share in sparsity.items():
-        if not 0 <= share < 1:
-            raise ValueError(
-                "`sparsity` must be at least 0 and less than 1. Received: "
-                f"{share} for {pattern!r}"
-            )
         for path in matching(pattern, paths):
             if shares.setdefault(path, share) != share:
                 raise ValueError(

@@ -3,11 +3,13 @@
 import pathlib
 from typing import Any
 
+from tf_spline_prune._checks import Path, checked
 from tf_spline_prune.compat import CurrentWeights, rebuild, trace
 from tf_spline_prune.files import PathLike
 from tf_spline_prune.masking.slots import require_slots
 
 
+@checked(filepath=Path())
 def load_weights(model: Any, filepath: PathLike) -> None:
     """Load weights that were saved from the model without masks, and mask them.
 

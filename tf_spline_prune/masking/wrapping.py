@@ -1,8 +1,8 @@
 """`wrap_with_masks`: a masked copy of a model."""
 
-import warnings
 from typing import Any
 
+from tf_spline_prune._checks import SELECTOR, checked
 from tf_spline_prune.compat import (
     CurrentWeights,
     check_plain,
@@ -16,13 +16,14 @@ from tf_spline_prune.compat import (
     trace,
     wrap_with_tfmot,
 )
-from tf_spline_prune.errors import ModelError, NothingPrunedWarning
+from tf_spline_prune.errors import ModelError, NothingPrunedWarning, warn
 from tf_spline_prune.masking.masked_layer import MaskedLayer
 from tf_spline_prune.masking.prunable import why_not
 from tf_spline_prune.masking.slots import chosen_layers
 from tf_spline_prune.pruning.selection import Selector
 
 
+@checked(layers=SELECTOR)
 def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
     """Copy a model, with masks around its prunable layers.
 
@@ -102,11 +103,10 @@ def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
             f"Received: model {model.name!r}: {_listed(refused)}"
         )
     if refused:
-        warnings.warn(
+        warn(
             f"TFMOT's wrapper does not take {sorted(refused)}; they get no masks: "
             f"{_listed(refused)}",
             NothingPrunedWarning,
-            stacklevel=2,
         )
     slots = {slot.key: slot for slot in mask_slots(masked)}
     for slot in old:

@@ -7,7 +7,7 @@ from tf_spline_prune.partition.distances import partition_distance, unit_distanc
 from tf_spline_prune.partition.local_maps import jacobian_rank, local_affine
 from tf_spline_prune.partition.polygon_slice import Slice
 from tf_spline_prune.partition.region_bounds import max_regions
-from tf_spline_prune.partition.slicing import check_limits, slice2d
+from tf_spline_prune.partition.slicing import slice2d
 
 __all__ = [
     "PartitionCoder",
@@ -16,7 +16,6 @@ __all__ = [
     "jacobian_rank",
     "local_affine",
     "local_complexity",
-    "check_limits",
     "partition_distance",
     "max_regions",
     "slice2d",

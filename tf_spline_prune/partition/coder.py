@@ -1,6 +1,5 @@
 """`PartitionCoder`: reads the codes of a probe off a model."""
 
-import warnings
 import zlib
 from collections.abc import Iterable
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tf_spline_prune._checks import COUNT, LAYERS, SEED, Integer, checked
 from tf_spline_prune.compat import (
     Call,
     CurrentWeights,
@@ -22,6 +22,7 @@ from tf_spline_prune.errors import (
     ModelError,
     SmoothActivationWarning,
     UnreadActivationWarning,
+    warn,
 )
 from tf_spline_prune.partition.code_layout import CodeLayout
 from tf_spline_prune.partition.codes import PartitionCodes
@@ -90,6 +91,13 @@ class PartitionCoder:
     BatchNormalization feeds a ReLU.
     """
 
+    @checked(
+        layers=LAYERS,
+        max_units_per_layer=[COUNT, None],
+        seed=SEED,
+        batch_size=COUNT,
+        max_bytes=[Integer(1), None],
+    )
     def __init__(
         self,
         model: Any,
@@ -100,15 +108,6 @@ class PartitionCoder:
         batch_size: int = 128,
         max_bytes: int | None = None,
     ) -> None:
-        for name, value in (
-            ("max_units_per_layer", max_units_per_layer),
-            ("batch_size", batch_size),
-            ("max_bytes", max_bytes),
-        ):
-            if value is not None and value < 1:
-                raise ValueError(
-                    f"`{name}` must be at least 1. Received: {name}={value}"
-                )
         self.model = model
         self.max_units_per_layer = max_units_per_layer
         self.seed = seed
@@ -176,19 +175,17 @@ class PartitionCoder:
                 f"{self.model.name!r}."
             )
         if unread:
-            warnings.warn(
+            warn(
                 "Some activations are not known here and are not coded; the codes "
                 f"are those of the others. This concerns: {', '.join(unread)}.",
                 UnreadActivationWarning,
-                stacklevel=3,
             )
         smooth = [name for name, knots in found.items() if knots.smooth]
         if smooth:
-            warnings.warn(
+            warn(
                 "Smooth activations have no knots; their codes are the signs of "
                 f"their inputs. This concerns: {', '.join(smooth)}.",
                 SmoothActivationWarning,
-                stacklevel=3,
             )
         return found
 

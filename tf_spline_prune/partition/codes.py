@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
+from tf_spline_prune._checks import Text, checked
 from tf_spline_prune.partition.code_layout import CodeLayout
 
 
@@ -54,6 +55,7 @@ class PartitionCodes:
         """Bytes that the codes take."""
         return sum(bits.nbytes for bits in self.packed.values())
 
+    @checked(layer=Text())
     def unpack(self, layer: str) -> np.ndarray:
         """Give the codes of one layer as booleans.
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import COUNT, LAYERS, POSITIVE, SEED, checked
 from tf_spline_prune.compat import trace
 from tf_spline_prune.partition.coder import PartitionCoder
 from tf_spline_prune.partition.codes import PartitionCodes
@@ -14,6 +15,7 @@ from tf_spline_prune.partition.probes import check_probe
 _AT_ONCE = 2**26
 
 
+@checked(radius=POSITIVE, directions=COUNT, layers=LAYERS, seed=SEED, batch_size=COUNT)
 def local_complexity(
     model: Any,
     x: Any,
@@ -82,7 +84,6 @@ class ComplexityMeter:
         seed: int = 0,
         batch_size: int = 128,
     ) -> None:
-        check_ball(radius, directions)
         self._radius, self._directions, self._seed = radius, directions, seed
         self._inputs = trace(model).inputs
         self._coder = PartitionCoder(
@@ -123,15 +124,3 @@ def _differing(codes: PartitionCodes, corners: int) -> dict[str, np.ndarray]:
         everywhere = np.bitwise_and.reduce(bits, axis=1)
         found[name] = np.bitwise_count(somewhere ^ everywhere).sum(axis=1, dtype=int)
     return found
-
-
-def check_ball(radius: float, directions: int) -> None:
-    """Raise `ValueError` unless the radius is above 0 and there is a direction."""
-    if not 0 < radius < float("inf"):
-        raise ValueError(
-            f"`radius` must be a finite number above 0. Received: radius={radius}"
-        )
-    if directions < 1:
-        raise ValueError(
-            f"`directions` must be at least 1. Received: directions={directions}"
-        )

@@ -4,10 +4,14 @@ from typing import Literal, overload
 
 import numpy as np
 
+from tf_spline_prune._checks import Flag, Instance, checked
 from tf_spline_prune.partition.codes import PartitionCodes
 
 
 @overload
+@checked(
+    codes=Instance(PartitionCodes), other=Instance(PartitionCodes), per_layer=Flag()
+)
 def partition_distance(
     codes: PartitionCodes, other: PartitionCodes, per_layer: Literal[False] = False
 ) -> float: ...
@@ -52,6 +56,7 @@ def partition_distance(
     return layers if per_layer else float(np.mean(list(layers.values())))
 
 
+@checked(codes=Instance(PartitionCodes), other=Instance(PartitionCodes))
 def unit_distances(
     codes: PartitionCodes, other: PartitionCodes
 ) -> dict[str, np.ndarray]:

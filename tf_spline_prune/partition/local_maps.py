@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tf_spline_prune._checks import COUNT, FRACTION, checked
 from tf_spline_prune.compat import (
     Graph,
     call_layer,
@@ -22,6 +23,7 @@ from tf_spline_prune.partition.affine_network import AffineNetwork, require_one_
 _CHECKED, _NEARBY = 8, 2.0**-24
 
 
+@checked(batch_size=COUNT)
 def local_affine(
     model: Any, x: Any, *, batch_size: int = 128
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -92,6 +94,7 @@ def jacobians(model: Any, x: Any, *, batch_size: int = 128) -> np.ndarray:
     return _both(exact, lambda z: graph.run([z], call_layer)[0], points, batch_size)[1]
 
 
+@checked(tolerance=[FRACTION, None], batch_size=COUNT)
 def jacobian_rank(
     model: Any, x: Any, tolerance: float | None = None, *, batch_size: int = 128
 ) -> np.ndarray:
@@ -121,10 +124,6 @@ def jacobian_rank(
     tsp.jacobian_rank(decoder, latents).max()    # at most the latent dimension
     ```
     """
-    if tolerance is not None and not 0 <= tolerance < 1:
-        raise ValueError(
-            f"`tolerance` must be in [0, 1). Received: tolerance={tolerance}"
-        )
     slopes = jacobians(model, x, batch_size=batch_size)
     sizes = np.linalg.svd(slopes, compute_uv=False)
     if tolerance is None:
@@ -133,10 +132,6 @@ def jacobian_rank(
 
 
 def _checked(graph: Graph, x: Any, batch_size: int) -> np.ndarray:
-    if batch_size < 1:
-        raise ValueError(
-            f"`batch_size` must be at least 1. Received: batch_size={batch_size}"
-        )
     check_inputs([x], graph.inputs, "inputs", ValueError)
     return np.asarray(x, "float64")
 

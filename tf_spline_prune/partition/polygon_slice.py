@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
+from tf_spline_prune._checks import Array, checked
 from tf_spline_prune.partition.codes import PartitionCodes
 from tf_spline_prune.partition.cutting import cut
 from tf_spline_prune.partition.polygons import Polygons, following
@@ -168,6 +169,7 @@ class Slice:
             winners = among[values[:, among].argmax(axis=1)]
         return parts.points[parts.vertices], parts.offsets, winners
 
+    @checked(inputs=Array())
     def coordinates(self, inputs: np.ndarray) -> np.ndarray:
         """Find the points of the plane that are nearest to some inputs.
 

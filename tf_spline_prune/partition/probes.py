@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import COUNT, SEED, Array, Integer, ListOf, checked
 from tf_spline_prune.compat import Input, check_inputs, to_numpy
 from tf_spline_prune.errors import ProbeError
 
 
+@checked(a=Array(), b=Array(), n=Integer(1, 2**15))
 def plane(a: np.ndarray, b: np.ndarray, n: int = 100) -> np.ndarray:
     """Lay a grid over the parallelogram that two inputs span with the origin.
 
@@ -44,6 +46,7 @@ def plane(a: np.ndarray, b: np.ndarray, n: int = 100) -> np.ndarray:
     return alpha * a + beta * b
 
 
+@checked(n=COUNT)
 def minibatch(dataset: Iterable[Any], n: int = 1024) -> np.ndarray:
     """Take the first `n` inputs of a data set.
 
@@ -79,6 +82,7 @@ def minibatch(dataset: Iterable[Any], n: int = 1024) -> np.ndarray:
     return np.concatenate(taken)[:n]
 
 
+@checked(x=Array(), n=COUNT, seed=SEED)
 def mix(x: np.ndarray, n: int = 1024, seed: int = 0) -> np.ndarray:
     """Draw random convex mixes of pairs of inputs.
 
@@ -111,6 +115,7 @@ def mix(x: np.ndarray, n: int = 1024, seed: int = 0) -> np.ndarray:
     return weight * x[first] + (1 - weight) * x[second]
 
 
+@checked(shape=ListOf(COUNT, "integers of at least 1", 0), n=COUNT, seed=SEED)
 def noise(shape: Sequence[int], n: int = 1024, seed: int = 0) -> np.ndarray:
     """Draw standard normal inputs.
 

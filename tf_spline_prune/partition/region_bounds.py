@@ -6,7 +6,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from tf_spline_prune._checks import MOST, Integer, ListOf, checked
 
+
+@checked(
+    knots=[Integer(0, MOST), ListOf(Integer(0, MOST), "integers of at least 0", 0)],
+    dimension=Integer(0, MOST),
+)
 def max_regions(knots: int | Iterable[int], dimension: int) -> int:
     """Bound the number of regions that the knots of a network can make.
 
@@ -37,11 +43,6 @@ def max_regions(knots: int | Iterable[int], dimension: int) -> int:
     on the Number of Linear Regions of Deep Neural Networks", 2017.
     """
     layers = [knots] if isinstance(knots, int) else [int(count) for count in knots]
-    if dimension < 0 or any(count < 0 for count in layers):
-        raise ValueError(
-            "Neither knots nor dimensions can be fewer than none. Received: "
-            f"knots={knots}, dimension={dimension}"
-        )
     return math.prod(
         sum(math.comb(count, i) for i in range(min(count, dimension) + 1))
         for count in layers

@@ -1,12 +1,21 @@
 """`slice2d`: cut a plane of the input space into the regions of a network."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import (
+    COUNT,
+    LAYERS,
+    Flag,
+    Integer,
+    Interval,
+    ListOf,
+    Options,
+    checked,
+)
 from tf_spline_prune.compat import Progress, check_inputs
 from tf_spline_prune.errors import RegionLimitError
 from tf_spline_prune.partition.affine_network import AffineNetwork
@@ -16,7 +25,16 @@ from tf_spline_prune.partition.polygon_slice import TOLERANCE, Slice
 from tf_spline_prune.partition.polygons import Polygons
 from tf_spline_prune.partition.sliced_network import SlicedNetwork
 
+# What an argument must be that `SliceRecorder` takes too.
+CLASSES: Options = [
+    ListOf(Integer(0), "different outputs, counted from 0", 2, 2),
+    None,
+]
 
+
+@checked(
+    extent=Interval(), layers=LAYERS, classes=CLASSES, max_regions=COUNT, partial=Flag()
+)
 def slice2d(
     model: Any,
     anchors: Any,
@@ -80,7 +98,7 @@ def slice2d(
     Source: the regions are those of Humayun et al., "SplineCam", CVPR 2023; the
     method is our own.
     """
-    low, high = check_limits(extent, max_regions)
+    low, high = map(float, extent)
     affine = AffineNetwork(model)
     corners = _check_anchors(anchors, affine.graph.inputs)
     network = SlicedNetwork(affine, corners, (low, high))
@@ -104,32 +122,6 @@ def slice2d(
         network.check(polygons)
     through = dict(zip(done, counts, strict=True))
     return Slice(done, complete, through, pair, corners, polygons, network)
-
-
-def check_limits(extent: tuple[float, float], max_regions: int) -> tuple[float, float]:
-    """Check how far a slice goes.
-
-    Args:
-        extent: The least and the greatest u and v.
-        max_regions: The most regions to hold.
-
-    Returns:
-        The extent.
-
-    Raises:
-        ValueError: If one is out of range.
-    """
-    low, high = map(float, extent)
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(
-            "`extent` must be two finite numbers, the smaller first. Received: "
-            f"extent={extent}"
-        )
-    if max_regions < 1:
-        raise ValueError(
-            f"`max_regions` must be at least 1. Received: max_regions={max_regions}"
-        )
-    return low, high
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,13 +207,12 @@ def _check_classes(
     if classes is None:
         return None
     given = tuple(classes)
-    fits = len(set(given)) == len(given) == 2
-    if not fits or not all(0 <= one < outputs for one in given):
+    if given[0] == given[1] or max(given) >= outputs:
         raise ValueError(
             f"`classes` must be two different ones of the {outputs} outputs, counted "
             f"from 0. Received: classes={classes}"
         )
-    return int(given[0]), int(given[1])
+    return given[0], given[1]
 
 
 def _stops(stops: tuple[str, ...], layers: Iterable[str] | None) -> tuple[str, ...]:

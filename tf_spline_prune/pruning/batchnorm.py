@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import COUNT, Integer, checked
 from tf_spline_prune.compat import (
     Calibration,
     Passes,
@@ -20,6 +21,7 @@ from tf_spline_prune.compat import (
 from tf_spline_prune.graph import norm_axis
 
 
+@checked(batch_size=COUNT, max_bytes=Integer(1))
 def recalibrate_batchnorm(
     model: Any,
     data: Any,
@@ -62,11 +64,6 @@ def recalibrate_batchnorm(
     Pruning", ECCV 2020.
     """
     require_flavour(model)
-    if min(batch_size, max_bytes) < 1:
-        raise ValueError(
-            "`batch_size` and `max_bytes` must be at least 1. Received: "
-            f"batch_size={batch_size}, max_bytes={max_bytes}"
-        )
     data = Calibration.of(data, trace(model).inputs)
     mended = with_weights(model, {})
     program = Program(trace(mended))

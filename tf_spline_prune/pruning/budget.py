@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tf_spline_prune._checks import check
 from tf_spline_prune.errors import BudgetError
-from tf_spline_prune.graph.costing import WeightDtype, check_weight_dtype
+from tf_spline_prune.graph.costing import WEIGHT_DTYPE, WeightDtype
 
 # A share for all, for each layer named, or what a function says of each layer.
 Sparsity = float | Mapping[str, float] | Callable[[Any], float | None]
@@ -53,7 +54,7 @@ class Budget:
                 f"Give exactly one of {', '.join(asked)}. Received: {given or 'none'}"
             )
         ((kind, value),) = given.items()
-        check_weight_dtype(weight_dtype)
+        check("weight_dtype", weight_dtype, WEIGHT_DTYPE)
         for name, owner, setting in (
             ("weight_dtype", "target_bytes", weight_dtype),
             ("latency", "target_latency", latency),

@@ -3,10 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tf_spline_prune._checks import checked
 from tf_spline_prune.errors import PlanError
+from tf_spline_prune.pruning.execution import PLAN
 from tf_spline_prune.pruning.pruning_plan import PruningPlan
 
 
+@checked(first=PLAN, second=PLAN)
 def compose(first: PruningPlan, second: PruningPlan) -> PruningPlan:
     """Put two plans together: the second was made for what the first one gives.
 

@@ -6,13 +6,24 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import Flag, Having, checked
 from tf_spline_prune.compat import rebuild, with_weights
 from tf_spline_prune.errors import PlanError
 from tf_spline_prune.graph import ChannelGraph
+from tf_spline_prune.graph.channel_graph import UNITS
 
 Weights = Mapping[str, Mapping[str, np.ndarray]]
 
+PLAN = Having(
+    "graph_of",
+    "removed",
+    what="a `PruningPlan`, as `tsp.plan` gives it",
+    hint="Read a stored one with `PruningPlan.load`.",
+)
+"""What the checks of arguments want of a plan."""
 
+
+@checked(units=UNITS, approximate=Flag())
 def remove_units(
     model: Any,
     units: Mapping[str, Sequence[int]],
@@ -117,6 +128,7 @@ def _sliced(
     return sliced
 
 
+@checked(plan=PLAN)
 def merge(model: Any, plan: Any) -> Any:
     """Fold the units that a plan removes into their twins' outgoing weights.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tf_spline_prune import criteria
+from tf_spline_prune._checks import SEED, SELECTOR, Flag, ListOf, Real, checked
 from tf_spline_prune.compat import (
     Calibration,
     Progress,
@@ -13,10 +14,11 @@ from tf_spline_prune.compat import (
     with_weights,
 )
 from tf_spline_prune.criteria import AnyCriterion
+from tf_spline_prune.criteria.finding import CRITERION
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.pruning.candidates import candidates, reasons
 from tf_spline_prune.pruning.execution import shrink
-from tf_spline_prune.pruning.measuring import Evaluate, check_callable, measured
+from tf_spline_prune.pruning.measuring import EVALUATE, Evaluate, measured
 from tf_spline_prune.pruning.ranking import rank
 from tf_spline_prune.pruning.selection import Selector
 
@@ -74,6 +76,14 @@ class Sensitivity:
         return "\n".join(lines)
 
 
+@checked(
+    evaluate=EVALUATE,
+    criterion=CRITERION,
+    shares=ListOf(Real(0, 1, closed="neither"), "numbers above 0 and below 1"),
+    layers=SELECTOR,
+    approximate=Flag(),
+    seed=SEED,
+)
 def sensitivity(
     model: Any,
     data: Any,
@@ -125,8 +135,7 @@ def sensitivity(
     section 3.2.
     """
     require_flavour(model)
-    check_callable("evaluate", evaluate)
-    asked = _checked(shares)
+    asked = tuple(sorted(set(shares)))
     graph = ChannelGraph(model, approximate=approximate)
     criterion = criteria.get(criterion, data is not None)
     if data is not None:
@@ -162,21 +171,6 @@ def sensitivity(
         units={group.name: group.num_units for group in groups},
         criterion=criterion.name,
     )
-
-
-def _checked(shares: Sequence[float]) -> tuple[float, ...]:
-    try:
-        found = tuple(sorted({float(share) for share in shares}))
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"`shares` must be numbers. Received: shares={shares!r}"
-        ) from error
-    if not found or not all(0 < share < 1 for share in found):
-        raise ValueError(
-            "`shares` are shares of units to remove, each above 0 and below 1. "
-            f"Received: shares={shares!r}"
-        )
-    return found
 
 
 def _count(units: int, share: float) -> int:

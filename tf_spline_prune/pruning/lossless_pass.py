@@ -1,12 +1,12 @@
 """`lossless`: removing what does not matter, and nothing else."""
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
+from tf_spline_prune._checks import SEED, checked
 from tf_spline_prune.compat import (
     Calibration,
     coarsest_dtype,
@@ -16,7 +16,7 @@ from tf_spline_prune.compat import (
     with_weights,
     without_masks,
 )
-from tf_spline_prune.errors import NothingPrunedWarning, VerificationError
+from tf_spline_prune.errors import NothingPrunedWarning, VerificationError, warn
 from tf_spline_prune.graph import ChannelGraph, Group
 from tf_spline_prune.pruning.bounds import Bounds
 from tf_spline_prune.pruning.constant_units import Folds
@@ -30,6 +30,7 @@ _NUM_POINTS = 64
 _TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
 
 
+@checked(seed=SEED)
 def lossless(
     model: Any, data: Any = None, *, box: Box | None = None, seed: int = 0
 ) -> Any:
@@ -101,11 +102,10 @@ def lossless(
         small, changed = shrink(graph, removed, weights), True
     if not changed:
         where = "" if box is None else " over the box"
-        warnings.warn(
+        warn(
             f"Nothing is pruned, because no unit that may go is unread or constant"
             f"{where}.",
             NothingPrunedWarning,
-            stacklevel=2,
         )
         return with_weights(model, {})
     for inputs in (points, data):

@@ -4,25 +4,15 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tf_spline_prune._checks import Function
+
 Evaluate = Callable[[Any], float]
 Train = Callable[[Any], Any]
 
 
-def check_callable(name: str, given: Any) -> None:
-    """Raise unless an argument can be called with a model.
-
-    Args:
-        name: Name of the argument, for the message.
-        given: What the user gave.
-
-    Raises:
-        TypeError: If it cannot be called.
-    """
-    if not callable(given):
-        raise TypeError(
-            f"`{name}` must be a function of a model. Received: {given!r} of type "
-            f"{type(given).__name__}"
-        )
+# What the checks of arguments want of the two.
+EVALUATE = Function("a function of a model that gives one number")
+TRAIN = Function("a function of a model that trains it in place")
 
 
 def measured(evaluate: Evaluate, model: Any) -> float:

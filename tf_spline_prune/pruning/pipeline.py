@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from tf_spline_prune._checks import Flag, checked
 from tf_spline_prune.compat import Calibration, coarsest_dtype, require_flavour, trace
 from tf_spline_prune.criteria import AnyCriterion
 from tf_spline_prune.errors import CalibrationError
@@ -11,8 +12,8 @@ from tf_spline_prune.pruning.batchnorm import recalibrate_batchnorm
 from tf_spline_prune.pruning.budget import Sparsity
 from tf_spline_prune.pruning.execution import merge
 from tf_spline_prune.pruning.latency import Latency
-from tf_spline_prune.pruning.planner import plan
-from tf_spline_prune.pruning.pruning_plan import PruningPlan
+from tf_spline_prune.pruning.planner import SETTINGS, plan
+from tf_spline_prune.pruning.pruning_plan import WEIGHTS, PruningPlan
 from tf_spline_prune.pruning.reader_regression import least_squares
 from tf_spline_prune.pruning.scopes import Scope
 from tf_spline_prune.pruning.selection import Selector
@@ -23,6 +24,7 @@ _STEPS = ("merge", "least_squares", "batchnorm")  # in this order
 _WITH_DATA = _STEPS[1:]
 
 
+@checked(**SETTINGS, weights=WEIGHTS, verify=Flag())
 def prune(
     model: Any,
     criterion: AnyCriterion = "auto",

@@ -1,16 +1,25 @@
 """`plan`: which units go, so that a budget is met."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tf_spline_prune import criteria
+from tf_spline_prune._checks import (
+    COUNT,
+    FRACTION,
+    SEED,
+    SELECTOR,
+    Flag,
+    Wanted,
+    checked,
+)
 from tf_spline_prune.compat import Calibration, require_flavour
 from tf_spline_prune.criteria import AnyCriterion
-from tf_spline_prune.errors import NothingPrunedWarning
+from tf_spline_prune.criteria.finding import CRITERION
+from tf_spline_prune.errors import NothingPrunedWarning, warn
 from tf_spline_prune.graph import Barrier, ChannelGraph, Group
 from tf_spline_prune.graph.costing import WeightDtype, cost_after, require_macs
 from tf_spline_prune.pruning.allocation import Allocation
@@ -20,7 +29,7 @@ from tf_spline_prune.pruning.latency import Latency
 from tf_spline_prune.pruning.pruning_plan import PruningPlan, fingerprint
 from tf_spline_prune.pruning.ranking import Ranking
 from tf_spline_prune.pruning.region_allocation import RegionAllocation
-from tf_spline_prune.pruning.scopes import Scope, check_scope, pools_of, scope_for
+from tf_spline_prune.pruning.scopes import SCOPE, Scope, pools_of, scope_for
 from tf_spline_prune.pruning.selection import Selector
 from tf_spline_prune.pruning.shares import (
     recorded,
@@ -29,7 +38,20 @@ from tf_spline_prune.pruning.shares import (
 )
 from tf_spline_prune.pruning.solving import solve
 
+# What the arguments of `plan` must be; budgets are read by `Budget.of`.
+SETTINGS: dict[str, Wanted] = {
+    "criterion": CRITERION,
+    "scope": SCOPE,
+    "layers": SELECTOR,
+    "round_to": COUNT,
+    "min_units": COUNT,
+    "max_sparsity": [FRACTION, None],
+    "approximate": Flag(),
+    "seed": SEED,
+}
 
+
+@checked(**SETTINGS)
 def plan(
     model: Any,
     criterion: AnyCriterion = "auto",
@@ -139,7 +161,11 @@ def plan(
         weight_dtype=weight_dtype,
         latency=latency,
     )
-    _check_bounds(budget, scope, round_to, min_units, max_sparsity)
+    if budget.by_layer and scope not in ("auto", "global", "layer"):
+        raise ValueError(
+            "Where `sparsity` gives each layer its share, nothing is left for `scope` "
+            f"to decide. Leave it out, or give one number. Received: scope={scope!r}"
+        )
     graph = ChannelGraph(model, approximate=approximate)
     criterion = criteria.get(criterion, data is not None)
     scope = scope_for(criterion, scope)
@@ -195,33 +221,6 @@ def plan(
         after=cost_after(graph, removed),
         achieved=achieved,
     )
-
-
-def _check_bounds(
-    budget: Budget,
-    scope: Any,
-    round_to: int,
-    min_units: int,
-    max_sparsity: float | None,
-) -> None:
-    check_scope(scope)
-    if budget.by_layer and scope not in ("auto", "global", "layer"):
-        raise ValueError(
-            "Where `sparsity` gives each layer its share, nothing is left for `scope` "
-            f"to decide. Leave it out, or give one number. Received: scope={scope!r}"
-        )
-    for name, value in (("round_to", round_to), ("min_units", min_units)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(
-                f"`{name}` must be an integer and at least 1. Received: {value!r}"
-            )
-    if max_sparsity is None:
-        return
-    if not isinstance(max_sparsity, (int, float)) or not 0 <= max_sparsity < 1:
-        raise ValueError(
-            "`max_sparsity` must be at least 0 and less than 1. Received: "
-            f"max_sparsity={max_sparsity}"
-        )
 
 
 def _merges(
@@ -282,6 +281,4 @@ def _warn_nothing(
         )
     else:
         why = f"the model meets {budget.kind}={asked} as it is"
-    warnings.warn(
-        f"Nothing is pruned, because {why}.", NothingPrunedWarning, stacklevel=3
-    )
+    warn(f"Nothing is pruned, because {why}.", NothingPrunedWarning)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import keras
 
+from tf_spline_prune._checks import Function, Having, OneOf, Options, Path, checked
 from tf_spline_prune.compat import Call, activation_name, say
 from tf_spline_prune.errors import PlanError
 from tf_spline_prune.files import PathLike, atomic_file
@@ -18,6 +19,13 @@ from tf_spline_prune.pruning.execution import check_same, shrink
 from tf_spline_prune.pruning.plan_text import plan_text
 
 _FORMAT = 1
+
+
+WEIGHTS: Options = [
+    OneOf("inherit", "reinitialize"),
+    Having("layers", "weights", what="a model to rewind to"),
+]
+"""What the checks of arguments want of weights for a small model."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,7 @@ class PruningPlan:
     after: Cost
     achieved: tuple[float, float] | None = None
 
+    @checked(weights=WEIGHTS)
     def apply(
         self, model: Any, weights: Literal["inherit", "reinitialize"] | Any = "inherit"
     ) -> Any:
@@ -92,15 +101,10 @@ class PruningPlan:
         """
         graph = self.graph_of(model)
         source = None
-        if isinstance(weights, str) and weights == "inherit":
-            source = graph.arrays
-        elif not isinstance(weights, str):
+        if not isinstance(weights, str):
             source = self.graph_of(weights).arrays
-        elif weights != "reinitialize":
-            raise ValueError(
-                '`weights` must be "inherit", "reinitialize" or a model. '
-                f"Received: {weights!r}"
-            )
+        elif weights == "inherit":
+            source = graph.arrays
         return shrink(graph, graph.removal(dict(self.removed)), source)
 
     def graph_of(self, model: Any) -> ChannelGraph:
@@ -119,6 +123,7 @@ class PruningPlan:
         check_same(self.fingerprint, fingerprint(graph), graph.model.name)
         return graph
 
+    @checked(print_fn=[Function("a function of a text"), None])
     def summary(self, print_fn: Callable[[str], Any] | None = None) -> None:
         """Print what the plan does, layer by layer, as `Model.summary` prints.
 
@@ -182,6 +187,7 @@ class PruningPlan:
                 f"or `save` gives. What is wrong: {type(error).__name__}: {error}"
             ) from error
 
+    @checked(path=Path())
     def save(self, path: PathLike) -> None:
         """Write the plan as JSON; the file appears whole or not at all.
 
@@ -195,6 +201,7 @@ class PruningPlan:
             temporary.write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
 
     @classmethod
+    @checked(path=Path())
     def load(cls, path: PathLike) -> "PruningPlan":
         """Read a plan from JSON.
 
@@ -269,13 +276,3 @@ def fingerprint(graph: ChannelGraph) -> dict[str, Any]:
 
 class _Number(int):
     """A call's number, to be told from the plain integers among arguments."""
-
-
-def check_plan(plan: Any) -> None:
-    """Raise `TypeError` unless this is a plan, or none."""
-    if plan is not None and not isinstance(plan, PruningPlan):
-        raise TypeError(
-            "`plan` must be what `tsp.plan` gives, a `PruningPlan`; read a stored one "
-            "with `PruningPlan.load`. Received: an object of type "
-            f"{type(plan).__name__}"
-        )

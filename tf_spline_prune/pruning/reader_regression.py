@@ -1,11 +1,11 @@
 """`least_squares`: the readers of a model learn to do without what is gone."""
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import COUNT, SEED, Integer, Real, checked
 from tf_spline_prune.compat import (
     Calibration,
     Passes,
@@ -18,14 +18,24 @@ from tf_spline_prune.compat import (
     trace,
     with_weights,
 )
-from tf_spline_prune.errors import CalibrationWarning, PlanError
+from tf_spline_prune.errors import CalibrationWarning, PlanError, warn
 from tf_spline_prune.graph import ChannelGraph
+from tf_spline_prune.pruning.execution import PLAN
 from tf_spline_prune.pruning.linear_view import LinearView, linear_view
 from tf_spline_prune.pruning.output_tail import OutputTail, output_tail
 from tf_spline_prune.pruning.pruning_plan import PruningPlan
 from tf_spline_prune.pruning.regression import Regression
 
 
+@checked(
+    plan=PLAN,
+    ridge=Real(0),
+    batch_size=COUNT,
+    max_inputs=COUNT,
+    max_rows=COUNT,
+    max_bytes=Integer(1),
+    seed=SEED,
+)
 def least_squares(
     model: Any,
     small: Any,
@@ -89,14 +99,6 @@ def least_squares(
     Source: He, Zhang and Sun, "Channel Pruning for Accelerating Very Deep Neural
     Networks", ICCV 2017, section 3.
     """
-    sizes = {"batch_size": batch_size, "max_inputs": max_inputs}
-    sizes |= {"max_rows": max_rows, "max_bytes": max_bytes}
-    if not 0 <= ridge < np.inf or min(sizes.values()) < 1:
-        raise ValueError(
-            f"`ridge` must be finite and not negative; {', '.join(sizes)} must be at "
-            f"least 1. Received: ridge={ridge}, "
-            + ", ".join(f"{name}={size}" for name, size in sizes.items())
-        )
     graph = plan.graph_of(model)
     removed = graph.removal(dict(plan.removed))
     _check_small(graph, removed, small)
@@ -118,12 +120,11 @@ def least_squares(
             scarce.append(reader.path)
         progress.step()
     if scarce:
-        warnings.warn(
+        warn(
             f"{len(data)} inputs are fewer than some layers have weights to solve, so "
             "their solution stays near the present weights. More data would help. "
             f"This concerns: {', '.join(scarce)}.",
             CalibrationWarning,
-            stacklevel=2,
         )
     return mended
 

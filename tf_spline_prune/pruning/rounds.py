@@ -8,15 +8,25 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tf_spline_prune._checks import (
+    Flag,
+    Function,
+    Integer,
+    ListOf,
+    OneOf,
+    Real,
+    checked,
+)
 from tf_spline_prune.compat import Calibration, coarsest_dtype, require_flavour, trace
 from tf_spline_prune.criteria import AnyCriterion
+from tf_spline_prune.criteria.finding import CRITERION
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.graph.costing import cost_after, require_macs
 from tf_spline_prune.pruning.batchnorm import recalibrate_batchnorm
 from tf_spline_prune.pruning.budget import Budget
 from tf_spline_prune.pruning.composition import compose
 from tf_spline_prune.pruning.execution import merge
-from tf_spline_prune.pruning.measuring import Train, check_callable
+from tf_spline_prune.pruning.measuring import TRAIN, Train
 from tf_spline_prune.pruning.pipeline import recovery_steps
 from tf_spline_prune.pruning.planner import plan
 from tf_spline_prune.pruning.pruning_plan import PruningPlan
@@ -29,6 +39,17 @@ Schedule = Literal["linear"] | Callable[[float], float] | Sequence[float]
 _KINDS = ("sparsity", "target_macs", "target_params", "target_bytes")
 
 
+@checked(
+    criterion=CRITERION,
+    rounds=Integer(1, 10_000),
+    schedule=[
+        OneOf("linear"),
+        ListOf(Real(0, 1, closed="right"), "shares of the way, rising to 1"),
+        Function("a function of the share of rounds that are done"),
+    ],
+    train=[TRAIN, None],
+    verify=Flag(),
+)
 def prune_in_rounds(
     model: Any,
     criterion: AnyCriterion = "auto",
@@ -98,8 +119,6 @@ def prune_in_rounds(
     networks", NeurIPS 2015, section 3 (iterative pruning).
     """
     require_flavour(model)
-    if train is not None:
-        check_callable("train", train)
     steps = recovery_steps(recover, "inherit", data is not None)
     if data is not None:
         data = Calibration.of(data, trace(model).inputs)
@@ -225,17 +244,8 @@ def _budget(settings: dict[str, Any]) -> Budget:
 
 def _shares(schedule: Schedule, rounds: int) -> list[float]:
     """Give the share of the way that each round comes to."""
-    if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
-        raise ValueError(
-            f"`rounds` must be an integer and at least 1. Received: {rounds!r}"
-        )
     done = [(number + 1) / rounds for number in range(rounds)]
     if isinstance(schedule, str):
-        if schedule != "linear":
-            raise ValueError(
-                '`schedule` must be "linear", a function or one number a round. '
-                f"Received: {schedule!r}"
-            )
         return done
     given = schedule
     try:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import COUNT, SEED, Integer, ListOf, checked
 from tf_spline_prune.compat import kind_of, probe_model, require_layer
 from tf_spline_prune.errors import RuleError
 from tf_spline_prune.graph import ChannelGraph
@@ -14,6 +15,11 @@ from tf_spline_prune.pruning.verification import error_after
 _TOLERANCE = 1e-4
 
 
+@checked(
+    input_shapes=ListOf(COUNT, "sizes, the batch axis left out"),
+    num_trials=Integer(1, 100_000),
+    seed=SEED,
+)
 def check_rule(
     layer: Any, *input_shapes: Sequence[int], num_trials: int = 3, seed: int = 0
 ) -> float:
@@ -46,14 +52,12 @@ def check_rule(
     ```
     """
     require_layer(layer)
-    shapes = [tuple(int(size) for size in shape) for shape in input_shapes]
+    shapes = [tuple(shape) for shape in input_shapes]
     if not shapes or not all(shape and shape[-1] > 1 for shape in shapes):
         raise ValueError(
             "`check_rule` needs the shape of each input without the batch axis, with "
             f"at least two units on the last axis. Received: {input_shapes}"
         )
-    if num_trials < 1:
-        raise ValueError(f"`num_trials` must be at least 1. Received: {num_trials}")
     rng = np.random.default_rng(seed)
     worst = 0.0
     for _ in range(num_trials):

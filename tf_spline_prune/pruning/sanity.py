@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import SEED, Integer, checked
 from tf_spline_prune.compat import (
     CurrentWeights,
     Progress,
@@ -15,17 +16,25 @@ from tf_spline_prune.compat import (
     with_weights,
 )
 from tf_spline_prune.graph import ChannelGraph
-from tf_spline_prune.pruning.execution import shrink
+from tf_spline_prune.pruning.execution import PLAN, shrink
 from tf_spline_prune.pruning.measuring import (
+    EVALUATE,
+    TRAIN,
     Evaluate,
     Train,
-    check_callable,
     measured,
 )
 from tf_spline_prune.pruning.pruning_plan import PruningPlan
 from tf_spline_prune.pruning.sanity_report import SanityReport
 
 
+@checked(
+    plan=PLAN,
+    evaluate=EVALUATE,
+    train=[TRAIN, None],
+    num_seeds=Integer(1, 10_000),
+    seed=SEED,
+)
 def sanity_checks(
     model: Any,
     plan: PruningPlan,
@@ -86,14 +95,6 @@ def sanity_checks(
     random tickets can win the jackpot", NeurIPS 2020.
     """
     require_flavour(model)
-    check_callable("evaluate", evaluate)
-    if train is not None:
-        check_callable("train", train)
-    for name, value, least in (("num_seeds", num_seeds, 1), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(
-                f"`{name}` must be an integer and at least {least}. Received: {value!r}"
-            )
     graph = plan.graph_of(model)
     removed = graph.removal(dict(plan.removed))
     ticket = shrink(graph, removed, graph.arrays)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
+from tf_spline_prune._checks import Function, Having, MapOf, OneOf, Options, Text
 from tf_spline_prune.criteria import Criterion
 from tf_spline_prune.graph import ChannelGraph, Group
 from tf_spline_prune.pruning.selection import matching
@@ -14,18 +15,16 @@ Scope = (
 )
 
 
-def check_scope(scope: Any) -> None:
-    """Raise `ValueError` unless this is a scope."""
-    if isinstance(scope, str):
-        known = scope in get_args(NamedScope)
-    else:
-        known = callable(scope) or isinstance(scope, Mapping)
-    if not known:
-        raise ValueError(
-            f"`scope` must be one of {get_args(NamedScope)}, a dictionary from names "
-            "to lists of layers, or a function of the layer. "
-            f"Received: {scope!r}"
-        )
+SCOPE: Options = [
+    OneOf(*get_args(NamedScope)),
+    MapOf(
+        Text("the name of a pool"),
+        Having("__iter__", what="names of layers"),
+        "a dictionary from names to lists of layers",
+    ),
+    Function("a function of a layer"),
+]
+"""What the checks of arguments want of a scope."""
 
 
 def scope_for(criterion: Criterion, scope: Scope) -> Scope:

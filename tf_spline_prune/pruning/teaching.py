@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tf_spline_prune._checks import POSITIVE, Real, checked
 from tf_spline_prune.compat import (
     require_distillation,
     softmax_outputs,
@@ -9,6 +10,7 @@ from tf_spline_prune.compat import (
 )
 
 
+@checked(temperature=POSITIVE, student_loss_weight=Real(0, 1))
 def distill(
     teacher: Any,
     student: Any,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import COUNT, SEED, checked
 from tf_spline_prune.compat import (
     Call,
     call_layer,
@@ -20,9 +21,11 @@ from tf_spline_prune.compat import (
 )
 from tf_spline_prune.errors import VerificationError
 from tf_spline_prune.graph import ChannelGraph, Meeting
+from tf_spline_prune.pruning.execution import PLAN
 from tf_spline_prune.pruning.pruning_plan import PruningPlan
 
 
+@checked(plan=PLAN, num_inputs=COUNT, seed=SEED)
 def verify(
     model: Any,
     small: Any,

@@ -4,19 +4,36 @@ import gzip
 from collections.abc import Mapping
 from typing import Any
 
+from tf_spline_prune._checks import Function, Having, Integer, checked
 from tf_spline_prune.compat import Graph, Progress, require_flavour
 from tf_spline_prune.errors import ModelError, PlanError
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.graph.costing import cost_after
 from tf_spline_prune.litert import Runner, convert, interleaved_latencies
 from tf_spline_prune.pruning import PruningPlan
-from tf_spline_prune.pruning.pruning_plan import check_plan
+from tf_spline_prune.pruning.execution import PLAN
 from tf_spline_prune.reporting.report_table import Report
 from tf_spline_prune.reporting.scoring import Evaluate, scores_of
 
 _MEASURED = ("tflite_bytes", "gzip_bytes", "latency_us")
 
 
+@checked(
+    plan=[PLAN, None],
+    evaluate=[
+        Function("a function of a model that gives a number, or numbers by name"),
+        None,
+    ],
+    bird=[
+        Having(
+            "ticket_epoch",
+            "records",
+            what="an early-bird detector, such as `tsp.SplineEarlyBird`",
+        ),
+        None,
+    ],
+    num_threads=Integer(1, 1024),
+)
 def report(
     model: Any,
     pruned: Any,
@@ -74,7 +91,6 @@ def report(
     ```
     """
     require_flavour(pruned, require_flavour(model))
-    _check_arguments(plan, bird, num_threads)
     graphs = (
         plan.graph_of(model) if plan else ChannelGraph(model),
         ChannelGraph(pruned),
@@ -116,21 +132,6 @@ def report(
         plan=plan,
         bird=None if bird is None else _seen_by(bird),
     )
-
-
-def _check_arguments(plan: Any, bird: Any, num_threads: Any) -> None:
-    check_plan(plan)
-    if bird is not None and not hasattr(bird, "ticket_epoch"):
-        raise TypeError(
-            "`bird` must be an early-bird detector, such as `tsp.SplineEarlyBird`. "
-            f"Received: an object of type {type(bird).__name__}"
-        )
-    whole = isinstance(num_threads, int) and not isinstance(num_threads, bool)
-    if not whole or num_threads < 1:
-        raise ValueError(
-            "`num_threads` must be an integer and at least 1. Received: "
-            f"{num_threads!r}"
-        )
 
 
 def _check_related(first: Graph, second: Graph) -> None:

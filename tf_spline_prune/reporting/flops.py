@@ -1,6 +1,11 @@
 """`training_flops`: what a training costs."""
 
+from tf_spline_prune._checks import Integer, Real, checked
 
+
+@checked(
+    forward_flops=Real(0), num_images=Integer(0, 2**62), epochs=Real(0), factor=Real(0)
+)
 def training_flops(
     forward_flops: float, num_images: int, epochs: float, factor: float = 3
 ) -> float:
@@ -30,9 +35,4 @@ def training_flops(
     Source: the accounting of You et al., "Drawing Early-Bird Tickets", ICLR
     2020, table 3, which it reproduces.
     """
-    if min(forward_flops, num_images, epochs, factor) < 0:
-        raise ValueError(
-            "Work cannot be negative. Received: "
-            f"{forward_flops}, {num_images}, {epochs}, {factor}"
-        )
     return factor * forward_flops * num_images * epochs

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tf_spline_prune._checks import Path, checked
 from tf_spline_prune.files import PathLike, atomic_file
 from tf_spline_prune.graph import Barrier, Cost
 from tf_spline_prune.pruning import PruningPlan
@@ -124,6 +125,7 @@ class Report:
             }
         )
 
+    @checked(path=[Path(), None])
     def to_html(self, path: PathLike | None = None) -> str:
         """Give the report as one page that needs nothing else, no network, no script.
 

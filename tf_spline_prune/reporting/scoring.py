@@ -11,7 +11,6 @@ from tf_spline_prune.compat import (
     with_weights,
 )
 from tf_spline_prune.errors import CalibrationError, ModelError
-from tf_spline_prune.pruning.measuring import check_callable
 
 Evaluate = Callable[[Any], float | Mapping[str, float]]
 Score = Callable[[], dict[str, float]]
@@ -47,7 +46,6 @@ def scores_of(
             "both"
         )
     if evaluate is not None:
-        check_callable("evaluate", evaluate)
         measure = evaluate
     else:
         _check_labelled(data, graphs[0])

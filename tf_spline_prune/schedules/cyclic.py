@@ -5,7 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_spline_prune.schedules.checks import check_range, check_sparsity, check_whole
+from tf_spline_prune._checks import COUNT, FRACTION, checked
+from tf_spline_prune.schedules.checks import STEP, check_range
 from tf_spline_prune.schedules.schedule import Schedule, constant
 
 
@@ -37,13 +38,14 @@ class Cyclic(Schedule):
     conserving synaptic flow", NeurIPS 2020, algorithm 1.
     """
 
+    @checked(final_sparsity=FRACTION, begin_step=STEP, end_step=STEP, cycles=COUNT)
     def __init__(
         self, final_sparsity: float, begin_step: int, end_step: int, cycles: int = 100
     ) -> None:
         super().__init__()
-        self.final_sparsity = check_sparsity("final_sparsity", final_sparsity)
+        self.final_sparsity = float(final_sparsity)
         self.begin_step, self.end_step = check_range(begin_step, end_step)
-        self.cycles = check_whole("cycles", cycles, 1)
+        self.cycles = cycles
         if self.cycles > self.end_step - self.begin_step + 1:
             raise ValueError(
                 "Each of the `cycles` firings needs a step of its own between "

@@ -5,8 +5,9 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
+from tf_spline_prune._checks import COUNT, FRACTION, POSITIVE, Having, checked
 from tf_spline_prune.schedules.beats import has_beat, is_beat
-from tf_spline_prune.schedules.checks import check_power, check_sparsity, check_whole
+from tf_spline_prune.schedules.checks import STEP
 from tf_spline_prune.schedules.schedule import Schedule, constant, progress
 from tf_spline_prune.schedules.state import read_state, state_variable, write_state
 
@@ -52,6 +53,20 @@ class EarlyBirdSparsity(Schedule):
     Gupta, "To prune, or not to prune", 2017, for the ramp.
     """
 
+    @checked(
+        bird=[
+            Having(
+                "when_found",
+                what="an early-bird callback, such as `tsp.SplineEarlyBird`",
+            ),
+            None,
+        ],
+        target_sparsity=FRACTION,
+        ramp_steps=STEP,
+        power=POSITIVE,
+        frequency=COUNT,
+        initial_sparsity=FRACTION,
+    )
     def __init__(
         self,
         bird: _Bird | None,
@@ -62,20 +77,14 @@ class EarlyBirdSparsity(Schedule):
         initial_sparsity: float = 0.0,
     ) -> None:
         super().__init__()
-        self.target_sparsity = check_sparsity("target_sparsity", target_sparsity)
-        self.initial_sparsity = check_sparsity("initial_sparsity", initial_sparsity)
-        self.ramp_steps = check_whole("ramp_steps", ramp_steps)
-        self.frequency = check_whole("frequency", frequency, 1)
-        self.power = check_power(power)
+        self.target_sparsity = float(target_sparsity)
+        self.initial_sparsity = float(initial_sparsity)
+        self.ramp_steps = ramp_steps
+        self.frequency = frequency
+        self.power = power
         self._start = state_variable(-1, "start_step")
         self._clock: Callable[[int], int] | None = None
         if bird is not None:
-            if not callable(getattr(bird, "when_found", None)):
-                raise ValueError(
-                    "`bird` must be an early-bird callback, such as "
-                    "`tsp.SplineEarlyBird`, or `None`. Received: an object of type "
-                    f"{type(bird).__module__}.{type(bird).__qualname__}"
-                )
             bird.when_found(self._found)
 
     @property
@@ -83,6 +92,7 @@ class EarlyBirdSparsity(Schedule):
         """The first firing step, or -1 while it is not known."""
         return read_state(self._start)
 
+    @checked(step=STEP)
     def start(self, step: int) -> None:
         """Set the first firing step by hand.
 
@@ -93,7 +103,7 @@ class EarlyBirdSparsity(Schedule):
         Raises:
             ValueError: If it is no step.
         """
-        write_state(self._start, check_whole("step", step))
+        write_state(self._start, step)
 
     def _found(self, steps: int) -> None:
         if self.start_step < 0:

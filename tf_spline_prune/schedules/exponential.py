@@ -5,8 +5,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_spline_prune._checks import COUNT, FRACTION, checked
 from tf_spline_prune.schedules.beats import has_beat, is_beat
-from tf_spline_prune.schedules.checks import check_range, check_sparsity, check_whole
+from tf_spline_prune.schedules.checks import STEP, check_range
 from tf_spline_prune.schedules.schedule import Schedule, constant, progress
 
 
@@ -40,6 +41,13 @@ class Exponential(Schedule):
     Ticket Hypothesis", ICLR 2019, in continuous form.
     """
 
+    @checked(
+        final_sparsity=FRACTION,
+        begin_step=STEP,
+        end_step=STEP,
+        initial_sparsity=FRACTION,
+        frequency=COUNT,
+    )
     def __init__(
         self,
         final_sparsity: float,
@@ -49,10 +57,10 @@ class Exponential(Schedule):
         frequency: int = 100,
     ) -> None:
         super().__init__()
-        self.final_sparsity = check_sparsity("final_sparsity", final_sparsity)
-        self.initial_sparsity = check_sparsity("initial_sparsity", initial_sparsity)
+        self.final_sparsity = float(final_sparsity)
+        self.initial_sparsity = float(initial_sparsity)
         self.begin_step, self.end_step = check_range(begin_step, end_step)
-        self.frequency = check_whole("frequency", frequency, 1)
+        self.frequency = frequency
 
     def at(self, step: int) -> tuple[bool, float]:
         """Follow the exponential; see `Schedule.at`."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_spline_prune._checks import Integer, checked
 from tf_spline_prune.compat import import_tfmot
 from tf_spline_prune.schedules.beats import has_beat, is_beat, try_steps
 from tf_spline_prune.schedules.schedule import Schedule
@@ -14,6 +15,7 @@ from tf_spline_prune.schedules.schedule import Schedule
 _kinds = import_tfmot().sparsity.keras
 _KNOWN = (_kinds.ConstantSparsity, _kinds.PolynomialDecay)
 _FAR = 2**40  # a step that no training reaches
+ANY_STEP = Integer(-(2**62), 2**62)
 
 
 def check_schedule(schedule: Any) -> None:
@@ -33,6 +35,7 @@ def check_schedule(schedule: Any) -> None:
         )
 
 
+@checked(step=ANY_STEP)
 def evaluate(schedule: Any, step: int) -> tuple[bool, float]:
     """Ask any pruning schedule what is to be done at a step.
 
@@ -106,6 +109,7 @@ def _called(schedule: Any, step: int) -> tuple[Any, Any]:
             ) from error
 
 
+@checked(first=ANY_STEP, last=ANY_STEP)
 def fires_within(schedule: Any, first: int, last: int) -> bool | None:
     """Tell whether a schedule fires at some step of a range.
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_spline_prune.schedules.checks import check_sparsity, check_whole
+from tf_spline_prune._checks import FRACTION, checked
+from tf_spline_prune.schedules.checks import STEP
 from tf_spline_prune.schedules.schedule import Schedule, constant
 
 
@@ -29,10 +30,11 @@ class OneShot(Schedule):
     Networks", NeurIPS 2015, in its form of one round.
     """
 
+    @checked(target_sparsity=FRACTION, step=STEP)
     def __init__(self, target_sparsity: float, step: int) -> None:
         super().__init__()
-        self.target_sparsity = check_sparsity("target_sparsity", target_sparsity)
-        self.step = check_whole("step", step)
+        self.target_sparsity = float(target_sparsity)
+        self.step = step
 
     def at(self, step: int) -> tuple[bool, float]:
         """Fire at the one step; see `Schedule.at`."""

@@ -4,8 +4,8 @@ from typing import Any, Literal, get_args
 
 import tensorflow as tf
 
+from tf_spline_prune._checks import COUNT, OneOf, checked
 from tf_spline_prune.compat import restore_schedule
-from tf_spline_prune.schedules.checks import check_whole
 from tf_spline_prune.schedules.early_bird_sparsity import EarlyBirdSparsity
 from tf_spline_prune.schedules.firing import (
     check_schedule,
@@ -54,6 +54,9 @@ class Timed(Schedule):
     Source: TFMOT issue 975, pruning that never begins because steps were miscounted.
     """
 
+    @checked(
+        unit=OneOf(*get_args(Unit)), steps_per_epoch=[COUNT, None], epochs=[COUNT, None]
+    )
     def __init__(
         self,
         schedule: Any,
@@ -68,14 +71,10 @@ class Timed(Schedule):
                 "A schedule can be on one clock only: give `Timed` the schedule that "
                 f"is inside. Received: {schedule!r}"
             )
-        if unit not in get_args(Unit):
-            raise ValueError(
-                f"`unit` must be one of {get_args(Unit)}. Received: unit={unit!r}"
-            )
         self.schedule = schedule
         self.unit = unit
         # What the constructor was given stays; 0 stands for what is not known.
-        self._given = _checked(steps_per_epoch, epochs)
+        self._given = steps_per_epoch, epochs
         self._steps_per_epoch = state_variable(self._given[0] or 0, "steps_per_epoch")
         self._epochs = state_variable(self._given[1] or 0, "epochs")
         if isinstance(schedule, EarlyBirdSparsity):
@@ -97,6 +96,7 @@ class Timed(Schedule):
         known = self.steps_per_epoch is not None
         return known and (self.unit == "epochs" or self.epochs is not None)
 
+    @checked(steps_per_epoch=[COUNT, None], epochs=[COUNT, None])
     def resolve(self, steps_per_epoch: int | None, epochs: int | None) -> None:
         """Say how long an epoch and the training are.
 
@@ -110,7 +110,7 @@ class Timed(Schedule):
         Raises:
             ValueError: If a number is less than 1.
         """
-        told = _checked(steps_per_epoch, epochs)
+        told = steps_per_epoch, epochs
         variables = (self._steps_per_epoch, self._epochs)
         for variable, given, number in zip(variables, self._given, told, strict=True):
             if given is None and number is not None:
@@ -208,11 +208,3 @@ class Timed(Schedule):
         timed = cls(schedule, **arguments)
         timed.resolve(*resolved)
         return timed
-
-
-def _checked(
-    steps_per_epoch: int | None, epochs: int | None
-) -> tuple[int | None, int | None]:
-    if steps_per_epoch is not None:
-        steps_per_epoch = check_whole("steps_per_epoch", steps_per_epoch, 1)
-    return steps_per_epoch, None if epochs is None else check_whole("epochs", epochs, 1)

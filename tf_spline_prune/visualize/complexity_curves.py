@@ -5,9 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import Text, checked
 from tf_spline_prune.files import PathLike
 from tf_spline_prune.visualize.figures import (
+    AXES,
     BLUE,
+    EPOCH,
+    FILE,
     GREEN,
     GREY,
     INK,
@@ -24,6 +28,7 @@ _PREFIX = "local_complexity/"
 _COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY, INK, GREY)
 
 
+@checked(ticket_epoch=EPOCH, path=FILE, axes=AXES, label=Text())
 def plot_local_complexity(
     curves: Mapping[str, Sequence[float]],
     ticket_epoch: int | None = None,

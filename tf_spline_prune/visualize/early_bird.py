@@ -5,9 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import Array, Integer, ListOf, MapOf, Real, Text, checked
 from tf_spline_prune.files import PathLike
 from tf_spline_prune.visualize.figures import (
     ACCENT,
+    AXES,
+    EPOCH,
+    FILE,
     INK,
     axes_or_new,
     colour_bar,
@@ -16,6 +20,13 @@ from tf_spline_prune.visualize.figures import (
 )
 
 
+@checked(
+    matrix=Array("a square matrix of distances", ndim=2),
+    ticket_epoch=EPOCH,
+    path=FILE,
+    axes=AXES,
+    label=Text(),
+)
 def plot_distance_matrix(
     matrix: np.ndarray,
     ticket_epoch: int | None = None,
@@ -77,6 +88,19 @@ def plot_distance_matrix(
     return axes
 
 
+@checked(
+    records=MapOf(
+        Integer(0),
+        ListOf(Real(0, 1), "distances"),
+        "a dictionary from epochs to lists of distances",
+        hint="Train with the callback first.",
+    ),
+    threshold=[Real(0, 1), None],
+    ticket_epoch=EPOCH,
+    path=FILE,
+    axes=AXES,
+    label=Text(),
+)
 def plot_distance_curve(
     records: Mapping[int, list[float]],
     threshold: float | None = None,
@@ -112,8 +136,6 @@ def plot_distance_curve(
     )
     ```
     """
-    if not records:
-        raise ValueError("There are no records yet. Train with the callback first.")
     axes = axes_or_new(axes, (6.4, 3.6))
     epochs = np.array(sorted(records)) + 1
     lags = max(len(distances) for distances in records.values())

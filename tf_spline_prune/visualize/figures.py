@@ -3,12 +3,18 @@
 import importlib
 from typing import Any
 
+from tf_spline_prune._checks import Having, Integer, Options, Path
 from tf_spline_prune.files import PathLike, atomic_file
 
 INK, ACCENT = "#333333", "#c0392b"
 # Of Okabe and Ito: to be told apart by the colour-blind too.
 BLUE, ORANGE, GREEN, PINK, SKY = "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9"
 GREY = "#9a9a9a"
+
+# What the checks of arguments want of what all pictures take.
+FILE: Options = [Path(), None]
+AXES: Options = [Having("figure", "plot", what="axes of matplotlib"), None]
+EPOCH: Options = [Integer(0, 2**31 - 1), None]
 
 
 def axes_or_new(axes: Any, size: tuple[float, float]) -> Any:

@@ -5,14 +5,16 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import Instance, Text, checked
 from tf_spline_prune.files import PathLike
 from tf_spline_prune.pruning import Sensitivity
-from tf_spline_prune.visualize.figures import INK, axes_or_new, written
+from tf_spline_prune.visualize.figures import AXES, FILE, INK, axes_or_new, written
 
 # More curves than this cannot be told apart.
 _MOST_CURVES = 10
 
 
+@checked(result=Instance(Sensitivity), path=FILE, axes=AXES, label=Text())
 def plot_sensitivity(
     result: Sensitivity,
     path: PathLike | None = None,
@@ -48,11 +50,6 @@ def plot_sensitivity(
     )
     ```
     """
-    if not isinstance(result, Sensitivity):
-        raise TypeError(
-            "Expected what `tsp.sensitivity` gives, a `Sensitivity`. Received: an "
-            f"object of type {type(result).__name__}"
-        )
     draw = _curves if len(result.metrics) <= _MOST_CURVES else _heat_map
     axes = draw(result, axes, label)
     written(axes.figure, path)

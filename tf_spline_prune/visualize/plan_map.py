@@ -6,9 +6,18 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import Instance, checked
 from tf_spline_prune.files import PathLike
 from tf_spline_prune.pruning import PruningPlan
-from tf_spline_prune.visualize.figures import BLUE, GREY, ORANGE, axes_or_new, written
+from tf_spline_prune.visualize.figures import (
+    AXES,
+    BLUE,
+    FILE,
+    GREY,
+    ORANGE,
+    axes_or_new,
+    written,
+)
 
 # The cells of a layer of more units are too narrow to be set apart.
 _MOST_CELLS = 80
@@ -16,6 +25,7 @@ _KEPT, _REMOVED, _BARRED = range(3)
 _MEANINGS = {_KEPT: "stays", _REMOVED: "goes", _BARRED: "must stay"}
 
 
+@checked(plan=Instance(PruningPlan), path=FILE, axes=AXES)
 def plot_plan(
     plan: PruningPlan, path: PathLike | None = None, *, axes: Any = None
 ) -> Any:
@@ -44,11 +54,6 @@ def plot_plan(
     tsp.visualize.plot_plan(plan, "plan.png")
     ```
     """
-    if not isinstance(plan, PruningPlan):
-        raise TypeError(
-            "Expected what `tsp.plan` gives, a `PruningPlan`. Received: an object of "
-            f"type {type(plan).__name__}"
-        )
     if not plan.units:
         raise ValueError(
             "There is nothing to draw: no layer of the model makes units. Received: "

@@ -6,16 +6,20 @@ from typing import Any
 import numpy as np
 
 from tf_spline_prune import criteria
+from tf_spline_prune._checks import FRACTION, Text, checked
 from tf_spline_prune.compat import Calibration
 from tf_spline_prune.criteria import AnyCriterion, PairCriterion
+from tf_spline_prune.criteria.finding import CRITERION
 from tf_spline_prune.files import PathLike
 from tf_spline_prune.graph import ChannelGraph, Group
 from tf_spline_prune.pruning import PruningPlan
 from tf_spline_prune.pruning import plan as make_plan
-from tf_spline_prune.pruning.pruning_plan import check_plan
+from tf_spline_prune.pruning.execution import PLAN
 from tf_spline_prune.visualize.figures import (
     ACCENT,
+    AXES,
     BLUE,
+    FILE,
     ORANGE,
     axes_or_new,
     colour_bar,
@@ -26,6 +30,14 @@ from tf_spline_prune.visualize.figures import (
 _MOST_NUMBERS = 48
 
 
+@checked(
+    layer=Text("the name of a layer or group"),
+    plan=[PLAN, None],
+    path=FILE,
+    sparsity=[FRACTION, None],
+    criterion=CRITERION,
+    axes=AXES,
+)
 def plot_redundancy(
     model: Any,
     layer: str,
@@ -73,7 +85,6 @@ def plot_redundancy(
     Source: You et al., "Max-Affine Spline Insights Into Deep Network Pruning", TMLR
     2022, section 3: of a bundle of redundant units one remains.
     """
-    check_plan(plan)
     measure = criteria.get(criterion)
     if not isinstance(measure, PairCriterion):
         raise TypeError(

@@ -4,14 +4,23 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import Instance, checked
 from tf_spline_prune.files import PathLike
 from tf_spline_prune.initialization import SignalPropagation
-from tf_spline_prune.visualize.figures import ACCENT, INK, axes_or_new, written
+from tf_spline_prune.visualize.figures import (
+    ACCENT,
+    AXES,
+    FILE,
+    INK,
+    axes_or_new,
+    written,
+)
 
 # So many layers are named; of more, the numbers stand below the picture.
 _MOST_NAMES = 24
 
 
+@checked(diagnosis=Instance(SignalPropagation), path=FILE, axes=AXES)
 def plot_signal_propagation(
     diagnosis: SignalPropagation,
     path: PathLike | None = None,
@@ -44,11 +53,6 @@ def plot_signal_propagation(
     tsp.visualize.plot_signal_propagation(found, "signal.png")
     ```
     """
-    if not isinstance(diagnosis, SignalPropagation):
-        raise TypeError(
-            "Expected what `signal_propagation` gives, a `SignalPropagation`. "
-            f"Received: an object of type {type(diagnosis).__name__}"
-        )
     axes = axes_or_new(axes, (7.2, 4.0))
     places = np.arange(1, len(diagnosis.layers) + 1)
     shares = axes.twinx()

@@ -6,10 +6,12 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from tf_spline_prune._checks import OneOf, Options
 from tf_spline_prune.partition import Slice
 from tf_spline_prune.visualize.figures import INK
 
 Filling = Literal["area", "slope", "class"]
+FILL: Options = [OneOf(*get_args(Filling)), None]
 # The colours of classes: the muted ones of Paul Tol, made for the colour-blind.
 _CLASSES = (
     *("#332288", "#ddcc77", "#117733", "#cc6677", "#88ccee"),
@@ -42,19 +44,6 @@ def check_contents(
         TypeError: If one of `slices` is no `Slice`.
         ValueError: If there is none, or another argument is out of range.
     """
-    if not slices:
-        raise ValueError("There is no slice to draw. Received: an empty mapping")
-    for s in slices.values():
-        if not isinstance(s, Slice):
-            raise TypeError(
-                "Expected what `tsp.slice2d` gives, a `Slice`. Received: an object of "
-                f"type {type(s).__name__}"
-            )
-    if fill is not None and fill not in get_args(Filling):
-        raise ValueError(
-            f"`fill` must be None or one of {get_args(Filling)}. Received: "
-            f"fill={fill!r}"
-        )
     shape = next(iter(slices.values())).anchors.shape[1:]
     if images and not (len(shape) == 2 or len(shape) == 3 and shape[2] in (1, 3, 4)):
         raise ValueError(

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import Flag, Instance, MapOf, Text, checked
 from tf_spline_prune.files import PathLike
 from tf_spline_prune.partition import Slice
-from tf_spline_prune.visualize.figures import ACCENT, new_figure, written
+from tf_spline_prune.visualize.figures import ACCENT, AXES, FILE, new_figure, written
 from tf_spline_prune.visualize.slice_contents import (
+    FILL,
     Filling,
     as_pixels,
     check_contents,
@@ -24,6 +26,7 @@ _MOST_NAMES = 8
 _MANY_REGIONS = 1000
 
 
+@checked(s=Instance(Slice), path=FILE, axes=AXES, fill=FILL, images=Flag())
 def plot_slice(
     s: Slice,
     path: PathLike | None = None,
@@ -82,6 +85,12 @@ def plot_slice(
     return axes
 
 
+@checked(
+    slices=MapOf(Text("a name"), Instance(Slice), "a dictionary from names to slices"),
+    path=FILE,
+    fill=FILL,
+    images=Flag(),
+)
 def plot_slices(
     slices: Mapping[str, Slice],
     path: PathLike | None = None,

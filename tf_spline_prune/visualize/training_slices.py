@@ -5,11 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import COUNT, Instance, Integer, Path, checked
 from tf_spline_prune.callbacks import SliceRecorder
 from tf_spline_prune.compat import Progress
 from tf_spline_prune.files import PathLike, atomic_file, with_ending
 from tf_spline_prune.visualize.figures import (
     ACCENT,
+    AXES,
+    FILE,
     INK,
     axes_or_new,
     new_figure,
@@ -21,6 +24,7 @@ from tf_spline_prune.visualize.slices import plot_slices
 _SLICE, _CURVE, _GAP = 1.6, 1.5, 0.35
 
 
+@checked(recorder=Instance(SliceRecorder), path=FILE, axes=AXES, most=COUNT)
 def plot_training_slices(
     recorder: SliceRecorder,
     path: PathLike | None = None,
@@ -59,8 +63,6 @@ def plot_training_slices(
     2022, figure 4.
     """
     _check(recorder)
-    if most < 1:
-        raise ValueError(f"`most` must be at least 1. Received: most={most}")
     steps = list(recorder.slices)
     places = np.linspace(0, len(steps) - 1, min(most, len(steps)))
     steps = [steps[int(place)] for place in places.round()]
@@ -87,6 +89,12 @@ def plot_training_slices(
     return axes
 
 
+@checked(
+    recorder=Instance(SliceRecorder),
+    path=Path(),
+    frames_per_second=Integer(1, 1000),
+    dots_per_inch=Integer(1, 2400),
+)
 def animate_slices(
     recorder: SliceRecorder,
     path: PathLike,
@@ -121,11 +129,6 @@ def animate_slices(
     """
     _check(recorder)
     target = with_ending(path, ".gif")
-    if min(frames_per_second, dots_per_inch) < 1:
-        raise ValueError(
-            "`frames_per_second` and `dots_per_inch` must be at least 1. Received: "
-            f"{frames_per_second} and {dots_per_inch}"
-        )
     figure = new_figure((5.0, 4.8))
     parts = figure.subfigures(2, height_ratios=[3, 1])
     top, bottom = (part.subplots() for part in parts)
@@ -152,11 +155,6 @@ def animate_slices(
 
 
 def _check(recorder: SliceRecorder) -> None:
-    if not isinstance(recorder, SliceRecorder):
-        raise TypeError(
-            "Expected a `SliceRecorder`, the callback. Received: an object of type "
-            f"{type(recorder).__name__}"
-        )
     if not recorder.slices:
         raise ValueError(
             "The recorder holds no slices yet. Train with the callback first."

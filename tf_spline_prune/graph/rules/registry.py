@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tf_spline_prune._checks import Flag, Function, Instance, ListOf, Text, checked
 from tf_spline_prune.compat import Call
 from tf_spline_prune.graph.axes import TensorAxes
 from tf_spline_prune.graph.recorder import Recorder
@@ -56,6 +57,10 @@ def rule(
     return register
 
 
+@checked(
+    weights=Text("the name of a weight"),
+    sizes=ListOf(Text("the name of an argument"), "names of arguments", 0),
+)
 def per_unit(*weights: str, sizes: Sequence[str] = ()) -> Apply:
     """Make the rule of a layer that treats each unit alone.
 
@@ -88,6 +93,10 @@ def per_unit(*weights: str, sizes: Sequence[str] = ()) -> Apply:
     return apply
 
 
+@checked(
+    layers=Instance(type, what="the class of a layer"),
+    homogeneous=[Flag(), Function("a function of a call")],
+)
 def register_rule(
     *layers: type, homogeneous: bool | Callable[[Call], bool] = False
 ) -> Callable[[Apply], Apply]:
@@ -123,11 +132,10 @@ def register_rule(
         return value
     ```
     """
-    wrong = [layer for layer in layers if not isinstance(layer, type)]
-    if wrong or not layers:
+    if not layers:
         raise TypeError(
             "`register_rule` takes classes of layers, and gives a decorator. "
-            f"Received: {wrong or 'nothing'}"
+            "Received: nothing"
         )
 
     def register(function: Apply) -> Apply:

@@ -4,11 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import COUNT, SEED, Integer, checked
 from tf_spline_prune.errors import ModelError
 from tf_spline_prune.partition.affine_network import require_one_map
 from tf_spline_prune.partition.generative.priors import (
+    PRIOR,
     Prior,
-    check_prior,
     prior_draw,
     prior_entropy,
     prior_log_density,
@@ -16,6 +17,7 @@ from tf_spline_prune.partition.generative.priors import (
 from tf_spline_prune.partition.generative.slopes import check_latents, log_volumes
 
 
+@checked(prior=PRIOR, batch_size=COUNT)
 def log_density(
     model: Any, z: Any, prior: Prior = "normal", *, batch_size: int = 1024
 ) -> np.ndarray:
@@ -52,13 +54,13 @@ def log_density(
 
     Source: Balestriero et al., arXiv:2002.11912, section on densities.
     """
-    check_prior(prior)
     given = check_latents(model, z)
     volumes = log_volumes(model, given, batch_size=batch_size)
     require_full_rank(model, volumes)
     return prior_log_density(prior, given.reshape(len(given), -1)) - volumes
 
 
+@checked(prior=PRIOR, samples=Integer(2, 2**31 - 1), seed=SEED, batch_size=COUNT)
 def entropy(
     model: Any,
     prior: Prior = "normal",
@@ -97,11 +99,6 @@ def entropy(
 
     Source: Balestriero et al., arXiv:2002.11912, section on entropy.
     """
-    check_prior(prior)
-    if samples < 2:
-        raise ValueError(
-            f"An error is had from two samples on. Received: samples={samples}"
-        )
     z = prior_draw(prior, (samples, *latent_shape(model)), seed)
     volumes = log_volumes(model, z, batch_size=batch_size)
     require_full_rank(model, volumes)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from tf_spline_prune._checks import COUNT, FRACTION, SEED, ListOf, OneOf, checked
 from tf_spline_prune.compat import (
     Call,
     Graph,
@@ -27,6 +28,7 @@ _KINDS = ("Dense", "DepthwiseConv1D", "DepthwiseConv2D") + tuple(
 )
 
 
+@checked(rate=FRACTION, drop=OneOf("units", "weights"), masks=COUNT, seed=SEED)
 def dropout_ranks(
     model: Any,
     z: Any,
@@ -71,11 +73,6 @@ def dropout_ranks(
 
     Source: Balestriero et al., arXiv:2002.11912, section on dropout.
     """
-    _check_rate(rate)
-    if drop not in ("units", "weights"):
-        raise ValueError(f'`drop` must be "units" or "weights". Received: drop={drop}')
-    if masks < 1:
-        raise ValueError(f"`masks` must be at least 1. Received: masks={masks}")
     points = check_latents(model, z)
     exact = with_dtype(model, "float64")
     graph = trace(exact)
@@ -105,6 +102,7 @@ def dropout_ranks(
     return np.stack(ranks)
 
 
+@checked(latents=COUNT, widths=ListOf(COUNT, "integers of at least 1"), rate=FRACTION)
 def full_rank_probability(latents: int, widths: Sequence[int], rate: float) -> float:
     """Give the probability that dropout leaves a generator all of its dimensions.
 
@@ -133,12 +131,6 @@ def full_rank_probability(latents: int, widths: Sequence[int], rate: float) -> f
     Source: our own, from the bound of the rank in Balestriero et al. 2020
     (arXiv:2002.11912).
     """
-    _check_rate(rate)
-    if min(latents, *widths) < 1:
-        raise ValueError(
-            "`latents` and `widths` must be at least 1. Received: "
-            f"latents={latents}, widths={widths}"
-        )
     return math.prod(
         sum(
             math.comb(width, kept) * (1 - rate) ** kept * rate ** (width - kept)
@@ -173,8 +165,3 @@ def _hidden(graph: Graph) -> list[tuple[Call, int]]:
             f"{', '.join(unknown) or 'no layer behind another'}"
         )
     return list(found.values())
-
-
-def _check_rate(rate: float) -> None:
-    if not 0 <= rate < 1:
-        raise ValueError(f"`rate` must be in [0, 1). Received: rate={rate}")

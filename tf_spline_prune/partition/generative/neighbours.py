@@ -4,12 +4,14 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import COUNT, checked
 from tf_spline_prune.partition.affine_network import AffineNetwork
 from tf_spline_prune.partition.coder import PartitionCoder
 from tf_spline_prune.partition.generative.slopes import check_latents, log_volumes_of
 from tf_spline_prune.partition.local_maps import local_affine
 
 
+@checked(batch_size=COUNT)
 def neighbour_angles(
     model: Any, z: Any, *, batch_size: int = 1024
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -4,26 +4,15 @@ import math
 
 import numpy as np
 
+from tf_spline_prune._checks import Interval, OneOf, Options
+
 # `"normal"`, or the least and the greatest number of a uniform prior on a cube.
 Prior = str | tuple[float, float]
-
-
-def check_prior(prior: Prior) -> None:
-    """Check that a prior is one that is known.
-
-    Raises:
-        ValueError: If it is neither `"normal"` nor two rising numbers.
-    """
-    known = prior == "normal"
-    if isinstance(prior, (tuple, list)) and len(prior) == 2:
-        low, high = prior
-        known = -math.inf < low < high < math.inf
-    if not known:
-        raise ValueError(
-            '`prior` must be "normal", for standard normal latents, or the least and '
-            "greatest number `(low, high)` of uniform ones. Received: "
-            f"prior={prior!r}"
-        )
+# What an argument must be that holds one.
+PRIOR: Options = [
+    OneOf("normal"),
+    Interval("the least and the greatest number `(low, high)` of a uniform one"),
+]
 
 
 def prior_log_density(prior: Prior, z: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import COUNT, SEED, Flag, Real, checked
 from tf_spline_prune.partition.generative.slopes import check_latents, log_volumes
 
 
@@ -55,6 +56,7 @@ class Sampler:
     "Polarity Sampling", CVPR 2022.
     """
 
+    @checked(top=[COUNT, None], batch_size=COUNT)
     def __init__(
         self,
         model: Any,
@@ -67,6 +69,7 @@ class Sampler:
         self.pool = np.array(pool)
         self.log_volumes = log_volumes(model, self.pool, top, batch_size=batch_size)
 
+    @checked(rho=Real())
     def probabilities(self, rho: float = 1.0) -> np.ndarray:
         """Give the probability with which each latent of the pool is drawn.
 
@@ -84,6 +87,7 @@ class Sampler:
         shares = np.exp(weights - weights.max())
         return np.asarray(shares / shares.sum())
 
+    @checked(n=COUNT, rho=Real(), replace=Flag(), seed=SEED)
     def draw(
         self, n: int, rho: float = 1.0, *, replace: bool = True, seed: int = 0
     ) -> np.ndarray:
@@ -104,10 +108,10 @@ class Sampler:
         """
         weights = self._log_weights(rho)
         possible = np.count_nonzero(weights > -np.inf)
-        if n < 1 or (not replace and n > possible):
+        if not replace and n > possible:
             raise ValueError(
-                "At least one latent is drawn, and without replacement at most as many "
-                f"as the pool holds with a volume above zero, {possible}. Take a "
+                "Without replacement at most as many latents are drawn as the pool "
+                f"holds with a volume above zero, {possible}. Take a "
                 f"larger pool, or `replace=True`. Received: n={n}"
             )
         rng = np.random.default_rng(seed)
@@ -118,8 +122,6 @@ class Sampler:
         return np.asarray(self.pool[order[:n]])
 
     def _log_weights(self, rho: float) -> np.ndarray:
-        if not np.isfinite(rho):
-            raise ValueError(f"`rho` must be finite. Received: rho={rho}")
         if rho == 0:
             return np.zeros(len(self.pool))
         flat = np.count_nonzero(np.isneginf(self.log_volumes))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import COUNT, checked
 from tf_spline_prune.compat import Progress, check_inputs
 from tf_spline_prune.errors import ModelError
 from tf_spline_prune.partition.affine_network import require_one_map
@@ -15,6 +16,7 @@ from tf_spline_prune.partition.local_maps import jacobians
 _AT_ONCE = 2**23
 
 
+@checked(top=[COUNT, None], batch_size=COUNT)
 def log_volumes(
     model: Any, z: Any, top: int | None = None, *, batch_size: int = 1024
 ) -> np.ndarray:
@@ -50,8 +52,6 @@ def log_volumes(
     Source: Balestriero et al., arXiv:2002.11912, section on densities.
     """
     given = check_latents(model, z)
-    if top is not None and top < 1:
-        raise ValueError(f"`top` must be at least 1. Received: top={top}")
 
     def volumes(slopes: np.ndarray) -> np.ndarray:
         outputs, inputs = slopes.shape[1:]
@@ -72,6 +72,7 @@ def log_volumes(
     return of_slopes(volumes, model, given, batch_size)
 
 
+@checked(batch_size=COUNT)
 def disentanglement(model: Any, z: Any, *, batch_size: int = 1024) -> np.ndarray:
     """Measure how far the latents of a generator act along common directions.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import COUNT, POSITIVE, Array, Interval, checked
 from tf_spline_prune.compat import predict, trace, with_dtype
 from tf_spline_prune.errors import ModelError
 from tf_spline_prune.partition.generative.densities import (
@@ -13,8 +14,8 @@ from tf_spline_prune.partition.generative.densities import (
     require_full_rank,
 )
 from tf_spline_prune.partition.generative.priors import (
+    PRIOR,
     Prior,
-    check_prior,
     prior_log_density,
 )
 from tf_spline_prune.partition.generative.slopes import log_volumes_of
@@ -65,6 +66,7 @@ class Surface:
     regions are those of `slice2d`.
     """
 
+    @checked(extent=Interval(), max_regions=COUNT)
     def __init__(
         self,
         model: Any,
@@ -109,6 +111,7 @@ class Surface:
         size = self.slice.areas.sum()
         return float(np.log(size) + (self.slice.areas * self.log_volumes).sum() / size)
 
+    @checked(x=Array(), tolerance=POSITIVE)
     def preimages(
         self, x: Any, tolerance: float = 1e-6
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -143,6 +146,7 @@ class Surface:
         )
         return owners, latents, regions
 
+    @checked(x=Array(), prior=[*PRIOR, None], tolerance=POSITIVE)
     def log_density(
         self, x: Any, prior: Prior | None = None, tolerance: float = 1e-6
     ) -> np.ndarray:
@@ -164,7 +168,6 @@ class Surface:
                 range.
         """
         prior = (self._low, self._high) if prior is None else prior
-        check_prior(prior)
         owners, latents, regions = self.preimages(x, tolerance)
         # The rounding of x may have moved them beyond the border.
         latents = latents.clip(self._low, self._high)
@@ -208,10 +211,6 @@ class Surface:
         return float(np.abs(made).max())
 
     def _checked(self, x: Any, tolerance: float) -> np.ndarray:
-        if not tolerance > 0:
-            raise ValueError(
-                f"`tolerance` must be positive. Received: tolerance={tolerance}"
-            )
         data = np.asarray(x, "float64")
         size = self._slopes.shape[1]
         fits = data.ndim > 1 and len(data) and math.prod(data.shape[1:]) == size
