@@ -46,7 +46,10 @@ class Rude:
     def __repr__(self) -> str:
         raise RuntimeError("rude")
 
-    __eq__ = __len__ = __iter__ = __float__ = __bool__ = __repr__  # type: ignore
+    def __iter__(self) -> Iterator:
+        raise _Ours("a user's data set may raise what it wants")
+
+    __eq__ = __len__ = __float__ = __bool__ = __repr__  # type: ignore
     __hash__ = None  # type: ignore
 
 
@@ -130,11 +133,8 @@ class _Ours(Exception):
 
 # Nobody can want these taken without a word.
 NEVER = ("rude", "object()")
-# Where anything is the user's own affair.
-ANYTHING = {
-    "distill": {"optimizer", "metrics", "loss", "losses", "data"},
-    "MaskedLayer": {"name"},
-}
+# What is handed on to Keras, which takes it or has its own word on it.
+HANDED_ON = {"distill": {"optimizer", "metrics", "loss", "losses", "data"}}
 
 
 def models_of(bench: valid_calls.Bench) -> Iterator[object]:
@@ -185,17 +185,19 @@ def call(function: Callable[..., object], arguments: dict[str, object]) -> objec
 
 def judge(error: BaseException | None, where: str, label: str) -> str | None:
     """Tell what is unclear about the end of a call, if anything is."""
+    function, _, name = where.rpartition(":")
+    free = name in HANDED_ON.get(function, ())
     if error is None:
-        function, _, name = where.rpartition(":")
-        free = ANYTHING.get(function.partition(" ")[0], ())
-        return "taken without a word" if label in NEVER and name not in free else None
+        return "taken without a word" if label in NEVER and not free else None
+    if free and not isinstance(error, Slow):
+        return None
     if isinstance(error, Slow):
         return f"took more than {SECONDS} s"
     if isinstance(error, _Ours):
         return None
     text, kind = str(error), type(error)
-    if isinstance(error, OSError) and error.errno is not None:
-        return None  # the operating system's own word on a path
+    if isinstance(error, OSError):
+        return None  # a path that cannot be read or written
     last = traceback.extract_tb(error.__traceback__)[-1].filename
     known = kind in (ValueError, TypeError) or kind.__module__ == errors.__name__
     if known and last.startswith(_PACKAGE) and "Received" in text:
@@ -229,6 +231,9 @@ def sweep(
     for name, make in bench.calls().items():
         if only not in name:
             continue
+        place = bench.path("")  # where files of wrong names may lie
+        place.mkdir()
+        os.chdir(place)
         todo = None
         for argument in make()[1] if one_in == 1 else _names(bench, make):
             for label, value in values.items():

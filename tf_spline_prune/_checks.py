@@ -28,6 +28,7 @@ from tf_spline_prune.errors import ArgumentError
 
 F = TypeVar("F", bound=Callable[..., Any])
 _LONGEST = 120  # characters of what was received
+_FAR = 2**31 - 1
 MOST = 1_000_000  # items of a list; a generator may never end
 
 
@@ -78,15 +79,13 @@ class Integer(Constraint):
 
     @property
     def wanted(self) -> str:
-        if self.high is None:
-            return "an integer" + (f" of at least {self.low}" if self._bounded else "")
+        if self.low is None and self.high is None:
+            return "an integer"
         if self.low is None:
             return f"an integer of at most {self.high}"
+        if self.high is None or self.high >= _FAR:  # then it is hardly worth a word
+            return f"an integer of at least {self.low}"
         return f"an integer from {self.low} to {self.high}"
-
-    @property
-    def _bounded(self) -> bool:
-        return self.low is not None
 
     def take(self, value: Any) -> int:
         value = plain(value)
@@ -96,7 +95,7 @@ class Integer(Constraint):
         if self.low is not None and value < self.low:
             raise Misfit(of_type=False)
         if self.high is not None and value > self.high:
-            raise Misfit(of_type=False)
+            raise Misfit(of_type=False, reason=f"It may be {self.high} at most.")
         return value
 
 
@@ -270,6 +269,29 @@ class Having(Constraint):
         if not all(hasattr(value, name) for name in self.attributes):
             raise Misfit(of_type=True)
         return value
+
+
+class Either(Constraint):
+    """One of several constraints, for the items of a list or dictionary."""
+
+    def __init__(self, *options: Constraint | None, hint: str = "") -> None:
+        self.options, self.hint = options, hint
+
+    @property
+    def wanted(self) -> str:
+        return _either(self.options)
+
+    def take(self, value: Any) -> Any:
+        of_type = True
+        for option in self.options:
+            if option is None and value is None:
+                return None
+            try:
+                if option is not None:
+                    return option.take(value)
+            except Misfit as misfit:
+                of_type = of_type and misfit.of_type
+        raise Misfit(of_type)
 
 
 @dataclass(frozen=True)
@@ -545,7 +567,8 @@ def checked(**constraints: Wanted) -> Callable[[F], F]:
             init = function.__init__  # type: ignore[misc]
             function.__init__ = checked(**constraints)(init)  # type: ignore[misc]
             return function
-        parameters = inspect.signature(function).parameters
+        signature = inspect.signature(function)
+        parameters = signature.parameters
         if unknown := set(constraints) - set(parameters):
             raise TypeError(f"{function.__qualname__} does not take {sorted(unknown)}.")
         places: list[str] = []
@@ -570,6 +593,8 @@ def checked(**constraints: Wanted) -> Callable[[F], F]:
                 kwargs[name] = check(name, kwargs[name], constraints[name])
             return function(*taken, **kwargs)
 
+        # Keras reads a constructor's arguments without looking behind a wrapper.
+        wrapper.__signature__ = signature  # type: ignore[attr-defined]
         wrapper.constraints = constraints  # type: ignore[attr-defined]
         return wrapper  # type: ignore[return-value]
 

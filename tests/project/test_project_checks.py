@@ -161,6 +161,7 @@ def test_the_decorator_keeps_the_signature_and_checks_first():
         Thing(sizes=3)
     assert len(calls) == 2
     assert list(inspect.signature(Thing).parameters) == ["size", "names", "flag"]
+    assert inspect.getfullargspec(Thing.__init__).args == ["self", "size"]
     assert Thing.__init__.__doc__ == "Say what it does."
     with pytest.raises(TypeError, match="does not take"):
         c.checked(none=c.Integer())(lambda a: a)

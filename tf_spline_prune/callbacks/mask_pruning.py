@@ -20,7 +20,8 @@ from tf_spline_prune.masking.granularity import Pooling
 from tf_spline_prune.masking.mask_update import MaskUpdate
 from tf_spline_prune.masking.slots import matching
 from tf_spline_prune.masking.targets import below_target, set_target
-from tf_spline_prune.masking.updating import MASK_CRITERION, slots_of
+from tf_spline_prune.masking.updating import GRANULARITY, MASK_CRITERION, slots_of
+from tf_spline_prune.pruning.scopes import SCOPE
 from tf_spline_prune.pruning.selection import Selector
 
 BelowTarget = Literal["warn", "raise", "ignore"]
@@ -78,6 +79,8 @@ class MaskPruning(Callback):
 
     @checked(
         criterion=MASK_CRITERION,
+        granularity=GRANULARITY,
+        scope=SCOPE,
         layers=SELECTOR,
         pooling=OneOf(*get_args(Pooling)),
         data=[Data(), None],

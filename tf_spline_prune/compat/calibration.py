@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tf_spline_prune._checks import received
 from tf_spline_prune.compat.call_graph import Input
 from tf_spline_prune.compat.execution import to_numpy
 from tf_spline_prune.errors import CalibrationError
@@ -104,7 +105,8 @@ def _gathered(data: Any) -> tuple[Any, Any]:
     endless = getattr(data, "cardinality", None)
     if callable(endless) and int(endless()) == -1:
         raise CalibrationError(
-            "The data set never ends. Take a part of it: `dataset.take(8)`."
+            "The data set never ends. Take a part of it: `dataset.take(8)`. Received: "
+            f"{received(data)}"
         )
     readable = isinstance(data, Iterable) or hasattr(data, "__getitem__")
     if not readable or isinstance(data, (str, bytes)):
@@ -117,7 +119,9 @@ def _gathered(data: Any) -> tuple[Any, Any]:
     batches = (data[i] for i in range(len(data))) if indexed else data
     parts = list(map(_split, batches))
     if not parts:
-        raise CalibrationError("The data set is empty: it gave no batch.")
+        raise CalibrationError(
+            f"The data set is empty: it gave no batch. Received: {received(data)}"
+        )
     inputs, labels = zip(*parts, strict=True)
     return _joined(inputs), None if labels[0] is None else _joined(labels)
 
@@ -130,7 +134,8 @@ def _joined(parts: Sequence[Any]) -> Any:
         )
     except (TypeError, ValueError) as error:
         raise CalibrationError(
-            f"The batches of the data set do not go together. What is wrong: {error}"
+            "The batches of the data set do not go together. What is wrong: "
+            f"{error}. Received: {len(parts)} batches, the first {received(parts[0])}"
         ) from error
 
 

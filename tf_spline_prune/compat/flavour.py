@@ -5,12 +5,14 @@ neither the environment nor an import of the other flavour is needed.
 """
 
 import importlib
+import os
 from types import ModuleType
 from typing import Any, Literal
 
 from tf_spline_prune.errors import FlavourError
 
 Flavour = Literal["keras", "tf_keras"]
+_ROOTS = ("keras", "tf_keras")
 
 
 def flavour_of(thing: Any) -> Flavour | None:
@@ -45,10 +47,10 @@ def require_flavour(model: Any, flavour: Flavour | None = None) -> Flavour:
         FlavourError: If `model` is no Keras model or of the other flavour.
     """
     found = flavour_of(model)
-    if found is None or not hasattr(model, "layers"):
+    if found is None or not _is_model(model):
         raise FlavourError(
             "Expected a Keras model: an instance of `keras.Model` (Keras 3) or "
-            "`tf_keras.Model` (Keras 2). Received: an object of type "
+            f"`tf_keras.Model` (Keras 2).{_advice(model)} Received: an object of type "
             f"{type(model).__module__}.{type(model).__qualname__}."
         )
     if flavour is not None and found != flavour:
@@ -59,6 +61,24 @@ def require_flavour(model: Any, flavour: Flavour | None = None) -> Flavour:
             f"same architecture. Received: {found} model {model.name!r}."
         )
     return found
+
+
+def _is_model(thing: Any) -> bool:
+    return any(
+        base.__name__ == "Model" and base.__module__.partition(".")[0] in _ROOTS
+        for base in type(thing).__mro__
+    )
+
+
+def _advice(given: Any) -> str:
+    """Say how to make a model of what was taken for one."""
+    if isinstance(given, (str, os.PathLike)):
+        return " Load the file first: `keras.saving.load_model(path)`."
+    if isinstance(given, type):
+        return " Make an instance of the class."
+    if flavour_of(given) is not None:
+        return " Put a layer into one: `keras.Sequential([keras.Input(shape), layer])`."
+    return ""
 
 
 def keras_of(thing: Any) -> ModuleType:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import received
 from tf_spline_prune.compat.flavour import keras_of
 from tf_spline_prune.compat.kinds import is_layer
 from tf_spline_prune.errors import FlavourError
@@ -15,7 +16,7 @@ def require_layer(layer: Any) -> None:
     if not is_layer(layer):
         raise FlavourError(
             "Expected a layer of `keras` or `tf_keras`, not its class. Received: "
-            f"{layer!r}"
+            f"{received(layer)}"
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import received
 from tf_spline_prune.compat import Calibration, Progress, value_and_grad
 from tf_spline_prune.criteria.reduction import Reduction, reduced
 from tf_spline_prune.errors import CalibrationError
@@ -31,7 +32,7 @@ def check_loss(loss: Any) -> None:
         if not (part is None or isinstance(part, str) or callable(part)):
             raise ValueError(
                 "`loss` must be a name, a Keras loss, a function of labels and "
-                f"outputs, or a list or dict of these. Received: loss={loss!r}"
+                f"outputs, or a list or dict of these. Received: loss={received(loss)}"
             )
 
 

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tf_spline_prune._checks import Function, Integer, Path, checked
+from tf_spline_prune._checks import Function, Integer, Path, checked, received
 from tf_spline_prune.export.class_labels import LABELS
 from tf_spline_prune.export.export_report import ExportReport
 from tf_spline_prune.export.metadata import write_metadata
@@ -132,7 +132,7 @@ def _servable(model: Any, preprocess: Any, input_spec: Any) -> Servable:
         raise ValueError(
             "`input_spec` describes what `preprocess` takes; without one the model's "
             "own inputs are served. Give both or neither. Received: "
-            f"input_spec={input_spec!r}, preprocess=None."
+            f"input_spec={received(input_spec)}, preprocess=None."
         )
     return Servable(model)
 

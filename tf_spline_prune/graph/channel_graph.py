@@ -250,6 +250,7 @@ class ChannelGraph:
             raise ValueError(
                 "These units may not be removed: "
                 + "; ".join(f"{p}: {reasons.get(p, 'barred')}" for p in blocked)
+                + f". Received: units of {', '.join(blocked)}"
             )
         return removed
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tf_spline_prune._checks import received
 from tf_spline_prune.masking.cells import Cells
 from tf_spline_prune.masking.layout import Layout
 
@@ -65,7 +66,7 @@ class Granularity(ABC):
             return _Weights() if (block.inputs, block.outputs) == (1, 1) else block
         raise ValueError(
             "`granularity` must be 'weight', a block of (inputs, outputs) such as "
-            f"(4, 1), or a pattern such as '2:4'. Received: granularity={spec!r}"
+            f"(4, 1), or a pattern such as '2:4'. Received: {received(spec)}"
         )
 
     @property

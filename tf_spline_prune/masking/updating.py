@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from tf_spline_prune._checks import (
+    COUNT,
     FRACTION,
     SEED,
     SELECTOR,
+    Data,
     Function,
     Instance,
+    ListOf,
     MapOf,
     OneOf,
     Options,
@@ -17,10 +20,11 @@ from tf_spline_prune._checks import (
 )
 from tf_spline_prune.compat import MaskSlot
 from tf_spline_prune.criteria import Criterion
-from tf_spline_prune.masking.granularity import Pooling
+from tf_spline_prune.masking.granularity import Granularity, Pooling
 from tf_spline_prune.masking.mask_update import MaskUpdate, Shares
 from tf_spline_prune.masking.slots import chosen_layers, matching, require_slots
 from tf_spline_prune.masking.wrapping import wrap_with_masks
+from tf_spline_prune.pruning.scopes import SCOPE
 from tf_spline_prune.pruning.selection import Selector
 
 SPARSITY: Options = [
@@ -28,6 +32,11 @@ SPARSITY: Options = [
     MapOf(
         Text("a name"), FRACTION, "a dictionary from names of layers to such numbers"
     ),
+]
+GRANULARITY: Options = [
+    Text("'weight', 'unit', a pattern such as '2:4'"),
+    ListOf(COUNT, "sizes, (inputs, outputs)", 2, 2),
+    Instance(Granularity),
 ]
 MASK_CRITERION: Options = [
     Text("the name of a criterion"),
@@ -40,6 +49,9 @@ MASK_CRITERION: Options = [
 @checked(
     sparsity=SPARSITY,
     criterion=MASK_CRITERION,
+    granularity=GRANULARITY,
+    scope=SCOPE,
+    data=[Data(), None],
     layers=SELECTOR,
     pooling=OneOf(*get_args(Pooling)),
     seed=SEED,

@@ -9,9 +9,6 @@ from tf_spline_prune.partition.codes import PartitionCodes
 
 
 @overload
-@checked(
-    codes=Instance(PartitionCodes), other=Instance(PartitionCodes), per_layer=Flag()
-)
 def partition_distance(
     codes: PartitionCodes, other: PartitionCodes, per_layer: Literal[False] = False
 ) -> float: ...
@@ -19,6 +16,9 @@ def partition_distance(
 def partition_distance(
     codes: PartitionCodes, other: PartitionCodes, per_layer: Literal[True]
 ) -> dict[str, float]: ...
+@checked(
+    codes=Instance(PartitionCodes), other=Instance(PartitionCodes), per_layer=Flag()
+)
 def partition_distance(
     codes: PartitionCodes, other: PartitionCodes, per_layer: bool = False
 ) -> float | dict[str, float]:

@@ -5,7 +5,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tf_spline_prune._checks import check
+from tf_spline_prune._checks import (
+    Array,
+    Either,
+    Function,
+    MapOf,
+    Options,
+    Real,
+    Text,
+    check,
+)
 from tf_spline_prune.errors import BudgetError
 from tf_spline_prune.graph.costing import WEIGHT_DTYPE, WeightDtype
 
@@ -18,6 +27,29 @@ _MEASURES = {
     "target_bytes": "bytes",
     "target_latency": "microseconds",
 }
+# What the checks of arguments want of a budget, before `Budget.of` reads it.
+_PERCENTAGE = Text("a percentage such as '50%'")
+AMOUNT: Options = [Real(), _PERCENTAGE]
+SHARES: Options = [
+    Real(),
+    _PERCENTAGE,
+    MapOf(
+        Text("the name of a layer"),
+        Either(Real(), _PERCENTAGE),
+        "a dictionary from names of layers to such numbers",
+        0,
+    ),
+    Function("a function of a layer"),
+]
+LATENCY: Options = [
+    Function("a function of a model that gives microseconds"),
+    MapOf(
+        Text("the name of a layer"),
+        Array("microseconds by the number of units kept", ndim=1, finite=False),
+        "a table, a dictionary from names of layers to sequences of microseconds",
+    ),
+    None,
+]
 
 
 @dataclass(frozen=True)
@@ -48,13 +80,18 @@ class Budget:
             ValueError: If none or several were given, one is out of range, or
                 `weight_dtype` or `latency` goes with another target.
         """
-        given = {kind: value for kind, value in asked.items() if value is not None}
+        given = {
+            kind: check(kind, value, AMOUNT if kind in _MEASURES else SHARES)
+            for kind, value in asked.items()
+            if value is not None
+        }
         if len(given) != 1:
             raise ValueError(
                 f"Give exactly one of {', '.join(asked)}. Received: {given or 'none'}"
             )
         ((kind, value),) = given.items()
         check("weight_dtype", weight_dtype, WEIGHT_DTYPE)
+        latency = check("latency", latency, LATENCY)
         for name, owner, setting in (
             ("weight_dtype", "target_bytes", weight_dtype),
             ("latency", "target_latency", latency),
@@ -151,10 +188,4 @@ def _source(latency: Any) -> str:
         return "LiteRT"
     if isinstance(latency, Mapping):
         return "table"
-    if callable(latency):
-        return "function"
-    raise ValueError(
-        "`latency` must be None (measure through LiteRT), a function of the model, or "
-        "a table of microseconds: a dictionary from layer names to sequences. "
-        f"Received: {latency!r}"
-    )
+    return "function"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune._checks import received
 from tf_spline_prune.compat import Progress
 from tf_spline_prune.graph import ChannelGraph, Group
 from tf_spline_prune.litert import Runner, convert, interleaved_latencies
@@ -136,7 +137,7 @@ def _row(graph: ChannelGraph, name: str, times: Sequence[float]) -> list[float]:
     if row.shape != (units + 1,) or not np.isfinite(row).all() or (row < 0).any():
         raise ValueError(
             f"The table `latency` must hold {units + 1} times for {name!r}: finite "
-            f"microseconds for 0 to {units} units kept. Received: {times!r}"
+            f"microseconds for 0 to {units} units kept. Received: {received(times)}"
         )
     return [float(time) for time in row]
 
@@ -148,6 +149,7 @@ def _number(value: Any, name: str) -> float:
         number = math.nan
     if not math.isfinite(number) or number <= 0:
         raise ValueError(
-            f"{name} must return microseconds, finite and above 0. Received: {value!r}"
+            f"{name} must return microseconds, finite and above 0. Received: "
+            f"{received(value)}"
         )
     return number

@@ -6,7 +6,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_spline_prune._checks import SEED, checked
+from tf_spline_prune._checks import (
+    SEED,
+    Array,
+    Either,
+    ListOf,
+    MapOf,
+    Options,
+    Real,
+    Text,
+    checked,
+)
 from tf_spline_prune.compat import (
     Calibration,
     coarsest_dtype,
@@ -25,12 +35,23 @@ from tf_spline_prune.pruning.layer_bounds import after
 
 Pair = tuple[Any, Any]
 Box = Pair | Mapping[str, Pair]
+_PAIR = ListOf(
+    Either(Real(), Array("an array of finite numbers")),
+    "ends, the lowest and the highest input",
+    2,
+    2,
+)
+_BOX: Options = [
+    _PAIR,
+    MapOf(Text("the name of an input"), _PAIR, "a dictionary from inputs to such"),
+    None,
+]
 
 _NUM_POINTS = 64
 _TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
 
 
-@checked(seed=SEED)
+@checked(box=_BOX, seed=SEED)
 def lossless(
     model: Any, data: Any = None, *, box: Box | None = None, seed: int = 0
 ) -> Any:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tf_spline_prune._checks import Function
+from tf_spline_prune._checks import Function, received
 
 Evaluate = Callable[[Any], float]
 Train = Callable[[Any], Any]
@@ -34,7 +34,7 @@ def measured(evaluate: Evaluate, model: Any) -> float:
     except (TypeError, ValueError) as error:
         raise TypeError(
             "`evaluate(model)` must return one number, such as an accuracy. "
-            f"Received: {found!r} of type {type(found).__name__}"
+            f"Received: {received(found)} of type {type(found).__name__}"
         ) from error
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from tf_spline_prune._checks import Flag, checked
+from tf_spline_prune._checks import Flag, ListOf, OneOf, Options, check, checked
 from tf_spline_prune.compat import Calibration, coarsest_dtype, require_flavour, trace
 from tf_spline_prune.criteria import AnyCriterion
 from tf_spline_prune.errors import CalibrationError
@@ -22,6 +22,7 @@ from tf_spline_prune.pruning.verification import verify as _verify
 
 _STEPS = ("merge", "least_squares", "batchnorm")  # in this order
 _WITH_DATA = _STEPS[1:]
+_RECOVER: Options = [OneOf("auto", *_STEPS), ListOf(OneOf(*_STEPS), "steps", 0), None]
 
 
 @checked(**SETTINGS, weights=WEIGHTS, verify=Flag())
@@ -195,23 +196,13 @@ def recovery_steps(
         CalibrationError: If a step needs inputs and there are none.
         ValueError: If a step is unknown, or the weights are not the model's own.
     """
+    recover = check("recover", recover, _RECOVER)
     inherits = isinstance(weights, str) and weights == "inherit"
     if recover == "auto":
         return (("merge", "least_squares") if has_data else ("merge",)) * inherits
-    if not (recover is None or isinstance(recover, (str, list, tuple))):
-        raise ValueError(
-            f'`recover` must be None, "auto", or steps out of {_STEPS}. '
-            f"Received: {recover!r}"
-        )
     asked = (
         () if recover is None else (recover,) if isinstance(recover, str) else recover
     )
-    unknown = [step for step in asked if step not in _STEPS]
-    if unknown:
-        raise ValueError(
-            f'`recover` must be None, "auto", or steps out of {_STEPS}. '
-            f"Received: {unknown}"
-        )
     if asked and not inherits:
         raise ValueError(
             "Recovery mends the model's own weights, so it goes with "

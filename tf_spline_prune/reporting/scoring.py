@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from tf_spline_prune._checks import received
 from tf_spline_prune.compat import (
     Calibration,
     Graph,
@@ -68,7 +69,7 @@ def _named(found: Any) -> dict[str, float]:
     except (TypeError, ValueError) as error:
         raise TypeError(
             "`evaluate(model)` must return one number, such as an accuracy, or a "
-            f"dictionary of numbers by name. Received: {found!r} of type "
+            f"dictionary of numbers by name. Received: {received(found)} of type "
             f"{type(found).__name__}"
         ) from error
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_spline_prune._checks import Flag, Instance, MapOf, Text, checked
+from tf_spline_prune._checks import Flag, Instance, MapOf, checked
 from tf_spline_prune.files import PathLike
 from tf_spline_prune.partition import Slice
 from tf_spline_prune.visualize.figures import ACCENT, AXES, FILE, new_figure, written
@@ -86,7 +86,7 @@ def plot_slice(
 
 
 @checked(
-    slices=MapOf(Text("a name"), Instance(Slice), "a dictionary from names to slices"),
+    slices=MapOf(Instance(str), Instance(Slice), "a dictionary from names to slices"),
     path=FILE,
     fill=FILL,
     images=Flag(),
