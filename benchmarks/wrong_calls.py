@@ -131,8 +131,9 @@ class _Ours(Exception):
     """Raised by the function that stands for a user's."""
 
 
-# Nobody can want these taken without a word.
+# Nobody can want these taken without a word; what can be iterated may be data.
 NEVER = ("rude", "object()")
+DATA = ("data", "x", "y", "dataset", "probe")
 # What is handed on to Keras, which takes it or has its own word on it.
 HANDED_ON = {"distill": {"optimizer", "metrics", "loss", "losses", "data"}}
 
@@ -188,7 +189,9 @@ def judge(error: BaseException | None, where: str, label: str) -> str | None:
     function, _, name = where.rpartition(":")
     free = name in HANDED_ON.get(function, ())
     if error is None:
-        return "taken without a word" if label in NEVER and not free else None
+        as_data = label == "rude" and name in DATA
+        fine = free or as_data or label not in NEVER
+        return None if fine else "taken without a word"
     if free and not isinstance(error, Slow):
         return None
     if isinstance(error, Slow):

@@ -118,7 +118,8 @@ class Real(Constraint):
         if self.high < math.inf:
             most = self.closed in ("both", "right")
             parts.append(f"at most {self.high}" if most else f"less than {self.high}")
-        what = "a number" if parts or self.infinite else "a finite number"
+        open_ended = math.inf in (-self.low, self.high) and not self.infinite
+        what = "a finite number" if open_ended else "a number"
         return " ".join([what, " and ".join(parts)]).strip()
 
     def take(self, value: Any) -> float:
@@ -394,6 +395,7 @@ class Array(Constraint):
     what: str = "an array of finite numbers"
     ndim: int | None = None
     finite: bool = True
+    empty: bool = False
     hint: str = ""
 
     @property
@@ -411,7 +413,7 @@ class Array(Constraint):
             raise Misfit(of_type=True) from error
         if array.ndim == 0 or array.dtype.kind not in "biuf":
             raise Misfit(of_type=True)
-        if not array.size:
+        if not array.size and not self.empty:
             raise Misfit(of_type=False, reason="It is empty.")
         if self.ndim is not None and array.ndim != self.ndim:
             raise Misfit(of_type=False)
@@ -539,7 +541,7 @@ def check(name: str, value: Any, wanted: Wanted) -> Any:
     if not near and shown.isprintable() and not shown.startswith(("an ", "the ")):
         shown = f"{shown} of type {kind.__name__}"
     sentence = f"`{name}` must be {_either(options)}."
-    message = " ".join([sentence, *notes, f"Received: {shown}"])
+    message = " ".join([sentence, *notes, f"Received: {name}={shown}"])
     raise (ValueError if near else ArgumentError)(message) from None
 
 

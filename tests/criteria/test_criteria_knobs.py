@@ -114,9 +114,9 @@ def test_groups_are_compared(K, normalizer):
 )
 def test_wrong_knobs(name):
     cls = getattr(criteria, name)
-    with pytest.raises(ValueError, match="`reduction` must be.*Received: 'avg'"):
+    with pytest.raises(ValueError, match="`reduction` must.*Received: reduction='avg'"):
         cls(reduction="avg")
-    with pytest.raises(ValueError, match="`normalizer` must be.*Received: 1"):
+    with pytest.raises(ValueError, match="`normalizer` must.*Received: normalizer=1"):
         cls(normalizer=1)
 
 

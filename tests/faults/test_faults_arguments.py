@@ -99,7 +99,7 @@ def test_huge_numbers_are_refused_at_once(K, tmp_path):
         lambda: tsp.plan(model, sparsity=0.4, seed=10**400),
         lambda: tsp.slice2d(model, X[:3], max_regions=10**400),
     ):
-        with pytest.raises(ValueError, match="Received: 1"):
+        with pytest.raises(ValueError, match="Received: "):
             call()
     assert not (tmp_path / "c").exists()
 

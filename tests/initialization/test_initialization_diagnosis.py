@@ -190,7 +190,7 @@ def test_wrong_input(K):
         diagnose(K.Model(inputs, K.layers.ReLU()(inputs)), X[:, :3])
     with pytest.raises(ValueError, match="NaN"):
         tsp.initialization.critical_sparsity({"a": np.array([np.nan])})
-    with pytest.raises(ValueError, match="at least one layer"):
+    with pytest.raises(ValueError, match="It is empty"):
         tsp.initialization.critical_sparsity({})
     with pytest.raises(ValueError, match="shapes of kernels"):
         tsp.initialization.magnitude_critical_sparsity([(3,)])

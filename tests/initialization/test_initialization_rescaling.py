@@ -149,7 +149,7 @@ def test_wrong_input(K):
         rescale(masked, granularity="row", weight_std=1.0)
     with pytest.raises(ValueError, match="Say either"):
         rescale(masked)
-    with pytest.raises(ValueError, match="positive"):
+    with pytest.raises(ValueError, match="number above 0"):
         rescale(masked, weight_std=0.0)
     with pytest.raises(ValueError, match="go together"):
         rescale(masked, weight_std=1.0, data=X)

@@ -123,7 +123,7 @@ def test_bounds():
         assert tsp.max_regions(knots, dimension) == expected
     assert tsp.max_regions(10, 10) == 2 * tsp.max_regions(9, 10) == 2**10
     assert tsp.max_regions([20, 20], 2) == 211**2
-    with pytest.raises(ValueError, match="fewer than none"):
+    with pytest.raises(ValueError, match="at least 0"):
         tsp.max_regions(-1, 2)
 
 

@@ -199,7 +199,7 @@ def test_wrong_input(K):
             g.full_rank_probability(2, [8], rate)
     with pytest.raises(ValueError, match="latents=0"):
         g.full_rank_probability(0, [8], 0.1)
-    with pytest.raises(ValueError, match="drop=edges"):
+    with pytest.raises(ValueError, match="drop='edges'"):
         g.dropout_ranks(model, z, 0.1, drop="edges")
     with pytest.raises(ValueError, match="masks=0"):
         g.dropout_ranks(model, z, 0.1, masks=0)

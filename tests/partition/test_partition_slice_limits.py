@@ -137,7 +137,7 @@ def test_models_that_cannot_be_sliced(K):
         ({"extent": (1, 1)}, "smaller first"),
         ({"extent": (0, np.inf)}, "smaller first"),
         ({"layers": ["third"]}, r"Received: \['third'\]"),
-        ({"layers": []}, "must name layers"),
+        ({"layers": []}, "It is empty"),
         ({"classes": (0, 3)}, "3 outputs"),
         ({"classes": (1, 1)}, "3 outputs"),
         ({"max_regions": 0}, "max_regions=0"),

@@ -50,7 +50,7 @@ def test_integers_are_handed_on_as_pythons_own(value):
 
 def test_integers_out_of_bounds_are_value_errors():
     assert refused(c.Integer(1), 0) == (
-        "`thing` must be an integer of at least 1. Received: 0"
+        "`thing` must be an integer of at least 1. Received: thing=0"
     )
     for value in HUGE:
         refused(c.Integer(0, 2**32 - 1), value)
@@ -123,9 +123,11 @@ def test_alternatives_speak_together():
     wanted = [c.Integer(1), c.OneOf("epoch"), None]
     assert c.check("thing", None, wanted) is None
     assert refused(wanted, 0) == (
-        "`thing` must be an integer of at least 1, 'epoch' or None. Received: 0"
+        "`thing` must be an integer of at least 1, 'epoch' or None. Received: thing=0"
     )
-    assert refused(wanted, 1.5, ArgumentError).endswith("Received: 1.5 of type float")
+    assert refused(wanted, 1.5, ArgumentError).endswith(
+        "Received: thing=1.5 of type float"
+    )
 
 
 def test_functions_and_paths():

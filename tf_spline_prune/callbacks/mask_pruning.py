@@ -108,7 +108,9 @@ class MaskPruning(Callback):
                     f"Leave it out, or give one schedule. Received: scope={scope!r}"
                 )
             if not schedule:
-                raise ValueError("`schedule` is empty, so there is nothing to do.")
+                raise ValueError(
+                    "`schedule` is empty, so there is nothing to do. Received: {}"
+                )
         for one in _all(schedule):
             _firing().final_sparsity(one)  # refuses what is no schedule
         self.schedule = schedule

@@ -6,6 +6,7 @@ import numpy as np
 
 from tf_spline_prune._checks import COUNT, Data, Integer, checked
 from tf_spline_prune.compat import Callback
+from tf_spline_prune.criteria.gates import LOSS
 from tf_spline_prune.initialization import SignalPropagation, signal_propagation
 
 
@@ -44,7 +45,13 @@ class SignalPropagationLogger(Callback):
     Source: Lee et al., ICLR 2020; Hayou et al., ICLR 2021.
     """
 
-    @checked(x=Data(), jacobian_inputs=Integer(0, 2**31 - 1), every=COUNT)
+    @checked(
+        x=Data(),
+        y=[Data(), None],
+        loss=LOSS,
+        jacobian_inputs=Integer(0, 2**31 - 1),
+        every=COUNT,
+    )
     def __init__(
         self,
         x: Any,

@@ -11,29 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from tf_spline_prune._checks import received
+from tf_spline_prune._checks import Either, Function, ListOf, MapOf, Options, Text
 from tf_spline_prune.compat import Calibration, Progress, value_and_grad
 from tf_spline_prune.criteria.reduction import Reduction, reduced
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph import ChannelGraph, Group, Member
 
-
-def check_loss(loss: Any) -> None:
-    """Check what was given as a loss, as far as it can be seen without a model.
-
-    Args:
-        loss: `None`, a name, a callable, or a list or dict of these.
-
-    Raises:
-        ValueError: If it is something else.
-    """
-    parts = loss.values() if isinstance(loss, dict) else loss
-    for part in parts if isinstance(loss, (dict, list, tuple)) else [loss]:
-        if not (part is None or isinstance(part, str) or callable(part)):
-            raise ValueError(
-                "`loss` must be a name, a Keras loss, a function of labels and "
-                f"outputs, or a list or dict of these. Received: loss={received(loss)}"
-            )
+_LOSS = Either(Text("a name"), Function("a Keras loss, a function"), None)
+LOSS: Options = [
+    Text("the name of a loss"),
+    Function("a Keras loss, a function of labels and outputs"),
+    ListOf(_LOSS, "these"),
+    MapOf(Text("the name of an output"), _LOSS, "a dictionary of these"),
+    None,
+]
+"""What the checks of arguments want of a loss."""
 
 
 def loss_config(loss: Any) -> Any:

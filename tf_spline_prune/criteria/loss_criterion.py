@@ -5,7 +5,7 @@ from typing import Any
 
 from tf_spline_prune._checks import COUNT, hold
 from tf_spline_prune.criteria.criterion import Criterion
-from tf_spline_prune.criteria.gates import check_loss, loss_config
+from tf_spline_prune.criteria.gates import LOSS, loss_config
 from tf_spline_prune.criteria.reduction import Normalizer, Reduction
 
 
@@ -31,8 +31,7 @@ class LossCriterion(Criterion):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_loss(self.loss)
-        hold(self, batch_size=COUNT)
+        hold(self, loss=LOSS, batch_size=COUNT)
 
     def get_config(self) -> dict[str, Any]:
         """Give the arguments, a loss that is no name by its name."""

@@ -21,6 +21,7 @@ from tf_spline_prune.compat import (
     value_and_grad,
     with_dtype,
 )
+from tf_spline_prune.criteria.gates import LOSS
 from tf_spline_prune.errors import CalibrationError, ModelError
 from tf_spline_prune.initialization.forward import run_tapped, units_last
 from tf_spline_prune.initialization.kernels import Kernel, kernel_of, kernels_of
@@ -28,7 +29,7 @@ from tf_spline_prune.initialization.signal_report import SignalPropagation
 from tf_spline_prune.partition.local_maps import jacobians
 
 
-@checked(jacobian_inputs=Integer(0, 2**31 - 1))
+@checked(loss=LOSS, jacobian_inputs=Integer(0, 2**31 - 1))
 def signal_propagation(
     model: Any,
     x: Any,

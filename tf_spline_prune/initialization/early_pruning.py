@@ -13,6 +13,8 @@ from tf_spline_prune.compat import (
     require_flavour,
     trace,
 )
+from tf_spline_prune.criteria.finding import CRITERION
+from tf_spline_prune.criteria.gates import LOSS
 from tf_spline_prune.errors import InitializationWarning, warn
 from tf_spline_prune.graph import cost
 from tf_spline_prune.initialization.connection_scoring import with_loss
@@ -24,10 +26,14 @@ from tf_spline_prune.initialization.early_masks import (
 from tf_spline_prune.initialization.masked_copy import refuse_masks
 from tf_spline_prune.masking.wrapping import wrap_with_masks
 from tf_spline_prune.pruning import plan, prune_in_rounds
+from tf_spline_prune.pruning.budget import SHARES
 from tf_spline_prune.pruning.selection import Selector
 
 
 @checked(
+    criterion=CRITERION,
+    loss=LOSS,
+    sparsity=[*SHARES, None],
     rounds=[Integer(1, 10_000), None],
     schedule=OneOf(*get_args(RoundSchedule)),
     granularity=OneOf("weight", "unit"),

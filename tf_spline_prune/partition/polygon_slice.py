@@ -169,7 +169,7 @@ class Slice:
             winners = among[values[:, among].argmax(axis=1)]
         return parts.points[parts.vertices], parts.offsets, winners
 
-    @checked(inputs=Array())
+    @checked(inputs=Array(empty=True))
     def coordinates(self, inputs: np.ndarray) -> np.ndarray:
         """Find the points of the plane that are nearest to some inputs.
 

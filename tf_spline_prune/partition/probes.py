@@ -5,7 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from tf_spline_prune._checks import COUNT, SEED, Array, Integer, ListOf, checked
+from tf_spline_prune._checks import (
+    COUNT,
+    SEED,
+    Array,
+    Having,
+    Integer,
+    ListOf,
+    checked,
+    received,
+)
 from tf_spline_prune.compat import Input, check_inputs, to_numpy
 from tf_spline_prune.errors import ProbeError
 
@@ -24,7 +33,8 @@ def plane(a: np.ndarray, b: np.ndarray, n: int = 100) -> np.ndarray:
         with `alpha` and `beta` in `linspace(0, 1, n)`, `beta` running fastest.
 
     Raises:
-        ProbeError: If the inputs differ in shape or `n` is less than 1.
+        ProbeError: If the inputs differ in shape.
+        ValueError: If they are no finite numbers, or `n` is less than 1.
 
     Example:
 
@@ -35,10 +45,10 @@ def plane(a: np.ndarray, b: np.ndarray, n: int = 100) -> np.ndarray:
     Source: You et al. 2022, figure 3, and the released detector's `getCanvas`.
     """
     a, b = np.asarray(a, "float32"), np.asarray(b, "float32")
-    if a.shape != b.shape or n < 1:
+    if a.shape != b.shape:
         raise ProbeError(
-            "A plane is spanned by two inputs of one shape, with at least one point a "
-            f"side. Received: shapes {a.shape} and {b.shape}, n={n}"
+            "A plane is spanned by two inputs of one shape. Received: shapes "
+            f"{a.shape} and {b.shape}"
         )
     steps = np.linspace(0.0, 1.0, n, dtype="float32")
     alpha = np.repeat(steps, n).reshape(-1, *[1] * a.ndim)
@@ -46,7 +56,14 @@ def plane(a: np.ndarray, b: np.ndarray, n: int = 100) -> np.ndarray:
     return alpha * a + beta * b
 
 
-@checked(n=COUNT)
+@checked(
+    dataset=Having(
+        "__iter__",
+        what="batches of inputs",
+        hint="One array alone is no batch: put it into a list.",
+    ),
+    n=COUNT,
+)
 def minibatch(dataset: Iterable[Any], n: int = 1024) -> np.ndarray:
     """Take the first `n` inputs of a data set.
 
@@ -59,7 +76,8 @@ def minibatch(dataset: Iterable[Any], n: int = 1024) -> np.ndarray:
         Array of shape `(n, *input shape)`; fewer rows if the data set is smaller.
 
     Raises:
-        ProbeError: If the data set is empty or `n` is less than 1.
+        ProbeError: If the data set is empty.
+        ValueError: If `n` is less than 1.
 
     Example:
 
@@ -67,8 +85,6 @@ def minibatch(dataset: Iterable[Any], n: int = 1024) -> np.ndarray:
     probe = tsp.probes.minibatch(train, 1024)
     ```
     """
-    if n < 1:
-        raise ProbeError(f"A probe has at least one input. Received: n={n}")
     taken: list[np.ndarray] = []
     count = 0
     for batch in dataset:
@@ -78,7 +94,10 @@ def minibatch(dataset: Iterable[Any], n: int = 1024) -> np.ndarray:
         if count >= n:
             break
     if not count:
-        raise ProbeError("The data set gave no inputs, so there is nothing to probe.")
+        raise ProbeError(
+            "The data set gave no inputs, so there is nothing to probe. Received: "
+            f"{received(dataset)}"
+        )
     return np.concatenate(taken)[:n]
 
 
@@ -95,7 +114,7 @@ def mix(x: np.ndarray, n: int = 1024, seed: int = 0) -> np.ndarray:
         Array of shape `(n, *input shape)`, float32.
 
     Raises:
-        ProbeError: If `x` is empty or `n` is less than 1.
+        ValueError: If `x` is empty, or not of finite numbers, or `n` is less than 1.
 
     Example:
 
@@ -104,11 +123,6 @@ def mix(x: np.ndarray, n: int = 1024, seed: int = 0) -> np.ndarray:
     ```
     """
     x = np.asarray(x, "float32")
-    if not len(x) or n < 1:
-        raise ProbeError(
-            "Mixes are drawn from at least one input, and at least one is drawn. "
-            f"Received: {len(x)} inputs, n={n}"
-        )
     rng = np.random.default_rng(seed)
     first, second = rng.integers(len(x), size=(2, n))
     weight = rng.random(n, dtype="float32").reshape(-1, *[1] * (x.ndim - 1))
@@ -128,7 +142,7 @@ def noise(shape: Sequence[int], n: int = 1024, seed: int = 0) -> np.ndarray:
         Array of shape `(n, *shape)`, float32.
 
     Raises:
-        ProbeError: If `n` is less than 1.
+        ValueError: If a size or `n` is less than 1.
 
     Example:
 
@@ -136,8 +150,6 @@ def noise(shape: Sequence[int], n: int = 1024, seed: int = 0) -> np.ndarray:
     probe = tsp.probes.noise(model.input_shape[1:], 1024)
     ```
     """
-    if n < 1:
-        raise ProbeError(f"A probe has at least one input. Received: n={n}")
     rng = np.random.default_rng(seed)
     return rng.standard_normal((n, *shape), dtype="float32")
 

@@ -111,7 +111,9 @@ class Surface:
         size = self.slice.areas.sum()
         return float(np.log(size) + (self.slice.areas * self.log_volumes).sum() / size)
 
-    @checked(x=Array(), tolerance=POSITIVE)
+    @checked(
+        x=Array("an array of numbers", finite=False, empty=True), tolerance=POSITIVE
+    )
     def preimages(
         self, x: Any, tolerance: float = 1e-6
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -146,7 +148,11 @@ class Surface:
         )
         return owners, latents, regions
 
-    @checked(x=Array(), prior=[*PRIOR, None], tolerance=POSITIVE)
+    @checked(
+        x=Array("an array of numbers", finite=False, empty=True),
+        prior=[*PRIOR, None],
+        tolerance=POSITIVE,
+    )
     def log_density(
         self, x: Any, prior: Prior | None = None, tolerance: float = 1e-6
     ) -> np.ndarray:
