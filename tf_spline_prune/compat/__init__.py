@@ -50,7 +50,12 @@ from tf_spline_prune.compat.gradients import (
 from tf_spline_prune.compat.initializer import initializer_base
 from tf_spline_prune.compat.jacobians import jacobians_of
 from tf_spline_prune.compat.kinds import check_plain, is_layer, kind_of
-from tf_spline_prune.compat.loading import Format, load_model, model_format
+from tf_spline_prune.compat.loading import (
+    Format,
+    check_saved_model,
+    load_model,
+    model_format,
+)
 from tf_spline_prune.compat.mask_constraint import MaskConstraint
 from tf_spline_prune.compat.mask_slots import (
     MaskSlot,
@@ -118,6 +123,7 @@ __all__ = [
     "check_finite",
     "check_inputs",
     "check_plain",
+    "check_saved_model",
     "coarsest_dtype",
     "compile_alike",
     "compiled",
