@@ -4,6 +4,8 @@ Every payload leaves a mark: a file of the name that it is given. So what is ref
 is seen not to have run, and what runs without safe mode is seen to be a payload.
 """
 
+import importlib
+import inspect
 import json
 import sys
 import zipfile
@@ -15,6 +17,8 @@ import pytest
 import tf_spline_prune as tsp
 from tf_spline_prune.cli.entry import main
 from tf_spline_prune.compat import load_model
+from tf_spline_prune.compat._foreign_code import foreign_code
+from tf_spline_prune.compat._model_files import ModelFile
 from tf_spline_prune.errors import ModelError
 
 SAVED = "ignore:You are saving your model as an HDF5:UserWarning"
@@ -480,3 +484,92 @@ def test_ordinary_operations_of_tensorflow_are_taken(tfk, ending, tmp_path):
     model.save(path, save_format=None if ending else "tf")
     given = np.ones((2, 4), "float32")
     np.testing.assert_array_equal(load_model(path)(given), model(given))
+
+
+# What a class may need to be made.
+ARGUMENTS = {
+    **dict(activation="relu", alpha=0.3, axes=1, boundaries=[1], bin_boundaries=[0.0]),
+    **dict(cropping=1, decay_rate=0.9, decay_steps=5, dims=(1,), filters=3, groups=1),
+    **dict(initial_learning_rate=0.1, input_dim=3, kernel_size=2, key_dim=2, limit=1),
+    **dict(l1=0.1, l2=0.1, n=2, num_bins=4, num_classes=3, num_heads=2, output_dim=4),
+    **dict(output_shape=3, padding=1, pool_size=2, rate=0.1, scale=0.2, shape=(4,)),
+    **dict(size=2, stddev=0.1, target_shape=(4,), units=3, values=[0.1, 0.2]),
+    **dict(equation="ab,bc->ac", height=4, width=4, factor=0.1, max_value=2.0),
+    **dict(learning_rate=0.1, precision=0.5, recall=0.5, specificity=0.5),
+}
+ROOMS = "layers initializers regularizers constraints losses metrics optimizers".split()
+
+
+def at_hand(K):
+    """What else a class may need."""
+    return ARGUMENTS | {
+        "layer": K.layers.LSTM(3),
+        "cell": K.layers.LSTMCell(3),
+        "cells": [K.layers.GRUCell(3)],
+        "inner_optimizer": K.optimizers.Adam(),
+        "fn": K.losses.mean_squared_error,
+    }
+
+
+def made(cls, arguments):
+    """Make an object of a class of Keras, or None where that is not easy."""
+    parameters = inspect.signature(cls.__init__).parameters.values()
+    needed = {
+        p.name
+        for p in parameters
+        if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD
+    } - {"self"}
+    try:
+        return cls(**{name: arguments[name] for name in needed})
+    except (KeyError, TypeError, ValueError, ImportError, AttributeError):
+        return None
+
+
+def found_in(K, config):
+    """What the check finds in a description."""
+    config = json.loads(json.dumps(config))
+    return list(foreign_code(ModelFile(K.__name__, (config,)), {}))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_all_that_keras_can_describe_is_taken(K):
+    alarms, count, arguments = {}, 0, at_hand(K)
+    for room in [*ROOMS, "optimizers.schedules"]:
+        home = importlib.import_module(f"{K.__name__}.{room}")
+        for name, thing in vars(home).items():
+            if not isinstance(thing, type) or name == "Lambda":
+                continue
+            try:
+                config = K.saving.serialize_keras_object(made(thing, arguments))
+                json.dumps(config)
+            except (NotImplementedError, TypeError):  # base classes
+                continue
+            count += config is not None
+            if found := found_in(K, config):
+                alarms[f"{room}.{name}"] = found
+    assert not alarms and count > 200
+
+
+def test_all_activations_and_names_are_taken(K):
+    alarms = {}
+    for name, function in vars(K.activations).items():
+        if not callable(function) or name in ("deserialize", "get", "serialize"):
+            continue
+        layer = K.saving.serialize_keras_object(K.layers.Dense(3, activation=function))
+        for config in (layer, {"activation": name}):
+            if found := found_in(K, config):
+                alarms[name] = found
+    named = {
+        "loss": "mse MAE kld categorical_crossentropy",
+        "metrics": "accuracy acc AUC mse",
+        "optimizer": "adam SGD rmsprop",
+        "kernel_initializer": "glorot_uniform GlorotUniform zeros he_normal uniform",
+        "kernel_regularizer": "l1 l2 l1_l2 L1L2",
+        "kernel_constraint": "non_neg max_norm NonNeg",
+        "name": "system eval tf",
+    }
+    for key, names in named.items():
+        for name in names.split():
+            if found := found_in(K, {key: name}):
+                alarms[name] = found
+    assert not alarms

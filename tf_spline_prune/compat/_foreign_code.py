@@ -36,7 +36,8 @@ _ROOTS = {"keras": ("keras", "keras_hub"), "tf_keras": ("keras", "tf_keras")}
 # The classes of which an object in a description can be, as dotted names.
 _KINDS = {
     "keras": (
-        "keras.Operation keras.DTypePolicy keras.dtype_policies.DTypePolicyMap "
+        "keras.InputSpec keras.Operation keras.DTypePolicy "
+        "keras.dtype_policies.DTypePolicyMap "
         "keras.constraints.Constraint keras.initializers.Initializer "
         "keras.losses.Loss keras.metrics.Metric keras.optimizers.Optimizer "
         "keras.optimizers.schedules.LearningRateSchedule keras.quantizers.Quantizer "
@@ -55,7 +56,7 @@ _KINDS = {
 }
 # Where functions that may be named are defined.
 _FUNCTIONS = re.compile(
-    r"(tf_keras\.src\.(activations|losses|metrics)|"
+    r"(tf_keras\.src\.(activations|losses|metrics|regularizers)|"
     r"keras\.src\.(activations|losses|metrics|ops|legacy\.losses))(\.|$)"
 )
 _NO_FUNCTIONS = frozenset(["deserialize", "get", "serialize"])
@@ -238,7 +239,7 @@ class _Judge:
 
 def _named(dotted: str) -> type:
     module, _, name = dotted.rpartition(".")
-    return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+    return getattr(importlib.import_module(module), name)
 
 
 def _below(kinds: Iterable[type]) -> Iterator[type]:
@@ -246,7 +247,7 @@ def _below(kinds: Iterable[type]) -> Iterator[type]:
     for kind in kinds:
         yield kind
         root = kind.__module__.partition(".")[0]
-        derived = type.__subclasses__(kind)
+        derived: list[type] = type.__subclasses__(kind)
         yield from _below(c for c in derived if c.__module__.startswith(f"{root}."))
 
 

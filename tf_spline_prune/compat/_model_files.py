@@ -131,8 +131,10 @@ def read_model_file(place: pathlib.Path, form: Format, path: PathLike) -> ModelF
 
 
 # What parsers raise for what they cannot parse.
-_BROKEN = (zipfile.BadZipFile, KeyError, ValueError, TypeError, RecursionError)
-_BROKEN += (NotImplementedError, RuntimeError, OSError, EOFError)
+_BROKEN = (
+    *(zipfile.BadZipFile, LookupError, ValueError, TypeError, RuntimeError),
+    *(EOFError, OSError),
+)
 _EXPECTED = {
     "keras": "no model: a .keras file is a zip archive with metadata.json, "
     "config.json and weights, each once",
