@@ -131,6 +131,8 @@ class _Judge:
             if "class_name" in entry:
                 yield from self._reference(entry)
                 key = ""
+            if isinstance(entry.get("vocabulary"), str):
+                yield f"read the file {entry['vocabulary']!r} for a vocabulary"
             for inner, item in entry.items():
                 yield from self.look(item, key if _NAMING_KEY.search(key) else inner)
 
@@ -138,17 +140,11 @@ class _Judge:
         """Whether a name is one of the user's, given or registered."""
         if not isinstance(name, str):
             return False
-        if self._saving.get_registered_object(name, self._given) is not None:
-            return True
-        # Keras 3 before 3.7 left the package of a function's name away.
-        known = (*self._given, *self._saving.get_custom_objects())
-        return any(full.endswith(f">{name}") for full in known)
+        return self._saving.get_registered_object(name, self._given) is not None
 
     def _string(self, text: str, key: str) -> Iterator[Deed]:
         if key.endswith("_type") and text == "lambda":
             yield f"{_CARRIED}, as {key.removesuffix('_type')}"
-        elif key == "vocabulary":
-            yield f"read the file {text!r} for a vocabulary"
         elif _NAMING_KEY.search(key) and not self.is_own(text):
             if not all(map(self._taken, self._without_module(text))):
                 yield f"use {text!r} as {key}, which it is not"
@@ -161,13 +157,14 @@ class _Judge:
         elif name == "__lambda__":
             yield _CARRIED
         elif name == "__typespec__":
-            if entry.get("spec_name") not in _SPECS:
+            known = (
+                str(module).startswith("tensorflow.python.") and module in sys.modules
+            )
+            if not known or entry.get("spec_name") not in _SPECS:
                 yield Unknown(str(entry.get("spec_name")), module)
-            elif not str(module).startswith("tensorflow.python.framework."):
-                yield Unknown(str(entry["spec_name"]), module)
         elif name == "function":
             yield from self._function(entry.get("config"), module, registered)
-        elif name not in _VALUES:
+        elif name not in _VALUES or module is not None:
             yield from self._class(name, module, registered, entry.get("config"))
 
     def _class(
@@ -175,15 +172,12 @@ class _Judge:
     ) -> Iterator[Unknown | Deed]:
         if self.is_own(name if module is None else registered):
             return
-        if module is None:
-            found = self._without_module(name)
-            if not found and not self.revivable:
-                yield Unknown(name, module)
-        else:
-            found = self._in_module(module, name)
-            if not found:
-                yield Unknown(name, module)
-            found += self._in_module(module, registered or name)
+        bare = self._without_module(name)
+        found = bare if module is None else self._in_module(module, name)
+        if not found and not (module is None and self.revivable):
+            yield Unknown(name, module)
+        if module is not None:  # though some places look the bare name up
+            found = [*found, *bare, *self._in_module(module, registered or name)]
         for thing in found:
             if not (isinstance(thing, type) and self._taken(thing)):
                 yield f"use {_dotted(module, name)!r}, which is no layer or the like"
@@ -196,20 +190,25 @@ class _Judge:
     def _function(
         self, name: Any, module: str | None, registered: str | None
     ) -> Iterator[Unknown | Deed]:
+        places = [str(module)]
+        if module == "builtins":
+            places = [f"keras.{room}" for room in _BUILTIN.split()]
         # Which of the two is looked up differs from place to place.
         for each in (name, registered):
             if each in (None, "function") or self.is_own(each):
                 continue
-            rooms = [f"keras.{room}" for room in _BUILTIN.split()]
-            found = [
-                thing
-                for place in (rooms if module == "builtins" else [module])
-                for thing in self._in_module(str(place), str(each))
-            ]
+            if module == "builtins" and self._is_own_in_short(str(each)):
+                continue
+            found = [t for p in places for t in self._in_module(p, str(each))]
             if not found:
                 yield Unknown(str(each), module)
-            elif not all(map(self._taken, found)):
+            elif not all(map(self._taken, found + self._without_module(str(each)))):
                 yield f"call {_dotted(module, each)!r}, which may do more than compute"
+
+    def _is_own_in_short(self, name: str) -> bool:
+        """Whether Keras 3 finds a function of the user's; before 3.7 it wrote so."""
+        known = (*self._given, *self._saving.get_custom_objects())
+        return self.flavour == "keras" and any(k.endswith(f">{name}") for k in known)
 
     def _taken(self, thing: Any) -> bool:
         """Whether something that a name stands for may be used."""

@@ -26,11 +26,11 @@ _PURE = frozenset(
 )
 # What a graph of a model needs beside: its variables, tables, loops and branches.
 _IN_GRAPHS = frozenset(
-    "control_flow_ops cudnn_rnn_ops functional_ops list_ops lookup_ops "
+    "control_flow_ops cudnn_rnn_ops functional_ops list_ops lookup_ops optional_ops "
     "resource_variable_ops rnn_ops state_ops stateful_random_ops training_ops".split()
 )
 _PURE_NAMES = frozenset(
-    "Assert DynamicPartition DynamicStitch ParallelDynamicStitch ParseTensor "
+    "Assert DynamicPartition DynamicStitch IteratorGetNext ParallelDynamicStitch "
     "dynamic_partition dynamic_stitch".split()
 )
 _TEXT_TABLES = frozenset(
@@ -46,11 +46,12 @@ def is_pure_function(function: Any) -> bool:
     """Tell whether a function of TensorFlow computes and does nothing else."""
     if not isinstance(function, types.FunctionType):
         return False
-    room, _, module = function.__module__.rpartition(".")
-    if not f"{room}.".startswith("tensorflow.python."):
-        return False
-    names = {module.removeprefix("gen_"), function.__name__}
-    return not names.isdisjoint(_PURE | _PURE_NAMES) or module == "tensor_conversion"
+    home = function.__module__
+    if home == "tensorflow.python.framework.tensor_conversion":
+        return True
+    family = home.rpartition(".")[2].removeprefix("gen_")
+    pure = family in _PURE or function.__name__ in _PURE_NAMES
+    return pure and home.startswith("tensorflow.python.ops.")
 
 
 def is_pure_operation(name: str) -> bool:
