@@ -578,6 +578,28 @@ def test_all_that_keras_can_describe_is_taken(K):
     assert not alarms and count > 200
 
 
+@pytest.mark.parametrize(
+    "reference",
+    [
+        # A registered class beside a name that legacy code would call.
+        {"class_name": "deserialize_keras_object", "registered_name": "Custom>Adam"},
+        {"class_name": "deserialize_keras_object", "module": None},
+        {"class_name": "layers.Lambda", "module": "tf_keras"},
+        {"class_name": ["Dense"], "module": "keras.layers"},
+        {"class_name": {"class_name": "__bytes__", "value": "Dense"}},
+        {"class_name": "os", "module": "keras.src.utils.file_utils"},
+        {"class_name": "Dense", "module": "keras_hub.unheard_of"},
+        {"class_name": "Dense", "module": ""},
+        {"class_name": "__typespec__", "spec_name": "Popen", "module": "subprocess"},
+        {"class_name": "function", "config": None, "module": "keras.activations"},
+        {"class_name": "function", "config": "get", "module": "keras.activations"},
+    ],
+    ids=repr,
+)
+def test_names_that_are_looked_up_in_odd_ways_are_refused(K, reference):
+    assert found_in(K, {"module": "keras.layers", "config": {}, **reference})
+
+
 def test_all_activations_and_names_are_taken(K):
     alarms = {}
     for name, function in vars(K.activations).items():

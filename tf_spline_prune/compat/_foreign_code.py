@@ -7,6 +7,7 @@ an initializer or the like, or a function that computes. Nothing is called, and 
 module is imported because a file names it.
 """
 
+import contextlib
 import dataclasses
 import importlib
 import re
@@ -170,15 +171,16 @@ class _Judge:
     def _class(
         self, name: str, module: str | None, registered: str | None, config: Any
     ) -> Iterator[Unknown | Deed]:
-        if self.is_own(name if module is None else registered):
-            return
-        bare = self._without_module(name)
-        found = bare if module is None else self._in_module(module, name)
-        if not found and not (module is None and self.revivable):
-            yield Unknown(name, module)
-        if module is not None:  # though some places look the bare name up
-            found = [*found, *bare, *self._in_module(module, registered or name)]
-        for thing in found:
+        # Some places look the bare name up, whatever stands beside it.
+        bare = [] if self.is_own(name) else self._without_module(name)
+        found: list[Any] = []
+        if not self.is_own(name if module is None else registered):
+            found = bare if module is None else self._in_module(module, name)
+            if not found and not (module is None and self.revivable):
+                yield Unknown(name, module)
+            if module is not None:
+                found = found + self._in_module(module, registered or name)
+        for thing in {id(thing): thing for thing in found + bare}.values():
             if not (isinstance(thing, type) and self._taken(thing)):
                 yield f"use {_dotted(module, name)!r}, which is no layer or the like"
                 continue
@@ -194,8 +196,9 @@ class _Judge:
         if module == "builtins":
             places = [f"keras.{room}" for room in _BUILTIN.split()]
         # Which of the two is looked up differs from place to place.
-        for each in (name, registered):
-            if each in (None, "function") or self.is_own(each):
+        names = [name] if registered in (None, "function") else [name, registered]
+        for each in names:
+            if self.is_own(each):
                 continue
             if module == "builtins" and self._is_own_in_short(str(each)):
                 continue
@@ -227,7 +230,8 @@ class _Judge:
         if root not in (*_ROOTS[self.flavour], "tensorflow"):
             return []
         if root == "keras_hub":  # Keras imports it where a file names it
-            importlib.import_module(root)
+            with contextlib.suppress(ImportError):
+                importlib.import_module(root)
         if self.flavour == "tf_keras" and root == "keras":
             root = "tf_keras"
         home = sys.modules.get(f"{root}{dot}{rest}")
