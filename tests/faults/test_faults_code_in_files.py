@@ -443,11 +443,13 @@ def test_what_cannot_be_read_whole_is_refused(K, tmp_path, mark):
             archive.writestr("config.json", config)
     refused(path, "broken, or no model", mark)
 
-    deep = tmp_path / "deep.keras"
-    with zipfile.ZipFile(deep, "w") as archive:
-        archive.writestr("metadata.json", json.dumps({"keras_version": K.__version__}))
-        archive.writestr("config.json", "[" * 100_000)
-    refused(deep, "broken, or no model", mark)
+    version = json.dumps({"keras_version": K.__version__})
+    for levels in (400, 100_000):
+        deep = tmp_path / "deep.keras"
+        with zipfile.ZipFile(deep, "w") as archive:
+            archive.writestr("metadata.json", version)
+            archive.writestr("config.json", "[" * levels + "]" * levels)
+        refused(deep, "broken, or no model", mark)
 
 
 def test_a_folder_with_two_graphs_is_refused(tfk, tmp_path, mark):

@@ -6,6 +6,7 @@ meaning of "call", weights by name, rebuilt models, and callbacks that either
 flavour's `fit` accepts. Asking costs no import of the other flavour.
 """
 
+from tf_spline_prune.compat._model_files import nested_within
 from tf_spline_prune.compat.averages import mask_averages
 from tf_spline_prune.compat.calibration import Calibration, check_inputs
 from tf_spline_prune.compat.call_graph import Call, Graph, Input, in_order
@@ -147,6 +148,7 @@ __all__ = [
     "mask_averages",
     "mask_slots",
     "model_format",
+    "nested_within",
     "numpy_of",
     "on_kept",
     "optimizer_steps",

@@ -13,7 +13,7 @@ import pathlib
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from tf_spline_prune.compat._pure_operations import impure_operations
@@ -120,7 +120,10 @@ def read_model_file(place: pathlib.Path, form: Format, path: PathLike) -> ModelF
         OSError: If it cannot be read.
     """
     try:
-        return _READERS[form](place)
+        file = _READERS[form](place)
+        if not nested_within(file.configs, _DEEPEST):
+            raise ValueError("nested more deeply than any model")
+        return file
     except ModelError as error:
         raise ModelError(f"{error} Received: {str(path)!r}") from error.__cause__
     except _BROKEN as error:
@@ -130,6 +133,28 @@ def read_model_file(place: pathlib.Path, form: Format, path: PathLike) -> ModelF
         ) from error
 
 
+def nested_within(value: Any, levels: int) -> bool:
+    """Tell whether lists and dicts are nested no more deeply than so.
+
+    Args:
+        value: Plain values, lists and dicts.
+        levels: How many levels there may be.
+
+    Returns:
+        Whether it is so.
+    """
+    level = [value]
+    for _ in range(levels):
+        holders = [item for item in level if isinstance(item, (Mapping, list, tuple))]
+        level = [
+            item
+            for holder in holders
+            for item in (holder.values() if isinstance(holder, Mapping) else holder)
+        ]
+    return not level
+
+
+_DEEPEST = 200
 # What parsers raise for what they cannot parse.
 _BROKEN = (
     *(zipfile.BadZipFile, LookupError, ValueError, TypeError, RuntimeError),

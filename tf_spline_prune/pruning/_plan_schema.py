@@ -7,6 +7,7 @@ import reprlib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from tf_spline_prune.compat import nested_within
 from tf_spline_prune.errors import PlanError
 from tf_spline_prune.graph import Cost
 
@@ -27,7 +28,7 @@ def check_values(values: Any) -> None:
     Raises:
         PlanError: At the first value that is not.
     """
-    _require(_depth_within(values, _DEEPEST), "plan", "nested less deeply", values)
+    _require(nested_within(values, _DEEPEST), "plan", "nested less deeply", values)
     _PLAN("", values)
     kinds = values["budget"].keys() - {"weight_dtype", "latency"}
     _require(bool(kinds), "budget", "`sparsity` or a target", values["budget"])
@@ -60,18 +61,6 @@ def _require(condition: bool, where: str, expected: str, value: Any) -> None:
         f"`{where.lstrip('.') or 'all'}` of the plan must be {expected}. Make the plan "
         f"again, or undo what was changed by hand. Received: {shown}"
     )
-
-
-def _depth_within(value: Any, levels: int) -> bool:
-    level = [value]
-    for _ in range(levels):
-        level = [
-            item
-            for holder in level
-            if isinstance(holder, (Mapping, list, tuple))
-            for item in (holder.values() if isinstance(holder, Mapping) else holder)
-        ]
-    return not level
 
 
 def _anything(where: str, value: Any) -> None:
