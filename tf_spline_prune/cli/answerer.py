@@ -52,7 +52,7 @@ def open_answerer(path: str, options: argparse.Namespace) -> Answerer:
     if form == "tflite":
         return _of_litert(path)
     if form == "saved_model":
-        return _of_saved_model(path)
+        return _of_saved_model(path, options)
     return _of_keras(load_plain(path, options))
 
 
@@ -69,9 +69,12 @@ def _of_litert(path: str) -> Answerer:
     return Answerer("LiteRT", inputs, outputs, runner.predict, lambda: runner)
 
 
-def _of_saved_model(path: str) -> Answerer:
+def _of_saved_model(path: str, options: argparse.Namespace) -> Answerer:
+    from tf_spline_prune.compat import check_saved_model
     from tf_spline_prune.export.served_model import ServedModel
 
+    if not options.unsafe:
+        check_saved_model(path)
     served = ServedModel(path)
     return Answerer(
         "SavedModel", served.inputs, served.outputs, served.run, lambda: None

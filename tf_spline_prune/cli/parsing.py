@@ -76,8 +76,8 @@ def add_common(parser: Parser) -> None:
     every.add_argument(
         "--unsafe",
         action="store_true",
-        help="load models with Lambda layers: the Python code in the file is run, "
-        "with all your rights",
+        help="load models that carry Python code, as Lambda layers do, or name "
+        "functions that do more than compute: they are run, with all your rights",
     )
     every.add_argument(
         "--traceback", action="store_true", help="show where an error came from"

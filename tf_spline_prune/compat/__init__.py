@@ -6,6 +6,7 @@ meaning of "call", weights by name, rebuilt models, and callbacks that either
 flavour's `fit` accepts. Asking costs no import of the other flavour.
 """
 
+from tf_spline_prune.compat._model_files import nested_within
 from tf_spline_prune.compat.averages import mask_averages
 from tf_spline_prune.compat.calibration import Calibration, check_inputs
 from tf_spline_prune.compat.call_graph import Call, Graph, Input, in_order
@@ -50,7 +51,12 @@ from tf_spline_prune.compat.gradients import (
 from tf_spline_prune.compat.initializer import initializer_base
 from tf_spline_prune.compat.jacobians import jacobians_of
 from tf_spline_prune.compat.kinds import check_plain, is_layer, kind_of
-from tf_spline_prune.compat.loading import Format, load_model, model_format
+from tf_spline_prune.compat.loading import (
+    Format,
+    check_saved_model,
+    load_model,
+    model_format,
+)
 from tf_spline_prune.compat.mask_constraint import MaskConstraint
 from tf_spline_prune.compat.mask_slots import (
     MaskSlot,
@@ -118,6 +124,7 @@ __all__ = [
     "check_finite",
     "check_inputs",
     "check_plain",
+    "check_saved_model",
     "coarsest_dtype",
     "compile_alike",
     "compiled",
@@ -141,6 +148,7 @@ __all__ = [
     "mask_averages",
     "mask_slots",
     "model_format",
+    "nested_within",
     "numpy_of",
     "on_kept",
     "optimizer_steps",

@@ -77,7 +77,14 @@ def restore_schedule(config: dict[str, Any]) -> Any:
     """
     kinds = import_tfmot().sparsity.keras
     own = {k: getattr(kinds, k) for k in ("ConstantSparsity", "PolynomialDecay")}
+    name = config.get("class_name")
+    known = {
+        "class_name": name,
+        "config": config.get("config"),
+        # Without the module, which tf_keras would import.
+        "registered_name": config.get("registered_name") or name,
+    }
     tf_keras = importlib.import_module("tf_keras")
     return tf_keras.utils.deserialize_keras_object(
-        config, module_objects={}, custom_objects=own
+        known, module_objects={}, custom_objects=own
     )

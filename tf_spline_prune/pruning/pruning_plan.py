@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import pathlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from tf_spline_prune.compat import Call, activation_name, say
 from tf_spline_prune.errors import PlanError
 from tf_spline_prune.files import PathLike, atomic_file
 from tf_spline_prune.graph import Barrier, ChannelGraph, Cost
+from tf_spline_prune.pruning._plan_schema import check_values
 from tf_spline_prune.pruning.execution import check_same, shrink
 from tf_spline_prune.pruning.plan_text import plan_text
 
@@ -146,46 +146,25 @@ class PruningPlan:
         Raises:
             PlanError: If the values are not those of a plan.
         """
-        try:
-            if values["format"] != _FORMAT:
-                raise PlanError(
-                    f"This plan has the format {values['format']!r}; this version "
-                    f"reads the format {_FORMAT}. Make the plan again."
-                )
-            given = {f.name: values[f.name] for f in dataclasses.fields(cls)[:-1]}
-            if values.get("achieved") is not None:
-                one, two = values["achieved"]
-                given["achieved"] = (_finite(one), _finite(two))
-            given["removed"] = {
-                str(path): [_index(i) for i in units]
-                for path, units in given["removed"].items()
-            }
-            given["merges"] = {
-                str(path): tuple(
-                    (_index(u), _index(t), float(s)) for u, t, s in triples
-                )
-                for path, triples in given["merges"].items()
-            }
-            for path, triples in given["merges"].items():
-                if not all(math.isfinite(s) and s > 0 for *_, s in triples):
-                    raise PlanError(
-                        "The scales of merges must be positive numbers. Received: "
-                        f"those of {path!r}"
-                    )
-            given["approximate"] = tuple(map(str, given["approximate"]))
-            given["barriers"] = tuple(Barrier(**b) for b in given["barriers"])
-            given["units"] = {
-                p: (int(a), int(b)) for p, (a, b) in given["units"].items()
-            }
-            for name in ("before", "after"):
-                costs = dict(given[name])
-                given[name] = Cost(**{**costs, "uncounted": tuple(costs["uncounted"])})
-            return cls(**given)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise PlanError(
-                "This is not a whole pruning plan. Expected what `PruningPlan.to_dict` "
-                f"or `save` gives. What is wrong: {type(error).__name__}: {error}"
-            ) from error
+        check_values(values)
+        fields = dataclasses.fields(cls)
+        given: dict[str, Any] = {f.name: values.get(f.name) for f in fields}
+        given["removed"] = {p: list(units) for p, units in values["removed"].items()}
+        given["merges"] = {
+            path: tuple((unit, twin, float(scale)) for unit, twin, scale in triples)
+            for path, triples in values["merges"].items()
+        }
+        given["approximate"] = tuple(values["approximate"])
+        given["barriers"] = tuple(Barrier(**b) for b in values["barriers"])
+        given["units"] = {p: (old, new) for p, (old, new) in values["units"].items()}
+        for name in ("before", "after"):
+            costs: dict[str, Any] = dict(values[name])
+            for key in costs.keys() - {"macs", "params", "bytes"}:
+                costs[key] = tuple(costs[key])
+            given[name] = Cost(**costs)
+        if given["achieved"] is not None:
+            given["achieved"] = tuple(given["achieved"])
+        return cls(**given)
 
     @checked(path=Path())
     def save(self, path: PathLike) -> None:
@@ -217,35 +196,29 @@ class PruningPlan:
         """
         content = pathlib.Path(path).expanduser().read_bytes()
         try:
-            values = json.loads(content.decode())
-        except ValueError as error:  # no text, or no JSON
+            values = json.loads(
+                content.decode(), object_pairs_hook=_once, parse_constant=_refuse
+            )
+        except (ValueError, RecursionError) as error:  # no text, or no JSON
             raise PlanError(
                 f"The plan file is broken: {error}. Write it again with `plan.save`. "
                 f"Received: {str(path)!r}"
             ) from error
-        if not isinstance(values, dict):
-            raise PlanError(
-                f"The plan file holds no plan. Received: {str(path)!r} with a "
-                f"{type(values).__name__}"
-            )
         try:
             return cls.from_dict(values)
         except PlanError as error:
             raise PlanError(f"{error}, in the file {str(path)!r}") from error
 
 
-def _index(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise PlanError(f"A unit's index must be an integer. Received: {value!r}")
-    return value
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError(f"a key is there twice among {[key for key, _ in pairs]}")
+    return values
 
 
-def _finite(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise PlanError(f"A cost must be a number. Received: {value!r}")
-    if not math.isfinite(value):
-        raise PlanError(f"A cost must be finite. Received: {value!r}")
-    return value
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no number of a plan")
 
 
 def fingerprint(graph: ChannelGraph) -> dict[str, Any]:
