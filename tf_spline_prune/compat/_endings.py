@@ -12,11 +12,14 @@ from tf_spline_prune.compat.program import Program, ProgramStep, Slot, Values
 Apply = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
 
 # Functions that squeeze all numbers into a range, and so hide what differs.
-_SQUASHING = ("softmax", "sigmoid", "logsoftmax", "logsigmoid", "tanh", "softsign")
-_SQUASHING += ("hardsigmoid", "hardtanh")
+_SQUASHING = frozenset(
+    "softmax sigmoid logsoftmax logsigmoid tanh softsign hardsigmoid hardtanh".split()
+)
 # What may follow them without a change of the numbers.
-_HANDED_ON = ("Reshape", "Flatten", "Dropout", "Identity", "Permute", "op:reshape")
-_HANDED_ON += ("op:cast", "op:squeeze", "op:identity", "op:expanddims", "op:transpose")
+_HANDED_ON = frozenset(
+    "Reshape Flatten Dropout Identity Permute op:reshape op:cast op:squeeze "
+    "op:identity op:expanddims op:transpose".split()
+)
 
 
 def run_to_ends(
@@ -42,9 +45,11 @@ def run_to_ends(
             args, kwargs = program.arguments(step, values)
             entering[name] = _entering(step.call, args, kwargs, apply)
         program.run([name], values, apply)
-    return [values[slot] for slot in program.outputs], [
-        values[slot] if (step := ends[slot]) is None else entering[step.name]
-        for slot in program.outputs
+    outputs = [values[slot] for slot in program.outputs]
+    squashed = [ends[slot] for slot in program.outputs]
+    return outputs, [
+        output if end is None else entering[end.name]
+        for output, end in zip(outputs, squashed, strict=True)
     ]
 
 

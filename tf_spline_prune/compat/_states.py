@@ -58,7 +58,7 @@ def same_randomness(model: Any, seed: int = 0) -> Iterator[None]:
     numpy_state = np.random.get_state()  # noqa: NPY002
     own = global_state.get_global_attribute(_OF_KERAS)
     context = _tensorflow_context()
-    seeds = (context._seed, getattr(context, "_rng", None)) if context else ()
+    seeds = (getattr(context, "_seed", None), getattr(context, "_rng", None))
     with states_kept(model):
         try:
             np.random.seed(seed)  # noqa: NPY002

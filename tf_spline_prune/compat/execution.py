@@ -90,7 +90,7 @@ def compiled(function: Callable[[Any], Any], model: Any) -> Callable[[Any], Any]
 def _compiled(function: Callable[[Any], Any], model: Any) -> Callable[[Any], Any]:
     backend = backend_of(model)
     if backend == "tensorflow":
-        return graph_function(function)  # type: ignore[no-any-return]
+        return graph_function(function)
     if backend == "jax":
         return _compiled_jax(function, model)
     if backend == "torch":
@@ -190,7 +190,7 @@ def predict(model: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
 
     def run(some: list[np.ndarray]) -> list[Any]:
         given = some[0] if is_sequential(model) else pack(graph.structure[0], some)
-        return keras.tree.flatten(model(given, training=False))  # type: ignore
+        return keras.tree.flatten(model(given, training=False))
 
     return in_batches(run, graph, inputs)
 

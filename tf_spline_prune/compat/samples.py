@@ -15,13 +15,12 @@ OPEN_SIZE = 32  # an open size may be anything; 32 passes through most networks
 # A longer axis of a picture is one along which it is smooth.
 _SMOOTH = 8
 # Layers and operations that hand numbers on, in other places or of another dtype.
-_HANDED_ON = ("Reshape", "Flatten", "Permute", "RepeatVector", "Dropout", "Identity")
-_HANDED_ON += ("SpatialDropout1D", "Concatenate", "Cropping1D", "ZeroPadding1D")
-_HANDED_ON += ("Cropping2D", "ZeroPadding2D", "GaussianNoise", "Masking", "Resizing")
-_HANDED_ON += tuple(
-    f"op:{name}"
-    for name in ("cast", "reshape", "expanddims", "squeeze", "transpose", "getitem")
-    + ("concatenate", "split", "stack", "identity", "stopgradient", "copy", "flip")
+_HANDED_ON = frozenset(
+    "Reshape Flatten Permute RepeatVector Dropout SpatialDropout1D GaussianNoise "
+    "Identity Concatenate Cropping1D Cropping2D ZeroPadding1D ZeroPadding2D Masking "
+    "Resizing op:cast op:reshape op:expanddims op:squeeze op:transpose op:getitem "
+    "op:concatenate op:split op:stack op:identity op:stopgradient op:copy op:flip "
+    "op:concat".split()
 )
 
 
@@ -178,7 +177,7 @@ def input_meanings(graph: Graph) -> list[Meaning]:
     return found
 
 
-class _Inputs(frozenset):  # type: ignore[type-arg]
+class _Inputs(frozenset[int]):
     """The inputs, by number, whose numbers a tensor holds."""
 
 

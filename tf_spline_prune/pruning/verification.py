@@ -237,13 +237,13 @@ def verdict_on(
         other = chosen(_signals(copy, inputs, apply)[1])
         seen = _answers(other, reference, scales, tolerances)
     error = excess = 0.0
-    for one, other, scale in zip(reference, chosen(answer), scales, strict=True):
-        if one.shape != other.shape:
+    for wanted, given, scale in zip(reference, chosen(answer), scales, strict=True):
+        if wanted.shape != given.shape:
             raise VerificationError(
                 "A shrunk model must keep the shapes of its outputs. Expected: "
-                f"{one.shape}. Received: {other.shape}"
+                f"{wanted.shape}. Received: {given.shape}"
             )
-        distance = float(np.abs(one - other).max(initial=0.0))
+        distance = float(np.abs(wanted - given).max(initial=0.0))
         error = _larger(error, distance / scale[0])
         excess = _larger(excess, distance / _allowed(scale, tolerances))
     if not apart <= rounding:
