@@ -261,10 +261,13 @@ def _accuracy(model: Any, data: Any) -> float | None:
     """Measure how many labels the largest output meets; `None` if that is no label."""
     import numpy as np
 
+    from tf_spline_prune.compat import states_kept
+
     if data is None:
         return None
     inputs, labels = data
-    scores = model.predict(inputs, verbose=0)
+    with states_kept(model):
+        scores = model.predict(inputs, verbose=0)
     if not hasattr(scores, "shape") or scores.ndim != 2 or scores.shape[1] < 2:
         return None
     return float(np.mean(scores.argmax(-1) == labels))

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tf_spline_prune.compat import states_kept
+
 Evaluate = Callable[[Any], float]
 Train = Callable[[Any], Any]
 
@@ -38,7 +40,8 @@ def measured(evaluate: Evaluate, model: Any) -> float:
     Raises:
         TypeError: If it gave no single number.
     """
-    found = evaluate(model)
+    with states_kept(model):
+        found = evaluate(model)
     try:
         return float(found)
     except (TypeError, ValueError) as error:
