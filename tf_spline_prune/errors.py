@@ -81,6 +81,10 @@ class NothingPrunedWarning(SplinePruneWarning):
     """A plan that removes no unit; the message says why."""
 
 
+class BlindVerificationWarning(SplinePruneWarning):
+    """A comparison that could not have seen a fault; the message says why."""
+
+
 class CalibrationWarning(SplinePruneWarning):
     """Calibration data that are too few for what they are asked."""
 

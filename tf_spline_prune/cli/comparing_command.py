@@ -49,7 +49,7 @@ def add_to(commands: Commands) -> None:
         help="largest max|a - b| / max|b| that passes; default: 1e-4",
     )
     add_seed(parser)
-    add_data(parser, "whose inputs both are given; default: random numbers", 256)
+    add_data(parser, "whose inputs both are given; default: random inputs", 256)
 
 
 def run(options: argparse.Namespace) -> Outcome:

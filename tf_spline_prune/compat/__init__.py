@@ -6,10 +6,18 @@ meaning of "call", weights by name, rebuilt models, and callbacks that either
 flavour's `fit` accepts. Asking costs no import of the other flavour.
 """
 
+from tf_spline_prune.compat._endings import run_to_ends
 from tf_spline_prune.compat._model_files import nested_within
+from tf_spline_prune.compat._states import same_randomness, states_kept
 from tf_spline_prune.compat.averages import mask_averages
 from tf_spline_prune.compat.calibration import Calibration, check_inputs
-from tf_spline_prune.compat.call_graph import Call, Graph, Input, in_order
+from tf_spline_prune.compat.call_graph import (
+    Call,
+    Graph,
+    Input,
+    fixed_size,
+    in_order,
+)
 from tf_spline_prune.compat.call_views import with_sizes, without_masks
 from tf_spline_prune.compat.callback import (
     Callback,
@@ -30,6 +38,7 @@ from tf_spline_prune.compat.execution import (
     call_layer,
     call_tapped,
     compiled,
+    in_batches,
     predict,
     to_numpy,
     widest_dtype,
@@ -71,7 +80,7 @@ from tf_spline_prune.compat.probing import probe_model, require_layer
 from tf_spline_prune.compat.program import Program, ProgramStep, Slot, Values
 from tf_spline_prune.compat.progress import Progress
 from tf_spline_prune.compat.rebuilding import rebuild, rewire
-from tf_spline_prune.compat.samples import random_inputs
+from tf_spline_prune.compat.samples import random_inputs, sample_inputs
 from tf_spline_prune.compat.scaling import with_scales
 from tf_spline_prune.compat.summaries import SummaryWriter
 from tf_spline_prune.compat.teaching import (
@@ -129,11 +138,13 @@ __all__ = [
     "compile_alike",
     "compiled",
     "drive",
+    "fixed_size",
     "flavour_of",
     "hand_on_loss",
     "hessian_products",
     "import_tfmot",
     "initializer_base",
+    "in_batches",
     "in_order",
     "is_compiled",
     "is_layer",
@@ -157,6 +168,7 @@ __all__ = [
     "predict",
     "probe_model",
     "random_inputs",
+    "sample_inputs",
     "read_weights",
     "rebuild",
     "register_class",
@@ -167,9 +179,12 @@ __all__ = [
     "restore_schedule",
     "rewire",
     "run_eagerly",
+    "run_to_ends",
+    "same_randomness",
     "save_model",
     "say",
     "softmax_outputs",
+    "states_kept",
     "take_over",
     "to_numpy",
     "trace",

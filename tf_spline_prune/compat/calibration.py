@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import operator
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +12,9 @@ import keras
 import numpy as np
 
 from tf_spline_prune._checks import received
-from tf_spline_prune.compat.call_graph import Input
+from tf_spline_prune.compat.call_graph import Input, fixed_size
 from tf_spline_prune.compat.execution import to_numpy
-from tf_spline_prune.errors import CalibrationError
+from tf_spline_prune.errors import CalibrationError, CalibrationWarning
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,33 +25,41 @@ class Calibration:
         inputs: One array an input of the model, of shape `(n, *input shape)`.
         labels: What the model should answer, as the model's loss takes it; `None`
             where there are no labels.
+        at_once: How many inputs the model takes at a time, if it fixes that; there
+            is a multiple of it.
     """
 
     inputs: list[np.ndarray]
     labels: Any = None
+    at_once: int | None = None
 
     def __len__(self) -> int:
         return len(self.inputs[0])
 
     def batches(self, size: int) -> Iterator[tuple[list[np.ndarray], Any]]:
-        """Yield the inputs and labels, `size` at a time, always in one order."""
+        """Yield the inputs and labels, `size` at a time, always in one order.
+
+        A model that fixes the size of its batches gets batches of that size.
+        """
+        size = self.at_once or size
         for start in range(0, len(self), size):
-            part = slice(start, start + size)
-            labels = self.labels
-            if labels is not None:  # which would be a leaf
-                labels = keras.tree.map_structure(lambda y, p=part: y[p], labels)
-            yield [x[part] for x in self.inputs], labels
+            part = self._at(slice(start, start + size))
+            yield part.inputs, part.labels
 
     def drawn(self, most: int, seed: int) -> "Calibration":
         """Draw at most so many inputs, with their labels, at random."""
         if len(self) <= most:
             return self
+        most = max(most - most % (self.at_once or 1), self.at_once or 1)
         rng = np.random.default_rng(seed)
-        chosen = np.sort(rng.choice(len(self), most, replace=False))
+        return self._at(np.sort(rng.choice(len(self), most, replace=False)))
+
+    def _at(self, chosen: Any) -> "Calibration":
         labels = self.labels
-        if labels is not None:
+        if labels is not None:  # which would be a leaf
             labels = keras.tree.map_structure(lambda y: y[chosen], labels)
-        return Calibration([x[chosen] for x in self.inputs], labels)
+        inputs = [x[chosen] for x in self.inputs]
+        return Calibration(inputs, labels, self.at_once)
 
     @classmethod
     def of(cls, data: Any, inputs: Sequence[Input]) -> "Calibration":
@@ -85,7 +94,27 @@ class Calibration:
                     f"Expected one label an input, that is {len(arrays[0])}. "
                     f"Received: {sorted(counts)} labels"
                 )
-        return cls(arrays, labels)
+        return _whole_batches(cls(arrays, labels, fixed_size(inputs)))
+
+
+def _whole_batches(data: Calibration) -> Calibration:
+    """Leave out what does not fill a batch of a model that fixes its size."""
+    size, count = data.at_once, len(data)
+    if not size or not count % size:
+        return data
+    if count < size:
+        raise CalibrationError(
+            f"The model takes {size} inputs at a time, so at least as many are needed. "
+            f"Received: {count}"
+        )
+    used = count - count % size
+    warnings.warn(
+        f"The model takes {size} inputs at a time, so the first {used} of the data are "
+        f"used. Received: {count}",
+        CalibrationWarning,
+        stacklevel=3,
+    )
+    return data._at(slice(used))
 
 
 def _split(batch: Any) -> tuple[Any, Any]:

@@ -164,6 +164,12 @@ class Graph:
         return found
 
 
+def fixed_size(inputs: Sequence[Input]) -> int | None:
+    """Give the number of examples that a model takes at a time, if it fixes that."""
+    sizes = (entry.shape[0] for entry in inputs if entry.shape)
+    return next((size for size in sizes if size is not None), None)
+
+
 def for_inner(
     call: Call, given: Sequence[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> list[Any]:

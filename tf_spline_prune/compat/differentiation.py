@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tf_spline_prune.compat._states import states_kept
 from tf_spline_prune.compat.call_graph import Graph
 from tf_spline_prune.compat.execution import backend_of, graph_function, to_numpy
 from tf_spline_prune.compat.tracing import trace
@@ -45,7 +46,8 @@ def weight_gradients(
     step = make(total, model, variables)
 
     def function(inputs: list[np.ndarray], labels: Any) -> tuple[float, Gradients]:
-        value, gradients = step(inputs, labels)
+        with states_kept(model):
+            value, gradients = step(inputs, labels)
         return float(to_numpy(value)), _by_place(places, gradients)
 
     return function
@@ -74,7 +76,9 @@ def hessian_products(
 
     def function(inputs: list[np.ndarray], labels: Any, vector: Gradients) -> Gradients:
         parts = [vector[path][name] for path, name in places]
-        return _by_place(places, step(inputs, labels, parts))
+        with states_kept(model):
+            products = step(inputs, labels, parts)
+        return _by_place(places, products)
 
     return function
 

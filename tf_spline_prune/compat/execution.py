@@ -8,7 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_spline_prune.compat.call_graph import Call, pack
+from tf_spline_prune.compat._states import states_kept
+from tf_spline_prune.compat.call_graph import Call, Graph, fixed_size, pack
 from tf_spline_prune.compat.flavour import flavour_of
 from tf_spline_prune.compat.kinds import is_sequential
 from tf_spline_prune.compat.tracing import trace
@@ -62,7 +63,8 @@ def widest_dtype(model: Any) -> str:
 def compiled(function: Callable[[Any], Any], model: Any) -> Callable[[Any], Any]:
     """Compile a function that calls layers of `model` on one batch.
 
-    The weights are read at every run, never frozen into the compiled function.
+    The weights are read at every run, never frozen into the compiled function, and
+    every run begins from the states that the model has, and leaves them.
 
     Args:
         function: Takes one batch (a tensor of the model's backend).
@@ -76,6 +78,16 @@ def compiled(function: Callable[[Any], Any], model: Any) -> Callable[[Any], Any]
         FlavourError: If a tf_keras model is run while Keras uses a backend
             other than TensorFlow.
     """
+    run = _compiled(function, model)
+
+    def on_kept_states(batch: Any) -> Any:
+        with states_kept(model):
+            return run(batch)
+
+    return on_kept_states
+
+
+def _compiled(function: Callable[[Any], Any], model: Any) -> Callable[[Any], Any]:
     backend = backend_of(model)
     if backend == "tensorflow":
         return graph_function(function)
@@ -174,18 +186,49 @@ def predict(model: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
     Returns:
         One float64 array an output.
     """
-    structure = None if is_sequential(model) else trace(model).structure[0]
-    count = len(inputs[0])
+    graph = trace(model)
+
+    def run(some: list[np.ndarray]) -> list[Any]:
+        given = some[0] if is_sequential(model) else pack(graph.structure[0], some)
+        return keras.tree.flatten(model(given, training=False))
+
+    return in_batches(run, graph, inputs)
+
+
+def in_batches(
+    run: Callable[[list[np.ndarray]], list[Any]],
+    graph: Graph,
+    inputs: list[np.ndarray],
+) -> list[np.ndarray]:
+    """Run a function of a model on many inputs, so many at a time as it bears.
+
+    Every batch begins from the states that the model has, which stay. A batch of
+    fixed size is filled up with inputs that were seen, whose answers are left out.
+
+    Args:
+        run: Takes one array an input and gives one tensor an output.
+        graph: The model, traced.
+        inputs: One array an input, batch axis first.
+
+    Returns:
+        One float64 array an output.
+    """
+    count, fixed = len(inputs[0]), fixed_size(graph.inputs)
     # Keras keeps all that lies between, so big inputs go few at a time.
-    step = max(1, _AT_ONCE * count // max(1, sum(x.size for x in inputs)))
+    step = fixed or max(1, _AT_ONCE * count // max(1, sum(x.size for x in inputs)))
     parts = []
     for start in range(0, count, step):
-        some = [x[start : start + step] for x in inputs]
-        given: Any = some[0] if len(some) == 1 else some
-        if structure is not None:
-            given = pack(structure, some)
-        outputs = keras.tree.flatten(model(given, training=False))
-        parts.append([to_numpy(output).astype("float64") for output in outputs])
+        places = np.arange(start, min(start + step, count))
+        taken = np.resize(places, fixed) if fixed else places
+        with states_kept(graph.model):
+            outputs = run([x[taken] for x in inputs])
+        # An output without a batch axis, such as a constant, is as it is.
+        parts.append(
+            [
+                y[: len(places)] if len(taken) > len(places) else y
+                for y in (to_numpy(output).astype("float64") for output in outputs)
+            ]
+        )
     if len(parts) == 1:
         return parts[0]
     return [np.concatenate(one) for one in zip(*parts, strict=True)]

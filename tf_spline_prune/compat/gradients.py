@@ -7,7 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_spline_prune.compat.call_graph import pack
+from tf_spline_prune.compat._states import states_kept
+from tf_spline_prune.compat.call_graph import fixed_size, pack
 from tf_spline_prune.compat.differentiation import (
     Products,
     Total,
@@ -59,7 +60,7 @@ def value_and_grad(
         FlavourError: If Keras runs on a backend whose gradients are not read.
     """
     total = _loss_total(model, loss, answer)
-    return _after_a_trial(total, weight_gradients(total, model, weights))
+    return _after_a_trial(total, model, weight_gradients(total, model, weights))
 
 
 def loss_hessian_products(
@@ -84,7 +85,7 @@ def loss_hessian_products(
         FlavourError: If Keras runs on a backend whose gradients are not read.
     """
     total = _loss_total(model, loss, answer)
-    return _after_a_trial(total, hessian_products(total, model, weights))
+    return _after_a_trial(total, model, hessian_products(total, model, weights))
 
 
 def _loss_total(
@@ -102,14 +103,16 @@ def _loss_total(
     return lambda inputs, labels: loss_of(labels, answer(inputs))
 
 
-def _after_a_trial(total: Total, step: Any) -> Any:
+def _after_a_trial(total: Total, model: Any, step: Any) -> Any:
     tried = False
+    count = fixed_size(trace(model).inputs) or 1
 
     def function(inputs: list[np.ndarray], labels: Any, *others: Any) -> Any:
         nonlocal tried
         if not tried:
             # Losses of several outputs make variables of their own at the first run.
-            _try(total, inputs, labels)
+            with states_kept(model):
+                _try(total, inputs, labels, count)
             tried = True
         return step(inputs, labels, *others)
 
@@ -202,11 +205,11 @@ def _exactly(function: Any) -> Callable[[Any, Any], Any]:
     return exact
 
 
-def _try(total: Callable[..., Any], inputs: list[np.ndarray], labels: Any) -> None:
-    """Compute the loss of one example, so that what does not fit is told clearly."""
-    first = keras.tree.map_structure(lambda y: _tensor(y[:1]), labels)
+def _try(total: Total, inputs: list[np.ndarray], labels: Any, count: int) -> None:
+    """Compute the loss of an example, so that what does not fit is told clearly."""
+    first = keras.tree.map_structure(lambda y: _tensor(y[:count]), labels)
     try:
-        value = total([_tensor(x[:1]) for x in inputs], first)
+        value = total([_tensor(x[:count]) for x in inputs], first)
     except Exception as error:  # whatever a loss raises on labels that do not fit
         shapes = keras.tree.map_structure(lambda y: (y.shape, str(y.dtype)), labels)
         raise CalibrationError(

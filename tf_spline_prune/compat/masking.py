@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tf_spline_prune.compat._states import states_kept
 from tf_spline_prune.compat.call_graph import Arguments, Call, Graph
 from tf_spline_prune.compat.execution import call_layer
 
@@ -13,8 +14,9 @@ from tf_spline_prune.compat.execution import call_layer
 def run_eagerly(
     graph: Graph, inputs: list[np.ndarray], apply: Callable[..., Any]
 ) -> list[Any]:
-    """Interpret a graph on arrays, without compiling it."""
-    return graph.run([keras.ops.convert_to_tensor(x) for x in inputs], apply)
+    """Interpret a graph on arrays, without compiling it; the model's states stay."""
+    with states_kept(graph.model):
+        return graph.run([keras.ops.convert_to_tensor(x) for x in inputs], apply)
 
 
 def with_mask(

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tf_spline_prune.compat._states import states_kept
 from tf_spline_prune.compat.calibration import Calibration
 from tf_spline_prune.compat.execution import to_numpy
 from tf_spline_prune.compat.program import Program, ProgramStep, Values
@@ -35,6 +36,7 @@ class Passes:
         max_bytes: int = 2**29,
     ) -> None:
         self.programs = programs
+        self._models = [program.model for program in programs]
         self.order = list(programs[0].steps)
         self.max_bytes = max_bytes
         self.at = 0
@@ -61,24 +63,26 @@ class Passes:
         fresh: list[list[Values]] = []
         live = [program.live(self.order, first) for program in self.programs]
         for kept in self._kept:
-            values = [
-                {slot: keras.ops.convert_to_tensor(x) for slot, x in one.items()}
-                for one in kept
-            ]
-            self._forward(self.at, first, values)
-            if keep and first > self.at:
-                fresh.append(
-                    [
-                        {slot: to_numpy(one[slot]) for slot in wanted}
-                        for one, wanted in zip(values, live, strict=True)
-                    ]
-                )
-                size = sum(x.nbytes for one in fresh[0] for x in one.values())
-                keep = size * len(self._kept) <= self.max_bytes
-            for place in range(first, last + 1):
-                visit(self.programs[0].steps[self.order[place]], values)
-                if place < last:
-                    self._forward(place, place + 1, values)
+            # Every batch begins from the states that the models have.
+            with states_kept(*self._models):
+                values = [
+                    {slot: keras.ops.convert_to_tensor(x) for slot, x in one.items()}
+                    for one in kept
+                ]
+                self._forward(self.at, first, values)
+                if keep and first > self.at:
+                    fresh.append(
+                        [
+                            {slot: to_numpy(one[slot]) for slot in wanted}
+                            for one, wanted in zip(values, live, strict=True)
+                        ]
+                    )
+                    size = sum(x.nbytes for one in fresh[0] for x in one.values())
+                    keep = size * len(self._kept) <= self.max_bytes
+                for place in range(first, last + 1):
+                    visit(self.programs[0].steps[self.order[place]], values)
+                    if place < last:
+                        self._forward(place, place + 1, values)
         if keep and first > self.at:
             self._kept, self.at = fresh, first
 

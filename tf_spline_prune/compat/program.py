@@ -65,6 +65,7 @@ class Program:
         graph: What `trace` gave.
 
     Attributes:
+        model: The model.
         inputs: Slots of the model's inputs.
         steps: The steps by name, in an order of computation that ends one branch
             before it begins the next.
@@ -72,6 +73,7 @@ class Program:
     """
 
     def __init__(self, graph: Graph) -> None:
+        self.model = graph.model
         self.steps: dict[str, ProgramStep] = {}
         self.inputs = [Slot(f"input:{i}") for i in range(len(graph.inputs))]
         self.outputs: list[Slot] = graph.run(list(self.inputs), self._record)

@@ -198,6 +198,7 @@ class _Builder:
             operation = object.__new__(type(call.layer))
             vars(operation).update(vars(call.layer))
             operation._inbound_nodes, operation._outbound_nodes = [], []
+            operation.name = call.path.rpartition("/")[2]
             return operation
         return type(call.layer).from_config({**call.layer.get_config(), **changes})
 

@@ -50,6 +50,7 @@ def trace(model: Any) -> Graph:
     require_flavour(model)
     names = _Names()
     functional = _functional(model)
+    traced = functional is None
     if functional is None:
         functional = symbolic_model(model)
     elif read := reads_weights(functional):
@@ -58,11 +59,15 @@ def trace(model: Any) -> Graph:
             "copy would not share them. Put what reads them into a layer. Received: "
             f"model {model.name!r}, reading {read}"
         )
-    return _graph(model, functional, "", names)
+    return _graph(model, functional, "", names, traced)
 
 
 class _Names:
-    """Paths of layers and numbers of their uses, unique over the whole model."""
+    """Paths of layers and numbers of their uses, unique over the whole model.
+
+    What a `call` makes when it is run for us has another name in every trace, so that
+    its path is of its kind and its place: the same in every trace and every copy.
+    """
 
     def __init__(self) -> None:
         self._paths: dict[int, str] = {}
@@ -70,9 +75,10 @@ class _Names:
         # Layers made of layers, as they were traced, and how they were called.
         self.traced: dict[int, tuple[str, Any]] = {}
 
-    def path(self, layer: Any, prefix: str) -> str:
+    def path(self, layer: Any, prefix: str, made: bool) -> str:
         if id(layer) not in self._paths:
-            path = stem = prefix + str(layer.name).replace("/", "_")
+            name = kind_of(layer).rpartition(":")[2].lower() if made else layer.name
+            path = stem = prefix + str(name).replace("/", "_")
             taken, count = set(self._paths.values()), 1
             while path in taken:
                 path = f"{stem}_{count}"
@@ -110,8 +116,11 @@ def _calls_as_keras(model: Any) -> bool:
     return keras_root(owner) is not None
 
 
-def _graph(model: Any, functional: Any, prefix: str, names: _Names) -> Graph:
+def _graph(
+    model: Any, functional: Any, prefix: str, names: _Names, traced: bool
+) -> Graph:
     calls: list[Call] = []
+    owned = {id(layer) for layer in model._flatten_layers()}
     depths = sorted(functional._nodes_by_depth, reverse=True)
     for node in (
         node for depth in depths for node in functional._nodes_by_depth[depth]
@@ -119,7 +128,8 @@ def _graph(model: Any, functional: Any, prefix: str, names: _Names) -> Graph:
         if node.is_input:
             continue
         layer = inside_masks(getattr(node, "operation", None) or node.layer)
-        path = names.path(layer, prefix)
+        made = traced and id(layer) not in owned
+        path = names.path(layer, prefix, made)
         tensors_in = _tensors_in(layer, node)
         tensors_out = keras.tree.flatten(node.outputs)
         calls.append(
@@ -198,4 +208,4 @@ def _inner(
             )
     if functional is None:
         return None
-    return replace(_graph(layer, functional, prefix, names), flat=flat)
+    return replace(_graph(layer, functional, prefix, names, flat), flat=flat)

@@ -10,8 +10,8 @@ from tf_spline_prune.compat import (
     Calibration,
     hand_on_loss,
     predict,
-    random_inputs,
     require_flavour,
+    sample_inputs,
     with_weights,
 )
 from tf_spline_prune.criteria.criterion import Criterion, PairCriterion
@@ -211,8 +211,7 @@ def _check_order(
 
 
 def _computes_the_same(graph: ChannelGraph, model: Any) -> bool:
-    specs = {i.name: (i.shape, i.dtype) for i in graph.graph.inputs}
-    inputs = list(random_inputs(specs, batch=2, seed=0).values())
+    inputs = sample_inputs(graph.graph, count=2, seed=0)
     try:
         one, two = predict(graph.model, inputs), predict(model, inputs)
     except Exception:  # random numbers are no inputs of this model

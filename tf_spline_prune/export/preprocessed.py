@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_spline_prune.compat import flavour_of, trace
+from tf_spline_prune.compat import flavour_of, random_inputs, trace
 from tf_spline_prune.litert import Servable
 from tf_spline_prune.litert.servable import input_names, names_of
 
@@ -94,7 +94,7 @@ class Preprocessed(Servable):
 
     def random_inputs(self, batch: int, seed: int) -> dict[str, np.ndarray]:
         """Draw inputs as `Servable` does; bytes are pixels here, from 0 to 255."""
-        drawn = super().random_inputs(batch, seed)
+        drawn = random_inputs(self.inputs, batch, seed)
         rng = np.random.default_rng(seed)
         for name, array in drawn.items():
             if array.dtype == np.uint8:

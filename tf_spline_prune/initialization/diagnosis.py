@@ -17,6 +17,7 @@ from tf_spline_prune.compat import (
     hand_on_loss,
     mask_slots,
     require_flavour,
+    states_kept,
     trace,
     value_and_grad,
     with_dtype,
@@ -162,7 +163,8 @@ def _forward(
             dead[owner] = float(np.mean(flat.max(axis=0) == flat.min(axis=0)))
         return keras.tree.map_structure(lambda tensor: _Signal(tensor, owner), output)
 
-    graph.run([_Signal(keras.ops.convert_to_tensor(x)) for x in inputs], apply)
+    with states_kept(graph.model):
+        graph.run([_Signal(keras.ops.convert_to_tensor(x)) for x in inputs], apply)
     return variance, dead
 
 

@@ -13,7 +13,9 @@ from tf_spline_prune.compat import (
     CurrentWeights,
     Graph,
     check_finite,
-    random_inputs,
+    fixed_size,
+    sample_inputs,
+    states_kept,
     trace,
     with_dtype,
 )
@@ -66,6 +68,7 @@ class Servable:
             )
         for path, weights in CurrentWeights(graph).items():
             check_finite(path, weights)
+        self._graph = graph
         self.model = _in_float32(graph)
         self.inputs = {
             name: (i.shape, "float32" if _is_float(i.dtype) else i.dtype)
@@ -88,7 +91,7 @@ class Servable:
         return dict(zip(self.outputs, outputs, strict=True))
 
     def predict(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run the model eagerly on the CPU, whose float32 is not TF32.
+        """Run the model eagerly on the CPU, whose float32 is not TF32; states stay.
 
         Args:
             inputs: Arrays by input name, batch axis first.
@@ -98,7 +101,7 @@ class Servable:
         """
         import tensorflow as tf
 
-        with tf.device("CPU:0"):
+        with tf.device("CPU:0"), states_kept(self.model):
             tensors = [tf.convert_to_tensor(inputs[name]) for name in self.inputs]
             return {name: np.asarray(y) for name, y in self(*tensors).items()}
 
@@ -127,7 +130,7 @@ class Servable:
 
     @checked(batch=COUNT, seed=SEED)
     def random_inputs(self, batch: int, seed: int) -> dict[str, np.ndarray]:
-        """Draw inputs: normal numbers, or zeros and ones for integer inputs.
+        """Draw inputs that the model may be given: numbers, images or ids.
 
         Args:
             batch: Batch size, where the model leaves it open; other open sizes
@@ -137,7 +140,14 @@ class Servable:
         Returns:
             Arrays by input name.
         """
-        return random_inputs(self.inputs, batch, seed)
+        size = fixed_size(self._graph.inputs) or batch
+        arrays = sample_inputs(self._graph, size, seed)
+        return {
+            name: array.astype(dtype)
+            for (name, (_, dtype)), array in zip(
+                self.inputs.items(), arrays, strict=True
+            )
+        }
 
 
 def _is_float(dtype: str) -> bool:

@@ -15,6 +15,8 @@ from tf_spline_prune.compat import (
     call_tapped,
     check_finite,
     compiled,
+    fixed_size,
+    states_kept,
     to_numpy,
     trace,
 )
@@ -114,6 +116,7 @@ class PartitionCoder:
         self.batch_size = batch_size
         self.max_bytes = max_bytes
         self._graph = trace(model)
+        self._fixed = fixed_size(self._graph.inputs)
         self._knots = _select(self._find_knots(), layers)
         self._sampled: dict[str, Subset] = {}
         self._layout: CodeLayout | None = None
@@ -143,9 +146,11 @@ class PartitionCoder:
             check_finite(path, weights)
         num_points = len(inputs[0])
         if self._layout is None:
-            self._layout = self._sample([i[:1] for i in inputs], num_points)
+            few = self._fixed or 1
+            one = [_padded(i[:few], few) for i in inputs]
+            self._layout = self._sample(one, num_points)
         # Equal batches keep one compiled function for the whole probe.
-        size = min(self.batch_size, num_points)
+        size = self._fixed or min(self.batch_size, num_points)
         batches = []
         for start in range(0, num_points, size):
             batch = [_padded(i[start : start + size], size) for i in inputs]
@@ -220,9 +225,11 @@ class PartitionCoder:
     def _sample(self, one: list[np.ndarray], num_points: int) -> CodeLayout:
         """Choose the activations to code, from the sizes seen on one input."""
         inputs = [keras.ops.convert_to_tensor(i) for i in one]
+        with states_kept(self.model):
+            taps = self._taps(inputs)
         shapes = {
             name: (tuple(tensors[0].shape)[1:], len(tensors))
-            for name, tensors in self._taps(inputs).items()
+            for name, tensors in taps.items()
         }
         # Knots per activation: positions on a value, or positions of a window.
         per_activation = {

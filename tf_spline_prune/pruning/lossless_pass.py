@@ -21,8 +21,8 @@ from tf_spline_prune.compat import (
     Calibration,
     coarsest_dtype,
     predict,
-    random_inputs,
     require_flavour,
+    sample_inputs,
     with_weights,
     without_masks,
 )
@@ -230,8 +230,7 @@ def _points(
     graph: ChannelGraph, box: Box | None, boxes: list[Bounds], seed: int
 ) -> list[np.ndarray]:
     """Draw inputs to compare on: from the box, corners too, or normal ones."""
-    specs = {str(i): (e.shape, e.dtype) for i, e in enumerate(graph.graph.inputs)}
-    drawn = list(random_inputs(specs, _NUM_POINTS, seed).values())
+    drawn = sample_inputs(graph.graph, _NUM_POINTS, seed)
     rng = np.random.default_rng(seed)
     for place, bounds in enumerate(boxes):
         if box is not None and np.isfinite(bounds.low).all():

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tf_spline_prune._checks import Function, received
+from tf_spline_prune.compat import states_kept
 
 Evaluate = Callable[[Any], float]
 Train = Callable[[Any], Any]
@@ -28,7 +29,8 @@ def measured(evaluate: Evaluate, model: Any) -> float:
     Raises:
         TypeError: If it gave no single number.
     """
-    found = evaluate(model)
+    with states_kept(model):
+        found = evaluate(model)
     try:
         return float(found)
     except (TypeError, ValueError) as error:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from tf_spline_prune._checks import Flag, ListOf, OneOf, Options, check, checked
-from tf_spline_prune.compat import Calibration, coarsest_dtype, require_flavour, trace
+from tf_spline_prune.compat import Calibration, require_flavour, trace
 from tf_spline_prune.criteria import AnyCriterion
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph.costing import WeightDtype
@@ -17,8 +17,7 @@ from tf_spline_prune.pruning.pruning_plan import WEIGHTS, PruningPlan
 from tf_spline_prune.pruning.reader_regression import least_squares
 from tf_spline_prune.pruning.scopes import Scope
 from tf_spline_prune.pruning.selection import Selector
-from tf_spline_prune.pruning.verification import require_equal
-from tf_spline_prune.pruning.verification import verify as _verify
+from tf_spline_prune.pruning.verification import require_verified
 
 _STEPS = ("merge", "least_squares", "batchnorm")  # in this order
 _WITH_DATA = _STEPS[1:]
@@ -78,7 +77,8 @@ def prune(
             merges, and solves where there are data; `None` does nothing.
         weights: As in `PruningPlan.apply`.
         verify: Whether the result is compared with the original in which nobody
-            reads the removed units.
+            reads the removed units. A `BlindVerificationWarning` says if the
+            comparison could not have seen a fault.
 
     Returns:
         A new, plain, uncompiled model of the same flavour, layer names kept.
@@ -155,8 +155,8 @@ def carry_out(
         seed: As in `prune`.
 
     Returns:
-        The small model, and the relative error that the verification found; `None`
-        where nothing was compared.
+        The small model, and the relative error that the verification found; NaN
+        where it was blind, `None` where nothing was compared.
 
     Raises:
         PlanError: If the plan was made for another structure.
@@ -170,8 +170,7 @@ def carry_out(
     error = None
     if verify and weights != "reinitialize":
         source = base if isinstance(weights, str) else weights
-        error = _verify(source, small, decision)
-        require_equal(error, coarsest_dtype(source))
+        error = require_verified(source, small, decision)
     if "least_squares" in steps:
         small = least_squares(model, small, decision, data, seed=seed)
     if "batchnorm" in steps:

@@ -17,7 +17,7 @@ from tf_spline_prune._checks import (
     Real,
     checked,
 )
-from tf_spline_prune.compat import Calibration, coarsest_dtype, require_flavour, trace
+from tf_spline_prune.compat import Calibration, require_flavour, trace
 from tf_spline_prune.criteria import AnyCriterion
 from tf_spline_prune.criteria.finding import CRITERION
 from tf_spline_prune.graph import ChannelGraph
@@ -31,8 +31,7 @@ from tf_spline_prune.pruning.pipeline import recovery_steps
 from tf_spline_prune.pruning.planner import plan
 from tf_spline_prune.pruning.pruning_plan import PruningPlan
 from tf_spline_prune.pruning.reader_regression import least_squares
-from tf_spline_prune.pruning.verification import require_equal
-from tf_spline_prune.pruning.verification import verify as _verify
+from tf_spline_prune.pruning.verification import require_verified
 
 Schedule = Literal["linear"] | Callable[[float], float] | Sequence[float]
 
@@ -133,7 +132,7 @@ def prune_in_rounds(
             base = merge(base, decision)
         found = decision.apply(base)
         if verify:
-            require_equal(_verify(base, found, decision), coarsest_dtype(base))
+            require_verified(base, found, decision)
         return found, decision
 
     def recovered(base: Any, found: Any, decision: PruningPlan) -> Any:

@@ -10,9 +10,7 @@ from tf_spline_prune.compat import kind_of, probe_model, require_layer
 from tf_spline_prune.errors import RuleError
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.pruning.execution import shrink
-from tf_spline_prune.pruning.verification import error_after
-
-_TOLERANCE = 1e-4
+from tf_spline_prune.pruning.verification import verdict_on
 
 
 @checked(
@@ -92,16 +90,21 @@ def _trial(
     inputs = [rng.standard_normal((4, *shape)).astype("float32") for shape in shapes]
     try:
         small = shrink(graph, removed, graph.arrays)
-        error = error_after(graph, small, removed, inputs)
+        verdict = verdict_on(graph, small, removed, inputs)
     except Exception as found:  # whatever a layer of the wrong size raises
         raise RuleError(
             f"A model without some units of {kind_of(layer)} cannot be built as its "
             f"rule says: {type(found).__name__}: {found}"
         ) from found
-    if not error <= _TOLERANCE:
+    if not verdict.excess <= 1:
         raise RuleError(
             f"The rule of {kind_of(layer)} is wrong: a model that is cut as it says "
-            f"computes something else. Relative error {error:.2g}, at most "
-            f"{_TOLERANCE:g} expected."
+            f"computes something else. Relative error {verdict.error:.2g}, "
+            f"{verdict.excess:.2g} times what rounding explains."
         )
-    return error
+    if verdict.blind:
+        raise RuleError(
+            f"The rule of {kind_of(layer)} cannot be tested with {shapes}: "
+            f"{verdict.blind}."
+        )
+    return verdict.error

@@ -1,5 +1,6 @@
 """What two models score: by their own metrics, or by the user's measure."""
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from tf_spline_prune.compat import (
     Graph,
     compile_alike,
     is_compiled,
+    states_kept,
     with_weights,
 )
 from tf_spline_prune.errors import CalibrationError, ModelError
@@ -59,7 +61,11 @@ def scores_of(
             weights = data[2] if len(data) > 2 else None
             return model.evaluate(*data[:2], sample_weight=weights, **options)
 
-    return tuple(lambda m=model: _named(measure(m)) for model in models)
+    def measured(model: Any) -> dict[str, float]:
+        with states_kept(model):
+            return _named(measure(model))
+
+    return tuple(functools.partial(measured, model) for model in models)
 
 
 def _named(found: Any) -> dict[str, float]:

@@ -1,0 +1,179 @@
+"""What runs a user's model leaves its states, seeds and fixed batches alone."""
+
+import keras
+import numpy as np
+import pytest
+
+import tf_spline_prune as tsp
+from tf_spline_prune.compat import same_randomness
+from tf_spline_prune.errors import CalibrationError, CalibrationWarning
+
+BATCH = 4
+LAYERS = ["SimpleRNN", "LSTM", "GRU", "Bidirectional", "RNN", "Counter"]
+
+
+def recurrent(K, name):
+    """Build a model with states, of a fixed batch size."""
+    K.utils.set_random_seed(0)
+    L = K.layers
+    x = inputs = K.Input(batch_shape=(BATCH, 5, 3))
+    if name == "Bidirectional":
+        x = L.Bidirectional(L.LSTM(8, stateful=True))(x)
+    elif name == "RNN":
+        x = L.RNN([L.LSTMCell(8), L.GRUCell(7)], stateful=True)(x)
+    elif name == "Counter":
+        x = counter(K)()(L.Dense(8)(L.Flatten()(x)))
+    else:
+        x = getattr(L, name)(8, stateful=True)(x)
+    x = L.Dense(6, activation="relu", name="middle")(x)
+    model = K.Model(inputs, L.Dense(2)(x))
+    model(points(BATCH), training=False)  # the states are no longer zero
+    return model
+
+
+def counter(K):
+    """Make the class of a layer that counts its calls."""
+
+    class Counter(K.layers.Layer):
+        def build(self, shape):
+            self.count = self.add_weight(
+                name="count", shape=(), initializer="zeros", trainable=False
+            )
+            super().build(shape)
+
+        def call(self, x):
+            self.count.assign(self.count + 1.0)
+            return x * 1.0
+
+    return Counter
+
+
+def points(count):
+    return np.random.default_rng(0).normal(size=(count, 5, 3)).astype("float32")
+
+
+def states(model):
+    """Read, apart from the library, all that the model carries from call to call."""
+    found = []
+    for layer in model._flatten_layers():
+        held = getattr(layer, "states", None) if hasattr(layer, "stateful") else None
+        found += [s for s in keras.tree.flatten(held) if s is not None]
+        found += [layer.count] if hasattr(layer, "count") else []
+    assert found
+    return [np.array(keras.ops.convert_to_numpy(state)) for state in found]
+
+
+def unchanged(model, action):
+    before, weights = states(model), model.get_weights()
+    assert any(np.abs(state).max() > 0 for state in before)
+    result = action()
+    for one, other in zip(before, states(model), strict=True):
+        np.testing.assert_array_equal(one, other)
+    for one, other in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    return result
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_verification_and_recovery_keep_states(K, name):
+    model = recurrent(K, name)
+    plan = tsp.plan(model, "magnitude", sparsity=0.3, scope="layer")
+
+    def twice():
+        small = plan.apply(model)
+        errors = [tsp.verify(model, small, plan) for _ in range(2)]
+        assert max(errors) < 1e-9
+        small = tsp.least_squares(model, small, plan, points(8))
+        tsp.recalibrate_batchnorm(model, points(8))
+        return tsp.prune(model, "magnitude", sparsity=0.3, data=points(8))
+
+    small = unchanged(model, twice)
+    assert small.count_params() < model.count_params()
+
+
+@pytest.mark.parametrize("name", ["LSTM", "RNN"])
+@pytest.mark.parametrize(
+    "criterion", ["activation", "reconstruction", "taylor", "snip"]
+)
+def test_criteria_with_data_keep_states(K, name, criterion):
+    model = recurrent(K, name)
+    model.compile(loss="mse")
+    data = (points(8), np.ones((8, 2), "float32"))
+    plan = unchanged(model, lambda: tsp.plan(model, criterion, sparsity=0.2, data=data))
+    assert plan.removed
+
+
+@pytest.mark.parametrize("name", ["GRU", "Counter"])
+def test_codes_signals_and_scores_keep_states(K, name):
+    model = recurrent(K, name)
+    model.compile(loss="mse", metrics=["mae"])
+    small = tsp.prune(model, "magnitude", sparsity=0.3)
+    labels = np.ones((8, 2), "float32")
+
+    def look():
+        codes = tsp.PartitionCoder(model, ["middle"])(points(10))
+        again = tsp.PartitionCoder(model, ["middle"])(points(10)[:4])
+        np.testing.assert_array_equal(
+            codes.unpack("middle")[:4], again.unpack("middle")
+        )
+        return tsp.report(model, small, data=(points(8), labels))
+
+    unchanged(model, look)
+
+
+@pytest.mark.parametrize("kind", ["saved_model", "litert"])
+def test_exports_keep_states(K, kind, tmp_path):
+    model = recurrent(K, "LSTM")
+    if kind == "saved_model":
+        unchanged(model, lambda: tsp.export_saved_model(model, tmp_path / "m"))
+    else:
+        unchanged(model, lambda: tsp.export_litert(model, tmp_path / "m.tflite"))
+
+
+def test_batches_of_fixed_size_are_whole(K):
+    model = recurrent(K, "LSTM")
+    with pytest.warns(CalibrationWarning, match="first 8 of the data"):
+        tsp.plan(model, "activation", sparsity=0.2, data=points(10))
+    with pytest.raises(CalibrationError, match="4 inputs at a time"):
+        tsp.plan(model, "activation", sparsity=0.2, data=points(3))
+
+
+def test_a_layer_that_fixes_the_batch_by_itself(K):
+    """The size is in the graph of the model, whatever its layers carry over."""
+    L = K.layers
+    inputs = K.Input(batch_shape=(BATCH, 6))
+    x = L.Dense(10, activation="relu")(inputs)
+    model = K.Model(inputs, L.Dense(3)(L.Reshape((5, 2))(x)))
+    plan = tsp.plan(model, "magnitude", sparsity=0.3)
+    assert tsp.verify(model, plan.apply(model), plan) < 1e-9
+    x = np.random.default_rng(0).normal(size=(10, 6)).astype("float32")
+    codes = tsp.PartitionCoder(model)(x)
+    (layer,) = codes.layers
+    hidden = keras.ops.convert_to_numpy(model.layers[1](x))
+    np.testing.assert_array_equal(codes.unpack(layer), hidden > 0)
+
+
+def test_seeds_of_the_session_are_as_they_were(K):
+    """Whoever draws after us draws what he would have drawn without us."""
+    import tensorflow as tf
+
+    model = recurrent(K, "LSTM")
+
+    def draw():
+        return (
+            np.random.normal(size=3),  # noqa: NPY002
+            tf.random.normal((3,)).numpy(),
+            keras.ops.convert_to_numpy(keras.random.normal((3,))),
+        )
+
+    K.utils.set_random_seed(7)
+    keras.utils.set_random_seed(7)
+    draw()
+    plain = draw()
+    K.utils.set_random_seed(7)
+    keras.utils.set_random_seed(7)
+    draw()
+    with same_randomness(model):
+        draw()
+    for one, other in zip(plain, draw(), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -1,0 +1,126 @@
+"""What a model carries over from call to call: kept, and begun anew.
+
+Every place that runs a user's model does so within `states_kept`.
+"""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras.src.backend.common import global_state
+
+from tf_spline_prune.compat.weights import values_of, write_values
+
+_OF_KERAS = "global_seed_generator"  # which layers without a seed draw from
+
+
+@contextlib.contextmanager
+def states_kept(*models: Any, fresh: bool = False) -> Iterator[None]:
+    """Give all that running a model may change its value back afterwards.
+
+    That are the states of recurrent layers, seeds, and every other variable that no
+    optimizer trains.
+
+    Args:
+        *models: Models of either flavour.
+        fresh: Whether recurrent states begin at zero, as those of a new model.
+    """
+    held = [
+        (variable, np.array(values_of(variable)))
+        for model in models
+        for variable in _state_variables(model)
+    ]
+    try:
+        if fresh:
+            for variable in (v for model in models for v in _recurrent(model)):
+                write_values(variable, np.zeros(tuple(variable.shape)))
+        yield
+    finally:
+        for variable, value in held:
+            if not np.array_equal(values_of(variable), value):
+                write_values(variable, value)
+
+
+@contextlib.contextmanager
+def same_randomness(model: Any, seed: int = 0) -> Iterator[None]:
+    """Let all copies of a model draw the same random numbers, whoever draws them.
+
+    The seeds of the model's layers are set, and those of Keras, TensorFlow and NumPy;
+    afterwards they are as they were.
+
+    Args:
+        model: A model of either flavour.
+        seed: What all seeds are.
+    """
+    numpy_state = np.random.get_state()  # noqa: NPY002
+    own = global_state.get_global_attribute(_OF_KERAS)
+    context = _tensorflow_context()
+    seeds = (getattr(context, "_seed", None), getattr(context, "_rng", None))
+    with states_kept(model):
+        try:
+            np.random.seed(seed)  # noqa: NPY002
+            if context:
+                context._set_global_seed(seed)
+            generator = keras.random.SeedGenerator(seed=seed)
+            global_state.set_global_attribute(_OF_KERAS, generator)
+            for variable in _seeds(model):
+                shape = tuple(variable.shape)
+                write_values(variable, np.full(shape, seed))
+            yield
+        finally:
+            np.random.set_state(numpy_state)  # noqa: NPY002
+            if context:
+                context._seed, context._rng = seeds
+            global_state.set_global_attribute(_OF_KERAS, own)
+
+
+def _tensorflow_context() -> Any:
+    """Give TensorFlow's eager context, which holds its seed, if it is at work."""
+    module = sys.modules.get("tensorflow.python.eager.context")
+    return module.context() if module is not None else None
+
+
+def _layers(model: Any) -> Iterator[Any]:
+    seen: set[int] = set()
+    for layer in model._flatten_layers():
+        if id(layer) not in seen:
+            seen.add(id(layer))
+            yield layer
+
+
+def _state_variables(model: Any) -> Iterator[Any]:
+    """List what no optimizer trains, states and seeds included, each once."""
+    seen: set[int] = set()
+    found = (
+        variable
+        for layer in _layers(model)
+        for name in ("_non_trainable_variables", "_non_trainable_weights")
+        for variable in vars(layer).get(name) or ()
+    )
+    for variable in (*found, *_recurrent(model), *_seeds(model)):
+        if id(variable) not in seen and getattr(variable, "shape", None) is not None:
+            seen.add(id(variable))
+            yield variable
+
+
+def _recurrent(model: Any) -> Iterator[Any]:
+    """List the states that stateful recurrent layers hold."""
+    for layer in _layers(model):
+        if getattr(layer, "stateful", False) is True:
+            held = getattr(layer, "states", None)
+            for state in keras.tree.flatten(held if held is not None else []):
+                if hasattr(state, "assign"):
+                    yield state
+
+
+def _seeds(model: Any) -> Iterator[Any]:
+    """List the states of the generators of random numbers inside layers."""
+    for layer in _layers(model):
+        for generator in vars(layer).get("_seed_generators") or ():  # Keras 3
+            yield generator.state
+        own = getattr(vars(layer).get("_random_generator"), "_generator", None)
+        if own is not None:  # tf_keras
+            yield own.state
