@@ -2,13 +2,13 @@
 
 import contextlib
 import inspect
-import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from keras.src.saving.serialization_lib import SafeModeScope
 
+from tf_spline_prune.compat._adapted_state import hand_on_state, is_adapted, keeps_words
 from tf_spline_prune.compat.call_graph import (
     Arguments,
     Call,
@@ -18,7 +18,7 @@ from tf_spline_prune.compat.call_graph import (
     pack,
 )
 from tf_spline_prune.compat.flavour import keras_of
-from tf_spline_prune.compat.kinds import is_mask_wrapper
+from tf_spline_prune.compat.kinds import is_layer, is_mask_wrapper
 from tf_spline_prune.compat.parts import in_policy, part_configs
 from tf_spline_prune.compat.progress import Progress
 from tf_spline_prune.compat.weights import CurrentWeights
@@ -30,6 +30,7 @@ def rebuild(
     changes: Mapping[str, Mapping[str, Any]] | None = None,
     weights: Callable[[str], Mapping[str, np.ndarray]] | None = None,
     dtype: str | None = None,
+    fresh: bool = False,
 ) -> Any:
     """Build a model of new layers from a graph.
 
@@ -42,7 +43,9 @@ def rebuild(
         changes: For a layer's path, the entries of its config that change.
         weights: Gives, for the path of any layer that has weights, the new ones
             by name, in the layer's own order; called for one layer after the
-            other. Without it all layers keep their fresh initial values.
+            other. Without it they are those of the graph.
+        fresh: Whether all layers keep their fresh initial values instead, but for
+            what `adapt` has measured, which no training gives back.
         dtype: The dtype policy of all layers. Without it each keeps its own.
 
     Returns:
@@ -53,14 +56,16 @@ def rebuild(
     """
     builder = _Builder(graph, changes or {}, dtype)
     model = builder.build(graph)
-    for call in graph.leaves():
-        _copy_assets(call.layer, builder.layers[call.path])
-        _freeze_alike(call.layer, builder.layers[call.path])
-    for path in CurrentWeights(graph) if weights else ():
-        layer = builder.layers[path]
-        layer.set_weights(list(weights(path).values()))  # type: ignore[misc]
-        if hasattr(layer, "finalize_state"):  # Normalization derives from them
-            layer.finalize_state()
+    current = CurrentWeights(graph)
+    for path, source in {call.path: call.layer for call in graph.leaves()}.items():
+        layer = builder.layers.get(path)  # masks between layers are Keras' own
+        _freeze_alike(source, layer)
+        held = path in current and not keeps_words(layer)
+        if held and (is_adapted(layer) or not fresh):
+            arrays = weights(path) if weights else current[path]
+            layer.set_weights(list(arrays.values()))
+            if hasattr(layer, "finalize_state"):  # Normalization derives from them
+                layer.finalize_state()
     return model
 
 
@@ -76,15 +81,6 @@ def rewire(graph: Graph, layer_for: Callable[[Call], Any]) -> Any:
         A new model of the same flavour, that shares these layers.
     """
     return _Builder(graph, {}, None, layer_for).build(graph)
-
-
-def _copy_assets(source: Any, target: Any) -> None:
-    """Hand on what a layer keeps outside its weights, such as a vocabulary."""
-    if not hasattr(source, "save_assets"):
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        source.save_assets(folder)
-        target.load_assets(folder)
 
 
 def _freeze_alike(source: Any, target: Any) -> None:
@@ -159,7 +155,8 @@ class _Builder:
         """Make the layers of a Sequential; sizes matter only to nested models."""
         nested = any(call.inner is not None for call in graph.calls)
         layers = []
-        for call in graph.calls:
+        # Keras 3 computes masks by operations in between, which it adds by itself.
+        for call in (call for call in graph.calls if is_layer(call.layer)):
             layers.append(self.layer(call, [shape]))
             if nested:
                 made = getattr(layers[-1], "outputs", None)  # of a nested model
@@ -186,6 +183,8 @@ class _Builder:
                 config = part_configs(config, call.path in self.changes)
                 config["name"] = call.path.rpartition("/")[2]
                 self.layers[call.path] = self._from_config(call, config)
+                # Before it is called: sizes may hang on it.
+                hand_on_state(call.layer, self.layers[call.path])
             if call.inner is None:
                 self.progress.step()
         return self.layers[call.path]

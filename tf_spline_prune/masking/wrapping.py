@@ -4,7 +4,7 @@ import warnings
 from typing import Any
 
 from tf_spline_prune.compat import (
-    CurrentWeights,
+   
     check_plain,
     compile_alike,
     drive,
@@ -80,7 +80,7 @@ def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
         )
     for path in chosen:
         check_plain(path, calls[path].layer)
-    plain = trace(rebuild(graph, weights=CurrentWeights(graph).__getitem__))
+    plain = trace(rebuild(graph))
     wrap = MaskedLayer if flavour_of(model) == "keras" else wrap_with_tfmot
     refused: dict[str, str] = {}
 

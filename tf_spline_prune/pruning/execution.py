@@ -73,10 +73,12 @@ def shrink(graph: ChannelGraph, removed: np.ndarray, weights: Weights | None) ->
     for path, name in graph.weights:
         if kept[path, name] != list(graph.weights[path, name].shape):
             changes.setdefault(path, {})
-    if weights is None:
-        return rebuild(graph.graph, changes)
+    source = graph.arrays if weights is None else weights
     return rebuild(
-        graph.graph, changes, lambda path: _sliced(graph, removed, path, weights[path])
+        graph.graph,
+        changes,
+        lambda path: _sliced(graph, removed, path, source[path]),
+        fresh=weights is None,
     )
 
 
