@@ -6,6 +6,7 @@ meaning of "call", weights by name, rebuilt models, and callbacks that either
 flavour's `fit` accepts. Asking costs no import of the other flavour.
 """
 
+from tf_spline_prune.compat._model_class import warn_of_lost_training
 from tf_spline_prune.compat.averages import mask_averages
 from tf_spline_prune.compat.calibration import Calibration, check_inputs
 from tf_spline_prune.compat.call_graph import Call, Graph, Input, in_order
@@ -167,6 +168,7 @@ __all__ = [
     "trace",
     "trainability_kept",
     "value_and_grad",
+    "warn_of_lost_training",
     "weight_gradients",
     "weight_names",
     "weight_variables",

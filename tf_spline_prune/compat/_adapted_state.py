@@ -1,4 +1,4 @@
-"""What a layer has learnt of data by `adapt`, and keeps outside its weights or in them."""
+"""What a layer has learnt of data by `adapt`, in its weights or outside of them."""
 
 import tempfile
 from typing import Any

@@ -9,6 +9,7 @@ import numpy as np
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from tf_spline_prune.compat._adapted_state import hand_on_state, is_adapted, keeps_words
+from tf_spline_prune.compat._model_class import build_as
 from tf_spline_prune.compat.call_graph import (
     Arguments,
     Call,
@@ -36,7 +37,8 @@ def rebuild(
 
     Layer names, nesting, sharing and the structure of inputs and outputs stay.
     The result is not compiled and shares nothing with the original. A subclassed
-    model comes out as a functional one.
+    model comes out as a functional one; a functional model of a user's class as
+    one of that class, where it can be made of inputs and outputs.
 
     Args:
         graph: What `trace` gave.
@@ -127,7 +129,7 @@ class _Builder:
         ]
         if graph.sequential:
             layers = self._chain(graph, tuple(inputs[0].shape))
-            return self.keras.Sequential([*inputs, *layers], name=graph.model.name)
+            return build_as(graph.model, [*inputs, *layers])
 
         def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             given = in_order(call.layer, args, kwargs)
@@ -145,10 +147,8 @@ class _Builder:
 
         outputs = graph.run(inputs, apply, enter=False)
         structure = graph.structure
-        return self.keras.Model(
-            pack(structure[0], inputs),
-            pack(structure[1], outputs),
-            name=graph.model.name,
+        return build_as(
+            graph.model, pack(structure[0], inputs), pack(structure[1], outputs)
         )
 
     def _chain(self, graph: Graph, shape: Any) -> list[Any]:

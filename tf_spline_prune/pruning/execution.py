@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_spline_prune.compat import rebuild, with_weights
+from tf_spline_prune.compat import rebuild, warn_of_lost_training, with_weights
 from tf_spline_prune.errors import PlanError
 from tf_spline_prune.graph import ChannelGraph
 
@@ -74,12 +74,14 @@ def shrink(graph: ChannelGraph, removed: np.ndarray, weights: Weights | None) ->
         if kept[path, name] != list(graph.weights[path, name].shape):
             changes.setdefault(path, {})
     source = graph.arrays if weights is None else weights
-    return rebuild(
+    small = rebuild(
         graph.graph,
         changes,
         lambda path: _sliced(graph, removed, path, source[path]),
         fresh=weights is None,
     )
+    warn_of_lost_training(graph.graph.model, small)
+    return small
 
 
 def _change(config: dict[str, Any], key: str, change: Callable[[Any], Any]) -> None:

@@ -13,6 +13,7 @@ from tf_spline_prune.compat import (
     predict,
     random_inputs,
     require_flavour,
+    warn_of_lost_training,
     with_weights,
     without_masks,
 )
@@ -107,7 +108,9 @@ def lossless(
             NothingPrunedWarning,
             stacklevel=2,
         )
-        return with_weights(model, {})
+        copy = with_weights(model, {})
+        warn_of_lost_training(model, copy)
+        return copy
     for inputs in (points, data):
         if inputs is not None:
             _require_same(model, small, inputs)
