@@ -6,6 +6,7 @@ meaning of "call", weights by name, rebuilt models, and callbacks that either
 flavour's `fit` accepts. Asking costs no import of the other flavour.
 """
 
+from tf_spline_prune.compat._functions import tensorflow_operations, trace_function
 from tf_spline_prune.compat._model_class import warn_of_lost_training
 from tf_spline_prune.compat.averages import mask_averages
 from tf_spline_prune.compat.calibration import Calibration, check_inputs
@@ -164,8 +165,10 @@ __all__ = [
     "say",
     "softmax_outputs",
     "take_over",
+    "tensorflow_operations",
     "to_numpy",
     "trace",
+    "trace_function",
     "trainability_kept",
     "value_and_grad",
     "warn_of_lost_training",

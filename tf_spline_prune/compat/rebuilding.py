@@ -18,7 +18,7 @@ from tf_spline_prune.compat.call_graph import (
     in_order,
     pack,
 )
-from tf_spline_prune.compat.flavour import keras_of
+from tf_spline_prune.compat.flavour import keras_of, keras_root
 from tf_spline_prune.compat.kinds import is_layer, is_mask_wrapper
 from tf_spline_prune.compat.parts import in_policy, part_configs
 from tf_spline_prune.compat.progress import Progress
@@ -212,16 +212,11 @@ class _Builder:
     def _from_config(self, call: Call, config: dict[str, Any]) -> Any:
         """Make a layer from a config that was never out of this process."""
         layer = call.layer
-        known = {
-            thing.__name__: thing
-            for thing in vars(layer).values()
-            if callable(thing) and hasattr(thing, "__name__")
-        }
         try:
-            with SafeModeScope(False), self.keras.utils.custom_object_scope(known):
+            with SafeModeScope(False):
                 if call.kind == "Lambda":
                     return _lambda_layer(layer, config)
-                return type(layer).from_config(config)
+                return type(layer).from_config(_with_functions(layer, config))
         except Exception as error:
             raise ModelError(
                 "A layer cannot be built again from its config, which is how a model "
@@ -236,6 +231,30 @@ def _named(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Argumen
     names = list(inspect.signature(layer.call).parameters)
     rest = dict(zip(names[1:], args[1:], strict=False))
     return args[:1], {**rest, **kwargs}
+
+
+def _with_functions(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """Put a user's functions into a config, in which they are only names.
+
+    Args:
+        layer: The layer that the config is of, or the like.
+        config: The config, perhaps with changes.
+
+    Returns:
+        A copy, with the functions themselves for the layer and those inside it.
+    """
+    found = dict(config)
+    for key, value in config.items():
+        own = getattr(layer, key, None) or getattr(layer, f"forward_{key}", None)
+        if isinstance(value, dict) and isinstance(value.get("config"), dict):
+            if is_layer(own):
+                inside = _with_functions(own, value["config"])
+                found[key] = {**value, "config": inside}
+                continue
+        if callable(own) and value is not None and not is_layer(own):
+            plain = keras_root(own) is not None or isinstance(own, type)
+            found[key] = value if plain else own
+    return found
 
 
 def _lambda_layer(layer: Any, config: dict[str, Any]) -> Any:

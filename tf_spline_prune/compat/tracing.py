@@ -66,6 +66,11 @@ def trace(model: Any) -> Graph:
     return _graph(model, functional, "", names)
 
 
+def graph_of_nodes(functional: Any) -> Graph:
+    """Read the object that holds the nodes of a model as a graph of calls."""
+    return _graph(functional, functional, "", _Names())
+
+
 class _Names:
     """Paths of layers and numbers of their uses, unique over the whole model."""
 
