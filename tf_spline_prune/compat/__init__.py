@@ -9,7 +9,7 @@ flavour's `fit` accepts. Asking costs no import of the other flavour.
 from tf_spline_prune.compat._functions import tensorflow_operations, trace_function
 from tf_spline_prune.compat._model_class import warn_of_lost_training
 from tf_spline_prune.compat.averages import mask_averages
-from tf_spline_prune.compat.calibration import Calibration, check_inputs
+from tf_spline_prune.compat.calibration import Calibration, arranged, check_inputs
 from tf_spline_prune.compat.call_graph import Call, Graph, Input, in_order
 from tf_spline_prune.compat.call_views import with_sizes, without_masks
 from tf_spline_prune.compat.callback import (
@@ -66,7 +66,7 @@ from tf_spline_prune.compat.passes import Passes, numpy_of
 from tf_spline_prune.compat.probing import probe_model, require_layer
 from tf_spline_prune.compat.program import Program, ProgramStep, Slot, Values
 from tf_spline_prune.compat.progress import Progress
-from tf_spline_prune.compat.rebuilding import rebuild, rewire
+from tf_spline_prune.compat.rebuilding import config_of, rebuild, rewire
 from tf_spline_prune.compat.samples import random_inputs
 from tf_spline_prune.compat.scaling import with_scales
 from tf_spline_prune.compat.summaries import SummaryWriter
@@ -114,6 +114,7 @@ __all__ = [
     "Values",
     "Workers",
     "activation_name",
+    "arranged",
     "batches_a_step",
     "call_layer",
     "call_tapped",
@@ -123,6 +124,7 @@ __all__ = [
     "coarsest_dtype",
     "compile_alike",
     "compiled",
+    "config_of",
     "drive",
     "flavour_of",
     "hand_on_loss",

@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -202,7 +203,7 @@ class _Builder:
 
     def _config(self, call: Call) -> dict[str, Any]:
         try:
-            return dict(call.layer.get_config())
+            return config_of(call.layer)
         except NotImplementedError as error:
             raise ModelError(
                 "A layer without `get_config` cannot be built again. Define it in the "
@@ -224,6 +225,13 @@ class _Builder:
                 f"`from_config` understands. Received: {call.path!r} of type "
                 f"{type(layer).__name__}, which raised {type(error).__name__}: {error}"
             ) from error
+
+
+def config_of(layer: Any) -> dict[str, Any]:
+    """Copy the config of a layer; that a lambda is unsafe in a file is not said."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The object being serialized includes")
+        return dict(layer.get_config())
 
 
 def _named(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:

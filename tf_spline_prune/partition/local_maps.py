@@ -9,6 +9,7 @@ import numpy as np
 
 from tf_spline_prune.compat import (
     Graph,
+    arranged,
     call_layer,
     check_inputs,
     jacobians_of,
@@ -137,8 +138,9 @@ def _checked(graph: Graph, x: Any, batch_size: int) -> np.ndarray:
         raise ValueError(
             f"`batch_size` must be at least 1. Received: batch_size={batch_size}"
         )
-    check_inputs([x], graph.inputs, "inputs", ValueError)
-    return np.asarray(x, "float64")
+    check_inputs(x, graph.inputs, "inputs", ValueError)
+    (points,) = arranged(x, graph.inputs, "inputs", ValueError)
+    return np.asarray(points, "float64")  # not cut to the model's own precision
 
 
 def _both(

@@ -6,7 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from tf_spline_prune.compat import rebuild, warn_of_lost_training, with_weights
+from tf_spline_prune.compat import (
+    config_of,
+    rebuild,
+    warn_of_lost_training,
+    with_weights,
+)
 from tf_spline_prune.errors import PlanError
 from tf_spline_prune.graph import ChannelGraph
 
@@ -66,9 +71,7 @@ def shrink(graph: ChannelGraph, removed: np.ndarray, weights: Weights | None) ->
     for edit in graph.edits:
         keep = ~removed[graph.units_of(edit.labels)]
         if not keep.all():
-            config = changes.setdefault(
-                edit.path, dict(graph.layer(edit.path).get_config())
-            )
+            config = changes.setdefault(edit.path, config_of(graph.layer(edit.path)))
             _change(config, edit.key, functools.partial(edit.change, keep=keep))
     for path, name in graph.weights:
         if kept[path, name] != list(graph.weights[path, name].shape):
