@@ -42,9 +42,7 @@ def test_a_dict_of_tensors_is_coded(K, arrays):
     model = two_inputs(K)
     tensors = {name: tf.constant(array) for name, array in arrays.items()}
     codes = tsp.PartitionCoder(model)(tensors)
-    assert np.array_equal(
-        codes.unpack("first"), sides(model, "first", arrays["alpha"])
-    )
+    assert np.array_equal(codes.unpack("first"), sides(model, "first", arrays["alpha"]))
 
 
 def test_a_missing_input_is_named(K, arrays):
@@ -81,7 +79,9 @@ def test_the_early_bird_takes_a_dict(K, arrays):
     bird = tsp.SplineEarlyBird(arrays, threshold=0.9, lookback=1, stop=False)
     model.fit(arrays, np.zeros((20, 2)), epochs=3, verbose=0, callbacks=[bird])
     assert bird.ticket_epoch == 1
-    assert bird._key() != tsp.SplineEarlyBird(arrays | {"beta": arrays["beta"] * 2})._key()
+    assert (
+        bird._key() != tsp.SplineEarlyBird(arrays | {"beta": arrays["beta"] * 2})._key()
+    )
 
 
 def test_complexity_is_counted_in_all_inputs_together(K, arrays):

@@ -1,6 +1,7 @@
 """Building a model again: the same graph, with other sizes, weights or dtype."""
 
 import contextlib
+import functools
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
@@ -228,10 +229,28 @@ class _Builder:
 
 
 def config_of(layer: Any) -> dict[str, Any]:
-    """Copy the config of a layer; that a lambda is unsafe in a file is not said."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The object being serialized includes")
-        return dict(layer.get_config())
+    """Copy the config of a layer, whatever functions it holds.
+
+    That these are not safe in a file is not said: a copy gets the functions themselves.
+    A `functools.partial` has no name, so another function stands in for it.
+    """
+    every = getattr(layer, "_flatten_layers", lambda: [layer])
+    nameless = [
+        (part, key, value)
+        for part in every()
+        for key, value in vars(part).items()
+        if isinstance(value, functools.partial)
+    ]
+    for part, key, _ in nameless:
+        setattr(part, key, keras_of(part).activations.linear)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The object being serialized includes")
+            warnings.filterwarnings("ignore", "The `keras.initializers.serialize")
+            return dict(layer.get_config())
+    finally:
+        for part, key, value in nameless:
+            setattr(part, key, value)
 
 
 def _named(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
