@@ -21,7 +21,7 @@ from tf_spline_prune.compat.call_graph import (
     pack,
 )
 from tf_spline_prune.compat.flavour import keras_of, keras_root
-from tf_spline_prune.compat.kinds import is_layer, is_mask_wrapper
+from tf_spline_prune.compat.kinds import is_layer, is_mask_wrapper, kind_of
 from tf_spline_prune.compat.parts import in_policy, part_configs
 from tf_spline_prune.compat.progress import Progress
 from tf_spline_prune.compat.weights import CurrentWeights
@@ -214,11 +214,18 @@ class _Builder:
     def _from_config(self, call: Call, config: dict[str, Any]) -> Any:
         """Make a layer from a config that was never out of this process."""
         layer = call.layer
+        known = {
+            thing.__name__: thing
+            for thing in vars(layer).values()
+            if callable(thing) and hasattr(thing, "__name__")
+        }
         try:
-            with SafeModeScope(False):
+            with SafeModeScope(False), self.keras.utils.custom_object_scope(known):
                 if call.kind == "Lambda":
                     return _lambda_layer(layer, config)
-                return type(layer).from_config(_with_functions(layer, config))
+                if not call.kind.startswith("op:"):
+                    config = _with_functions(layer, config)
+                return type(layer).from_config(config)
         except Exception as error:
             raise ModelError(
                 "A layer cannot be built again from its config, which is how a model "
@@ -271,16 +278,16 @@ def _with_functions(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
         A copy, with the functions themselves for the layer and those inside it.
     """
     found = dict(config)
+    by_name = kind_of(layer).startswith("custom:")  # what it does with one is its own
     for key, value in config.items():
         own = getattr(layer, key, None) or getattr(layer, f"forward_{key}", None)
-        if isinstance(value, dict) and isinstance(value.get("config"), dict):
-            if is_layer(own):
-                inside = _with_functions(own, value["config"])
-                found[key] = {**value, "config": inside}
-                continue
-        if callable(own) and value is not None and not is_layer(own):
-            plain = keras_root(own) is not None or isinstance(own, type)
-            found[key] = value if plain else own
+        inside = value.get("config") if isinstance(value, dict) else None
+        if is_layer(own):
+            if isinstance(inside, dict):
+                found[key] = {**value, "config": _with_functions(own, inside)}
+        elif callable(own) and not isinstance(own, type) and keras_root(own) is None:
+            if isinstance(value, dict) or not by_name:
+                found[key] = own
     return found
 
 
