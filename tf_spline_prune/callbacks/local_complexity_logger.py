@@ -34,7 +34,8 @@ class LocalComplexityLogger(Callback):
 
     Args:
         points: Inputs by name, such as those of the training data, of the test data
-            and random ones: arrays of shape `(n, *input shape)`.
+            and random ones: arrays of shape `(n, *input shape)`, or lists or dicts of
+            such arrays for a model with several inputs.
         radius: Distance of the corners around each input.
         directions: Number of directions; the corners are twice as many.
         layers: Names of the layers to count; `None` means all that have knots.
@@ -106,8 +107,8 @@ class LocalComplexityLogger(Callback):
         self.curves = {name: {} for name in self.points}
         graph = trace(self.model)
         for x in self.points.values():
-            codes = self._coder(check_probe(x, graph.inputs)[0][:1])
-        size = math.prod(int(length or 1) for length in graph.inputs[0].shape[1:])
+            codes = self._coder([one[:1] for one in check_probe(x, graph.inputs)])
+        size = sum(math.prod(int(s or 1) for s in i.shape[1:]) for i in graph.inputs)
         pools = {
             call.name
             for call in graph.leaves()

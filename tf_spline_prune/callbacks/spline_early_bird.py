@@ -23,7 +23,7 @@ from tf_spline_prune.compat import trace
 from tf_spline_prune.files import PathLike
 from tf_spline_prune.partition import PartitionCoder, partition_distance
 from tf_spline_prune.partition.codes import PartitionCodes
-from tf_spline_prune.partition.probes import check_probe
+from tf_spline_prune.partition.probes import arrays_of, check_probe
 
 Mode = Literal["max_below", "plateau"]
 
@@ -48,8 +48,8 @@ class SplineEarlyBird(EarlyBird):
     the rate makes any distance fall, which gives a warning.
 
     Args:
-        probe: Inputs on which codes are taken, shape `(n, *input shape)`; about
-            1,024 suffice. See `tsp.probes`.
+        probe: Inputs on which codes are taken, shape `(n, *input shape)`, or a list
+            or dict of such arrays; about 1,024 suffice. See `tsp.probes`.
         threshold: Bound of `"max_below"`, in (0, 1).
         lookback: Number of earlier epochs that are compared with.
         mode: `"max_below"` or `"plateau"`.
@@ -230,8 +230,8 @@ class SplineEarlyBird(EarlyBird):
         return max(steps) - min(steps) <= self.tolerance * max(steps)
 
     def _key(self) -> str:
-        arrays = self.probe if isinstance(self.probe, (list, tuple)) else [self.probe]
-        probe = [zlib.crc32(np.ascontiguousarray(a).tobytes()) for a in arrays]
+        arrays = map(np.ascontiguousarray, arrays_of(self.probe))
+        probe = [zlib.crc32(array.tobytes()) for array in arrays]
         return (
             f"{super()._key()} probe={probe} layers={self.layers} seed={self.seed} "
             f"mode={self.mode} threshold={self.threshold} tolerance={self.tolerance} "

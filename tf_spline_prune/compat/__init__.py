@@ -7,10 +7,12 @@ flavour's `fit` accepts. Asking costs no import of the other flavour.
 """
 
 from tf_spline_prune.compat._endings import run_to_ends
+from tf_spline_prune.compat._functions import tensorflow_operations, trace_function
+from tf_spline_prune.compat._model_class import warn_of_lost_training
 from tf_spline_prune.compat._model_files import nested_within
 from tf_spline_prune.compat._states import same_randomness, states_kept
 from tf_spline_prune.compat.averages import mask_averages
-from tf_spline_prune.compat.calibration import Calibration, check_inputs
+from tf_spline_prune.compat.calibration import Calibration, arranged, check_inputs
 from tf_spline_prune.compat.call_graph import (
     Call,
     Graph,
@@ -79,7 +81,7 @@ from tf_spline_prune.compat.passes import Passes, numpy_of
 from tf_spline_prune.compat.probing import probe_model, require_layer
 from tf_spline_prune.compat.program import Program, ProgramStep, Slot, Values
 from tf_spline_prune.compat.progress import Progress
-from tf_spline_prune.compat.rebuilding import rebuild, rewire
+from tf_spline_prune.compat.rebuilding import config_of, rebuild, rewire
 from tf_spline_prune.compat.samples import random_inputs, sample_inputs
 from tf_spline_prune.compat.scaling import with_scales
 from tf_spline_prune.compat.summaries import SummaryWriter
@@ -127,6 +129,7 @@ __all__ = [
     "Values",
     "Workers",
     "activation_name",
+    "arranged",
     "batches_a_step",
     "call_layer",
     "call_tapped",
@@ -137,6 +140,7 @@ __all__ = [
     "coarsest_dtype",
     "compile_alike",
     "compiled",
+    "config_of",
     "drive",
     "fixed_size",
     "flavour_of",
@@ -186,10 +190,13 @@ __all__ = [
     "softmax_outputs",
     "states_kept",
     "take_over",
+    "tensorflow_operations",
     "to_numpy",
     "trace",
+    "trace_function",
     "trainability_kept",
     "value_and_grad",
+    "warn_of_lost_training",
     "weight_gradients",
     "weight_names",
     "weight_variables",

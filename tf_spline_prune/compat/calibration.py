@@ -83,9 +83,7 @@ class Calibration:
             given, labels = _split(data)
         else:
             given, labels = _gathered(data)
-        arrays = check_inputs(
-            _in_order(given, inputs), inputs, "calibration data", CalibrationError
-        )
+        arrays = check_inputs(given, inputs, "calibration data", CalibrationError)
         if labels is not None:
             labels = keras.tree.map_structure(to_numpy, labels)
             counts = {len(y) for y in keras.tree.flatten(labels)}
@@ -168,7 +166,21 @@ def _joined(parts: Sequence[Any]) -> Any:
         ) from error
 
 
-def _in_order(given: Any, inputs: Sequence[Input]) -> list[Any]:
+def arranged(
+    given: Any, inputs: Sequence[Input], what: str, error: type[ValueError]
+) -> list[Any]:
+    """Bring what a user gives for the inputs of a model into their order.
+
+    Args:
+        given: An array; a list of arrays, one an input; or a dict, by the names of
+            the inputs or as the model itself is called.
+        inputs: The inputs of the traced model.
+        what: What the arrays are, for messages.
+        error: The class of error to raise.
+
+    Returns:
+        What was given, one thing an input, if there are as many.
+    """
     if not isinstance(given, Mapping):
         return list(given) if isinstance(given, (list, tuple)) else [given]
     if all(entry.place for entry in inputs):  # as the model itself is called
@@ -176,14 +188,14 @@ def _in_order(given: Any, inputs: Sequence[Input]) -> list[Any]:
             return [functools.reduce(operator.getitem, i.place, given) for i in inputs]
     missing = [entry.name for entry in inputs if entry.name not in given]
     if missing:
-        raise CalibrationError(
-            f"The data lack the model's inputs {missing}. Received: {sorted(given)}"
+        raise error(
+            f"The {what} lack the model's inputs {missing}. Received: {sorted(given)}"
         )
     return [given[entry.name] for entry in inputs]
 
 
 def check_inputs(
-    arrays: Sequence[Any],
+    given: Any,
     inputs: Sequence[Input],
     what: str,
     error: type[ValueError],
@@ -191,7 +203,8 @@ def check_inputs(
     """Check arrays against the inputs of a model.
 
     Args:
-        arrays: One array an input.
+        given: An array; a list of arrays, one an input; or a dict, by the names of
+            the inputs or as the model itself is called.
         inputs: The inputs of the traced model.
         what: What the arrays are, for messages.
         error: The class of error to raise.
@@ -202,19 +215,20 @@ def check_inputs(
     Raises:
         ValueError: Of class `error`, if they are empty, misshapen or not finite.
     """
+    arrays = arranged(given, inputs, what, error)
     if len(arrays) != len(inputs):
         raise error(
             f"Expected one array an input of the model, that is {len(inputs)}. "
             f"Received: {len(arrays)}"
         )
     checked: list[np.ndarray] = []
-    for given, expected in zip(arrays, inputs, strict=True):
-        if not hasattr(given, "__array__"):
+    for one, expected in zip(arrays, inputs, strict=True):
+        if not hasattr(one, "__array__"):
             raise error(
                 f"The {what} must be arrays. Received: an object of type "
-                f"{type(given).__name__} for the input {expected.name!r}"
+                f"{type(one).__name__} for the input {expected.name!r}"
             )
-        array = to_numpy(given)
+        array = to_numpy(one)
         fits = array.ndim == len(expected.shape) and all(
             want in (None, have)
             for want, have in zip(expected.shape[1:], array.shape[1:], strict=True)

@@ -54,11 +54,7 @@ def with_dtype(model: Any, dtype: str) -> Any:
             f"import. Received: model {model.name!r} on {keras.config.backend()!r}"
         )
     graph = _in_dtype(trace(model), dtype)
-    return rebuild(
-        graph,
-        weights=CurrentWeights(graph).__getitem__,
-        dtype=dtype,
-    )
+    return rebuild(graph, dtype=dtype)
 
 
 def _in_dtype(graph: Graph, dtype: str) -> Graph:

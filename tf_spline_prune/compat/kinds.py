@@ -97,5 +97,20 @@ def is_sequential(model: Any) -> bool:
     )
 
 
+def calls_as_keras(model: Any) -> bool:
+    """Tell whether a model computes what its graph says, and nothing around it."""
+    owner = next(base for base in type(model).__mro__ if "call" in vars(base))
+    return _is_keras(owner)
+
+
+def own_names(cls: type) -> set[str]:
+    """Name what a user's class, or one of its bases that is not Keras', defines."""
+    return {n for base in cls.__mro__ if _is_own(base) for n in vars(base)}
+
+
+def _is_own(cls: type) -> bool:
+    return cls is not object and not _is_keras(cls)
+
+
 def _is_keras(cls: type) -> bool:
     return cls.__module__.partition(".")[0] in ("keras", "tf_keras")

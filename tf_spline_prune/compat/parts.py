@@ -29,14 +29,19 @@ def parts_of(layer: Any) -> dict[str, Any]:
         The layers by a name that both flavours share, such as `"query"` or
         `"forward"`; empty for most layers.
     """
-    kind = kind_of(layer)
-    if kind == "TimeDistributed":
-        return parts_of(layer.layer)
+    layer = repeated(layer)
     held = {
         name: getattr(layer, attribute, None)
-        for name, attribute in _HELD.get(kind, {}).items()
+        for name, attribute in _HELD.get(kind_of(layer), {}).items()
     }
     return {name: part for name, part in held.items() if part is not None}
+
+
+def repeated(layer: Any) -> Any:
+    """Give the layer that TimeDistributed repeats; any other layer is itself."""
+    while kind_of(layer) == "TimeDistributed":
+        layer = layer.layer
+    return layer
 
 
 def in_policy(config: dict[str, Any], dtype: str) -> dict[str, Any]:

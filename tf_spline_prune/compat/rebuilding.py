@@ -1,14 +1,17 @@
 """Building a model again: the same graph, with other sizes, weights or dtype."""
 
 import contextlib
+import functools
 import inspect
-import tempfile
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from keras.src.saving.serialization_lib import SafeModeScope
 
+from tf_spline_prune.compat._adapted_state import hand_on_state, is_adapted, keeps_words
+from tf_spline_prune.compat._model_class import build_as
 from tf_spline_prune.compat.call_graph import (
     Arguments,
     Call,
@@ -17,8 +20,8 @@ from tf_spline_prune.compat.call_graph import (
     in_order,
     pack,
 )
-from tf_spline_prune.compat.flavour import keras_of
-from tf_spline_prune.compat.kinds import is_mask_wrapper
+from tf_spline_prune.compat.flavour import keras_of, keras_root
+from tf_spline_prune.compat.kinds import is_layer, is_mask_wrapper, kind_of
 from tf_spline_prune.compat.parts import in_policy, part_configs
 from tf_spline_prune.compat.progress import Progress
 from tf_spline_prune.compat.weights import CurrentWeights
@@ -30,19 +33,23 @@ def rebuild(
     changes: Mapping[str, Mapping[str, Any]] | None = None,
     weights: Callable[[str], Mapping[str, np.ndarray]] | None = None,
     dtype: str | None = None,
+    fresh: bool = False,
 ) -> Any:
     """Build a model of new layers from a graph.
 
     Layer names, nesting, sharing and the structure of inputs and outputs stay.
     The result is not compiled and shares nothing with the original. A subclassed
-    model comes out as a functional one.
+    model comes out as a functional one; a functional model of a user's class as
+    one of that class, where it can be made of inputs and outputs.
 
     Args:
         graph: What `trace` gave.
         changes: For a layer's path, the entries of its config that change.
         weights: Gives, for the path of any layer that has weights, the new ones
             by name, in the layer's own order; called for one layer after the
-            other. Without it all layers keep their fresh initial values.
+            other. Without it they are those of the graph.
+        fresh: Whether all layers keep their fresh initial values instead, but for
+            what `adapt` has measured, which no training gives back.
         dtype: The dtype policy of all layers. Without it each keeps its own.
 
     Returns:
@@ -53,14 +60,16 @@ def rebuild(
     """
     builder = _Builder(graph, changes or {}, dtype)
     model = builder.build(graph)
-    for call in graph.leaves():
-        _copy_assets(call.layer, builder.layers[call.path])
-        _freeze_alike(call.layer, builder.layers[call.path])
-    for path in CurrentWeights(graph) if weights else ():
-        layer = builder.layers[path]
-        layer.set_weights(list(weights(path).values()))  # type: ignore[misc]
-        if hasattr(layer, "finalize_state"):  # Normalization derives from them
-            layer.finalize_state()
+    current = CurrentWeights(graph)
+    for path, source in {call.path: call.layer for call in graph.leaves()}.items():
+        layer = builder.layers.get(path)  # masks between layers are Keras' own
+        _freeze_alike(source, layer)
+        held = path in current and not keeps_words(layer)
+        if held and (is_adapted(layer) or not fresh):
+            arrays = weights(path) if weights else current[path]
+            layer.set_weights(list(arrays.values()))
+            if hasattr(layer, "finalize_state"):  # Normalization derives from them
+                layer.finalize_state()
     return model
 
 
@@ -76,15 +85,6 @@ def rewire(graph: Graph, layer_for: Callable[[Call], Any]) -> Any:
         A new model of the same flavour, that shares these layers.
     """
     return _Builder(graph, {}, None, layer_for).build(graph)
-
-
-def _copy_assets(source: Any, target: Any) -> None:
-    """Hand on what a layer keeps outside its weights, such as a vocabulary."""
-    if not hasattr(source, "save_assets"):
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        source.save_assets(folder)
-        target.load_assets(folder)
 
 
 def _freeze_alike(source: Any, target: Any) -> None:
@@ -131,7 +131,7 @@ class _Builder:
         ]
         if graph.sequential:
             layers = self._chain(graph, tuple(inputs[0].shape))
-            return self.keras.Sequential([*inputs, *layers], name=graph.model.name)
+            return build_as(graph.model, [*inputs, *layers])
 
         def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             given = in_order(call.layer, args, kwargs)
@@ -149,17 +149,16 @@ class _Builder:
 
         outputs = graph.run(inputs, apply, enter=False)
         structure = graph.structure
-        return self.keras.Model(
-            pack(structure[0], inputs),
-            pack(structure[1], outputs),
-            name=graph.model.name,
+        return build_as(
+            graph.model, pack(structure[0], inputs), pack(structure[1], outputs)
         )
 
     def _chain(self, graph: Graph, shape: Any) -> list[Any]:
         """Make the layers of a Sequential; sizes matter only to nested models."""
         nested = any(call.inner is not None for call in graph.calls)
         layers = []
-        for call in graph.calls:
+        # Keras 3 computes masks by operations in between, which it adds by itself.
+        for call in (call for call in graph.calls if is_layer(call.layer)):
             layers.append(self.layer(call, [shape]))
             if nested:
                 made = getattr(layers[-1], "outputs", None)  # of a nested model
@@ -186,6 +185,8 @@ class _Builder:
                 config = part_configs(config, call.path in self.changes)
                 config["name"] = call.path.rpartition("/")[2]
                 self.layers[call.path] = self._from_config(call, config)
+                # Before it is called: sizes may hang on it.
+                hand_on_state(call.layer, self.layers[call.path])
             if call.inner is None:
                 self.progress.step()
         return self.layers[call.path]
@@ -204,7 +205,7 @@ class _Builder:
 
     def _config(self, call: Call) -> dict[str, Any]:
         try:
-            return dict(call.layer.get_config())
+            return config_of(call.layer)
         except NotImplementedError as error:
             raise ModelError(
                 "A layer without `get_config` cannot be built again. Define it in the "
@@ -223,6 +224,8 @@ class _Builder:
             with SafeModeScope(False), self.keras.utils.custom_object_scope(known):
                 if call.kind == "Lambda":
                     return _lambda_layer(layer, config)
+                if not call.kind.startswith("op:"):
+                    config = _with_functions(layer, config)
                 return type(layer).from_config(config)
         except Exception as error:
             raise ModelError(
@@ -233,11 +236,60 @@ class _Builder:
             ) from error
 
 
+def config_of(layer: Any) -> dict[str, Any]:
+    """Copy the config of a layer, whatever functions it holds.
+
+    That these are not safe in a file is not said: a copy gets the functions themselves.
+    A `functools.partial` has no name, so another function stands in for it.
+    """
+    every = getattr(layer, "_flatten_layers", lambda: [layer])
+    nameless = [
+        (part, key, value)
+        for part in every()
+        for key, value in vars(part).items()
+        if isinstance(value, functools.partial)
+    ]
+    for part, key, _ in nameless:
+        setattr(part, key, keras_of(part).activations.linear)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The object being serialized includes")
+            warnings.filterwarnings("ignore", "The `keras.initializers.serialize")
+            return dict(layer.get_config())
+    finally:
+        for part, key, value in nameless:
+            setattr(part, key, value)
+
+
 def _named(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
     """Name all arguments but the first; TFMOT takes a second one for `training`."""
     names = list(inspect.signature(layer.call).parameters)
     rest = dict(zip(names[1:], args[1:], strict=False))
     return args[:1], {**rest, **kwargs}
+
+
+def _with_functions(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """Put a user's functions into a config, in which they are only names.
+
+    Args:
+        layer: The layer that the config is of, or the like.
+        config: The config, perhaps with changes.
+
+    Returns:
+        A copy, with the functions themselves for the layer and those inside it.
+    """
+    found = dict(config)
+    by_name = kind_of(layer).startswith("custom:")  # what it does with one is its own
+    for key, value in config.items():
+        own = getattr(layer, key, None) or getattr(layer, f"forward_{key}", None)
+        inside = value.get("config") if isinstance(value, dict) else None
+        if is_layer(own):
+            if isinstance(inside, dict):
+                found[key] = {**value, "config": _with_functions(own, inside)}
+        elif callable(own) and not isinstance(own, type) and keras_root(own) is None:
+            if isinstance(value, dict) or not by_name:
+                found[key] = own
+    return found
 
 
 def _lambda_layer(layer: Any, config: dict[str, Any]) -> Any:

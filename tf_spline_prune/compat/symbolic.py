@@ -1,14 +1,17 @@
 """Graphs of models and layers whose `call` has to be run to know them."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
-from tf_spline_prune.compat.call_graph import Arguments
+from tf_spline_prune.compat.call_graph import Arguments, pack
 from tf_spline_prune.compat.flavour import keras_of
 from tf_spline_prune.compat.kinds import kind_of
-from tf_spline_prune.compat.nodes import dtype_of, filler, shape_of
+from tf_spline_prune.compat.nodes import dtype_of, filler, shape_of, structure_of
+from tf_spline_prune.compat.samples import random_inputs
 from tf_spline_prune.compat.tied import reads_weights
 from tf_spline_prune.errors import ModelError
 
@@ -47,6 +50,13 @@ def symbolic_model(model: Any) -> Any:
             "else, which its graph cannot hold. Put what differs into a layer, such "
             f"as Dropout. Received: model {model.name!r}."
         )
+    if not _settled(traced, lambda given: model(pack(inputs, given), training=False)):
+        raise ModelError(
+            "The `call` of this subclassed model uses a size that is open until it "
+            "runs, in another way than to reshape. Give its inputs fixed sizes, or "
+            "put what reads the size into a layer. Received: model "
+            f"{model.name!r}."
+        )
     lost = _lost_weights(model, traced)
     if lost:
         raise ModelError(
@@ -61,6 +71,68 @@ def symbolic_model(model: Any) -> Any:
             f"model {model.name!r}, reading {read}"
         )
     return traced
+
+
+def _settled(traced: Any, run: Callable[[list[Any]], Any]) -> bool:
+    """Say what the sizes are that were open in a trace, and test what it then gives.
+
+    Keras 3 reads an open size off a symbolic tensor as `None`, and writes that into
+    operations which cannot be run with it.
+
+    Args:
+        traced: The traced model; only operations of the trace change.
+        run: Takes one array an input; calls what was traced.
+
+    Returns:
+        Whether the trace can be run and gives what was traced gives.
+    """
+    nodes = [node for nodes in traced._nodes_by_depth.values() for node in nodes]
+    unsettled = [node for node in nodes if _has_open_size(node)]
+    for node in unsettled:
+        operation = node.operation
+        shape = tuple(getattr(operation, "newshape", ()))
+        sizes = tuple(-1 if size is None else size for size in shape)
+        if sizes.count(-1) == 1:
+            node.operation = type(operation)(sizes, name=operation.name)
+        elif shape and shape[0] is None and sizes.count(-1) == 2:
+            # The batch axis, and one more; only a layer knows the first.
+            reshape = keras_of(traced).layers.Reshape
+            node.operation = reshape(sizes[1:], name=operation.name)
+    specs = {
+        str(place): (shape_of(tensor), dtype_of(tensor))
+        for place, tensor in enumerate(traced.inputs)
+    }
+    for batch in (2, 3) if unsettled else ():
+        arrays = list(random_inputs(specs, batch, seed=0).values())
+        given = [keras.ops.convert_to_tensor(array) for array in arrays]
+        try:
+            found = traced(pack(structure_of(traced)[0], given), training=False)
+            pairs = [keras.tree.flatten(result) for result in (run(given), found)]
+            if not all(_are_close(*pair) for pair in zip(*pairs, strict=True)):
+                return False
+        except Exception:  # whatever an operation raises that is given no size
+            return False
+    return True
+
+
+def _has_open_size(node: Any) -> bool:
+    """Tell whether an operation of Keras 3 was given a size that was not known."""
+    operation = getattr(node, "operation", None)
+    if operation is None or node.is_input or hasattr(operation, "weights"):
+        return False
+    given = inspect.signature(type(operation).__init__).parameters
+    for name, value in vars(operation).items():
+        if isinstance(value, (list, tuple)) and None in value:
+            return True
+        needed = name in given and given[name].default is not None
+        if needed and value is None:
+            return True
+    return False
+
+
+def _are_close(first: Any, second: Any) -> bool:
+    arrays = [np.asarray(keras.ops.convert_to_numpy(x), float) for x in (first, second)]
+    return arrays[0].shape == arrays[1].shape and np.allclose(*arrays, rtol=1e-3)
 
 
 def _lost_weights(owner: Any, traced: Any) -> list[str]:
@@ -154,6 +226,13 @@ def symbolic_layer(layer: Any, node: Any, tensors: list[Any]) -> Any | None:
         traced = keras_module.Model(inputs if len(inputs) > 1 else inputs[0], outputs)
         lost = _lost_weights(layer, traced) or reads_weights(traced, layer)
         other = _kinds_in_training(layer, filler(node)(values))
-        return None if lost or other not in (None, _kinds(traced)) else traced
+        if lost or other not in (None, _kinds(traced)):
+            return None
+
+        def run(given: list[Any]) -> Any:
+            args, kwargs = filler(node)(dict(zip(map(id, tensors), given, strict=True)))
+            return layer(*args, **kwargs)
+
+        return traced if _settled(traced, run) else None
     except Exception:  # whatever the user's `call` raises: it cannot be traced
         return None

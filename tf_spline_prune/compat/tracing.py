@@ -10,8 +10,13 @@ from typing import Any
 import keras
 
 from tf_spline_prune.compat.call_graph import Call, Graph, Input, in_order
-from tf_spline_prune.compat.flavour import keras_root, require_flavour
-from tf_spline_prune.compat.kinds import inside_masks, is_sequential, kind_of
+from tf_spline_prune.compat.flavour import require_flavour
+from tf_spline_prune.compat.kinds import (
+    calls_as_keras,
+    inside_masks,
+    is_sequential,
+    kind_of,
+)
 from tf_spline_prune.compat.nodes import (
     dtype_of,
     filler,
@@ -62,6 +67,11 @@ def trace(model: Any) -> Graph:
     return _graph(model, functional, "", names, traced)
 
 
+def graph_of_nodes(functional: Any) -> Graph:
+    """Read the object that holds the nodes of a model as a graph of calls."""
+    return _graph(functional, functional, "", _Names(), traced=False)
+
+
 class _Names:
     """Paths of layers and numbers of their uses, unique over the whole model.
 
@@ -105,15 +115,9 @@ def _functional(model: Any) -> Any | None:
         if not model.built:
             raise ModelError(UNBUILT.format(model.name))
         return None
-    if not hasattr(model, "_nodes_by_depth") or not _calls_as_keras(model):
+    if not hasattr(model, "_nodes_by_depth") or not calls_as_keras(model):
         return None
     return model
-
-
-def _calls_as_keras(model: Any) -> bool:
-    """Tell whether a model computes what its graph says, and nothing around it."""
-    owner = next(base for base in type(model).__mro__ if "call" in vars(base))
-    return keras_root(owner) is not None
 
 
 def _graph(
@@ -159,7 +163,7 @@ def _graph(
 
 def _is_chain(model: Any) -> bool:
     """Tell whether a model is a `Sequential`, and computes as one."""
-    return is_sequential(model) and _calls_as_keras(model)
+    return is_sequential(model) and calls_as_keras(model)
 
 
 def _tensors_in(layer: Any, node: Any) -> list[Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from tf_spline_prune.compat.call_graph import Graph
 from tf_spline_prune.compat.kinds import kind_of
-from tf_spline_prune.compat.parts import parts_of
+from tf_spline_prune.compat.parts import parts_of, repeated
 from tf_spline_prune.errors import ModelError
 
 # What Keras calls a weight that was given no name.
@@ -35,7 +35,7 @@ def weight_names(layer: Any) -> list[str]:
     names: list[str] = []
     for variable in _variables(layer):
         name = str(variable.name).rpartition("/")[2].partition(":")[0]
-        if name == "depthwise_kernel" and "Depthwise" in kind_of(layer):
+        if name == "depthwise_kernel" and "Depthwise" in kind_of(repeated(layer)):
             name = "kernel"
         if _NAMELESS.fullmatch(name):
             held = (key for key, value in vars(layer).items() if value is variable)
@@ -124,7 +124,7 @@ class CurrentWeights(Mapping[str, Mapping[str, np.ndarray]]):
         """Give the shapes of a layer's weights, without reading any value."""
         held = self._layers.get(path)
         variables = held.variables if held else {}
-        return {name: tuple(v.shape) for name, v in variables.items()}
+        return {name: _shape(variable) for name, variable in variables.items()}
 
     def itemsize(self, path: str, name: str) -> int:
         """Give the bytes of one entry of a weight, without reading any value."""
@@ -134,6 +134,12 @@ class CurrentWeights(Mapping[str, Mapping[str, np.ndarray]]):
         """Tell whether a weight holds real numbers, without reading any value."""
         dtype = self._layers[path].variables[name].dtype
         return "float" in str(getattr(dtype, "name", dtype))
+
+
+def _shape(variable: Any) -> tuple[int, ...]:
+    """Give the shape of a variable; what is learnt by `adapt` may have an open one."""
+    shape = tuple(variable.shape)
+    return shape if None not in shape else values_of(variable).shape
 
 
 def check_finite(path: str, weights: Mapping[str, np.ndarray]) -> None:

@@ -75,7 +75,7 @@ def controls(masked: Any, model: Any, seed: int = 0) -> dict[str, Any]:
     # Not `seed` itself, which may be the one that `model` was built with.
     drawn = np.random.SeedSequence([seed, 0]).generate_state(1)
     keras_of(model).utils.set_random_seed(int(drawn[0]))
-    fresh = rebuild(trace(model))
+    fresh = rebuild(trace(model), fresh=True)
     compile_alike(model, fresh)
     found |= {"reinitialized": made(fresh, False), "random": made(fresh, True)}
     old, new = (CurrentWeights(trace(one)) for one in (model, fresh))

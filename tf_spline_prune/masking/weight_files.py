@@ -36,7 +36,7 @@ def load_weights(model: Any, filepath: PathLike) -> None:
     """
     slots = require_slots(model)
     graph = trace(model)
-    plain = rebuild(graph)
+    plain = rebuild(graph, fresh=True)
     plain.load_weights(str(pathlib.Path(filepath).expanduser()))
     loaded = CurrentWeights(trace(plain))
     for call in graph.leaves():

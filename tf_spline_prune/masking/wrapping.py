@@ -4,7 +4,6 @@ from typing import Any
 
 from tf_spline_prune._checks import SELECTOR, checked
 from tf_spline_prune.compat import (
-    CurrentWeights,
     check_plain,
     compile_alike,
     drive,
@@ -14,6 +13,7 @@ from tf_spline_prune.compat import (
     require_flavour,
     rewire,
     trace,
+    warn_of_lost_training,
     wrap_with_tfmot,
 )
 from tf_spline_prune.errors import ModelError, NothingPrunedWarning, warn
@@ -81,7 +81,7 @@ def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
         )
     for path in chosen:
         check_plain(path, calls[path].layer)
-    plain = trace(rebuild(graph, weights=CurrentWeights(graph).__getitem__))
+    plain = trace(rebuild(graph))
     wrap = MaskedLayer if flavour_of(model) == "keras" else wrap_with_tfmot
     refused: dict[str, str] = {}
 
@@ -112,6 +112,7 @@ def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
     for slot in old:
         slots[slot.key].assign(slot.keep())
     drive(masked)
+    warn_of_lost_training(model, masked)
     compile_alike(model, masked)
     return masked
 

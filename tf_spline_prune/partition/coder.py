@@ -131,8 +131,8 @@ class PartitionCoder:
         """Take the codes of a probe.
 
         Args:
-            x: Array of shape `(n, *input shape)`, or a list of such arrays for a
-                model with several inputs.
+            x: Array of shape `(n, *input shape)`, or a list or dict of such arrays
+                for a model with several inputs.
 
         Returns:
             The codes.

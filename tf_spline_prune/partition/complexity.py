@@ -35,8 +35,9 @@ def local_complexity(
     takes them away from where the data is can be seen here.
 
     Args:
-        model: A built model with one input.
-        x: Array of shape `(n, *input shape)`.
+        model: A built model.
+        x: Array of shape `(n, *input shape)`; a list or dict of such arrays for a
+            model with several inputs, whose numbers count as those of one.
         radius: Distance of the corners, in the units of the inputs.
         directions: Number of directions; as many as the input has numbers if that is
             less.
@@ -92,27 +93,34 @@ class ComplexityMeter:
 
     def __call__(self, x: Any) -> dict[str, np.ndarray]:
         """Count the knots near each input."""
-        (points,) = check_probe(x, self._inputs)
-        corners = self._corners(points.shape[1:]).astype(points.dtype)
+        points = check_probe(x, self._inputs)
+        corners = self._corners(points)
         lots, start, count = [], 0, 1
-        while start < len(points):
-            around = points[start : start + count, None] + corners
-            codes = self._coder(around.reshape(-1, *points.shape[1:]))
-            lots.append(_differing(codes, len(corners)))
+        while start < len(points[0]):
+            around = [
+                (some[start : start + count, None] + body).reshape(-1, *some.shape[1:])
+                for some, body in zip(points, corners, strict=True)
+            ]
+            codes = self._coder(around)
+            lots.append(_differing(codes, len(corners[0])))
             start += count
             knots = sum(codes.num_knots.values())
-            count = max(1, 8 * _AT_ONCE // (len(corners) * knots))
+            count = max(1, 8 * _AT_ONCE // (len(corners[0]) * knots))
         return {name: np.concatenate([lot[name] for lot in lots]) for name in lots[0]}
 
-    def _corners(self, shape: tuple[int, ...]) -> np.ndarray:
-        """Draw the corners of the body around the origin."""
-        size = int(np.prod(shape))
+    def _corners(self, points: list[np.ndarray]) -> list[np.ndarray]:
+        """Draw the corners of the body around the origin, in all inputs together."""
+        sizes = [int(np.prod(some.shape[1:])) for some in points]
         normal = np.random.default_rng(self._seed).normal(
-            size=(size, min(self._directions, size))
+            size=(sum(sizes), min(self._directions, sum(sizes)))
         )
         frame = np.linalg.qr(normal)[0].T
         both = self._radius * np.concatenate([frame, -frame])
-        return both.reshape(-1, *shape)
+        parts = np.split(both, np.cumsum(sizes)[:-1], axis=1)
+        return [
+            part.reshape(-1, *some.shape[1:]).astype(some.dtype)
+            for part, some in zip(parts, points, strict=True)
+        ]
 
 
 def _differing(codes: PartitionCodes, corners: int) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ import numpy as np
 from tf_spline_prune._checks import COUNT, FRACTION, checked
 from tf_spline_prune.compat import (
     Graph,
+    arranged,
     call_layer,
     check_inputs,
     jacobians_of,
@@ -62,7 +63,7 @@ def local_affine(
     Source: Balestriero and Baraniuk, "A Spline Theory of Deep Learning", ICML 2018.
     """
     network = AffineNetwork(model)
-    points = _checked(network.graph, x, batch_size)
+    points = _checked(network.graph, x)
     values, slopes = _both(network.model, network.run, points, batch_size)
     _check_affine(network, points, slopes)
     flat = points.reshape(len(points), -1)
@@ -88,7 +89,7 @@ def jacobians(model: Any, x: Any, *, batch_size: int = 128) -> np.ndarray:
         ValueError: If `x` is empty, misshapen or not finite, or `batch_size` is
             below 1.
     """
-    points = _checked(require_one_map(model), x, batch_size)
+    points = _checked(require_one_map(model), x)
     exact = with_dtype(model, "float64")
     graph = trace(exact)
     return _both(exact, lambda z: graph.run([z], call_layer)[0], points, batch_size)[1]
@@ -131,9 +132,10 @@ def jacobian_rank(
     return np.count_nonzero(sizes > tolerance * sizes[:, :1], axis=1)
 
 
-def _checked(graph: Graph, x: Any, batch_size: int) -> np.ndarray:
-    check_inputs([x], graph.inputs, "inputs", ValueError)
-    return np.asarray(x, "float64")
+def _checked(graph: Graph, x: Any) -> np.ndarray:
+    check_inputs(x, graph.inputs, "inputs", ValueError)
+    (points,) = arranged(x, graph.inputs, "inputs", ValueError)
+    return np.asarray(points, "float64")  # not cut to the model's own precision
 
 
 def _both(

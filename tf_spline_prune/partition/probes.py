@@ -1,8 +1,9 @@
 """Probes: the fixed inputs on which codes are taken."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from tf_spline_prune._checks import (
@@ -64,7 +65,7 @@ def plane(a: np.ndarray, b: np.ndarray, n: int = 100) -> np.ndarray:
     ),
     n=COUNT,
 )
-def minibatch(dataset: Iterable[Any], n: int = 1024) -> np.ndarray:
+def minibatch(dataset: Iterable[Any], n: int = 1024) -> Any:
     """Take the first `n` inputs of a data set.
 
     Args:
@@ -73,7 +74,8 @@ def minibatch(dataset: Iterable[Any], n: int = 1024) -> np.ndarray:
         n: How many inputs to take.
 
     Returns:
-        Array of shape `(n, *input shape)`; fewer rows if the data set is smaller.
+        Array of shape `(n, *input shape)`; fewer rows if the data set is smaller. For
+        a model with several inputs a list or dict of such arrays, as in the data set.
 
     Raises:
         ProbeError: If the data set is empty.
@@ -85,12 +87,15 @@ def minibatch(dataset: Iterable[Any], n: int = 1024) -> np.ndarray:
     probe = tsp.probes.minibatch(train, 1024)
     ```
     """
-    taken: list[np.ndarray] = []
+    taken: list[Any] = []
     count = 0
     for batch in dataset:
         inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
-        taken.append(np.asarray(to_numpy(inputs)))
-        count += len(taken[-1])
+        whole = all(hasattr(leaf, "__array__") for leaf in keras.tree.flatten(inputs))
+        taken.append(
+            keras.tree.map_structure(to_numpy, inputs) if whole else to_numpy(inputs)
+        )
+        count += len(keras.tree.flatten(taken[-1])[0])
         if count >= n:
             break
     if not count:
@@ -98,7 +103,7 @@ def minibatch(dataset: Iterable[Any], n: int = 1024) -> np.ndarray:
             "The data set gave no inputs, so there is nothing to probe. Received: "
             f"{received(dataset)}"
         )
-    return np.concatenate(taken)[:n]
+    return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays)[:n], *taken)
 
 
 @checked(x=Array(), n=COUNT, seed=SEED)
@@ -158,7 +163,8 @@ def check_probe(x: Any, inputs: Sequence[Input]) -> list[np.ndarray]:
     """Check a probe against the inputs of a model.
 
     Args:
-        x: An array, or a list of arrays, one an input.
+        x: An array; a list of arrays, one an input; or a dict of arrays, by the
+            names of the inputs or as the model itself is called.
         inputs: The inputs of the traced model.
 
     Returns:
@@ -167,12 +173,18 @@ def check_probe(x: Any, inputs: Sequence[Input]) -> list[np.ndarray]:
     Raises:
         ProbeError: If the probe is empty, misshapen or not finite.
     """
-    arrays = list(x) if isinstance(x, (list, tuple)) else [x]
-    for array in arrays:
+    for array in arrays_of(x):
         if not hasattr(array, "__array__"):
             raise ProbeError(
-                "A probe is an array, or a list of arrays, one an input of the model. "
-                "`tsp.probes.minibatch` takes one from a data set. Received: an object "
-                f"of type {type(array).__name__}"
+                "A probe is an array, or a list or dict of arrays, one an input of the "
+                "model. `tsp.probes.minibatch` takes one from a data set. Received: an "
+                f"object of type {type(array).__name__}"
             )
-    return check_inputs(arrays, inputs, "probe", ProbeError)
+    return check_inputs(x, inputs, "probe", ProbeError)
+
+
+def arrays_of(x: Any) -> list[Any]:
+    """List the arrays of a probe, those of a dict in the order of their names."""
+    if isinstance(x, Mapping):
+        return [array for name in sorted(x) for array in arrays_of(x[name])]
+    return list(x) if isinstance(x, (list, tuple)) else [x]

@@ -16,7 +16,7 @@ from tf_spline_prune._checks import (
     Options,
     checked,
 )
-from tf_spline_prune.compat import Progress, check_inputs
+from tf_spline_prune.compat import Progress, arranged, check_inputs
 from tf_spline_prune.errors import RegionLimitError
 from tf_spline_prune.partition.affine_network import AffineNetwork
 from tf_spline_prune.partition.cutting import cut
@@ -185,13 +185,13 @@ def _cut_deep(
 
 
 def _check_anchors(anchors: Any, inputs: Sequence[Any]) -> np.ndarray:
-    (array,) = check_inputs([anchors], inputs, "anchors", ValueError)
+    (array,) = check_inputs(anchors, inputs, "anchors", ValueError)
     if len(array) != 3:
         raise ValueError(
             "A plane is spanned by three anchors. Received: "
             f"an array of shape {array.shape}"
         )
-    exact = np.asarray(anchors, "float64")
+    exact = np.asarray(arranged(anchors, inputs, "anchors", ValueError)[0], "float64")
     spread = np.linalg.svd((exact[1:] - exact[0]).reshape(2, -1), compute_uv=False)
     if len(spread) < 2 or spread[1] <= 1e-9 * spread[0]:
         raise ValueError(

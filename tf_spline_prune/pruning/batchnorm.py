@@ -16,6 +16,7 @@ from tf_spline_prune.compat import (
     read_weights,
     require_flavour,
     trace,
+    warn_of_lost_training,
     with_weights,
 )
 from tf_spline_prune.graph import norm_axis
@@ -77,6 +78,7 @@ def recalibrate_batchnorm(
     for names in sorted(uses.values(), key=lambda names: order.index(names[-1])):
         _measure(passes, [order.index(name) for name in names], program.steps[names[0]])
         progress.step()
+    warn_of_lost_training(model, mended)
     return mended
 
 

@@ -7,7 +7,12 @@ from typing import Any
 import numpy as np
 
 from tf_spline_prune._checks import Flag, Having, checked
-from tf_spline_prune.compat import rebuild, with_weights
+from tf_spline_prune.compat import (
+    config_of,
+    rebuild,
+    warn_of_lost_training,
+    with_weights,
+)
 from tf_spline_prune.errors import PlanError
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.graph.channel_graph import UNITS
@@ -77,18 +82,20 @@ def shrink(graph: ChannelGraph, removed: np.ndarray, weights: Weights | None) ->
     for edit in graph.edits:
         keep = ~removed[graph.units_of(edit.labels)]
         if not keep.all():
-            config = changes.setdefault(
-                edit.path, dict(graph.layer(edit.path).get_config())
-            )
+            config = changes.setdefault(edit.path, config_of(graph.layer(edit.path)))
             _change(config, edit.key, functools.partial(edit.change, keep=keep))
     for path, name in graph.weights:
         if kept[path, name] != list(graph.weights[path, name].shape):
             changes.setdefault(path, {})
-    if weights is None:
-        return rebuild(graph.graph, changes)
-    return rebuild(
-        graph.graph, changes, lambda path: _sliced(graph, removed, path, weights[path])
+    source = graph.arrays if weights is None else weights
+    small = rebuild(
+        graph.graph,
+        changes,
+        lambda path: _sliced(graph, removed, path, source[path]),
+        fresh=weights is None,
     )
+    warn_of_lost_training(graph.graph.model, small)
+    return small
 
 
 def _change(config: dict[str, Any], key: str, change: Callable[[Any], Any]) -> None:

@@ -23,6 +23,7 @@ from tf_spline_prune.compat import (
     predict,
     require_flavour,
     sample_inputs,
+    warn_of_lost_training,
     with_weights,
     without_masks,
 )
@@ -128,7 +129,9 @@ def lossless(
             f"{where}.",
             NothingPrunedWarning,
         )
-        return with_weights(model, {})
+        copy = with_weights(model, {})
+        warn_of_lost_training(model, copy)
+        return copy
     for inputs in (points, data):
         if inputs is not None:
             _require_same(model, small, inputs)

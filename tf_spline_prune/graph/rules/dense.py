@@ -1,6 +1,6 @@
 """`Dense` and `EinsumDense`."""
 
-from tf_spline_prune.compat import Call
+from tf_spline_prune.compat import Call, config_of
 from tf_spline_prune.graph.axes import Labels, TensorAxes, positions
 from tf_spline_prune.graph.facts import Role
 from tf_spline_prune.graph.recorder import Recorder
@@ -63,7 +63,7 @@ def einsum_dense(
     uses = positions([None, *(sizes[c] for c in outside if c not in labels)], ())
     recorder.weight(call, "kernel", [labels.get(c) for c in kernel], roles, uses, rows)
     _bias(call, made, labels, recorder)
-    given = call.layer.get_config()["output_shape"]
+    given = config_of(call.layer)["output_shape"]
     found = {axis: labels[c] for axis, c in enumerate(made) if c in labels}
     for axis, held in found.items():
         bar_if_mixing(call, held, recorder)

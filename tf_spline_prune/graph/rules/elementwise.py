@@ -1,13 +1,25 @@
 """Layers that treat each entry alone: activations, dropout, identities."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tf_spline_prune.compat import Call, activation_name, is_layer, keras_root, kind_of
-from tf_spline_prune.graph.axes import Labels, TensorAxes
+import numpy as np
+
+from tf_spline_prune.compat import (
+    Call,
+    Graph,
+    activation_name,
+    in_order,
+    is_layer,
+    keras_root,
+    kind_of,
+    tensorflow_operations,
+    trace_function,
+)
+from tf_spline_prune.graph.axes import Labels, Shape, TensorAxes
 from tf_spline_prune.graph.facts import Role
 from tf_spline_prune.graph.recorder import Recorder
-from tf_spline_prune.graph.rules.registry import opaque, rule
+from tf_spline_prune.graph.rules.registry import describe, opaque, rule
 
 _HOMOGENEOUS = ("linear", "relu", "leaky_relu", "abs", "LeakyReLU")
 
@@ -24,6 +36,23 @@ _FUNCTIONS = (
     *("round", "rsqrt", "selu", "sigmoid", "sign", "silu", "sin", "sinh", "softplus"),
     *("softshrink", "softsign", "sparseplus", "sqrt", "square", "squareplus", "swish"),
     *("tan", "tanh", "tanhshrink", "threshold", "zeroslike"),
+)
+
+# Operations of TensorFlow that treat each entry alone, or entries of one position.
+_TENSORFLOW = frozenset(
+    (
+        *("Abs", "Acos", "Acosh", "Add", "AddV2", "Asin", "Asinh", "Atan", "Atan2"),
+        *("Atanh", "Cast", "Ceil", "ClipByValue", "Const", "Cos", "Cosh", "Div"),
+        *("DivNoNan", "Elu", "Equal", "Erf", "Erfc", "Exp", "Expm1", "Floor"),
+        *("FloorDiv", "FloorMod", "Greater", "GreaterEqual", "Identity", "IdentityN"),
+        *("Inv", "IsFinite", "IsInf", "IsNan", "LeakyRelu", "Less", "LessEqual", "Log"),
+        *("Log1p", "LogicalAnd", "LogicalNot", "LogicalOr", "Maximum", "Minimum"),
+        *("Mul", "MulNoNan", "Neg", "NoOp", "NotEqual", "OnesLike", "Placeholder"),
+        *("Pow", "RealDiv", "Reciprocal", "Relu", "Relu6", "Rint", "Round", "Rsqrt"),
+        *("Select", "SelectV2", "Selu", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus"),
+        *("Softsign", "Sqrt", "Square", "SquaredDifference", "StopGradient", "Sub"),
+        *("Tan", "Tanh", "Xdivy", "Xlog1py", "Xlogy", "ZerosLike"),
+    )
 )
 
 
@@ -102,10 +131,23 @@ def softmax(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorA
 
 
 def bar_if_mixing(
-    call: Call, made: Labels, recorder: Recorder, attribute: str = "activation"
+    call: Call,
+    made: Labels,
+    recorder: Recorder,
+    attribute: str = "activation",
+    rank: int | None = None,
 ) -> None:
-    """Say that units must stay if a layer's own activation may mix them."""
-    if mixes_units(getattr(call.layer, attribute)):
+    """Say that units must stay if a layer's own activation may mix them.
+
+    Args:
+        call: A call of the layer.
+        made: The units.
+        recorder: Where it is written down.
+        attribute: Where the layer holds the function.
+        rank: Rank of what the function is given; that of the layer's output without.
+    """
+    shape = call.output_shapes[0] if rank is None else (None,) * (rank - 1) + made.shape
+    if mixes_units(getattr(call.layer, attribute), call, shape):
         recorder.bar(made, f"the activation of {call.path} may mix its units")
 
 
@@ -115,19 +157,74 @@ def is_known(function: Any) -> bool:
     return str(module).partition(".")[0] in ("keras", "tf_keras", "tensorflow", "jax")
 
 
-def mixes_units(function: Any) -> bool:
-    """Tell whether an activation function mixes units, as softmax does.
+def mixes_units(function: Any, call: Call, shape: Sequence[int | None]) -> bool:
+    """Tell whether an activation function may mix units, as softmax does.
 
-    A function that is not Keras' own may do anything, so it counts as mixing,
-    unless it is one of the plain ones of TensorFlow or JAX. So does a layer in the
-    place of a function, unless it is a plain one.
+    A function that is neither Keras' own nor a plain one of TensorFlow or JAX is
+    traced, and judged by its operations. So is a layer in the place of a function
+    only if it is a plain one.
+
+    Args:
+        function: The function, or a layer in the place of one.
+        call: A call of the layer that holds it.
+        shape: Shape of what the function is given.
+
+    Returns:
+        Whether it mixes units, or cannot be told not to.
     """
     if is_layer(function):
         return kind_of(function) not in ("ReLU", "LeakyReLU", "ELU")
     name = activation_name(function)
-    own = keras_root(function) is not None
-    plain = is_known(function) and name in _HOMOGENEOUS
-    return name in (*_SOFTMAX, "glu") or not (own or plain)
+    if keras_root(function) is not None:
+        return name in (*_SOFTMAX, "glu")
+    if is_known(function) and name in _HOMOGENEOUS:
+        return False
+    traced = trace_function(function, call.layer, tuple(shape))
+    if traced is not None:
+        return _mixes(traced, tuple(shape))
+    return not _is_entrywise(tensorflow_operations(function, tuple(shape)), shape)
+
+
+def _mixes(traced: Graph, shape: Shape) -> bool:
+    """Walk the graph of a function with a label for each unit, and see what is left."""
+    recorder = Recorder({}, approximate=False)
+    # What a batch holds are no units.
+    labels = [None if size is None else recorder.fresh(size) for size in shape[1:]]
+    value = TensorAxes(shape, (None, *labels))
+
+    def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        leaves = in_order(call.layer, args, kwargs)
+        given = [leaf for leaf in leaves if isinstance(leaf, TensorAxes)]
+        found = describe(call, given, recorder)
+        return found[0] if len(found) == 1 else found
+
+    (found,) = traced.run([value], apply)
+    root, reasons = recorder.solve()
+    alike = len(found.labels) == len(value.labels) and all(
+        np.array_equal(before, after)
+        for before, after in zip(value.labels, found.labels, strict=True)
+        if before is not None
+    )
+    return bool(reasons) or not alike or not np.array_equal(root, np.arange(len(root)))
+
+
+def _is_entrywise(
+    operations: Sequence[tuple[str, Sequence[Shape | None]]] | None,
+    shape: Sequence[int | None],
+) -> bool:
+    """Tell whether operations of TensorFlow treat each entry of a tensor alone.
+
+    They do if each is one of a single entry, or of entries at one position, and all
+    that they give is of the tensor's own shape, or a single number.
+    """
+    return operations is not None and all(
+        kind in _TENSORFLOW
+        and all(
+            made is not None and (made == tuple(shape) or set(made) <= {1})
+            for made in shapes
+        )
+        for kind, shapes in operations
+    )
 
 
 @rule("PReLU", homogeneous=False)

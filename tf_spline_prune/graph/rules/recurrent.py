@@ -33,7 +33,7 @@ def _one_direction(
         recorder.bar(made, f"{call.path} keeps its state from call to call")
     for attribute in ("activation", "recurrent_activation"):
         if hasattr(layer, attribute):
-            bar_if_mixing(call, made, recorder, attribute)
+            bar_if_mixing(call, made, recorder, attribute, rank=2)
     for state in states:
         recorder.tie(made, recorder.read(state, state.rank - 1, call))
     gates = np.tile(made, _GATES[call.kind])
