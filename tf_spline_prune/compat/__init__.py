@@ -6,6 +6,7 @@ meaning of "call", weights by name, rebuilt models, and callbacks that either
 flavour's `fit` accepts. Asking costs no import of the other flavour.
 """
 
+from tf_spline_prune.compat._data_range import guesses, misfit, warn_caller
 from tf_spline_prune.compat.averages import mask_averages
 from tf_spline_prune.compat.calibration import Calibration, check_inputs
 from tf_spline_prune.compat.call_graph import Call, Graph, Input, in_order
@@ -123,6 +124,7 @@ __all__ = [
     "compiled",
     "drive",
     "flavour_of",
+    "guesses",
     "hand_on_loss",
     "hessian_products",
     "import_tfmot",
@@ -140,6 +142,7 @@ __all__ = [
     "loading_saved_model",
     "mask_averages",
     "mask_slots",
+    "misfit",
     "model_format",
     "numpy_of",
     "on_kept",
@@ -171,6 +174,7 @@ __all__ = [
     "weight_names",
     "weight_variables",
     "widest_dtype",
+    "warn_caller",
     "with_dtype",
     "with_mask",
     "with_scales",

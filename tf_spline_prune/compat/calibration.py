@@ -10,7 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_spline_prune.compat.call_graph import Input
+from tf_spline_prune.compat._data_range import warn_of_misfit
+from tf_spline_prune.compat.call_graph import Graph, Input
 from tf_spline_prune.compat.execution import to_numpy
 from tf_spline_prune.errors import CalibrationError
 
@@ -52,14 +53,14 @@ class Calibration:
         return Calibration([x[chosen] for x in self.inputs], labels)
 
     @classmethod
-    def of(cls, data: Any, inputs: Sequence[Input]) -> "Calibration":
-        """Take in what a user calls data.
+    def of(cls, data: Any, graph: Graph) -> "Calibration":
+        """Take in what a user calls data, and warn if they are not the model's.
 
         Args:
             data: Inputs (an array; a list of arrays or a dict by input name for a
                 model with several), a tuple of inputs and labels, or an iterable of
                 batches of these: a `tf.data.Dataset`, a `keras.utils.Sequence`.
-            inputs: The inputs of the traced model.
+            graph: The traced model.
 
         Returns:
             The data, in memory.
@@ -73,6 +74,7 @@ class Calibration:
             given, labels = _split(data)
         else:
             given, labels = _gathered(data)
+        inputs = graph.inputs
         arrays = check_inputs(
             _in_order(given, inputs), inputs, "calibration data", CalibrationError
         )
@@ -84,6 +86,7 @@ class Calibration:
                     f"Expected one label an input, that is {len(arrays[0])}. "
                     f"Received: {sorted(counts)} labels"
                 )
+        warn_of_misfit(graph, arrays, labels)
         return cls(arrays, labels)
 
 

@@ -126,7 +126,7 @@ def prune_at_init(
             stacklevel=2,
         )
     if data is not None:
-        data = Calibration.of(data, graph.inputs)
+        data = Calibration.of(data, graph)
     criterion = with_loss(criterion, loss)
     if granularity == "unit":
         if empty_layers != "raise":

@@ -67,7 +67,7 @@ def recalibrate_batchnorm(
             "`batch_size` and `max_bytes` must be at least 1. Received: "
             f"batch_size={batch_size}, max_bytes={max_bytes}"
         )
-    data = Calibration.of(data, trace(model).inputs)
+    data = Calibration.of(data, trace(model))
     mended = with_weights(model, {})
     program = Program(trace(mended))
     passes = Passes([program], data, batch_size, max_bytes)

@@ -99,7 +99,7 @@ def prune(
     require_flavour(model)
     steps = recovery_steps(recover, weights, data is not None)
     if data is not None:
-        data = Calibration.of(data, trace(model).inputs)
+        data = Calibration.of(data, trace(model))
     decision = plan(
         model,
         criterion,

@@ -150,7 +150,7 @@ def plan(
     if budget.measure == "macs":
         require_macs(before, model.name)
     if data is not None:
-        data = Calibration.of(data, graph.graph.inputs)
+        data = Calibration.of(data, graph.graph)
     criterion.prepare(graph, data=data, seed=seed)
     groups, barriers = candidates(graph, criterion, layers)
     pools, scope_record = pools_of(graph, groups, scope)

@@ -102,7 +102,7 @@ def prune_in_rounds(
         check_callable("train", train)
     steps = recovery_steps(recover, "inherit", data is not None)
     if data is not None:
-        data = Calibration.of(data, trace(model).inputs)
+        data = Calibration.of(data, trace(model))
     shares = _shares(schedule, rounds)
     budget = _budget(settings)
     way = _Way(model, budget, settings)
