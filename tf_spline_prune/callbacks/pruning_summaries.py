@@ -13,7 +13,7 @@ from tf_spline_prune.compat import (
     mask_slots,
     optimizer_steps,
 )
-from tf_spline_prune.files import PathLike
+from tf_spline_prune.files import PathLike, check_folder
 from tf_spline_prune.masking.layout import layout_of
 
 _WIDTH = 512
@@ -38,7 +38,7 @@ class PruningSummaries(Callback):
         images: Whether masks are written as images.
 
     Raises:
-        ValueError: If `update_freq` is neither.
+        ValueError: If `update_freq` is neither, or `log_dir` is empty.
 
     Example:
 
@@ -60,7 +60,7 @@ class PruningSummaries(Callback):
                 '`update_freq` must be "epoch" or a number of batches. Received: '
                 f"update_freq={update_freq!r}"
             )
-        self.log_dir = log_dir
+        self.log_dir = check_folder(log_dir, "log_dir")
         self.update_freq = update_freq
         self.images = images
         self._writer: SummaryWriter | None = None

@@ -109,7 +109,7 @@ def misfit(graph: Graph, inputs: Sequence[np.ndarray]) -> str | None:
     alive: list[Any] = []
 
     def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        nothing = [_Unknown() for _ in call.outputs]
+        nothing: Any = [_Unknown() for _ in call.outputs]
         nothing = nothing[0] if len(nothing) == 1 else nothing
         tensors = [t for t in keras.tree.flatten((args, kwargs)) if id(t) in known]
         if found or len(tensors) != 1 or len(call.inputs) != 1:

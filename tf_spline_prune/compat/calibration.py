@@ -189,10 +189,13 @@ def check_inputs(
             for want, have in zip(expected.shape[1:], array.shape[1:], strict=True)
         )
         if not fits:
+            single = array.ndim == len(expected.shape) - 1
             raise error(
                 f"The shape of the {what} does not fit the model's input "
                 f"{expected.name!r}. Expected: shape {('n', *expected.shape[1:])}. "
-                f"Received: {array.shape}"
+                + "The batch axis is missing: give batches, or `x[None]` for one. "
+                * single
+                + f"Received: {array.shape}"
             )
         if not len(array) or len(array) != len(to_numpy(arrays[0])):
             raise error(

@@ -1,7 +1,8 @@
 """`get`: a criterion by what a user calls it."""
 
+import difflib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from tf_spline_prune.criteria.activation import Activation
 from tf_spline_prune.criteria.batchnorm_scale import BatchNormScale
@@ -15,7 +16,7 @@ from tf_spline_prune.criteria.magnitude import Magnitude
 from tf_spline_prune.criteria.random import Random
 from tf_spline_prune.criteria.reconstruction import Reconstruction
 from tf_spline_prune.criteria.snip import SNIP
-from tf_spline_prune.criteria.spline import Spline
+from tf_spline_prune.criteria.spline import Mode, Spline
 from tf_spline_prune.criteria.synflow import SynFlow
 from tf_spline_prune.criteria.taylor import Taylor
 from tf_spline_prune.criteria.user_function import UserFunction
@@ -65,5 +66,12 @@ def get(criterion: AnyCriterion, has_data: bool = False) -> Criterion:
         f"one of {('auto', *_BY_NAME)}, an instance of `criteria.Criterion`, or a "
         "function of the graph and a group"
     )
-    error = ValueError if isinstance(criterion, str) else TypeError
-    raise error(f"Expected {expected}. Received: {criterion!r}")
+    if not isinstance(criterion, str):
+        raise TypeError(f"Expected {expected}. Received: {criterion!r}")
+    if criterion in get_args(Mode):
+        near = f'`tsp.criteria.Spline("{criterion}")`, whose mode that is'
+    else:
+        close = difflib.get_close_matches(criterion.lower(), _BY_NAME, 2, 0.6)
+        near = " or ".join(map(repr, close))
+    hint = f" Perhaps you mean {near}." if near else ""
+    raise ValueError(f"Expected {expected}.{hint} Received: {criterion!r}")

@@ -1,6 +1,7 @@
-"""Data sets as batched pipelines of inputs in [0, 1] and integer labels."""
+"""Data sets as batched pipelines of inputs, scaled, and integer labels."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     PathLike = str | os.PathLike[str]
+
+# A range, its upper end, or as stored.
+Scale = tuple[float, float] | float | None
+_UNIT = (0.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +36,7 @@ def load(
     seed: int = 0,
     data_dir: "PathLike | None" = None,
     image_size: tuple[int, int] | None = None,
+    scale: Scale = _UNIT,
 ) -> "tf.data.Dataset":
     """Load a split of an image-classification data set as batches.
 
@@ -53,10 +59,14 @@ def load(
             `~/tensorflow_datasets`. Not used for Debian's files.
         image_size: (height, width) in pixels to which images are resized, bilinearly.
             Needed if the images of the data set differ in size.
+        scale: Range of the images' values, `(low, high)`, or one number for
+            `(0, number)`. A model that begins with `Rescaling(1 / 255)` wants 255.
+            `None` leaves the values as they are stored. Defaults to [0, 1].
 
     Returns:
         A prefetched `tf.data.Dataset` of `(inputs, labels)`. Inputs are float32 of
-        shape (batch, height, width, channels) in [0, 1], or for `x_quadrants` the
+        shape (batch, height, width, channels) in the range of `scale`, [0, 1] if it
+        is left out, or for `x_quadrants` the
         points themselves, (batch, 2) in [-5, 5]. Labels are int64 of shape (batch,).
 
     Raises:
@@ -85,6 +95,7 @@ def load(
             )
         for length in image_size:
             _check_positive("Each length of image_size", length)
+    low_high = _checked_scale(scale)
     source = _find_source(name, data_dir)
     num_examples = sum(stop - start for _, start, stop in _resolve(source, split))
     shape = source.info.input_shape
@@ -99,12 +110,18 @@ def load(
             f"The inputs of {name!r} are no images, so they cannot be resized. Leave "
             f"image_size away. Received: image_size={image_size!r}"
         )
+    if low_high not in (None, _UNIT) and len(shape) != 3:
+        raise ValueError(
+            f"The inputs of {name!r} are no images, so they have no scale but their "
+            f"own. Leave scale away. Received: scale={scale!r}"
+        )
     return _pipeline(
         source.read(split),
         num_examples if _wants_shuffle(shuffle, split) else 0,
         seed,
         batch_size,
         image_size,
+        low_high,
     )
 
 
@@ -143,11 +160,17 @@ def _pipeline(
     seed: int,
     batch_size: int,
     image_size: tuple[int, int] | None,
+    scale: tuple[float, float] | None,
 ) -> "tf.data.Dataset":
     import tensorflow as tf
 
     def as_float(inputs: Any, labels: Any) -> tuple[Any, Any]:
-        return tf.image.convert_image_dtype(inputs, tf.float32), labels
+        dtype = inputs.dtype
+        inputs = tf.cast(inputs, tf.float32)
+        if scale is not None and dtype.is_integer:
+            low, high = scale
+            inputs = inputs * ((high - low) / dtype.max) + low
+        return inputs, labels
 
     def resize(image: Any, label: Any) -> tuple[Any, Any]:
         return tf.image.resize(as_float(image, label)[0], image_size), label
@@ -268,6 +291,22 @@ def _resolve(source: _Source, split: str) -> list[tuple[str, int, int]]:
 
 def _wants_shuffle(shuffle: bool | None, split: str) -> bool:
     return split.startswith("train") if shuffle is None else shuffle
+
+
+def _checked_scale(scale: Any) -> tuple[float, float] | None:
+    if scale is None:
+        return None
+    pair = scale if isinstance(scale, (tuple, list)) else (0, scale)
+    numbers = all(
+        isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n)
+        for n in pair
+    )
+    if len(pair) != 2 or not numbers or pair[0] >= pair[1]:
+        raise ValueError(
+            "scale must be a range (low, high), its upper end, or None for the values "
+            f"as they are stored. Received: scale={scale!r}"
+        )
+    return float(pair[0]), float(pair[1])
 
 
 def _check_positive(what: str, number: Any) -> None:

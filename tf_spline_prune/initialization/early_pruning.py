@@ -24,6 +24,7 @@ from tf_spline_prune.initialization.early_masks import (
 from tf_spline_prune.initialization.masked_copy import refuse_masks
 from tf_spline_prune.masking.wrapping import wrap_with_masks
 from tf_spline_prune.pruning import plan, prune_in_rounds
+from tf_spline_prune.pruning.budget import as_number
 from tf_spline_prune.pruning.selection import Selector
 
 
@@ -102,6 +103,7 @@ def prune_at_init(
     2021; and the sources of the criteria.
     """
     require_flavour(model)
+    sparsity = as_number(sparsity, "sparsity")
     for name, value, known in (
         ("schedule", schedule, get_args(RoundSchedule)),
         ("granularity", granularity, ("weight", "unit")),
@@ -141,7 +143,7 @@ def prune_at_init(
             "These arguments belong to `granularity='unit'`. Received: "
             f"{sorted(settings)}"
         )
-    if not isinstance(sparsity, numbers.Real) or not 0 <= sparsity < 1:
+    if not isinstance(sparsity, (int, float)) or not 0 <= sparsity < 1:
         raise ValueError(
             "`sparsity` must be a number, at least 0 and less than 1. Received: "
             f"sparsity={sparsity!r}"
@@ -183,6 +185,7 @@ def _small(
     for kind in ("macs", "params", "bytes"):
         target = settings.get(f"target_{kind}")
         if target is not None:
+            target = as_number(target, f"target_{kind}")
             left = target if isinstance(target, float) else target / getattr(full, kind)
     way: Any = "linear"
     if schedule == "exponential" and 0 < left < 1:

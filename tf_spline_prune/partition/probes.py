@@ -56,7 +56,8 @@ def minibatch(dataset: Iterable[Any], n: int = 1024) -> np.ndarray:
         Array of shape `(n, *input shape)`; fewer rows if the data set is smaller.
 
     Raises:
-        ProbeError: If the data set is empty or `n` is less than 1.
+        ProbeError: If the data set is empty or gives single inputs, or `n` is less
+            than 1.
 
     Example:
 
@@ -69,6 +70,7 @@ def minibatch(dataset: Iterable[Any], n: int = 1024) -> np.ndarray:
     taken: list[np.ndarray] = []
     count = 0
     for batch in dataset:
+        _check_batched(batch)
         inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
         taken.append(np.asarray(to_numpy(inputs)))
         count += len(taken[-1])
@@ -77,6 +79,20 @@ def minibatch(dataset: Iterable[Any], n: int = 1024) -> np.ndarray:
     if not count:
         raise ProbeError("The data set gave no inputs, so there is nothing to probe.")
     return np.concatenate(taken)[:n]
+
+
+def _check_batched(element: Any) -> None:
+    """Refuse a single example, which its label gives away: it is no row of labels."""
+    if not isinstance(element, (tuple, list)) or len(element) < 2:
+        return
+    label = element[1]
+    if isinstance(label, (int, float)) or getattr(label, "shape", None) == ():
+        shape = tuple(np.shape(to_numpy(element[0])))
+        raise ProbeError(
+            "The data set gives single inputs, not batches, so their first axis would "
+            "be taken for a batch. Batch it, as by `dataset.batch(128)`. Received: an "
+            f"input of shape {shape} with one label"
+        )
 
 
 def mix(x: np.ndarray, n: int = 1024, seed: int = 0) -> np.ndarray:
