@@ -187,8 +187,11 @@ def in_options(parser: argparse.ArgumentParser, text: str) -> str:
     Returns:
         The same in options.
     """
-    named = (action for action in parser._actions if action.option_strings)
+    named = [action for action in parser._actions if action.option_strings]
     options = {action.dest: action.option_strings[-1] for action in named}
+    for action in named:
+        if action.nargs == 0:  # a switch, which takes no value
+            text = text.replace(f"{action.dest}=True", options[action.dest])
     if "data" in options:
         options |= {"representative_data": "--data", "name": "--data"}
     for argument, option in options.items():

@@ -18,7 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_spline_prune.compat.call_graph import Call, Graph
+from tf_spline_prune.compat.call_graph import Call, Graph, Input
 from tf_spline_prune.compat.callback import optimizer_steps
 from tf_spline_prune.compat.compiling import is_compiled
 from tf_spline_prune.compat.execution import call_layer, predict, to_numpy
@@ -92,11 +92,15 @@ def misfit(graph: Graph, inputs: Sequence[np.ndarray]) -> str | None:
 
     Args:
         graph: The traced model.
-        inputs: One array an input of the model.
+        inputs: One array an input of the model, of whatever dtype they were given.
 
     Returns:
         A message, or `None` if the data fit, or nothing is known.
     """
+    some = _some(inputs)
+    for x, entry in zip(some, graph.inputs, strict=True):
+        if text := _cut(x, entry):
+            return text
     calls = graph.leaves()
     if not any(
         call.kind in ("Rescaling", *_SCALES) or _statistics(call) is not None
@@ -131,8 +135,10 @@ def misfit(graph: Graph, inputs: Sequence[np.ndarray]) -> str | None:
         return result
 
     tensors = [
-        x if x.dtype == object else keras.ops.convert_to_tensor(x)
-        for x in _some(inputs)
+        x
+        if entry.dtype == "string"
+        else keras.ops.convert_to_tensor(x.astype(entry.dtype))
+        for x, entry in zip(some, graph.inputs, strict=True)
     ]
     known |= {id(tensor): True for tensor in tensors if keras.ops.is_tensor(tensor)}
     graph.run(tensors, apply)
@@ -184,6 +190,19 @@ def _some(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     size = max(1, sum(x[:1].size for x in inputs))
     rows = min(_ROWS, max(2, _NUMBERS // size))
     return [x[:rows] for x in inputs]
+
+
+def _cut(x: np.ndarray, entry: Input) -> str | None:
+    """Judge numbers that an input of whole numbers cuts."""
+    whole = entry.dtype.startswith(("int", "uint"))
+    if not whole or x.dtype.kind != "f" or (x == np.trunc(x)).all():
+        return None
+    return (
+        "The data are of another range than the model expects. Expected: whole "
+        f"numbers, for its input {entry.name!r} is of {entry.dtype}. Received: values "
+        f"from {x.min():.4g} to {x.max():.4g}, whose fractions are cut off. {_ADVICE}; "
+        "in the shell, with `--scale`: pixels are 0 to 255."
+    )
 
 
 def _rescaled(call: Call, before: np.ndarray, after: np.ndarray) -> list[str]:

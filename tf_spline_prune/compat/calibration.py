@@ -75,9 +75,8 @@ class Calibration:
         else:
             given, labels = _gathered(data)
         inputs = graph.inputs
-        arrays = check_inputs(
-            _in_order(given, inputs), inputs, "calibration data", CalibrationError
-        )
+        ordered = _in_order(given, inputs)
+        arrays = check_inputs(ordered, inputs, "calibration data", CalibrationError)
         if labels is not None:
             labels = keras.tree.map_structure(to_numpy, labels)
             counts = {len(y) for y in keras.tree.flatten(labels)}
@@ -86,7 +85,7 @@ class Calibration:
                     f"Expected one label an input, that is {len(arrays[0])}. "
                     f"Received: {sorted(counts)} labels"
                 )
-        warn_of_misfit(graph, arrays, labels)
+        warn_of_misfit(graph, [to_numpy(x) for x in ordered], labels)
         return cls(arrays, labels)
 
 
