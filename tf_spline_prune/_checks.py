@@ -153,10 +153,21 @@ class Flag(Constraint):
 
 
 class OneOf(Constraint):
-    """One of a few strings or integers."""
+    """One of a few strings or integers.
 
-    def __init__(self, *options: str | int, hint: str = "") -> None:
-        self.options, self.hint = options, hint
+    Args:
+        *options: These.
+        hint: How to mend a value that is none of them.
+        instead: What to give in the place of words that are something else.
+    """
+
+    def __init__(
+        self,
+        *options: str | int,
+        hint: str = "",
+        instead: Mapping[str, str] | None = None,
+    ) -> None:
+        self.options, self.hint, self.instead = options, hint, instead or {}
 
     @property
     def wanted(self) -> str:
@@ -173,7 +184,8 @@ class OneOf(Constraint):
         if value in self.options:
             return value
         near = difflib.get_close_matches(str(value), map(str, self.options), 1)
-        raise Misfit(of_type=False, reason=f"Perhaps {near[0]!r}?" if near else "")
+        meant = self.instead.get(value) or (repr(near[0]) if near else "")
+        raise Misfit(of_type=False, reason=f"Perhaps {meant}?" if meant else "")
 
 
 @dataclass(frozen=True)
@@ -591,8 +603,9 @@ def checked(**constraints: Wanted) -> Callable[[F], F]:
                 check(name, value, constraints[name]) if name in constraints else value
                 for value, name in named
             ]
-            for name in kwargs.keys() & constraints.keys():
-                kwargs[name] = check(name, kwargs[name], constraints[name])
+            for name in kwargs:
+                if name in constraints:
+                    kwargs[name] = check(name, kwargs[name], constraints[name])
             return function(*taken, **kwargs)
 
         # Keras reads a constructor's arguments without looking behind a wrapper.

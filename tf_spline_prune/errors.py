@@ -89,6 +89,10 @@ class CalibrationWarning(SplinePruneWarning):
     """Calibration data that are too few for what they are asked."""
 
 
+class DataRangeWarning(SplinePruneWarning):
+    """Data of another range than the model expects, or on which it only guesses."""
+
+
 class SmoothActivationWarning(SplinePruneWarning):
     """A smooth activation has no knot; the sign of its input stands in."""
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tf_spline_prune.compat import Calibration
-from tf_spline_prune.compat.call_graph import Input
+from tf_spline_prune.compat.call_graph import Graph, Input
 from tf_spline_prune.errors import CalibrationError
 
 ONE = [Input("x", (None, 3), "float32")]
@@ -17,7 +17,9 @@ Y = np.arange(10)
 
 
 def of(data, inputs=ONE):
-    return Calibration.of(data, inputs)
+    ids = tuple(range(len(inputs)))
+    graph = Graph(None, tuple(inputs), (), ids, ids, (None, None), False)
+    return Calibration.of(data, graph)
 
 
 def test_arrays():

@@ -53,7 +53,7 @@ def prepared(model, criterion, data=None, **kwargs):
 
     graph = tsp.ChannelGraph(model)
     if data is not None:
-        data = Calibration.of(data, graph.graph.inputs)
+        data = Calibration.of(data, graph.graph)
     criterion.prepare(graph, data=data, **kwargs)
     return {group.name: group for group in graph.groups}
 

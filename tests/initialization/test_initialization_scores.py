@@ -126,7 +126,7 @@ def test_signed_sums_are_alike_in_all_layers(K):
     x, y = early_nets.examples()
     names = {key.rpartition("/")[0]: ["kernel"] for key in early_nets.kernels(model)}
     connections = criteria.Connections(model, names)
-    data = Calibration.of((x, y), trace(model).inputs)
+    data = Calibration.of((x, y), trace(model))
     found = criteria.SNIP().saliencies(connections, data)
     sums = [of["kernel"].sum() for of in found.values()]
     np.testing.assert_allclose(sums, sums[0], rtol=1e-12)

@@ -22,7 +22,7 @@ from tf_spline_prune.compat import (
     say,
 )
 from tf_spline_prune.errors import BackupWarning, warn
-from tf_spline_prune.files import PathLike, check_destination
+from tf_spline_prune.files import PathLike, check_destination, check_folder
 
 _ENDINGS = (".keras", ".h5")
 VERBOSE: Options = [Flag(), OneOf(0, 1, 2)]
@@ -83,6 +83,8 @@ class EarlyBird(Callback):
             raise ValueError(
                 f"`filepath` must end in one of {_ENDINGS}. Received: {filepath!r}"
             )
+        if backup_dir is not None:
+            check_folder(backup_dir, "backup_dir")
         self.lookback = lookback
         self.stop = stop
         self.filepath = filepath

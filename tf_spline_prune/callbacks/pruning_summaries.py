@@ -39,7 +39,7 @@ class PruningSummaries(Callback):
         images: Whether masks are written as images.
 
     Raises:
-        ValueError: If `update_freq` is neither.
+        ValueError: If `update_freq` is neither, or `log_dir` is empty.
 
     Example:
 

@@ -23,6 +23,7 @@ class Answerer:
         answer: Runs it: arrays by input name in, arrays by output name out.
         runner: Gives what its latency is measured on: the LiteRT runner of the
             model or of its conversion; `None` where there is none.
+        graph: The traced Keras model; `None` of a file that was exported.
     """
 
     kind: str
@@ -30,6 +31,7 @@ class Answerer:
     outputs: Mapping[str, Spec]
     answer: Callable[[Mapping[str, Any]], Mapping[str, Any]]
     runner: Callable[[], Any]
+    graph: Any = None
 
 
 def open_answerer(path: str, options: argparse.Namespace) -> Answerer:
@@ -82,6 +84,8 @@ def _of_saved_model(path: str, options: argparse.Namespace) -> Answerer:
 
 
 def _of_keras(model: Any) -> Answerer:
+    from tf_spline_prune.compat import trace
+
     servable = tsp.litert.Servable(model)
 
     def runner() -> Any:
@@ -91,7 +95,8 @@ def _of_keras(model: Any) -> Answerer:
             return None
 
     kind = flavour_name(model)
-    return Answerer(kind, servable.inputs, {}, servable.predict, runner)
+    graph = trace(servable.model)
+    return Answerer(kind, servable.inputs, {}, servable.predict, runner, graph)
 
 
 def flavour_name(model: Any) -> str:

@@ -64,8 +64,11 @@ def run(options: argparse.Namespace) -> Outcome:
     paths = (options.a, options.b)
     models = [open_answerer(path, options) for path in paths]
     names = _matched("inputs", models[0].inputs, models[1].inputs)
-    arrays = _inputs(options, models, names)
-    outputs = _compared(models, arrays, names, _step(models))
+    arrays, labels = _inputs(options, models, names)
+    answers = _answers(models, arrays, names, _step(models))
+    if options.data:
+        _warn_of_data(models, arrays, labels, answers)
+    outputs = _compared(*answers)
     worst = _largest([one["difference"] for one in outputs.values()])
     runners = [model.runner() for model in models]
     latencies: tuple[float | None, ...] = (None, None)
@@ -118,8 +121,8 @@ def _matched(what: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str,
 
 def _inputs(
     options: argparse.Namespace, models: list[Answerer], names: Mapping[str, str]
-) -> dict[str, Any]:
-    """Draw inputs that fit both models, by the names of the first."""
+) -> tuple[dict[str, Any], Any]:
+    """Draw inputs that fit both models, by the names of the first, and their labels."""
     from tf_spline_prune.compat import random_inputs
 
     specs = {
@@ -127,12 +130,13 @@ def _inputs(
         for name, other in names.items()
     }
     if not options.data:
-        return random_inputs(
+        drawn = random_inputs(
             {n: ((None, *shape[1:]), dtype) for n, (shape, dtype) in specs.items()},
             options.num_samples,
             options.seed,
         )
-    array, _ = load_data(options)
+        return drawn, None
+    array, labels = load_data(options)
     ((name, (shape, _)),) = list(specs.items())[:1]
     fits = len(shape) == array.ndim and all(
         want in (None, have)
@@ -144,7 +148,7 @@ def _inputs(
             f"{[(n, s) for n, (s, _) in specs.items()]}. Received: {options.data!r} "
             f"with the shape {array.shape}"
         )
-    return {name: array}
+    return {name: array}, labels
 
 
 def _common(name: str, one: Spec, other: Spec) -> Spec:
@@ -180,26 +184,55 @@ def _batches(arrays: Mapping[str, Any], size: int) -> Iterator[dict[str, Any]]:
         yield {name: array[rows] for name, array in arrays.items()}
 
 
-def _compared(
+def _answers(
     models: list[Answerer],
     arrays: Mapping[str, Any],
     names: Mapping[str, str],
     size: int,
-) -> dict[str, dict[str, float | None]]:
-    """Ask both models, and measure by output how much they differ."""
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Ask both models; give the answers of each by the name of the output."""
     import numpy as np
-
-    from tf_spline_prune.export.comparison import relative_difference
 
     answers: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = []
     for batch in _batches(arrays, size):
         renamed = {names[name]: array for name, array in batch.items()}
         answers.append((models[0].answer(batch), models[1].answer(renamed)))
     count = len(next(iter(arrays.values())))
+    a, b = (
+        {n: np.concatenate([one[n] for one in side])[:count] for n in side[0]}
+        for side in zip(*answers, strict=True)
+    )
+    return a, b
+
+
+def _warn_of_data(
+    models: list[Answerer],
+    arrays: Mapping[str, Any],
+    labels: Any,
+    answers: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    """Warn if the data are not such as the models were trained on."""
+    from tf_spline_prune.compat import guesses, misfit
+    from tf_spline_prune.errors import DataRangeWarning, warn
+
+    graphs = [model.graph for model in models if model.graph is not None]
+    found = [misfit(graph, list(arrays.values())) for graph in graphs]
+    text = next(filter(None, found), None) or guesses([*answers[1].values()], labels)
+    if text:
+        warn(text, DataRangeWarning)
+
+
+def _compared(
+    one: Mapping[str, Any], two: Mapping[str, Any]
+) -> dict[str, dict[str, float | None]]:
+    """Measure by output how much the answers of two models differ."""
+    import numpy as np
+
+    from tf_spline_prune.export.comparison import relative_difference
+
     found: dict[str, dict[str, float | None]] = {}
-    for name, other in _matched("outputs", answers[0][0], answers[0][1]).items():
-        a = np.concatenate([one[name] for one, _ in answers])[:count]
-        b = np.concatenate([two[other] for _, two in answers])[:count]
+    for name, other in _matched("outputs", one, two).items():
+        a, b = one[name], two[other]
         if a.shape != b.shape:
             raise ModelError(
                 "The two models answer in different shapes. Received: "
@@ -235,4 +268,8 @@ def _text(values: Mapping[str, Any]) -> str:
         lines.append(f"{line} ({values['num_inputs']} {values['inputs']} inputs)")
     verdict = "within" if values["within_tolerance"] else "OUTSIDE"
     lines.append(f"{verdict} the tolerance of {values['tolerance']:g}")
+    if values["inputs"] == "random":
+        lines.append(
+            "random inputs prove little about real ones: compare on --data NAME too"
+        )
     return "\n".join(lines)

@@ -1,5 +1,6 @@
 """`main`: reads the command line, runs a command, writes what it found."""
 
+import functools
 import os
 import sys
 import traceback
@@ -16,7 +17,7 @@ from tf_spline_prune.cli import (
 )
 from tf_spline_prune.cli.loading import own_objects
 from tf_spline_prune.cli.outcome import as_json
-from tf_spline_prune.cli.parsing import Parser, add_common
+from tf_spline_prune.cli.parsing import Parser, add_common, in_options
 from tf_spline_prune.cli.quiet import only_our_voice
 from tf_spline_prune.errors import DatasetError, RegionLimitError
 
@@ -63,10 +64,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     as_object = "--json" in arguments
+
+    def worded(text: str) -> str:
+        return text
+
     try:
         options = _parser().parse_args(arguments)
+        worded = functools.partial(in_options, options.parser)
         options.check(options)
-        with only_our_voice():
+        with only_our_voice(worded):
             options.own_objects = own_objects(options.imports)
             outcome = options.run(options)
         _write(as_json(outcome.values) if as_object else outcome.text)
@@ -75,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "--traceback" in arguments:
             sys.stderr.write(traceback.format_exc())
         text, code = _judged(error)
+        text = worded(text)
         if as_object:
             _write(as_json({"error": text, "kind": type(error).__name__}))
         else:

@@ -126,7 +126,7 @@ def run(options: argparse.Namespace) -> Outcome:
         asked["plan"] = tsp.PruningPlan.load(options.plan)
     model = load_plain(options.model, options)
     if options.data:
-        asked["representative_data"] = load_data(options)[0]
+        asked["representative_data"] = load_data(options)
     export = getattr(tsp, f"export_{format}")
     report = export(model, getattr(options, format), **asked)
     return Outcome(vars(report), str(report))

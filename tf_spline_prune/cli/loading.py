@@ -85,6 +85,7 @@ def load_data(options: argparse.Namespace) -> tuple[Any, Any]:
         options.num_samples,
         shuffle=True,
         seed=getattr(options, "seed", 0),
+        scale=options.scale,
     )
     inputs, labels = next(iter(batches))
     return inputs.numpy(), labels.numpy()

@@ -2,13 +2,16 @@
 
 import argparse
 import math
+import re
 import textwrap
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from tf_spline_prune._amounts import read_amount
 from tf_spline_prune.cli.outcome import Outcome
 from tf_spline_prune.errors import UsageError
 
+DEFAULT_SCALE = (0.0, 1.0)
 Commands = Any  # what `add_subparsers` gives has no public name
 
 
@@ -54,7 +57,7 @@ def add_command(
         description=textwrap.fill(purpose, 80),
         epilog=f"examples:\n{examples}",
     )
-    parser.set_defaults(run=run, check=check)
+    parser.set_defaults(run=run, check=check, parser=parser)
     return parser
 
 
@@ -103,6 +106,15 @@ def add_data(parser: Parser, what_for: str, number: int) -> None:
         "--split", help='such as "test" or "train[:20%%]"; default: train'
     )
     group.add_argument(
+        "--scale",
+        type=scale,
+        default=DEFAULT_SCALE,
+        metavar="RANGE",
+        help="the range of the images' values: '255' is 0 to 255, which a model wants "
+        "that begins with Rescaling(1/255), '--scale=-1..1' is -1 to 1, 'none' as "
+        "they are stored; default: 0 to 1",
+    )
+    group.add_argument(
         "--num-samples",
         type=positive_int,
         default=number,
@@ -122,25 +134,70 @@ def add_seed(parser: Any) -> None:
 
 
 def check_data(options: argparse.Namespace) -> None:
-    """Raise `UsageError` where a split is named and no data set."""
+    """Raise `UsageError` where a split or a scale is given and no data set."""
     if options.split and not options.data:
         raise UsageError(
             "A split is part of a data set: give --data NAME as well. Received: "
             f"--split {options.split}"
+        )
+    if options.scale != DEFAULT_SCALE and not options.data:
+        raise UsageError(
+            "A scale is one of data: give --data NAME as well. Received: --scale "
+            "without --data"
         )
 
 
 def amount(text: str) -> float | int:
     """Read a share, `0.5` or `50%`, or an absolute whole number."""
     try:
-        if text.endswith("%"):
-            return _finite(text[:-1]) / 100
-        return int(text) if text.lstrip("+-").isdecimal() else _finite(text)
+        return read_amount(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def scale(text: str) -> tuple[float, float] | None:
+    """Read a range: `255`, from 0 on; `-1..1`; or `none`, as the data are stored."""
+    if text == "none":
+        return None
+    low, dots, high = text.partition("..")
+    try:
+        found = (float(low), float(high)) if dots else (0.0, float(low))
     except ValueError:
+        found = (0.0, 0.0)
+    if not (math.isfinite(found[0]) and math.isfinite(found[1])) or (
+        found[0] >= found[1]
+    ):
         raise argparse.ArgumentTypeError(
-            "expected a share ('0.5' or '50%') or a whole number ('1200000'). "
-            f"Received: {text!r}"
-        ) from None
+            "expected the largest value ('255'), a range ('0..255', written "
+            f"--scale=-1..1 where it begins with a minus) or 'none'. Received: {text!r}"
+        )
+    return found
+
+
+def in_options(parser: argparse.ArgumentParser, text: str) -> str:
+    """Put the options of a command in the place of the arguments that they stand for.
+
+    The library speaks of `target_macs=0.1`; who uses the shell wrote
+    `--target-macs 0.1`.
+
+    Args:
+        parser: The parser of the command.
+        text: What the library says.
+
+    Returns:
+        The same in options.
+    """
+    named = [action for action in parser._actions if action.option_strings]
+    options = {action.dest: action.option_strings[-1] for action in named}
+    for action in named:
+        if action.nargs == 0:  # a switch, which takes no value
+            text = text.replace(f"{action.dest}=True", options[action.dest])
+    if "data" in options:
+        options |= {"representative_data": "--data", "name": "--data"}
+    for argument, option in options.items():
+        text = re.sub(rf"(?<![\w.'\"-])`{argument}`", f"`{option}`", text)
+        text = re.sub(rf"(?<![\w.'\"-]){argument}=(?=\S)", f"{option} ", text)
+    return text
 
 
 def share(text: str) -> float:

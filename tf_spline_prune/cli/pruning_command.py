@@ -49,7 +49,7 @@ STEPS = ("merge", "least_squares", "batchnorm")
 _WITH_DATA = ("least_squares", "batchnorm")
 _BUDGETS = ("target_macs", "target_params", "target_bytes", "target_latency")
 # What decides; a stored plan has decided already.
-_DECIDING = ("criterion", "scope", "layers", "round_to")
+_DECIDING = ("criterion", "scope", "layers", "round_to", "min_units", "max_sparsity")
 _EXAMPLES = """\
   # Half of the multiply-accumulates; what reads less now is solved again on images
   tf-spline-prune prune model.keras --output small.keras --target-macs 50% \\
@@ -129,6 +129,19 @@ def _add_choices(parser: Parser) -> None:
         type=positive_int,
         metavar="N",
         help="keep a multiple of this many units of each group",
+    )
+    group.add_argument(
+        "--min-units",
+        type=positive_int,
+        metavar="N",
+        help="keep at least this many units of each group; default: 1",
+    )
+    group.add_argument(
+        "--max-sparsity",
+        type=share,
+        metavar="SHARE",
+        help="the largest share of the units of a group that may go; default: 0.9, or "
+        "more where --sparsity asks for more",
     )
     group.add_argument(
         "--recover",

@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tf_spline_prune.errors import SplinePruneWarning
@@ -14,12 +14,18 @@ _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 
 @contextlib.contextmanager
-def only_our_voice() -> Iterator[None]:
+def only_our_voice(worded: Callable[[str], str]) -> Iterator[None]:
     """Send stdout to stderr, our warnings there as short lines, and hush the rest.
+
+    A warning is shown once, however often a command comes by.
 
     Who sets TF_CPP_MIN_LOG_LEVEL hears TensorFlow; who chooses warnings (`python -W`)
     sees those chosen.
+
+    Args:
+        worded: Says in options what a warning says in arguments.
     """
+    said: set[str] = set()
     hush = contextlib.nullcontext() if _LEVEL in os.environ else _hushed()
     with hush, contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         if not sys.warnoptions:
@@ -29,7 +35,10 @@ def only_our_voice() -> Iterator[None]:
 
         def show(message: Any, category: type[Warning], *where: Any) -> None:
             if issubclass(category, SplinePruneWarning):
-                sys.stderr.write(f"warning: {' '.join(str(message).split())}\n")
+                text = worded(" ".join(str(message).split()))
+                if text not in said:
+                    sys.stderr.write(f"warning: {text}\n")
+                said.add(text)
             else:
                 shown(message, category, *where)
 

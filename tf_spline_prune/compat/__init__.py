@@ -6,6 +6,7 @@ meaning of "call", weights by name, rebuilt models, and callbacks that either
 flavour's `fit` accepts. Asking costs no import of the other flavour.
 """
 
+from tf_spline_prune.compat._data_range import guesses, misfit
 from tf_spline_prune.compat._endings import run_to_ends
 from tf_spline_prune.compat._functions import tensorflow_operations, trace_function
 from tf_spline_prune.compat._model_class import warn_of_lost_training
@@ -144,6 +145,7 @@ __all__ = [
     "drive",
     "fixed_size",
     "flavour_of",
+    "guesses",
     "hand_on_loss",
     "hessian_products",
     "import_tfmot",
@@ -162,6 +164,7 @@ __all__ = [
     "loading_saved_model",
     "mask_averages",
     "mask_slots",
+    "misfit",
     "model_format",
     "nested_within",
     "numpy_of",

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import operator
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +11,10 @@ import keras
 import numpy as np
 
 from tf_spline_prune._checks import received
-from tf_spline_prune.compat.call_graph import Input, fixed_size
+from tf_spline_prune.compat._data_range import warn_of_misfit
+from tf_spline_prune.compat.call_graph import Graph, Input, fixed_size
 from tf_spline_prune.compat.execution import to_numpy
-from tf_spline_prune.errors import CalibrationError, CalibrationWarning
+from tf_spline_prune.errors import CalibrationError, CalibrationWarning, warn
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,14 +62,14 @@ class Calibration:
         return Calibration(inputs, labels, self.at_once)
 
     @classmethod
-    def of(cls, data: Any, inputs: Sequence[Input]) -> "Calibration":
-        """Take in what a user calls data.
+    def of(cls, data: Any, graph: Graph) -> "Calibration":
+        """Take in what a user calls data, and warn if they are not the model's.
 
         Args:
             data: Inputs (an array; a list of arrays or a dict by input name for a
                 model with several), a tuple of inputs and labels, or an iterable of
                 batches of these: a `tf.data.Dataset`, a `keras.utils.Sequence`.
-            inputs: The inputs of the traced model.
+            graph: The traced model.
 
         Returns:
             The data, in memory.
@@ -83,6 +83,7 @@ class Calibration:
             given, labels = _split(data)
         else:
             given, labels = _gathered(data)
+        inputs = graph.inputs
         arrays = check_inputs(given, inputs, "calibration data", CalibrationError)
         if labels is not None:
             labels = keras.tree.map_structure(to_numpy, labels)
@@ -92,6 +93,8 @@ class Calibration:
                     f"Expected one label an input, that is {len(arrays[0])}. "
                     f"Received: {sorted(counts)} labels"
                 )
+        ordered = arranged(given, inputs, "calibration data", CalibrationError)
+        warn_of_misfit(graph, [to_numpy(x) for x in ordered], labels)
         return _whole_batches(cls(arrays, labels, fixed_size(inputs)))
 
 
@@ -106,11 +109,10 @@ def _whole_batches(data: Calibration) -> Calibration:
             f"Received: {count}"
         )
     used = count - count % size
-    warnings.warn(
+    warn(
         f"The model takes {size} inputs at a time, so the first {used} of the data are "
         f"used. Received: {count}",
         CalibrationWarning,
-        stacklevel=3,
     )
     return data._at(slice(used))
 
@@ -234,10 +236,13 @@ def check_inputs(
             for want, have in zip(expected.shape[1:], array.shape[1:], strict=True)
         )
         if not fits:
+            single = array.ndim == len(expected.shape) - 1
             raise error(
                 f"The shape of the {what} does not fit the model's input "
                 f"{expected.name!r}. Expected: shape {('n', *expected.shape[1:])}. "
-                f"Received: {array.shape}"
+                + "The batch axis is missing: give batches, or `x[None]` for one. "
+                * single
+                + f"Received: {array.shape}"
             )
         if not len(array) or len(array) != len(to_numpy(arrays[0])):
             raise error(

@@ -1,5 +1,6 @@
 """`Progress`: Keras' own progress bar, for work that turns out to take long."""
 
+import sys
 import time
 
 import keras
@@ -11,7 +12,8 @@ _PATIENCE = 2.0
 class Progress:
     """Counts steps, and shows a bar once the work has taken a while.
 
-    It is silent where `keras.config.disable_interactive_logging()` was called.
+    It is silent where `keras.config.disable_interactive_logging()` was called, and
+    where nobody looks: outside terminals and notebooks a bar is lines upon lines.
 
     Args:
         total: Number of steps.
@@ -30,9 +32,16 @@ class Progress:
         self._done += count
         late = time.monotonic() - self._start > _PATIENCE
         if self._bar is None and late and self._done < self._total:
-            if keras.config.is_interactive_logging_enabled():
+            if keras.config.is_interactive_logging_enabled() and _is_watched():
                 self._bar = keras.utils.Progbar(self._total, unit_name=self._unit)
                 # The bar reckons from the first step, not from when it appears.
                 self._bar._start -= time.monotonic() - self._start
         if self._bar is not None:
             self._bar.update(min(self._done, self._total))
+
+
+def _is_watched() -> bool:
+    """Tell whether stdout is one where a bar can be drawn: a terminal, a notebook."""
+    return "ipykernel" in sys.modules or bool(
+        getattr(sys.stdout, "isatty", lambda: False)()
+    )

@@ -62,7 +62,9 @@ def rebuild(
     model = builder.build(graph)
     current = CurrentWeights(graph)
     for path, source in {call.path: call.layer for call in graph.leaves()}.items():
-        layer = builder.layers.get(path)  # masks between layers are Keras' own
+        layer = builder.layers.get(path)
+        if layer is None:  # masks between layers are Keras' own
+            continue
         _freeze_alike(source, layer)
         held = path in current and not keeps_words(layer)
         if held and (is_adapted(layer) or not fresh):

@@ -74,7 +74,7 @@ def check_criterion(
     _check_config(criterion)
     graph = ChannelGraph(model)
     if data is not None:
-        data = Calibration.of(data, graph.graph.inputs)
+        data = Calibration.of(data, graph.graph)
     found = _scores(criterion, graph, data, seed)
     again = _scores(criterion, graph, data, seed)
     for (group, scores), (_, other) in zip(found, again, strict=True):

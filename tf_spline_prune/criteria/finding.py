@@ -1,7 +1,7 @@
 """`get`: a criterion by what a user calls it."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from tf_spline_prune._checks import Flag, Function, Instance, OneOf, Options, checked
 from tf_spline_prune.criteria.activation import Activation
@@ -16,7 +16,7 @@ from tf_spline_prune.criteria.magnitude import Magnitude
 from tf_spline_prune.criteria.random import Random
 from tf_spline_prune.criteria.reconstruction import Reconstruction
 from tf_spline_prune.criteria.snip import SNIP
-from tf_spline_prune.criteria.spline import Spline
+from tf_spline_prune.criteria.spline import Mode, Spline
 from tf_spline_prune.criteria.synflow import SynFlow
 from tf_spline_prune.criteria.taylor import Taylor
 from tf_spline_prune.criteria.user_function import UserFunction
@@ -31,7 +31,14 @@ AnyCriterion = str | Criterion | Callable[..., Any]
 _BY_NAME: dict[str, Callable[[], Criterion]] = {c.name: c for c in _KNOWN}
 
 CRITERION: Options = [
-    OneOf("auto", *_BY_NAME),
+    OneOf(
+        "auto",
+        *_BY_NAME,
+        instead={
+            mode: f'`tsp.criteria.Spline("{mode}")`, whose mode that is'
+            for mode in get_args(Mode)
+        },
+    ),
     Instance(
         Criterion,
         what="an instance of `criteria.Criterion`",

@@ -1,11 +1,21 @@
-"""Data sets as batched pipelines of inputs in [0, 1] and integer labels."""
+"""Data sets as batched pipelines of inputs, scaled, and integer labels."""
 
 import dataclasses
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tf_spline_prune._checks import COUNT, SEED, Flag, ListOf, Path, Text, checked
+from tf_spline_prune._checks import (
+    COUNT,
+    SEED,
+    Flag,
+    Interval,
+    ListOf,
+    Path,
+    Real,
+    Text,
+    checked,
+)
 from tf_spline_prune.datasets import fashion_mnist
 from tf_spline_prune.datasets.dataset_info import DatasetInfo
 from tf_spline_prune.datasets.tfds_source import import_tfds, prepared_builder
@@ -14,6 +24,10 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     PathLike = str | os.PathLike[str]
+
+# A range, its upper end, or as stored.
+Scale = tuple[float, float] | float | None
+_UNIT = (0.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +45,7 @@ class _Source:
     seed=SEED,
     data_dir=[Path(), None],
     image_size=[ListOf(COUNT, "pixels: (height, width)", 2, 2), None],
+    scale=[Interval("a range (low, high)"), Real(0, closed="neither"), None],
 )
 def load(
     name: str,
@@ -41,6 +56,7 @@ def load(
     seed: int = 0,
     data_dir: "PathLike | None" = None,
     image_size: tuple[int, int] | None = None,
+    scale: Scale = _UNIT,
 ) -> "tf.data.Dataset":
     """Load a split of an image-classification data set as batches.
 
@@ -63,10 +79,14 @@ def load(
             `~/tensorflow_datasets`. Not used for Debian's files.
         image_size: (height, width) in pixels to which images are resized, bilinearly.
             Needed if the images of the data set differ in size.
+        scale: Range of the images' values, `(low, high)`, or one number for
+            `(0, number)`. A model that begins with `Rescaling(1 / 255)` wants 255.
+            `None` leaves the values as they are stored. Defaults to [0, 1].
 
     Returns:
         A prefetched `tf.data.Dataset` of `(inputs, labels)`. Inputs are float32 of
-        shape (batch, height, width, channels) in [0, 1], or for `x_quadrants` the
+        shape (batch, height, width, channels) in the range of `scale`, [0, 1] if it
+        is left out, or for `x_quadrants` the
         points themselves, (batch, 2) in [-5, 5]. Labels are int64 of shape (batch,).
 
     Raises:
@@ -86,6 +106,7 @@ def load(
 
     Source: TensorFlow Datasets, https://www.tensorflow.org/datasets.
     """
+    low_high = (0.0, float(scale)) if isinstance(scale, (int, float)) else scale
     source = _find_source(name, data_dir)
     num_examples = sum(stop - start for _, start, stop in _resolve(source, split))
     shape = source.info.input_shape
@@ -100,12 +121,18 @@ def load(
             f"The inputs of {name!r} are no images, so they cannot be resized. Leave "
             f"image_size away. Received: image_size={image_size!r}"
         )
+    if low_high not in (None, _UNIT) and len(shape) != 3:
+        raise ValueError(
+            f"The inputs of {name!r} are no images, so they have no scale but their "
+            f"own. Leave scale away. Received: scale={scale!r}"
+        )
     return _pipeline(
         source.read(split),
         num_examples if _wants_shuffle(shuffle, split) else 0,
         seed,
         batch_size,
         image_size,
+        low_high,
     )
 
 
@@ -148,11 +175,17 @@ def _pipeline(
     seed: int,
     batch_size: int,
     image_size: tuple[int, int] | None,
+    scale: tuple[float, float] | None,
 ) -> "tf.data.Dataset":
     import tensorflow as tf
 
     def as_float(inputs: Any, labels: Any) -> tuple[Any, Any]:
-        return tf.image.convert_image_dtype(inputs, tf.float32), labels
+        dtype = inputs.dtype
+        inputs = tf.cast(inputs, tf.float32)
+        if scale is not None and dtype.is_integer:
+            low, high = scale
+            inputs = inputs * ((high - low) / dtype.max) + low
+        return inputs, labels
 
     def resize(image: Any, label: Any) -> tuple[Any, Any]:
         return tf.image.resize(as_float(image, label)[0], image_size), label

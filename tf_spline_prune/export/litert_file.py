@@ -121,7 +121,7 @@ def export_litert(
         texts["labels.txt"] = "\n".join([*_names(labels, servable), ""])
     data = representative_data
     if data is not None:
-        data = Calibration.of(data, trace(servable.model).inputs)
+        data = Calibration.of(data, trace(servable.model))
 
     def converted(sparse: bool) -> bytes:
         return convert(

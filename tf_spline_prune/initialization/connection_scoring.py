@@ -65,7 +65,7 @@ def connection_scores(
             f"synflow. Received: {criterion!r}"
         )
     if data is not None:
-        data = Calibration.of(data, trace(model).inputs)
+        data = Calibration.of(data, trace(model))
     data = criterion.check_data(model, data)
     slots = mask_slots(wrap_with_masks(model, layers))
     connections = Connections(model, names_of(slots))

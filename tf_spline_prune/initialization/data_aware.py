@@ -87,7 +87,7 @@ class DataAware:
         refuse_masks(model, "Place the knots before the weights are masked")
         copy = with_weights(model, {})
         graph = trace(copy)
-        data = Calibration.of(self.data, graph.inputs)
+        data = Calibration.of(self.data, graph)
         rng = np.random.default_rng(self.seed)
         ends = graph.ends()
         seen: set[int] = set()

@@ -80,14 +80,14 @@ def signal_propagation(
             "The model has neither dense nor convolution layers, so there is nothing "
             f"to measure. Received: model {model.name!r}"
         )
-    data = Calibration.of(x if y is None else (x, y), original.inputs)
+    data = Calibration.of(x if y is None else (x, y), original)
     if len(data) < 2:
         raise CalibrationError(
             "At least two inputs show which units never change. Received: 1"
         )
     exact = with_dtype(model, "float64")
     graph = trace(exact)
-    inputs = Calibration.of(data.inputs, graph.inputs).inputs
+    inputs = Calibration.of(data.inputs, graph).inputs
     variance, dead = _forward(graph, inputs)
     gradients = singular_values = None
     if data.labels is not None:

@@ -26,7 +26,7 @@ from tf_spline_prune.initialization.early_masks import (
 from tf_spline_prune.initialization.masked_copy import refuse_masks
 from tf_spline_prune.masking.wrapping import wrap_with_masks
 from tf_spline_prune.pruning import plan, prune_in_rounds
-from tf_spline_prune.pruning.budget import SHARES
+from tf_spline_prune.pruning.budget import SHARES, as_number
 from tf_spline_prune.pruning.selection import Selector
 
 
@@ -116,6 +116,7 @@ def prune_at_init(
     2021; and the sources of the criteria.
     """
     require_flavour(model)
+    sparsity = as_number(sparsity, "sparsity")
     graph = trace(model)
     for path, weights in CurrentWeights(graph).items():
         check_finite(path, weights)
@@ -128,7 +129,7 @@ def prune_at_init(
             InitializationWarning,
         )
     if data is not None:
-        data = Calibration.of(data, graph.inputs)
+        data = Calibration.of(data, graph)
     criterion = with_loss(criterion, loss)
     if granularity == "unit":
         if empty_layers != "raise":
@@ -143,7 +144,7 @@ def prune_at_init(
             "These arguments belong to `granularity='unit'`. Received: "
             f"{sorted(settings)}"
         )
-    if not isinstance(sparsity, numbers.Real) or not 0 <= sparsity < 1:
+    if not isinstance(sparsity, (int, float)) or not 0 <= sparsity < 1:
         raise ValueError(
             "`sparsity` must be a number, at least 0 and less than 1. Received: "
             f"sparsity={sparsity!r}"
@@ -185,6 +186,7 @@ def _small(
     for kind in ("macs", "params", "bytes"):
         target = settings.get(f"target_{kind}")
         if target is not None:
+            target = as_number(target, f"target_{kind}")
             left = target if isinstance(target, float) else target / getattr(full, kind)
     way: Any = "linear"
     if schedule == "exponential" and 0 < left < 1:

@@ -154,7 +154,7 @@ def _checked(masked: Any, dense: Any, data: Any) -> list[np.ndarray]:
             "`dense` must be the model that was pruned: the same layers, of the same "
             f"sizes. Received: model {dense.name!r}, which differs at {differ}"
         )
-    return Calibration.of(data, graph.inputs).inputs
+    return Calibration.of(data, graph).inputs
 
 
 def _to_moment(

@@ -71,7 +71,7 @@ class Quantization:
         names = tuple(servable.inputs)
         if data is None:
             return cls(kind, names, None, integer_io)
-        samples = Calibration.of(data, trace(servable.model).inputs)
+        samples = Calibration.of(data, trace(servable.model))
         if kind == "int8" and len(samples) < _FEW_SAMPLES:
             warn(
                 "The ranges of activations come from few inputs, and others may fall "

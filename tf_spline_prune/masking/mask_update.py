@@ -78,7 +78,7 @@ class MaskUpdate:
             # A copy, for it is told what is gone.
             self.criterion = copy.copy(criteria.get(criterion, data is not None))
             if data is not None:
-                self.data = Calibration.of(data, trace(model).inputs)
+                self.data = Calibration.of(data, trace(model))
             return
         if scope not in ("layer", "global"):
             raise ValueError(

@@ -78,7 +78,7 @@ def minibatch(dataset: Iterable[Any], n: int = 1024) -> Any:
         a model with several inputs a list or dict of such arrays, as in the data set.
 
     Raises:
-        ProbeError: If the data set is empty.
+        ProbeError: If the data set is empty or gives single inputs.
         ValueError: If `n` is less than 1.
 
     Example:
@@ -90,6 +90,7 @@ def minibatch(dataset: Iterable[Any], n: int = 1024) -> Any:
     taken: list[Any] = []
     count = 0
     for batch in dataset:
+        _check_batched(batch)
         inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
         whole = all(hasattr(leaf, "__array__") for leaf in keras.tree.flatten(inputs))
         taken.append(
@@ -104,6 +105,20 @@ def minibatch(dataset: Iterable[Any], n: int = 1024) -> Any:
             f"{received(dataset)}"
         )
     return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays)[:n], *taken)
+
+
+def _check_batched(element: Any) -> None:
+    """Refuse a single example, which its label gives away: it is no row of labels."""
+    if not isinstance(element, (tuple, list)) or len(element) < 2:
+        return
+    label = element[1]
+    if isinstance(label, (int, float)) or getattr(label, "shape", None) == ():
+        first = keras.tree.flatten(element[0])[0]
+        raise ProbeError(
+            "The data set gives single inputs, not batches, so their first axis would "
+            "be taken for a batch. Batch it, as by `dataset.batch(128)`. Received: an "
+            f"input of shape {tuple(np.shape(to_numpy(first)))} with one label"
+        )
 
 
 @checked(x=Array(), n=COUNT, seed=SEED)

@@ -1,5 +1,6 @@
 """`slice2d`: cut a plane of the input space into the regions of a network."""
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from tf_spline_prune._checks import (
     Options,
     checked,
 )
-from tf_spline_prune.compat import Progress, arranged, check_inputs
+from tf_spline_prune.compat import Progress, arranged, check_inputs, say
 from tf_spline_prune.errors import RegionLimitError
 from tf_spline_prune.partition.affine_network import AffineNetwork
 from tf_spline_prune.partition.cutting import cut
@@ -30,6 +31,9 @@ CLASSES: Options = [
     ListOf(Integer(0), "different outputs, counted from 0", 2, 2),
     None,
 ]
+# After so many seconds it can be told how long the whole takes; from so many minutes
+# on it is.
+_SOON, _LONG = 3.0, 1.0
 
 
 @checked(
@@ -156,7 +160,17 @@ def _cut_deep(
     progress = Progress(100, "percent")
     whole, cleared = float(square.areas().sum()) * len(stops) / 100, 0.0
     lots = [_Lot(network.start(square), 0, None)]
+    begun, told = time.monotonic(), False
     while lots:
+        if not told and done and time.monotonic() - begun > _SOON:
+            told = True
+            _say_how_long(
+                cleared / (100 * whole),
+                sum(map(len, done)),
+                float(sum(part.areas().sum() for part in done) / square.areas().sum()),
+                time.monotonic() - begun,
+                most,
+            )
         lot = lots.pop()
         number = lot.number
         if number >= len(counts):
@@ -182,6 +196,32 @@ def _cut_deep(
     if stops and (rest := 100 - int(cleared / whole)):  # rounding, or a limit
         progress.step(rest)
     return Polygons.joined(done), counts
+
+
+def _say_how_long(
+    cleared: float, regions: int, area: float, seconds: float, most: int
+) -> None:
+    """Say how long a slice will take, if that is minutes, and what bounds it.
+
+    Args:
+        cleared: Which fraction of the work is done.
+        regions: How many regions are complete.
+        area: Which fraction of the plane they cover.
+        seconds: How long that took.
+        most: The most regions to hold.
+    """
+    expected = regions / area
+    minutes = seconds / max(cleared, regions / most) / 60
+    if minutes < _LONG:
+        return
+    time_left = f"{minutes:,.0f} minutes" if minutes < 120 else f"{minutes / 60:,.0f} h"
+    ends = "" if expected <= most else f", of which {most:,} (max_regions) are the most"
+    digits = 10 ** (len(str(int(expected))) - 1)
+    say(
+        f"The slice takes about {time_left}: about "
+        f"{round(expected / digits) * digits:,} regions are to be expected{ends}. A "
+        "smaller extent, fewer layers or a smaller max_regions bound it."
+    )
 
 
 def _check_anchors(anchors: Any, inputs: Sequence[Any]) -> np.ndarray:

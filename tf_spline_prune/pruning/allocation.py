@@ -19,6 +19,17 @@ class Allocation:
 
     All units stand in one row, by their place among those that they are ranked
     with; a budget is a point in that row, and everything before it goes.
+
+    Where units went before, the row and the shares are those of all units that there
+    were: so several steps end where one does.
+
+    Args:
+        groups: The groups.
+        rankings: Their rankings.
+        pools: The pool of each group.
+        floors: How many units of each group must stay.
+        round_to: Of what the number that stays is a multiple.
+        originals: How many units each group had at first; as many as now if `None`.
     """
 
     def __init__(
@@ -28,12 +39,17 @@ class Allocation:
         pools: Sequence[Hashable],
         floors: Sequence[int],
         round_to: int,
+        originals: Sequence[int] | None = None,
     ) -> None:
         self.groups = groups
         self.rankings = rankings
         self.sizes = np.array([group.num_units for group in groups], int)
+        self.originals = np.array(self.sizes if originals is None else originals, int)
         self.floors = np.array(floors, int)
         self.round_to = round_to
+        # For each pool, how many units there were, and how many of them are gone.
+        self.whole: dict[Hashable, int] = {}
+        self.gone: dict[Hashable, int] = {}
         # For each pool, the owner group of each unit, in the order of going.
         self.rows: dict[Hashable, np.ndarray] = {}
         for pool in dict.fromkeys(pools):
@@ -42,6 +58,8 @@ class Allocation:
             place = np.concatenate([np.arange(self.sizes[i]) for i in mine])
             keys = np.concatenate([rankings[i].keys for i in mine])
             self.rows[pool] = owner[np.lexsort((place, owner, keys))]
+            self.whole[pool] = int(self.originals[mine].sum())
+            self.gone[pool] = self.whole[pool] - len(owner)
 
     def removed(self, graph: ChannelGraph, counts: np.ndarray) -> np.ndarray:
         """Mark the first `counts` units of each group as removed."""
@@ -55,12 +73,17 @@ class Allocation:
     def by_share(self, share: float) -> np.ndarray:
         """Remove the same share of every pool, exactly."""
         counts = np.zeros(len(self.groups), int)
-        for row in self.rows.values():
-            wanted = math.floor(share * len(row) + 0.5)
+        for pool, row in self.rows.items():
+            wanted = self._wanted(share, self.whole[pool], self.gone[pool])
             allowed = self._allowed(row)
             self._require(wanted, len(allowed), len(row), share)
             counts += np.bincount(allowed[:wanted], minlength=len(counts))
         return self._rounded(counts)
+
+    @staticmethod
+    def _wanted(share: float, whole: int, gone: int) -> int:
+        """Count how many more units go for a share of all that there were."""
+        return max(0, math.floor(share * whole + 0.5) - gone)
 
     def by_shares(self, shares: Sequence[float]) -> np.ndarray:
         """Remove of each group its own share, exactly."""
@@ -180,14 +203,16 @@ class Allocation:
         Returns:
             The owner group of each unit, in the order of going.
         """
-        rows = [self._allowed(row) for row in self.rows.values()]
+        rows = {pool: self._allowed(row) for pool, row in self.rows.items()}
         if not rows:
             return np.zeros(0, int)
-        full = [len(row) for row in self.rows.values()]
         place = np.concatenate(
-            [(np.arange(len(r)) + 0.5) / n for r, n in zip(rows, full, strict=True)]
+            [
+                (self.gone[pool] + np.arange(len(row)) + 0.5) / self.whole[pool]
+                for pool, row in rows.items()
+            ]
         )
-        joined: np.ndarray = np.concatenate(rows)
+        joined: np.ndarray = np.concatenate([*rows.values()])
         return joined[np.argsort(place, kind="stable")]
 
     def _allowed(self, row: np.ndarray) -> np.ndarray:

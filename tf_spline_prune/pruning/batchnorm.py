@@ -65,7 +65,7 @@ def recalibrate_batchnorm(
     Pruning", ECCV 2020.
     """
     require_flavour(model)
-    data = Calibration.of(data, trace(model).inputs)
+    data = Calibration.of(data, trace(model))
     mended = with_weights(model, {})
     program = Program(trace(mended))
     passes = Passes([program], data, batch_size, max_bytes)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tf_spline_prune._amounts import read_amount
 from tf_spline_prune._checks import (
     Array,
     Either,
@@ -19,7 +20,9 @@ from tf_spline_prune.errors import BudgetError
 from tf_spline_prune.graph.costing import WEIGHT_DTYPE, WeightDtype
 
 # A share for all, for each layer named, or what a function says of each layer.
-Sparsity = float | Mapping[str, float] | Callable[[Any], float | None]
+Sparsity = float | str | Mapping[str, float | str] | Callable[[Any], float | str | None]
+# A share to keep, or a number; as a text, as in the shell.
+Target = float | int | str
 
 _MEASURES = {
     "target_macs": "macs",
@@ -103,7 +106,7 @@ class Budget:
                 )
         if kind == "sparsity" and (callable(value) or isinstance(value, Mapping)):
             return cls(kind, value)
-        value = value.item() if hasattr(value, "item") else value
+        value = as_number(value, kind)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             wanted = (
                 "a number, a dictionary or a function"
@@ -167,7 +170,7 @@ class Budget:
 
 def check_share(value: Any, name: str) -> float:
     """Return a share of units to remove, or raise `ValueError`."""
-    number = value.item() if hasattr(value, "item") else value
+    number = as_number(value, name)
     if isinstance(number, bool) or not isinstance(number, (int, float)):
         raise ValueError(f"A share in `{name}` must be a number. Received: {value!r}")
     if not 0 <= number < 1:
@@ -176,6 +179,16 @@ def check_share(value: Any, name: str) -> float:
             f"than 1. Received: {name}={number}"
         )
     return float(number)
+
+
+def as_number(value: Any, name: str) -> Any:
+    """Take a number out of an array, or out of a text such as `"50%"`."""
+    if isinstance(value, str):
+        try:
+            return read_amount(value)
+        except ValueError as error:
+            raise ValueError(f"`{name}` is a text that is no number: {error}") from None
+    return value.item() if hasattr(value, "item") else value
 
 
 def amount(value: float) -> str:

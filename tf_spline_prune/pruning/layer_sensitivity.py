@@ -139,7 +139,7 @@ def sensitivity(
     graph = ChannelGraph(model, approximate=approximate)
     criterion = criteria.get(criterion, data is not None)
     if data is not None:
-        data = Calibration.of(data, graph.graph.inputs)
+        data = Calibration.of(data, graph.graph)
     criterion.prepare(graph, data=data, seed=seed)
     groups, barriers = candidates(graph, criterion, layers)
     if not groups:

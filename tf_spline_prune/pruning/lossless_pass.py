@@ -112,7 +112,7 @@ def lossless(
         if small is model:
             boxes = _boxes(graph, box)
             if data is not None:
-                data = Calibration.of(data, graph.graph.inputs).inputs
+                data = Calibration.of(data, graph.graph).inputs
             points = _points(graph, box, boxes, seed)
         removed, folds = _decide(graph, boxes)
         if not removed.any():

@@ -9,7 +9,7 @@ from tf_spline_prune.criteria import AnyCriterion
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph.costing import WeightDtype
 from tf_spline_prune.pruning.batchnorm import recalibrate_batchnorm
-from tf_spline_prune.pruning.budget import Sparsity
+from tf_spline_prune.pruning.budget import Sparsity, Target
 from tf_spline_prune.pruning.execution import merge
 from tf_spline_prune.pruning.latency import Latency
 from tf_spline_prune.pruning.planner import SETTINGS, plan
@@ -30,11 +30,11 @@ def prune(
     criterion: AnyCriterion = "auto",
     *,
     sparsity: Sparsity | None = None,
-    target_macs: float | int | None = None,
-    target_params: float | int | None = None,
-    target_bytes: float | int | None = None,
+    target_macs: Target | None = None,
+    target_params: Target | None = None,
+    target_bytes: Target | None = None,
     weight_dtype: WeightDtype | None = None,
-    target_latency: float | int | None = None,
+    target_latency: Target | None = None,
     latency: Latency | None = None,
     scope: Scope = "auto",
     layers: Selector = None,
@@ -102,7 +102,7 @@ def prune(
     require_flavour(model)
     steps = recovery_steps(recover, weights, data is not None)
     if data is not None:
-        data = Calibration.of(data, trace(model).inputs)
+        data = Calibration.of(data, trace(model))
     decision = plan(
         model,
         criterion,

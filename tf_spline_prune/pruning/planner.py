@@ -1,7 +1,8 @@
 """`plan`: which units go, so that a budget is met."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from tf_spline_prune.errors import NothingPrunedWarning, warn
 from tf_spline_prune.graph import Barrier, ChannelGraph, Group
 from tf_spline_prune.graph.costing import WeightDtype, cost_after, require_macs
 from tf_spline_prune.pruning.allocation import Allocation
-from tf_spline_prune.pruning.budget import Budget, Sparsity
+from tf_spline_prune.pruning.budget import Budget, Sparsity, Target
 from tf_spline_prune.pruning.candidates import candidates, rankings_of, reasons, weighed
 from tf_spline_prune.pruning.latency import Latency
 from tf_spline_prune.pruning.pruning_plan import PruningPlan, fingerprint
@@ -51,17 +52,34 @@ SETTINGS: dict[str, Wanted] = {
 }
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What there was before the first of several decisions.
+
+    Attributes:
+        units: The number of units by the name of each group that may be pruned.
+        left: How many of them one decision for the whole budget leaves.
+        pools: The pools by the name of the group.
+        scope: The scope, as a plan records it.
+    """
+
+    units: Mapping[str, int]
+    left: Mapping[str, int]
+    pools: Mapping[str, Hashable]
+    scope: Any
+
+
 @checked(**SETTINGS)
 def plan(
     model: Any,
     criterion: AnyCriterion = "auto",
     *,
     sparsity: Sparsity | None = None,
-    target_macs: float | int | None = None,
-    target_params: float | int | None = None,
-    target_bytes: float | int | None = None,
+    target_macs: Target | None = None,
+    target_params: Target | None = None,
+    target_bytes: Target | None = None,
     weight_dtype: WeightDtype | None = None,
-    target_latency: float | int | None = None,
+    target_latency: Target | None = None,
     latency: Latency | None = None,
     scope: Scope = "auto",
     layers: Selector = None,
@@ -92,7 +110,8 @@ def plan(
             and those of layers without one stay. One layer of a group speaks for
             all whose units live or die with it.
         target_macs: Multiply-accumulates to come down to: a share of the model's
-            (float, at most 1.0) or a number (int).
+            (float, at most 1.0) or a number (int), or a text as in the shell:
+            `"50%"`. So are the other targets, and `sparsity`.
         target_params: Parameters to come down to, likewise.
         target_bytes: Bytes of the weights to come down to, likewise.
         weight_dtype: The dtype in which `target_bytes` counts them, as in `cost`:
@@ -151,6 +170,53 @@ def plan(
     small = plan.apply(model)
     ```
     """
+    return decide(
+        model,
+        criterion,
+        sparsity=sparsity,
+        target_macs=target_macs,
+        target_params=target_params,
+        target_bytes=target_bytes,
+        weight_dtype=weight_dtype,
+        target_latency=target_latency,
+        latency=latency,
+        scope=scope,
+        layers=layers,
+        data=data,
+        round_to=round_to,
+        min_units=min_units,
+        max_sparsity=max_sparsity,
+        approximate=approximate,
+        seed=seed,
+    )[0]
+
+
+def decide(
+    model: Any,
+    criterion: AnyCriterion = "auto",
+    *,
+    sparsity: Sparsity | None = None,
+    target_macs: Target | None = None,
+    target_params: Target | None = None,
+    target_bytes: Target | None = None,
+    weight_dtype: WeightDtype | None = None,
+    target_latency: Target | None = None,
+    latency: Latency | None = None,
+    scope: Scope = "auto",
+    layers: Selector = None,
+    data: Any = None,
+    round_to: int = 1,
+    min_units: int = 1,
+    max_sparsity: float | None = None,
+    approximate: bool = False,
+    seed: int = 0,
+    origin: Origin | None = None,
+) -> tuple[PruningPlan, Origin]:
+    """Decide as `plan` does, perhaps after earlier decisions; give what there was too.
+
+    `origin` is what there was before the first of them: `sparsity`, `max_sparsity` and
+    the pools of `scope` are of that. Only the first says it where nothing goes.
+    """
     require_flavour(model)
     budget = Budget.of(
         sparsity=sparsity,
@@ -176,10 +242,19 @@ def plan(
     if budget.measure == "macs":
         require_macs(before, model.name)
     if data is not None:
-        data = Calibration.of(data, graph.graph.inputs)
+        data = Calibration.of(data, graph.graph)
     criterion.prepare(graph, data=data, seed=seed)
     groups, barriers = candidates(graph, criterion, layers)
-    pools, scope_record = pools_of(graph, groups, scope)
+    if origin is None:
+        pools, scope_record = pools_of(graph, groups, scope)
+        names = [group.name for group in groups]
+        originals = [group.num_units for group in groups]
+    else:
+        scope_record = origin.scope
+        groups = [group for group in groups if group.name in origin.units]
+        names = [group.name for group in groups]
+        originals = [origin.units[name] for name in names]
+        pools = [origin.pools[name] for name in names]
     shares = None
     if by_layer is not None:
         shares = shares_of_groups(graph, groups, barriers, by_layer, sparsity)
@@ -191,21 +266,25 @@ def plan(
         max_sparsity = max(0.9, (1 + max(most)) / 2)
     # The smallest number that must stay of each group.
     floors = [
-        max(min_units, math.ceil(g.num_units * (1 - max_sparsity) - 1e-9))
-        for g in groups
+        max(min_units, math.ceil(size * (1 - max_sparsity) - 1e-9))
+        for size in originals
     ]
+    alone = origin is not None and len({*origin.pools.values()}) == len(origin.pools)
+    if origin is not None and alone and budget.measure:
+        # Each layer for itself: none goes on beyond where one decision ends.
+        floors = [max(n, origin.left[m]) for n, m in zip(floors, names, strict=True)]
     if scope == "regions":
         allocation: Allocation = RegionAllocation(
-            graph, groups, rankings, floors, round_to
+            graph, groups, rankings, floors, round_to, originals
         )
     else:
-        allocation = Allocation(groups, rankings, pools, floors, round_to)
+        allocation = Allocation(groups, rankings, pools, floors, round_to, originals)
     counts, achieved = solve(budget, allocation, graph, barriers, shares)
     asked = recorded(by_layer, sparsity) if by_layer else budget.value
     removed = allocation.removed(graph, counts)
-    if not removed.any():
+    if not removed.any() and origin is None:
         _warn_nothing(budget, asked, groups, barriers, round_to)
-    return PruningPlan(
+    decision = PruningPlan(
         model=model.name,
         fingerprint=fingerprint(graph),
         criterion=criterion.name,
@@ -220,6 +299,13 @@ def plan(
         before=before,
         after=cost_after(graph, removed),
         achieved=achieved,
+    )
+    left = [n - int(count) for n, count in zip(originals, counts, strict=True)]
+    return decision, origin or Origin(
+        dict(zip(names, originals, strict=True)),
+        dict(zip(names, left, strict=True)),
+        dict(zip(names, pools, strict=True)),
+        scope_record,
     )
 
 

@@ -102,7 +102,7 @@ def least_squares(
     graph = plan.graph_of(model)
     removed = graph.removal(dict(plan.removed))
     _check_small(graph, removed, small)
-    data = Calibration.of(data, graph.graph.inputs).drawn(max_inputs, seed)
+    data = Calibration.of(data, graph.graph).drawn(max_inputs, seed)
     mended = with_weights(small, {})
     programs = [Program(graph.graph), Program(trace(mended))]
     if programs[0].wiring() != programs[1].wiring():

@@ -34,14 +34,17 @@ class RegionAllocation(Allocation):
         rankings: Sequence[Ranking],
         floors: Sequence[int],
         round_to: int,
+        originals: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(groups, rankings, ["all"] * len(groups), floors, round_to)
+        pools = ["all"] * len(groups)
+        super().__init__(groups, rankings, pools, floors, round_to, originals)
         self.bound = RegionBound(graph, groups)
 
     def by_share(self, share: float) -> np.ndarray:
         """Remove a share of all units, exactly."""
         total = int(self.sizes.sum())
-        wanted = math.floor(share * total + 0.5)
+        whole = int(self.originals.sum())
+        wanted = self._wanted(share, whole, whole - total)
         allowed = int((self.sizes - np.minimum(self.floors, self.sizes)).sum())
         self._require(wanted, allowed, total, share)
         row = self._one_row(
@@ -60,7 +63,7 @@ class RegionAllocation(Allocation):
         so a group is looked at again when it comes first (a lazy heap).
         """
         counts = np.zeros(len(self.groups), int)
-        steps = self.sizes // (_STEPS * self.round_to)
+        steps = self.originals // (_STEPS * self.round_to)
         steps = np.maximum(1, steps) * self.round_to
         least = -(-self.floors // self.round_to) * self.round_to
         log, depths = self.bound(counts)

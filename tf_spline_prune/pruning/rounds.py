@@ -2,11 +2,8 @@
 
 import dataclasses
 import itertools
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
-
-import numpy as np
 
 from tf_spline_prune._checks import (
     Flag,
@@ -28,7 +25,7 @@ from tf_spline_prune.pruning.composition import compose
 from tf_spline_prune.pruning.execution import merge
 from tf_spline_prune.pruning.measuring import TRAIN, Train
 from tf_spline_prune.pruning.pipeline import recovery_steps
-from tf_spline_prune.pruning.planner import plan
+from tf_spline_prune.pruning.planner import Origin, decide
 from tf_spline_prune.pruning.pruning_plan import PruningPlan
 from tf_spline_prune.pruning.reader_regression import least_squares
 from tf_spline_prune.pruning.verification import require_verified
@@ -63,9 +60,10 @@ def prune_in_rounds(
 ) -> tuple[Any, PruningPlan]:
     """Prune a little, train, prune again, and keep account in original coordinates.
 
-    Each round plans anew on the model as it is by then, towards a target that the
+    Each round ranks anew on the model as it is by then, towards a target that the
     schedule sets between the original and the budget. All targets are shares of the
-    original model, not of the last round's.
+    original model, not of the last round's, so that the rounds end where one would:
+    what the scope fixes, such as the number of units of each layer, is the same.
 
     Args:
         model: A built model of either flavour. It is not changed.
@@ -85,8 +83,8 @@ def prune_in_rounds(
             which nobody reads the removed units.
         **settings: As in `plan`: the budget, one of `sparsity` (one number),
             `target_macs`, `target_params` and `target_bytes`, and the rest, such as
-            `layers` and `scope`. `max_sparsity` bounds what one round takes of a
-            group, `min_units` holds for all rounds.
+            `layers` and `scope`. All of it holds for the rounds together: as many
+            units of each pool go as in one round.
 
     Returns:
         The small model, and one plan for the original model whose removals are those
@@ -120,18 +118,22 @@ def prune_in_rounds(
     require_flavour(model)
     steps = recovery_steps(recover, "inherit", data is not None)
     if data is not None:
-        data = Calibration.of(data, trace(model).inputs)
+        data = Calibration.of(data, trace(model))
     shares = _shares(schedule, rounds)
     budget = _budget(settings)
     way = _Way(model, budget, settings)
+    origin: Origin | None = None
+    if rounds > 1:  # where one round would end, and whether it can get there
+        end: dict[str, Any] = {**settings, budget.kind: way.target(1.0, None)}
+        _, origin = decide(model, criterion, data=data, **end)
 
     def one_round(base: Any, target: float | int | None) -> tuple[Any, PruningPlan]:
         asked: dict[str, Any] = {**settings, budget.kind: target}
-        decision = plan(base, criterion, data=data, **asked)
+        decision, _ = decide(base, criterion, data=data, origin=origin, **asked)
         if "merge" in steps and decision.merges:
             base = merge(base, decision)
         found = decision.apply(base)
-        if verify:
+        if verify and decision.removed:
             require_verified(base, found, decision)
         return found, decision
 
@@ -154,6 +156,9 @@ def prune_in_rounds(
         if target is not None:  # an earlier round may have come so far already
             base = small
             small, decision = one_round(base, target)
+            if not decision.removed:
+                small = base
+                continue
             total = compose(total, decision)
             if train is None:
                 small = recovered(model, small, total)
@@ -192,33 +197,10 @@ class _Way:
     def target(self, share: float, so_far: PruningPlan | None) -> float | int | None:
         """Give what a round asks of `plan`; `None` if there is nothing to do."""
         if self.budget.measure is None:
-            return self._sparsity(share, so_far)
+            return share * float(self.budget.value)
         limit = self.full - int(share * (self.full - self.last))
         done = so_far is not None and self._cost(so_far.removed) <= limit
         return None if done else limit
-
-    def _sparsity(self, share: float, so_far: PruningPlan | None) -> float | None:
-        wanted = share * self.budget.value
-        if so_far is None:
-            return wanted
-        removed = self.graph.removal(dict(so_far.removed))
-        gone = sum(int(removed[group.roots].sum()) for group in self.graph.groups)
-        everyone = self._prunable(so_far)
-        more = int(np.floor(wanted * everyone + 0.5)) - gone
-        return more / (everyone - gone) if more > 0 else None
-
-    def _prunable(self, plan: PruningPlan) -> int:
-        """Count the units that a plan for the original model chose from."""
-        barred = Counter((barrier.layer, barrier.units) for barrier in plan.barriers)
-        barred -= Counter((b.layer, b.units) for b in self.graph.barriers)
-        count = 0
-        for group in self.graph.groups:
-            entry = (group.makers[0], group.num_units)
-            if barred[entry]:
-                barred[entry] -= 1
-            else:
-                count += group.num_units
-        return count
 
 
 def _budget(settings: dict[str, Any]) -> Budget:

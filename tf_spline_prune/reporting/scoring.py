@@ -123,7 +123,7 @@ def _check_labelled(data: Any, graph: Graph) -> None:
                 f"Received: an object of type {type(data).__name__}"
             )
         first = next(batches, data)
-    if Calibration.of(first, graph.inputs).labels is None:
+    if Calibration.of(first, graph).labels is None:
         raise CalibrationError(
             "Metrics need labels: `(inputs, labels)`, or batches of such. Received: "
             f"an object of type {type(data).__name__} without labels"

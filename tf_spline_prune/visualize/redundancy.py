@@ -102,7 +102,7 @@ def plot_redundancy(
         plan = make_plan(model, measure, sparsity=shares, data=data)
     graph = plan.graph_of(model)
     group = _group_of(graph, layer)
-    inputs = None if data is None else Calibration.of(data, graph.graph.inputs)
+    inputs = None if data is None else Calibration.of(data, graph.graph)
     measure.prepare(graph, data=inputs)
     distances = measure.pairs(group).rows(np.arange(group.num_units))
     kept = ~graph.removal(dict(plan.removed))[group.roots]
