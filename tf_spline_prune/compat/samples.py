@@ -8,7 +8,6 @@ import keras
 import numpy as np
 
 from tf_spline_prune.compat.call_graph import Call, Graph, fixed_size
-from tf_spline_prune.compat.execution import to_numpy
 
 OPEN_SIZE = 32  # an open size may be anything; 32 passes through most networks
 
@@ -207,6 +206,6 @@ def _reads(call: Call) -> Meaning | None:
         high = float((1 - offset) / scale) if scale > 0 else 0.0
         return Meaning(low=0.0, high=high) if high > 0 else None
     if call.kind == "Normalization" and not getattr(layer, "invert", False):
-        mean, variance = to_numpy(layer.mean), to_numpy(layer.variance)
+        mean, variance = map(keras.ops.convert_to_numpy, (layer.mean, layer.variance))
         return Meaning(mean=mean, std=np.sqrt(variance))
     return None
