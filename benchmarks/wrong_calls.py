@@ -202,7 +202,9 @@ def judge(error: BaseException | None, where: str, label: str) -> str | None:
     if isinstance(error, OSError):
         return None  # a path that cannot be read or written
     last = traceback.extract_tb(error.__traceback__)[-1].filename
-    known = kind in (ValueError, TypeError) or kind.__module__ == errors.__name__
+    known = (
+        kind in (ValueError, TypeError, KeyError) or kind.__module__ == errors.__name__
+    )
     if known and last.startswith(_PACKAGE) and "Received" in text:
         return None
     place = pathlib.Path(last).name

@@ -178,3 +178,29 @@ def test_the_checks_and_the_package_import_neither_numpy_nor_a_framework():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert found.stdout.strip() == "[]"
+
+
+def test_intervals_arrays_and_either():
+    assert c.check("thing", [0, np.int64(2)], c.Interval()) == (0, 2)
+    for value in [(1, 0), (0, 0), (0,), (0, np.inf)]:
+        refused(c.Interval(), value)
+    refused(c.Interval(), "12", ArgumentError)
+    square = c.Array("a square", ndim=2)
+    assert c.check("thing", [[1, 2], [3, 4]], square).shape == (2, 2)
+    for value in [np.zeros((0, 2)), [1.0], [[np.nan]]]:
+        refused(square, value)
+    for value in [[[1], [2, 3]], [["a"]], 3, np.array(3.0), [[None]], Rude()]:
+        refused(square, value, ArgumentError)
+    either = c.ListOf(c.Either(c.Integer(1), c.Text()), "sizes or names")
+    assert c.check("thing", [1, "a"], either) == [1, "a"]
+    refused(either, [0], None)
+    refused(either, [0.5], ArgumentError)
+
+
+def test_data_are_looked_at_later_but_are_no_number_and_no_name():
+    for value in [np.zeros((2, 3)), [np.zeros(2)], {"a": np.zeros(2)}, iter([1])]:
+        assert c.check("thing", value, c.Data()) is value
+    for value in [3, "x.npy", None, True, np.float32(1), int, lambda: 3]:
+        refused(c.Data(), value, ArgumentError)
+    for value in [[], (), {}]:
+        refused(c.Data(), value)

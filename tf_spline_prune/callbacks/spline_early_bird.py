@@ -141,7 +141,7 @@ class SplineEarlyBird(EarlyBird):
         """The bound on distances; `None` for a plateau, which has none."""
         return self.threshold if self.mode == "max_below" else None
 
-    @checked(distances=Array("a square array of distances", ndim=2))
+    @checked(distances=Array("a square array of distances", finite=False, empty=True))
     def replay(self, distances: Any) -> int | None:
         """Tell when these settings would have found the early bird in a past training.
 

@@ -10,7 +10,7 @@ from tf_spline_prune._checks import (
     COUNT,
     SEED,
     Array,
-    Having,
+    Data,
     Integer,
     ListOf,
     checked,
@@ -58,11 +58,7 @@ def plane(a: np.ndarray, b: np.ndarray, n: int = 100) -> np.ndarray:
 
 
 @checked(
-    dataset=Having(
-        "__iter__",
-        what="batches of inputs",
-        hint="One array alone is no batch: put it into a list.",
-    ),
+    dataset=Data("a data set, batches of inputs"),
     n=COUNT,
 )
 def minibatch(dataset: Iterable[Any], n: int = 1024) -> Any:
