@@ -133,7 +133,7 @@ class _Ours(Exception):
 
 # Nobody can want these taken without a word; what can be iterated may be data.
 NEVER = ("rude", "object()")
-DATA = ("data", "x", "y", "dataset", "probe")
+DATA = ("data", "x", "y", "dataset", "probe", "representative_data")
 # What is handed on to Keras, which takes it or has its own word on it.
 HANDED_ON = {"distill": {"optimizer", "metrics", "loss", "losses", "data"}}
 

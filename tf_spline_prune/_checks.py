@@ -135,7 +135,8 @@ class Real(Constraint):
         finite = math.isfinite(number) or (self.infinite and not math.isnan(number))
         if not (finite and low(number, self.low) and high(number, self.high)):
             raise Misfit(of_type=False)
-        return value if isinstance(value, (int, float)) else number
+        small = isinstance(value, int) and abs(value) < 2**63
+        return value if small or isinstance(value, float) else number
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ def test_slices_of_splits(data_dir):
         ("train[:2000]", "cannot be read"),
         ("train[abc]", "cannot be read"),
         ("train[7]", "cannot be read"),
-        ("", "cannot be read"),
+        ("", "must be a split"),
         ("train[20:10]", "is empty"),
         ("train[:0]", "is empty"),
     ],
@@ -170,13 +170,13 @@ def test_wrong_splits(data_dir, split, message):
 
 
 def test_split_of_wrong_type(data_dir):
-    with pytest.raises(TypeError, match="must be a string.*Received: split=None"):
+    with pytest.raises(TypeError, match="must be a split.*Received: split=None"):
         datasets.load("x_quadrants", None, data_dir=data_dir)
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 1.5, True])
 def test_wrong_batch_size(data_dir, batch_size):
-    with pytest.raises(ValueError, match="batch_size must be an integer"):
+    with pytest.raises(ValueError, match="`batch_size` must be an integer"):
         datasets.load("x_quadrants", "train", batch_size, data_dir=data_dir)
 
 
@@ -196,7 +196,7 @@ def test_unknown_names(data_dir):
         datasets.load("optical_digts", "train", data_dir=data_dir)
     with pytest.raises(ValueError, match="knows no data set"):
         datasets.describe("zzzzzzzz", data_dir=data_dir)
-    with pytest.raises(ValueError, match="name must be the name"):
+    with pytest.raises(ValueError, match="`name` must be the name"):
         datasets.describe(None)
     with pytest.raises(ValueError, match="no such configuration or version"):
         datasets.describe("x_quadrants:9.0.0", data_dir=data_dir)

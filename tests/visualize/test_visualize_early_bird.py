@@ -63,7 +63,7 @@ def test_the_curve_shows_the_records(tmp_path):
 def test_wrong_input(tmp_path):
     with pytest.raises(ValueError, match="square"):
         tsp.visualize.plot_distance_matrix(np.zeros((2, 3)), path=tmp_path / "map.png")
-    with pytest.raises(ValueError, match="no records"):
+    with pytest.raises(ValueError, match="Train with the callback"):
         tsp.visualize.plot_distance_curve({})
     assert not list(tmp_path.iterdir())
 

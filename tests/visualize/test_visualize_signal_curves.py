@@ -33,5 +33,5 @@ def test_the_picture_shows_the_numbers(tmp_path):
 
 def test_without_labels_and_with_other_things():
     assert len(tsp.visualize.plot_signal_propagation(diagnosis()).lines) == 1
-    with pytest.raises(TypeError, match="signal_propagation"):
+    with pytest.raises(TypeError, match="a `SignalPropagation`"):
         tsp.visualize.plot_signal_propagation({"a": 1.0})

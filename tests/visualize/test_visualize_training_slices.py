@@ -121,7 +121,7 @@ def test_wrong_input(recorder, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="must end in `.gif`"):
         animation(recorder, tmp_path / "t.mp4")
     for wrong in ({"frames_per_second": 0}, {"dots_per_inch": 0}):
-        with pytest.raises(ValueError, match="must be at least 1"):
+        with pytest.raises(ValueError, match="must be an integer from 1"):
             animation(recorder, path, **wrong)
     assert not list(tmp_path.iterdir())
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

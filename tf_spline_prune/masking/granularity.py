@@ -66,7 +66,8 @@ class Granularity(ABC):
             return _Weights() if (block.inputs, block.outputs) == (1, 1) else block
         raise ValueError(
             "`granularity` must be 'weight', a block of (inputs, outputs) such as "
-            f"(4, 1), or a pattern such as '2:4'. Received: {received(spec)}"
+            "(4, 1), or a pattern such as '2:4'. Received: granularity="
+            f"{received(spec)}"
         )
 
     @property

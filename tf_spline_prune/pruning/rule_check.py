@@ -14,7 +14,7 @@ from tf_spline_prune.pruning.verification import verdict_on
 
 
 @checked(
-    input_shapes=ListOf(COUNT, "sizes, the batch axis left out"),
+    input_shapes=ListOf(COUNT, "sizes, the batch axis left out", 0),
     num_trials=Integer(1, 100_000),
     seed=SEED,
 )
