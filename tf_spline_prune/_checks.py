@@ -135,8 +135,9 @@ class Real(Constraint):
         finite = math.isfinite(number) or (self.infinite and not math.isnan(number))
         if not (finite and low(number, self.low) and high(number, self.high)):
             raise Misfit(of_type=False)
-        small = isinstance(value, int) and abs(value) < 2**63
-        return value if small or isinstance(value, float) else number
+        if isinstance(value, int) and abs(value) < 2**63:
+            return value
+        return number
 
 
 @dataclass(frozen=True)

@@ -71,14 +71,14 @@ def test_nothing_is_written_over(name, tmp_path):
 @pytest.mark.parametrize(
     ("models", "options", "said"),
     [
-        ({}, {}, "at least one"),
+        ({}, {}, "It is empty"),
         ({"": "/a"}, {}, "name"),
         ({"a/b": "/a"}, {}, "a/b"),
         ({"a:predict": "/a"}, {}, "a:predict"),
         ({"a": "models/a"}, {}, "absolute"),
         ({"a": "/a"}, {"versions": {"b": [1]}}, "b"),
-        ({"a": "/a"}, {"versions": {"a": []}}, "integers"),
-        ({"a": "/a"}, {"versions": {"a": [-1]}}, "integers"),
+        ({"a": "/a"}, {"versions": {"a": []}}, "version numbers"),
+        ({"a": "/a"}, {"versions": {"a": [-1]}}, "version numbers"),
         ({"a": "/a"}, {"max_batch_size": 0}, "max_batch_size"),
         ({"a": "/a"}, {"max_batch_size": 8.0}, "max_batch_size"),
         ({"a": "/a"}, {"batch_timeout_micros": -1}, "at least 0"),

@@ -69,7 +69,7 @@ def test_a_scope_goes_into_the_plan_and_its_file(K, tmp_path):
     [
         ({"one": ["a1_convv"]}, "Nearest: .'a1_conv'"),
         ({"one": ["a1_conv"], "two": ["a._conv"]}, "two pools"),
-        ({"one": 3}, "at 'one' is 3"),
+        ({"one": 3}, "scope=.'one': 3"),
         ({"one": [3]}, "regular expression"),
         ({}, "It is empty"),
         ({"one": []}, "names no layer"),

@@ -29,6 +29,7 @@ UNITS = MapOf(
     Text("the name of a layer"),
     ListOf(Integer(0), "indices of units", 0),
     "a dictionary from names of layers to lists of the indices of units",
+    least=0,
     hint="Such as {'conv2d_3': [0, 7]}.",
 )
 """What the checks of arguments want of units to be removed."""
