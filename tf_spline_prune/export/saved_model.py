@@ -51,7 +51,8 @@ def export_saved_model(
         folder: The folder of all versions of the model; made if missing. Its name
             is the model's name in warm-up requests.
         version: A version that does not exist yet, at least 0; `None` takes the
-            number after the highest one there, or 1.
+            number after the highest one there, or 1. Of several exports at once
+            each gets a number of its own.
         preprocess: What makes the model's inputs from those that are served, such
             as `keras.layers.Rescaling(1 / 255)`: a layer, a model, or a function of
             TensorFlow or Keras operations. It becomes part of the signatures.
@@ -104,17 +105,19 @@ def export_saved_model(
     Source: "SavedModel", "Serving a TensorFlow model" and "SavedModel Warmup",
     TensorFlow documentation.
     """
-    target = _version_folder(folder, version)
+    _version_folder(folder, version)  # what is known to fail, fails before the work
     check_plan(plan)
     servable = _servable(unmasked(model), preprocess, input_spec)
     requests = warmup_requests(servable, warmup)
     signatures = Signatures(servable, labels)
-    with atomic_folder(target) as temporary:
-        difference = signatures.write(temporary)
+    with atomic_folder(lambda: _version_folder(folder, version)) as made:
+        difference = signatures.write(made.temporary)
         if requests:
-            write_warmup(temporary, target.parent.name, requests)
-        write_metadata(temporary, servable.model, signatures.ends, difference, plan)
-    return ExportReport.of(target, difference)
+            write_warmup(made.temporary, made.path.parent.name, requests)
+        write_metadata(
+            made.temporary, servable.model, signatures.ends, difference, plan
+        )
+    return ExportReport.of(made.path, difference)
 
 
 def _servable(model: Any, preprocess: Any, input_spec: Any) -> Servable:
@@ -135,10 +138,12 @@ def _version_folder(folder: PathLike, version: int | None) -> pathlib.Path:
     taken = {int(entry.name) for entry in entries if entry.name.isdecimal()}
     if version is None:
         version = max(taken, default=0) + 1
-    if isinstance(version, bool) or not isinstance(version, int) or version < 0:
+    whole = isinstance(version, int) and not isinstance(version, bool)
+    if not whole or not 0 <= version < 2**63:
         raise ValueError(
             "TensorFlow Serving knows a version by its number. Expected: an integer "
-            f"from 0 on, or None for the next free one. Received: {version!r}"
+            "from 0 to 2**63 - 1, or None for the one after the highest in the "
+            f"folder. Received: {version!r}"
         )
     if version in taken:
         raise FileExistsError(
