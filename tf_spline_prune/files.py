@@ -49,7 +49,7 @@ def check_destination(path: PathLike) -> pathlib.Path:
     """
     target = _followed(path)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _real(target.parent).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OSError(
             f"The folder of the output cannot be made: {error}. Name a folder that "
@@ -157,7 +157,8 @@ def atomic_folder(choose: Callable[[], PathLike]) -> Iterator[NewFolder]:
 @contextmanager
 def _destination(path: PathLike) -> Iterator[pathlib.Path]:
     """Make the folders around an output, and take them away again if it fails."""
-    missing = [folder for folder in _followed(path).parents if not folder.exists()]
+    around = _real(_followed(path).parent)
+    missing = [f for f in (around, *around.parents) if not f.exists()]
     target = check_destination(path)
     try:
         yield target
@@ -173,7 +174,7 @@ def _followed(path: PathLike) -> pathlib.Path:
     place = pathlib.Path(path).expanduser().absolute()
     if not place.is_symlink():
         return place
-    end = pathlib.Path(os.path.realpath(place))
+    end = _real(place)
     if end.is_symlink():
         raise OSError(
             errno.ELOOP,
@@ -181,6 +182,11 @@ def _followed(path: PathLike) -> pathlib.Path:
             f"be written there. Remove the link. Received: {str(path)!r}",
         )
     return end
+
+
+def _real(path: pathlib.Path) -> pathlib.Path:
+    """Follow all links, also those that lead to what does not exist yet."""
+    return pathlib.Path(os.path.realpath(path))
 
 
 @contextmanager
@@ -207,7 +213,8 @@ def _remove_leftover(folder: pathlib.Path) -> None:
     The folder of a process that lives, of another machine, or of another program
     stays, and so does one that is less than an hour old.
     """
-    if fcntl is None or time.time() - folder.lstat().st_mtime < _OLD:
+    young = time.time() - folder.lstat().st_mtime < _OLD
+    if fcntl is None or young or folder.is_symlink():
         return
     try:
         lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
