@@ -29,9 +29,7 @@ from google.protobuf import json_format
 from tensorflow.core.protobuf import saved_model_pb2
 
 SAYS = "A stand-in answers here; it is not TensorFlow Serving."
-PATH = re.compile(
-    r"/v1/models/([^/:]+)(?:/versions/([0-9]+))?(/metadata|:predict)?"
-)
+PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/([0-9]+))?(/metadata|:predict)?")
 AT_ONCE = 16
 WAITING = 256  # connections that the system holds until one of these is free
 LARGEST = 64 * 2**20
@@ -42,7 +40,8 @@ class Model:
     """The newest version in a folder of versions."""
 
     def __init__(self, folder):
-        names = [p.name for p in folder.iterdir() if re.fullmatch("[0-9]{1,19}", p.name)]
+        entries = [p.name for p in folder.iterdir()]
+        names = [name for name in entries if re.fullmatch("[0-9]{1,19}", name)]
         if not names:
             raise SystemExit(f"There is no version in {folder}: no folder `1`, say.")
         path = folder / max(names, key=int)

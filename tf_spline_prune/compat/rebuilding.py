@@ -30,6 +30,7 @@ def rebuild(
     changes: Mapping[str, Mapping[str, Any]] | None = None,
     weights: Callable[[str], Mapping[str, np.ndarray]] | None = None,
     dtype: str | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> Any:
     """Build a model of new layers from a graph.
 
@@ -44,6 +45,7 @@ def rebuild(
             by name, in the layer's own order; called for one layer after the
             other. Without it all layers keep their fresh initial values.
         dtype: The dtype policy of all layers. Without it each keeps its own.
+        names: Other names for layers and models, by their own.
 
     Returns:
         A new model of the same flavour.
@@ -51,7 +53,7 @@ def rebuild(
     Raises:
         ModelError: If a layer cannot be built again.
     """
-    builder = _Builder(graph, changes or {}, dtype)
+    builder = _Builder(graph, changes or {}, dtype, names=names or {})
     model = builder.build(graph)
     for call in graph.leaves():
         _copy_assets(call.layer, builder.layers[call.path])
@@ -110,8 +112,10 @@ class _Builder:
         changes: Mapping[str, Mapping[str, Any]],
         dtype: str | None = None,
         layer_for: Callable[[Call], Any] | None = None,
+        names: Mapping[str, str] | None = None,
     ) -> None:
         self.layer_for = layer_for
+        self.names = names or {}
         self.keras = keras_of(graph.model)
         self.changes = changes
         self.dtype = dtype
@@ -131,7 +135,8 @@ class _Builder:
         ]
         if graph.sequential:
             layers = self._chain(graph, tuple(inputs[0].shape))
-            return self.keras.Sequential([*inputs, *layers], name=graph.model.name)
+            name = self._named(graph.model.name)
+            return self.keras.Sequential([*inputs, *layers], name=name)
 
         def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             given = in_order(call.layer, args, kwargs)
@@ -152,8 +157,11 @@ class _Builder:
         return self.keras.Model(
             pack(structure[0], inputs),
             pack(structure[1], outputs),
-            name=graph.model.name,
+            name=self._named(graph.model.name),
         )
+
+    def _named(self, name: str) -> str:
+        return self.names.get(name, name)
 
     def _chain(self, graph: Graph, shape: Any) -> list[Any]:
         """Make the layers of a Sequential; sizes matter only to nested models."""
@@ -184,7 +192,7 @@ class _Builder:
                     config = in_policy({**config, "dtype": self.dtype}, self.dtype)
                 config |= self.changes.get(call.path, {})
                 config = part_configs(config, call.path in self.changes)
-                config["name"] = call.path.rpartition("/")[2]
+                config["name"] = self._named(call.path.rpartition("/")[2])
                 self.layers[call.path] = self._from_config(call, config)
             if call.inner is None:
                 self.progress.step()

@@ -135,7 +135,7 @@ def export_litert(
     with atomic_file(target) as temporary:
         temporary.write_bytes(content)
         runner = Runner(temporary)
-        difference = compare(
+        comparison = compare(
             servable,
             lambda inputs: _answer(runner, inputs),
             None if data is None else _compared(servable, data),
@@ -149,10 +149,12 @@ def export_litert(
         }
         ends = {"inputs": runner.input_specs, "outputs": runner.output_specs}
         texts["metadata.json"] = description(
-            servable.model, {SIGNATURE: ends}, difference, plan, **details
+            servable, {SIGNATURE: ends}, comparison, plan, **details
         )
         attach(temporary, texts)
-    return ExportReport.of(target, difference, latency, **details)
+    return ExportReport.of(
+        target, comparison, latency, renamed=servable.renamed, **details
+    )
 
 
 def _names(labels: Sequence[str], servable: Servable) -> list[str]:

@@ -111,13 +111,11 @@ def export_saved_model(
     requests = warmup_requests(servable, warmup)
     signatures = Signatures(servable, labels)
     with atomic_folder(lambda: _version_folder(folder, version)) as made:
-        difference = signatures.write(made.temporary)
+        comparison = signatures.write(made.temporary)
         if requests:
             write_warmup(made.temporary, made.path.parent.name, requests)
-        write_metadata(
-            made.temporary, servable.model, signatures.ends, difference, plan
-        )
-    return ExportReport.of(made.path, difference)
+        write_metadata(made.temporary, servable, signatures.ends, comparison, plan)
+    return ExportReport.of(made.path, comparison, renamed=servable.renamed)
 
 
 def _servable(model: Any, preprocess: Any, input_spec: Any) -> Servable:
