@@ -9,7 +9,7 @@ import tf_spline_prune as tsp
 from tf_spline_prune.cli import main
 
 X = np.random.default_rng(0).normal(size=(2, 6)).astype("float32")
-NAMES = ["my layer", "größe", 'x"y', "日本", "-", "_p"]
+NAMES = ["my größe", 'x"y', "日本", "_p"]
 
 
 def odd(K, name):
@@ -45,13 +45,16 @@ def test_any_name_exports(K, tmp_path, name):
     assert model.name == name and np.array_equal(model(X), expected)
 
 
-@pytest.mark.parametrize("name", ["größe", "my layer"])
+@pytest.mark.parametrize("name", ["my größe"])
 def test_files_too(K, tmp_path, name):
     model = odd(K, name)
     expected = np.asarray(model(X))
     for quantize in (None, "int8"):
         report = tsp.export_litert(
-            model, tmp_path / "net.tflite", quantize, representative_data={name: X}
+            model,
+            tmp_path / "net.tflite",
+            quantize,
+            representative_data={name: np.resize(X, (100, 6))},
         )
         (found,) = tsp.litert.Runner(tmp_path / "net.tflite").run(X)
         most = 0.2 if quantize else 1e-5

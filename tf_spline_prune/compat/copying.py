@@ -81,15 +81,19 @@ def with_plain_names(model: Any) -> Any:
 
 
 def _plain_names(graph: Graph) -> dict[str, str]:
-    found = {i.name: i.name for i in graph.inputs}  # not part of a graph's names
-    for name in sorted(_names(graph), key=lambda name: (not _is_plain(name), name)):
-        stem = name if _is_plain(name) else re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    """Give each name of a layer or model a plain one, no two of them the same."""
+    names = _names(graph)
+    found = {name: name for name in names if _is_plain(name)}
+    taken = {*found, *(i.name for i in graph.inputs)}
+    for name in sorted(names - set(found)):
+        stem = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
         plain = stem = stem if _is_plain(stem) else f"layer{stem}"
         count = 1
-        while plain in found.values():
+        while plain in taken:
             plain = f"{stem}_{count}"
             count += 1
-        found.setdefault(name, plain)
+        taken.add(plain)
+        found[name] = plain
     return found
 
 

@@ -11,7 +11,7 @@ from tf_spline_prune.errors import ExportError
 from tf_spline_prune.export.class_labels import class_names
 from tf_spline_prune.export.comparison import Arrays, Comparison, compare
 from tf_spline_prune.litert import SIGNATURE, Servable
-from tf_spline_prune.litert.servable import states_kept
+from tf_spline_prune.litert.servable import values_kept
 
 _CLASSIFY = "classify"
 
@@ -100,10 +100,9 @@ class Signatures:
             answers.append(classified)
         with tf.device("CPU:0"):
             loaded = tf.saved_model.load(str(folder))
-            states = [v for v in getattr(loaded, "weights", ()) if not v.trainable]
             comparisons = []
             for answer in answers:
-                with states_kept(states):
+                with values_kept(loaded.weights):
                     comparisons.append(compare(self._servable, answer))
         return max(comparisons, key=lambda one: one.difference or 0.0)
 

@@ -86,7 +86,7 @@ class Servable:
         self.renamed = {a: b for a, b in zip(had, has, strict=True) if a != b}
         # What a layer was told must not be overruled, as `training=False` does.
         self._mode = {} if graph.trains() else {"training": False}
-        self._states: list[Any] | None = None
+        self._variables: list[Any] | None = None
         self._structure = graph.structure[0]
         for name, (_, dtype) in self.inputs.items():
             if dtype == "string":
@@ -130,9 +130,9 @@ class Servable:
         """
         import tensorflow as tf
 
-        if self._states is None:
+        if self._variables is None:
             self.concrete_function()
-        with tf.device("CPU:0"), states_kept(self._states or ()):
+        with tf.device("CPU:0"), values_kept(self._variables or ()):
             tensors = [tf.convert_to_tensor(inputs[name]) for name in self.inputs]
             return [
                 {name: np.asarray(y) for name, y in self(*tensors).items()}
@@ -165,7 +165,7 @@ class Servable:
         ]
         function = tf.function(self.__call__, autograph=False)
         concrete = function.get_concrete_function(*specs)
-        self._states = [v for v in concrete.graph.variables if not v.trainable]
+        self._variables = list(concrete.graph.variables)
         module = tf.Module()
         module.weights = list(concrete.graph.variables)
         return concrete, module
@@ -200,14 +200,15 @@ def _in_float32(graph: Graph) -> Any:
 
 
 @contextmanager
-def states_kept(variables: Sequence[Any]) -> Iterator[None]:
-    """Give variables of TensorFlow their values back at the end."""
+def values_kept(variables: Sequence[Any]) -> Iterator[None]:
+    """Give variables of TensorFlow, states among them, their values back at the end."""
     held = [variable.numpy() for variable in variables]
     try:
         yield
     finally:
         for variable, value in zip(variables, held, strict=True):
-            variable.assign(value)
+            if not np.array_equal(variable.numpy(), value):
+                variable.assign(value)
 
 
 def input_names(graph: Graph) -> list[str]:
