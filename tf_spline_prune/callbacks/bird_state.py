@@ -96,17 +96,18 @@ class BirdState:
                 found = str(stored["digest"])
                 window = stored["window"].tolist()
                 epochs, lags = stored["records"].tolist(), stored["lags"].tolist()
-                ticket = [None if n < 0 else n for n in stored["ticket"].tolist()]
+                epoch, step = (None if n < 0 else n for n in stored["ticket"].tolist())
                 state = cls(
                     dict(zip(window, stored["snapshots"], strict=True)),
                     dict(zip(window, stored["rates"].tolist(), strict=True)),
                     dict(zip(window, stored["steps"].tolist(), strict=True)),
                     {
-                        epoch: [d for d in row if not math.isnan(d)]
-                        for epoch, row in zip(epochs, lags, strict=True)
+                        e: [d for d in row if not math.isnan(d)]
+                        for e, row in zip(epochs, lags, strict=True)
                     },
                     stored["history"].tolist(),
-                    *ticket,
+                    epoch,
+                    step,
                     str(stored["model"]),
                 )
         except Exception as error:  # a broken archive raises almost anything

@@ -87,8 +87,8 @@ def export_litert(
             finite.
         ExportError: If it cannot be converted, if LiteRT cannot load it, or its
             outputs differ by more than the tolerance, relative to the largest
-            output; also at once, where that is known beforehand. Nothing is left
-            behind.
+            output; also at once, where that is known beforehand. Also if the model
+            is random or has a state, and the file cannot be. Nothing is left behind.
         OSError: If the file cannot be written. Nothing is left behind.
 
     Example:

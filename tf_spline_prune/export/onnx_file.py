@@ -43,7 +43,8 @@ def export_onnx(
         ModelError: If it is not built, cannot be traced, or has weights that are
             not finite.
         ExportError: If it cannot be converted or run, or its outputs differ by more
-            than 1e-4, relative to the largest output. Nothing is left behind.
+            than 1e-4, relative to the largest output, or if the model is random or
+            has a state, and the file cannot be. Nothing is left behind.
         OSError: If the file cannot be written. Nothing is left behind.
 
     Example:

@@ -41,7 +41,9 @@ def export_saved_model(
 
     The version is written under a temporary name, which TensorFlow Serving
     overlooks, loaded again and compared with the model in inference mode on
-    random inputs, in all signatures; only then does it take its place. A model in
+    random inputs, in all signatures; only then does it take its place. What is
+    random in the model, such as a layer that was told `training=True`, stays so; the
+    report says what was compared. A model in
     another precision, mixed ones included, is rebuilt in float32 and compared
     with the rebuilt one. Masks are stripped. `assets.extra/metadata.json` says
     what was written, by which versions, and gives the SHA-256 of every other file.
