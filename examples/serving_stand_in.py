@@ -6,6 +6,9 @@ This is NOT TensorFlow Serving. It answers on this machine only (127.0.0.1), one
 request after the other, for one model, from the newest version in the folder: the
 status, the metadata and `:predict` of the REST interface, and Predict and
 GetModelMetadata of the gRPC one. It neither batches nor warms up nor reloads.
+
+What it takes is bounded: 16 requests are read at a time while others wait, none is
+larger than 64 MiB, and a client that stops sending is given up after ten seconds.
 """
 
 import base64
@@ -26,16 +29,23 @@ from google.protobuf import json_format
 from tensorflow.core.protobuf import saved_model_pb2
 
 SAYS = "A stand-in answers here; it is not TensorFlow Serving."
-PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+))?(/metadata|:predict)?")
+PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/([0-9]+))?(/metadata|:predict)?")
+AT_ONCE = 16
+WAITING = 256  # connections that the system holds until one of these is free
+LARGEST = 64 * 2**20
+PATIENCE = 10.0  # seconds
 
 
 class Model:
     """The newest version in a folder of versions."""
 
     def __init__(self, folder):
-        numbers = [int(p.name) for p in folder.iterdir() if p.name.isdecimal()]
-        self.name, self.version = folder.resolve().name, max(numbers)
-        path = folder / str(self.version)
+        entries = [p.name for p in folder.iterdir()]
+        names = [name for name in entries if re.fullmatch("[0-9]{1,19}", name)]
+        if not names:
+            raise SystemExit(f"There is no version in {folder}: no folder `1`, say.")
+        path = folder / max(names, key=int)
+        self.name, self.version = folder.resolve().name, int(path.name)
         self.loaded = tf.saved_model.load(str(path))
         written = saved_model_pb2.SavedModel.FromString(
             (path / "saved_model.pb").read_bytes()
@@ -99,6 +109,8 @@ def rest_handler(model):
     """Make the class that answers REST requests."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
+        timeout = PATIENCE
+
         def do_GET(self):
             kind = self.addressed("GET")
             if kind == "":
@@ -119,13 +131,34 @@ def rest_handler(model):
                 self.send(200, {"model_spec": spec, "metadata": metadata})
 
         def do_POST(self):
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            if self.addressed("POST") != ":predict":
+            body = self.body()
+            if body is None or self.addressed("POST") != ":predict":
                 return
             try:
-                self.send(200, model.predict(body))
+                code, answer = 200, model.predict(body)
             except Exception as error:  # whatever a request may hold
-                self.send(400, {"error": f"{type(error).__name__}: {error}"})
+                code, answer = 400, {"error": f"{type(error).__name__}: {error}"}
+            self.send(code, answer)
+
+        def body(self):
+            """Read what was sent; answer what is not sent as it was announced."""
+            announced = self.headers.get("Content-Length")
+            if announced is None:
+                self.send(411, {"error": "Content-Length is missing"})
+            elif not re.fullmatch("[0-9]+", announced):
+                self.send(400, {"error": f"Content-Length is no size: {announced!r}"})
+            elif len(announced.lstrip("0")) > 9 or int(announced) > LARGEST:
+                self.send(413, {"error": f"more than {LARGEST} bytes"})
+            else:
+                try:
+                    body = self.rfile.read(int(announced))
+                except TimeoutError:
+                    self.send(408, {"error": f"nothing came for {PATIENCE:g} s"})
+                    return None
+                if len(body) == int(announced):
+                    return body
+                self.send(400, {"error": f"{len(body)} of {announced} bytes came"})
+            return None
 
         def addressed(self, method):
             """Tell what is asked of the model; answer a wrong address."""
@@ -134,9 +167,8 @@ def rest_handler(model):
             if kind not in {"GET": ("", "/metadata"), "POST": (":predict",)}[method]:
                 self.send(400, {"error": f"Malformed request: {method} {self.path}"})
                 return None
-            if found[1] != model.name or int(found[2] or model.version) != (
-                model.version
-            ):
+            number = (found[2] or str(model.version)).lstrip("0") or "0"
+            if (found[1], number) != (model.name, str(model.version)):
                 wanted = f"Specific({found[1]}, {found[2]})"
                 wanted = wanted if found[2] else f"Latest({found[1]})"
                 self.send(404, {"error": f"Servable not found for request: {wanted}"})
@@ -148,6 +180,7 @@ def rest_handler(model):
             self.send_response(code)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
+            self.send_header("Connection", "close")
             self.end_headers()
             self.wfile.write(body)
 
@@ -157,9 +190,33 @@ def rest_handler(model):
     return Handler
 
 
+class Server(http.server.HTTPServer):
+    """Answers a bounded number of connections at once; the others wait."""
+
+    request_queue_size = WAITING
+
+    def __init__(self, address, handler):
+        super().__init__(address, handler)
+        self.pool = concurrent.futures.ThreadPoolExecutor(AT_ONCE)
+        self.free = threading.Semaphore(AT_ONCE)
+
+    def process_request(self, request, client_address):
+        self.free.acquire()
+        self.pool.submit(self.answer, request, client_address)
+
+    def answer(self, request, client_address):
+        try:
+            self.finish_request(request, client_address)
+        except OSError:
+            pass  # the client has gone
+        finally:
+            self.shutdown_request(request)
+            self.free.release()
+
+
 def serve_rest(model):
     """Serve on a free port until the process ends; give the address."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), rest_handler(model))
+    server = Server(("127.0.0.1", 0), rest_handler(model))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return f"http://127.0.0.1:{server.server_port}"
 

@@ -1,19 +1,37 @@
 """Files and folders that appear whole or not at all.
 
-An output is written under a temporary name beside its destination, on the same
+An output is written into a folder `.partial-...` beside its destination, on the same
 file system, and moved into place in one step. When anything fails on the way,
-the temporary name is removed and the destination is as it was.
+that folder is removed and the destination is as it was.
+
+A process that is killed leaves its folder behind. It holds a lock in there, which
+the kernel takes away with the process: so the next writer can tell what is left over
+from what is being written, and removes it.
 """
 
+import errno
 import gzip
 import os
 import pathlib
+import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+try:
+    import fcntl
+except ImportError:  # no locks of this kind: what is left over stays
+    fcntl = None  # type: ignore[assignment]
 
 PathLike = str | os.PathLike[str]
+
+_PREFIX = ".partial-"
+_LOCK = "locked_by_tf_spline_prune"
+_OLD = 3600.0  # seconds
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
 def check_folder(path: PathLike, argument: str) -> PathLike:
@@ -44,14 +62,15 @@ def check_destination(path: PathLike) -> pathlib.Path:
         path: Destination file or folder. Missing parent folders are made.
 
     Returns:
-        The absolute path.
+        The absolute path; of a symbolic link, the path that it leads to.
 
     Raises:
-        OSError: If the folder around it cannot be made or written to.
+        OSError: If the folder around it cannot be made or written to, or it is a
+            link that leads to itself.
     """
-    target = pathlib.Path(path).expanduser().absolute()
+    target = _followed(path)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _real(target.parent).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OSError(
             f"The folder of the output cannot be made: {error}. Name a folder that "
@@ -93,7 +112,8 @@ def atomic_file(path: PathLike) -> Iterator[pathlib.Path]:
     """Give a temporary path to write to; move it to `path` when all went well.
 
     The temporary name ends as `path` does, because Keras chooses its format by
-    the ending. An existing file is replaced in one step.
+    the ending. An existing file is replaced in one step; a symbolic link stays, and
+    the file that it leads to is replaced.
 
     Args:
         path: Destination file. Missing parent folders are made.
@@ -104,53 +124,62 @@ def atomic_file(path: PathLike) -> Iterator[pathlib.Path]:
     Raises:
         OSError: If the folder cannot be made or written to.
     """
-    with _destination(path) as target:
-        parent = target.parent
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=parent) as folder:
-            temporary = pathlib.Path(folder) / target.name
-            yield temporary
-            os.replace(temporary, target)
+    with _destination(path) as target, _workplace(target.parent) as folder:
+        temporary = folder / pathlib.Path(path).name
+        yield temporary
+        os.replace(temporary, target)
+
+
+@dataclass
+class NewFolder:
+    """A folder that is being made.
+
+    Attributes:
+        temporary: Where to write.
+        path: Where it will be. Final when `atomic_folder` has ended.
+    """
+
+    temporary: pathlib.Path
+    path: pathlib.Path
 
 
 @contextmanager
-def atomic_folder(path: PathLike) -> Iterator[pathlib.Path]:
-    """Give a temporary folder to fill; move it to `path` when all went well.
+def atomic_folder(choose: Callable[[], PathLike]) -> Iterator[NewFolder]:
+    """Give a temporary folder to fill; move it to its place when all went well.
 
     Args:
-        path: Destination folder, which must not exist or be empty.
+        choose: Gives a path that does not exist, or raises. It is asked before the
+            work begins and again after it, since others may write there too; all
+            paths lie in the same folder.
 
     Yields:
-        The temporary folder.
+        The temporary folder, and its place.
 
     Raises:
-        FileExistsError: If `path` exists and is not an empty folder.
         OSError: If the parent folder cannot be made or written to.
     """
-    with _destination(path) as target:
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise FileExistsError(
-                "The output folder already holds something, and two runs do not mix. "
-                f"Name a new folder or empty this one. Received: {str(path)!r}"
-            )
-        temporary = pathlib.Path(
-            tempfile.mkdtemp(prefix=".partial-", dir=target.parent)
-        )
-        try:
-            # mkdtemp makes a private folder; the result should be as readable as
-            # any folder the user makes.
-            temporary.chmod(0o777 & ~_umask())
-            yield temporary
-            os.replace(temporary, target)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+    with _destination(choose()) as target, _workplace(target.parent) as folder:
+        made = NewFolder(folder / "content", target)
+        made.temporary.mkdir()
+        yield made
+        refused = None
+        while True:
+            made.path = check_destination(choose())
+            try:
+                made.temporary.rename(made.path)
+                return
+            except OSError as error:
+                # Another writer was faster by a moment: choose again.
+                if error.errno not in _TAKEN or made.path == refused:
+                    raise
+                refused = made.path
 
 
 @contextmanager
 def _destination(path: PathLike) -> Iterator[pathlib.Path]:
     """Make the folders around an output, and take them away again if it fails."""
-    wanted = pathlib.Path(path).expanduser().absolute()
-    missing = [folder for folder in wanted.parents if not folder.exists()]
+    around = _real(_followed(path).parent)
+    missing = [f for f in (around, *around.parents) if not f.exists()]
     target = check_destination(path)
     try:
         yield target
@@ -159,6 +188,79 @@ def _destination(path: PathLike) -> Iterator[pathlib.Path]:
             with suppress(OSError):  # someone else has put something there
                 folder.rmdir()
         raise
+
+
+def _followed(path: PathLike) -> pathlib.Path:
+    """Make a path absolute, and go where it leads if it is a symbolic link."""
+    place = pathlib.Path(path).expanduser().absolute()
+    if not place.is_symlink():
+        return place
+    end = _real(place)
+    if end.is_symlink():
+        raise OSError(
+            errno.ELOOP,
+            "The output is a symbolic link that leads back to itself, so nothing can "
+            f"be written there. Remove the link. Received: {str(path)!r}",
+        )
+    return end
+
+
+def _real(path: pathlib.Path) -> pathlib.Path:
+    """Follow all links, also those that lead to what does not exist yet."""
+    return pathlib.Path(os.path.realpath(path))
+
+
+@contextmanager
+def _workplace(parent: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Make a folder for what is unfinished, locked as long as its process lives."""
+    for leftover in parent.glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # of another user, or already gone
+            _remove_leftover(leftover)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent) as folder:
+        lock = os.open(os.path.join(folder, _LOCK), os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            if fcntl is not None:
+                with suppress(OSError):  # a file system without locks
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                    os.write(lock, _kernel())
+            yield pathlib.Path(folder)
+        finally:
+            os.close(lock)
+
+
+def _remove_leftover(folder: pathlib.Path) -> None:
+    """Remove what a killed process has left; raise `OSError` if it is not that.
+
+    The folder of a process that lives, of another machine, or of another program
+    stays, and so does one that is less than an hour old.
+    """
+    young = time.time() - folder.lstat().st_mtime < _OLD
+    if fcntl is None or young or folder.is_symlink():
+        return
+    try:
+        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        folder.rmdir()  # killed before it wrote anything; else it is not ours
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.read(lock, 100) == _kernel() and os.fstat(lock).st_nlink:
+            for entry in folder.iterdir():
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                elif entry.name != _LOCK:
+                    entry.unlink()
+            shutil.rmtree(folder)  # the lock last, for this may be killed, too
+    finally:
+        os.close(lock)
+
+
+def _kernel() -> bytes:
+    """Name the running kernel, for no other one knows of its locks."""
+    try:
+        return pathlib.Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+    except OSError:
+        return platform.node().encode()[:100]
 
 
 def sizes_of(path: PathLike) -> tuple[int, int]:
@@ -176,9 +278,3 @@ def sizes_of(path: PathLike) -> tuple[int, int]:
     contents = [file.read_bytes() for file in files if file.is_file()]
     packed = [len(gzip.compress(content, 9, mtime=0)) for content in contents]
     return sum(map(len, contents)), sum(packed)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -295,7 +295,10 @@ def test_the_backup_is_written_atomically(K, tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(np, "savez", savez)
-    with pytest.raises(OSError, match="disk full"):
+    with (
+        pytest.raises(OSError, match="disk full"),
+        pytest.warns(BackupWarning, match="another run"),
+    ):
         fit(ready(K, RATE), [bird_at(tmp_path / "bird")], epochs=5, initial_epoch=3)
     assert file.read_bytes() == before
     assert list((tmp_path / "bird").iterdir()) == [file]

@@ -9,7 +9,11 @@ import tf_spline_prune as tsp
 from tf_spline_prune.files import atomic_file, atomic_folder
 
 
-@pytest.mark.parametrize("place", [atomic_file, atomic_folder])
+def new_folder(path):
+    return atomic_folder(lambda: path)
+
+
+@pytest.mark.parametrize("place", [atomic_file, new_folder])
 def test_what_fails_leaves_nothing_behind(tmp_path, place):
     with pytest.raises(RuntimeError), place(tmp_path / "new" / "newer" / "out.txt"):
         raise RuntimeError

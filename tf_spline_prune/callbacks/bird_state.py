@@ -1,14 +1,19 @@
 """`BirdState`: what an early-bird detector keeps for a run that resumes."""
 
 import dataclasses
+import hashlib
 import io
 import math
 import pathlib
+import re
+from typing import Any
 
 import numpy as np
 
-from tf_spline_prune.compat import Workers
+from tf_spline_prune.compat import CurrentWeights, Workers, trace
 from tf_spline_prune.files import atomic_file
+
+_TOLD_OTHERWISE = ("name", "function", "code")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,18 +23,22 @@ class BirdState:
     Args:
         window: The snapshots held, by epoch: flat uint8 arrays of one size.
         rates: The learning rates at those epochs.
+        steps: The numbers of optimizer steps done by then.
         records: By epoch, the distances of its snapshot to earlier ones.
         history: The epochs whose snapshots are in the history file.
         ticket_epoch: The epoch of the ticket, or `None`.
         ticket_step: Optimizer steps done by then, or `None`.
+        model: The fingerprint of the model, see `model_fingerprint`.
     """
 
     window: dict[int, np.ndarray]
     rates: dict[int, float]
+    steps: dict[int, int]
     records: dict[int, list[float]]
     history: list[int]
     ticket_epoch: int | None
     ticket_step: int | None
+    model: str
 
     def write(self, path: pathlib.Path, digest: str) -> None:
         """Write the state to a file that appears whole or not at all.
@@ -50,9 +59,11 @@ class BirdState:
                 window=np.array(window, int),
                 snapshots=np.stack([self.window[e] for e in window]),
                 rates=np.array([self.rates[e] for e in window]),
+                steps=np.array([self.steps[e] for e in window], int),
                 records=np.array(records, int),
                 lags=lags,
                 history=np.array(self.history, int),
+                model=self.model,
                 ticket=[
                     -1 if number is None else number
                     for number in (self.ticket_epoch, self.ticket_step)
@@ -85,19 +96,65 @@ class BirdState:
                 found = str(stored["digest"])
                 window = stored["window"].tolist()
                 epochs, lags = stored["records"].tolist(), stored["lags"].tolist()
-                ticket = [None if n < 0 else n for n in stored["ticket"].tolist()]
+                epoch, step = (None if n < 0 else n for n in stored["ticket"].tolist())
                 state = cls(
                     dict(zip(window, stored["snapshots"], strict=True)),
                     dict(zip(window, stored["rates"].tolist(), strict=True)),
+                    dict(zip(window, stored["steps"].tolist(), strict=True)),
                     {
-                        epoch: [d for d in row if not math.isnan(d)]
-                        for epoch, row in zip(epochs, lags, strict=True)
+                        e: [d for d in row if not math.isnan(d)]
+                        for e, row in zip(epochs, lags, strict=True)
                     },
                     stored["history"].tolist(),
-                    *ticket,
+                    epoch,
+                    step,
+                    str(stored["model"]),
                 )
         except Exception as error:  # a broken archive raises almost anything
             raise ValueError(f"it cannot be read ({error})") from error
         if found != digest:
             raise ValueError("it was made by a detector of other settings")
         return state
+
+
+def model_fingerprint(model: Any) -> str:
+    """Tell models apart that have the same shapes: by layers, configs and names.
+
+    Numbers that Keras puts behind names (`dense_3`) do not count, for the same lines
+    of code give others when they run again.
+
+    Args:
+        model: A built model of either flavour.
+    """
+    graph = trace(model)
+    weights = CurrentWeights(graph)
+    layers = [
+        (
+            call.kind,
+            re.sub(r"_\d+(?=/|$)", "", call.path),
+            _plain(_config(call.layer)),
+            sorted(weights.shapes(call.path).items()),
+        )
+        for call in graph.leaves()
+    ]
+    return hashlib.sha256(repr(layers).encode()).hexdigest()
+
+
+def _config(layer: Any) -> dict[str, Any]:
+    try:
+        return dict(layer.get_config())
+    except (AttributeError, NotImplementedError):  # an operation, or a user's layer
+        return {}
+
+
+def _plain(value: Any) -> Any:
+    """Keep of a config what is the same in the next process."""
+    if isinstance(value, dict):
+        # A function may be told by its code, which knows its file and its lines.
+        left = {str(k): v for k, v in value.items() if k not in _TOLD_OTHERWISE}
+        return [(key, _plain(left[key])) for key in sorted(left)]
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return type(value).__name__

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tf_spline_prune._checks import COUNT, Flag, Function, OneOf, Options, Path, checked
-from tf_spline_prune.callbacks.bird_state import BirdState
+from tf_spline_prune.callbacks.bird_state import BirdState, model_fingerprint
 from tf_spline_prune.callbacks.rate_drop import warn_of_rate_drop
 from tf_spline_prune.callbacks.snapshot_history import SnapshotHistory
 from tf_spline_prune.compat import (
@@ -26,6 +26,10 @@ from tf_spline_prune.files import PathLike, check_destination, check_folder
 
 _ENDINGS = (".keras", ".h5")
 VERBOSE: Options = [Flag(), OneOf(0, 1, 2)]
+# Two snapshots of one model may differ by what its sums round.
+_SAME = 0.01
+# Where the detectors of one `fit` find each other: callbacks share their `params`.
+_TOGETHER = "_early_birds"
 
 
 class EarlyBird(Callback):
@@ -44,10 +48,14 @@ class EarlyBird(Callback):
             `distance_matrix`.
         backup_dir: Folder in which the detector's state is kept after each epoch,
             for runs that resume, as `BackupAndRestore` resumes them. A finished
-            run removes the state.
+            run removes the state. That of another model, or of another run of the
+            same one, is not used.
         verbose: 1 prints a line when the early bird is found.
 
     Attributes:
+        log_name: The name under which its number is in the logs. Of several detectors
+            of one kind in one `fit` the second has a `_2` behind it, and so on; the
+            files in `backup_dir` are named alike.
         ticket_epoch: The epoch (counted from 0) after which the early bird was
             found, or `None`.
         ticket_step: The number of optimizer steps done by then, or `None`.
@@ -125,6 +133,9 @@ class EarlyBird(Callback):
         self.records: dict[int, list[float]] = {}
         self._window: dict[int, np.ndarray] = {}
         self._rates: dict[int, float] = {}
+        self._steps: dict[int, int] = {}
+        self._fingerprint = ""
+        self._model_of_backup: str | None = None
         backup = self._backup_file()
         self._history = SnapshotHistory(backup and backup.with_suffix(".bin"))
         self._resumed = False
@@ -155,6 +166,7 @@ class EarlyBird(Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Start anew, or from the backup of a run that was cut off."""
         self._workers = Workers(self.model)
+        self.log_name = self._name_in_fit()
         self._reset()
         for path in (self.filepath, self._backup_file()):
             if path is not None and check_destination(path).is_dir():
@@ -164,6 +176,17 @@ class EarlyBird(Callback):
                 )
         self._check_model()
         self._load()
+
+    def _name_in_fit(self) -> str:
+        """Number the detectors of one kind that watch the same training."""
+        shared = self.params if isinstance(self.params, dict) else {}
+        together = shared.setdefault(_TOGETHER, [])
+        if not any(bird is self for bird in together):
+            together.append(self)
+        name = type(self).log_name
+        alike = [bird for bird in together if type(bird).log_name == name]
+        number = 1 + next(i for i, bird in enumerate(alike) if bird is self)
+        return name if number == 1 else f"{name}_{number}"
 
     def _check_model(self) -> None:
         """Raise early what can be known before the first epoch."""
@@ -211,14 +234,15 @@ class EarlyBird(Callback):
 
     def _take(self, epoch: int) -> None:
         snapshot = self._snapshot()
-        if any(old.size != snapshot.size for old in self._window.values()):
-            self._refuse(self._backup_file(), "it belongs to another model")
+        if self._is_of_another_model(snapshot):
+            self._refuse("it belongs to another model")
         earlier = sorted(self._window, reverse=True)[: self.lookback]
         distances = [self._distance(snapshot, self._window[e]) for e in earlier]
         if distances:
             self.records[epoch] = self._workers.of_chief(np.array(distances)).tolist()
         self._window[epoch] = snapshot
         self._rates[epoch] = learning_rate(self.model)
+        self._steps[epoch] = optimizer_steps(self.model)
         for old in sorted(self._window)[: -self._held()]:
             del self._window[old]
         if self.keep_history and self._workers.is_chief:
@@ -255,8 +279,16 @@ class EarlyBird(Callback):
     def _save(self) -> None:
         backup = self._backup_file()
         if backup is not None and self._workers.is_chief:
-            held = (self._window, self._rates, self.records, self._history.epochs)
-            state = BirdState(*held, self.ticket_epoch, self.ticket_step)
+            state = BirdState(
+                window=self._window,
+                rates=self._rates,
+                steps=self._steps,
+                records=self.records,
+                history=self._history.epochs,
+                ticket_epoch=self.ticket_epoch,
+                ticket_step=self.ticket_step,
+                model=self._known_by(),
+            )
             state.write(backup, self._digest())
 
     def _load(self) -> None:
@@ -266,18 +298,42 @@ class EarlyBird(Callback):
         try:
             state = BirdState.read(backup, self._digest(), self._workers)
         except ValueError as error:
-            self._refuse(backup, str(error))
+            self._refuse(str(error))
             return
         if state is None:
             return
-        self._window, self._rates = state.window, state.rates
+        self._window, self._rates, self._steps = state.window, state.rates, state.steps
         self.records, self._history.epochs = state.records, state.history
         self.ticket_epoch, self.ticket_step = state.ticket_epoch, state.ticket_step
+        self._model_of_backup = state.model
         self._resumed = True
+
+    def _known_by(self) -> str:
+        """Give the fingerprint of the model, which is made once in a training."""
+        self._fingerprint = self._fingerprint or model_fingerprint(self.model)
+        return self._fingerprint
+
+    def _is_of_another_model(self, snapshot: np.ndarray) -> bool:
+        """Tell whether the snapshots at hand, from a backup, are not of this model."""
+        if any(old.size != snapshot.size for old in self._window.values()):
+            return True
+        known = self._model_of_backup
+        return known is not None and known != self._known_by()
+
+    def _is_of_another_run(self, snapshot: np.ndarray, epoch: int) -> bool:
+        """Tell whether the model of now is not the one after `epoch` in the backup.
+
+        A model that has been trained further, as one that was saved in the midst of an
+        epoch, cannot be compared.
+        """
+        if optimizer_steps(self.model) > self._steps[epoch]:
+            return False
+        apart = np.array([self._distance(snapshot, self._window[epoch])])
+        return float(self._workers.of_chief(apart)[0]) > _SAME
 
     def _rewind(self, epoch: int) -> None:
         """Forget what a resumed run will do again."""
-        for kept in (self._window, self._rates, self.records):
+        for kept in (self._window, self._rates, self._steps, self.records):
             for later in [e for e in kept if e >= epoch]:
                 del kept[later]
         self._history.epochs = [e for e in self._history.epochs if e < epoch]
@@ -285,20 +341,26 @@ class EarlyBird(Callback):
             self.ticket_epoch = self.ticket_step = None
         ticket = self.ticket_epoch
         newest = max(self._window, default=-1)
+        if epoch and self._window and self.model.built:
+            snapshot = self._snapshot()
+            if self._is_of_another_model(snapshot):
+                return self._refuse("it belongs to another model")
+            if newest == epoch - 1 and self._is_of_another_run(snapshot, newest):
+                return self._refuse("it belongs to another run of this model")
         if epoch and newest == epoch - 2:
             # Cut off between two backups: the model is that of the last epoch.
             self._judge(epoch - 1)
         elif epoch and newest != epoch - 1:
-            self._refuse(self._backup_file(), f"it does not reach epoch {epoch}")
+            self._refuse(f"it does not reach epoch {epoch}")
         if not epoch:
             self._forget()
         if ticket is not None and self.ticket_epoch == ticket:
             self._tell()
 
-    def _refuse(self, backup: pathlib.Path | None, why: str) -> None:
+    def _refuse(self, why: str) -> None:
         warn(
             f"The detector's backup is not used, because {why}; its window starts "
-            f"anew. Received: {str(backup)!r}",
+            f"anew. Received: {str(self._backup_file())!r}",
             BackupWarning,
         )
         self._forget()

@@ -42,7 +42,8 @@ class SplineEarlyBird(EarlyBird):
       largest.
 
     The distance is in the logs as `spline_distance`, from the first epoch on (NaN
-    until it exists), so History, TensorBoard and CSVLogger see it if they come
+    until it exists; of a second such detector in one `fit` as `spline_distance_2`, and
+    so on), so History, TensorBoard and CSVLogger see it if they come
     after this callback. What settles is the speed at which the partition moves
     at this learning rate, not the partition itself: it still moves, and a drop of
     the rate makes any distance fall, which gives a warning.

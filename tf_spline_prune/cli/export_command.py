@@ -173,7 +173,7 @@ def _given(options: argparse.Namespace, names: Iterable[str]) -> list[str]:
 def _labels(path: str) -> list[str]:
     """Read the names of the classes, one a line."""
     try:
-        text = pathlib.Path(path).expanduser().read_text(encoding="utf-8")
+        text = pathlib.Path(path).expanduser().read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(
             f"The file of labels is no text. Received: {path!r}"

@@ -30,7 +30,11 @@ from tf_spline_prune.compat.callback import (
     save_model,
 )
 from tf_spline_prune.compat.compiling import compile_alike, is_compiled
-from tf_spline_prune.compat.copying import with_dtype, with_weights
+from tf_spline_prune.compat.copying import (
+    with_dtype,
+    with_plain_names,
+    with_weights,
+)
 from tf_spline_prune.compat.differentiation import (
     Gradients,
     hessian_products,
@@ -205,6 +209,7 @@ __all__ = [
     "weight_variables",
     "widest_dtype",
     "with_dtype",
+    "with_plain_names",
     "with_mask",
     "with_scales",
     "with_sizes",

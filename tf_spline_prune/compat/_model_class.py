@@ -18,7 +18,7 @@ _TRAINING = frozenset(
 _VALUES = (bool, int, float, str, tuple, type(None))
 
 
-def build_as(model: Any, *parts: Any) -> Any:
+def build_as(model: Any, *parts: Any, name: str) -> Any:
     """Build a model of the class of another one, or a plain one.
 
     A user's class is kept where its constructor takes what Keras' own takes, and
@@ -27,21 +27,22 @@ def build_as(model: Any, *parts: Any) -> Any:
     Args:
         model: A model of either flavour, or a layer whose graph is built as a model.
         *parts: Inputs and outputs, or the layers of a Sequential.
+        name: Its name.
 
     Returns:
-        The new model, of the name of `model`.
+        The new model.
     """
     package = keras_of(model)
     cls = type(model)
     if own_names(cls) and calls_as_keras(model) and _takes_graph(cls):
         try:
-            made = cls(*parts, name=model.name)
+            made = cls(*parts, name=name)
             if _is_made_of(made, *parts) and _settings(made) == _settings(model):
                 return made
         except Exception:  # whatever a user's constructor raises
             pass
     plain = package.Model if len(parts) > 1 else package.Sequential
-    return plain(*parts, name=model.name)
+    return plain(*parts, name=name)
 
 
 def _takes_graph(cls: Any) -> bool:

@@ -71,6 +71,13 @@ class Call:
         shapes = [getattr(value, "shape", ()) for value in given]
         return [tuple(shape) for shape in shapes if shape is not None and len(shape)]
 
+    def given(self) -> dict[str, Any]:
+        """Name what the call was given, with `None` in the place of tensors."""
+        args, kwargs = self.fill(dict.fromkeys(self.inputs))
+        return dict(
+            inspect.signature(_function(self.layer)).bind(*args, **kwargs).arguments
+        )
+
     def arguments(self, values: Sequence[Any]) -> dict[str, Any]:
         """Name all that the call is given.
 
@@ -155,6 +162,14 @@ class Graph:
             if not set(self.output_ids).isdisjoint(call.outputs):
                 found |= {call.name} if call.inner is None else call.inner.ends()
         return found
+
+    def trains(self) -> bool:
+        """Tell whether a layer was told to train whenever the model is called."""
+        return any(
+            call.given().get("training") is True
+            or (call.inner is not None and call.inner.trains())
+            for call in self.calls
+        )
 
     def leaves(self) -> list[Call]:
         """List all calls, those of nested models in the place of the model."""

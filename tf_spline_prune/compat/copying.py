@@ -1,5 +1,6 @@
-"""Copies of a model: with other weights, in another precision."""
+"""Copies of a model: with other weights, in another precision, under other names."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -55,6 +56,55 @@ def with_dtype(model: Any, dtype: str) -> Any:
         )
     graph = _in_dtype(trace(model), dtype)
     return rebuild(graph, dtype=dtype)
+
+
+def with_plain_names(model: Any) -> Any:
+    """Copy a model whose names TensorFlow does not take for parts of a graph.
+
+    Those have letters of English, digits and `_.-`, and begin with a letter or digit.
+
+    Args:
+        model: A built model of either flavour.
+
+    Returns:
+        The model itself, if all names are such; else a copy in which they are.
+    """
+    graph = trace(model)
+    names = _plain_names(graph)
+    if all(name == plain for name, plain in names.items()):
+        return model
+    return rebuild(graph, weights=CurrentWeights(graph).__getitem__, names=names)
+
+
+def _plain_names(graph: Graph) -> dict[str, str]:
+    """Give each name of a layer or model a plain one, no two of them the same."""
+    names = _names(graph)
+    found = {name: name for name in names if _is_plain(name)}
+    taken = {*found, *(i.name for i in graph.inputs)}
+    for name in sorted(names - set(found)):
+        stem = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+        plain = stem = stem if _is_plain(stem) else f"layer{stem}"
+        count = 1
+        while plain in taken:
+            plain = f"{stem}_{count}"
+            count += 1
+        taken.add(plain)
+        found[name] = plain
+    return found
+
+
+def _is_plain(name: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", name) is not None
+
+
+def _names(graph: Graph) -> set[str]:
+    found = {graph.model.name}
+    for call in graph.calls:
+        if call.inner is not None:
+            found |= _names(call.inner)
+        elif hasattr(call.layer, "weights"):
+            found.add(call.path.rpartition("/")[2])
+    return found
 
 
 def _in_dtype(graph: Graph, dtype: str) -> Graph:

@@ -34,6 +34,7 @@ def rebuild(
     weights: Callable[[str], Mapping[str, np.ndarray]] | None = None,
     dtype: str | None = None,
     fresh: bool = False,
+    names: Mapping[str, str] | None = None,
 ) -> Any:
     """Build a model of new layers from a graph.
 
@@ -51,6 +52,7 @@ def rebuild(
         fresh: Whether all layers keep their fresh initial values instead, but for
             what `adapt` has measured, which no training gives back.
         dtype: The dtype policy of all layers. Without it each keeps its own.
+        names: Other names for layers and models, by their own.
 
     Returns:
         A new model of the same flavour.
@@ -58,7 +60,7 @@ def rebuild(
     Raises:
         ModelError: If a layer cannot be built again.
     """
-    builder = _Builder(graph, changes or {}, dtype)
+    builder = _Builder(graph, changes or {}, dtype, names=names or {})
     model = builder.build(graph)
     current = CurrentWeights(graph)
     for path, source in {call.path: call.layer for call in graph.leaves()}.items():
@@ -112,8 +114,10 @@ class _Builder:
         changes: Mapping[str, Mapping[str, Any]],
         dtype: str | None = None,
         layer_for: Callable[[Call], Any] | None = None,
+        names: Mapping[str, str] | None = None,
     ) -> None:
         self.layer_for = layer_for
+        self.names = names or {}
         self.keras = keras_of(graph.model)
         self.changes = changes
         self.dtype = dtype
@@ -133,7 +137,8 @@ class _Builder:
         ]
         if graph.sequential:
             layers = self._chain(graph, tuple(inputs[0].shape))
-            return build_as(graph.model, [*inputs, *layers])
+            name = self._named(graph.model.name)
+            return build_as(graph.model, [*inputs, *layers], name=name)
 
         def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             given = in_order(call.layer, args, kwargs)
@@ -152,8 +157,14 @@ class _Builder:
         outputs = graph.run(inputs, apply, enter=False)
         structure = graph.structure
         return build_as(
-            graph.model, pack(structure[0], inputs), pack(structure[1], outputs)
+            graph.model,
+            pack(structure[0], inputs),
+            pack(structure[1], outputs),
+            name=self._named(graph.model.name),
         )
+
+    def _named(self, name: str) -> str:
+        return self.names.get(name, name)
 
     def _chain(self, graph: Graph, shape: Any) -> list[Any]:
         """Make the layers of a Sequential; sizes matter only to nested models."""
@@ -185,7 +196,7 @@ class _Builder:
                     config = in_policy({**config, "dtype": self.dtype}, self.dtype)
                 config |= self.changes.get(call.path, {})
                 config = part_configs(config, call.path in self.changes)
-                config["name"] = call.path.rpartition("/")[2]
+                config["name"] = self._named(call.path.rpartition("/")[2])
                 self.layers[call.path] = self._from_config(call, config)
                 # Before it is called: sizes may hang on it.
                 hand_on_state(call.layer, self.layers[call.path])

@@ -1,5 +1,6 @@
 """Names for the classes that a model tells apart."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,10 @@ from tf_spline_prune._checks import ListOf, Options, Text
 
 LABELS: Options = [ListOf(Text("a name"), "names of the classes"), None]
 """What the checks of arguments want of labels."""
+# Of characters: control, half a pair, line and paragraph ends. Of directions: those
+# that turn the writing of what follows.
+_CONTROLS = {"Cc", "Cs", "Zl", "Zp"}
+_TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
 def class_names(labels: Sequence[str], outputs: Mapping[str, Any]) -> list[str]:
@@ -24,14 +29,21 @@ def class_names(labels: Sequence[str], outputs: Mapping[str, Any]) -> list[str]:
     """
     names = [labels] if isinstance(labels, (str, bytes)) else list(labels)
     wrong = isinstance(labels, (str, bytes)) or not all(
-        isinstance(name, str) and name.strip() and name.splitlines() == [name]
-        for name in names
+        isinstance(name, str) and name.strip() for name in names
     )
     if wrong or len(set(names)) < len(names):
         raise ValueError(
             "`labels` must be a list of the classes' names: strings of one line, no "
             "two of them the same, since a client could not tell those apart. "
             f"Received: {labels!r}"
+        )
+    unprintable = [name for name in names if any(map(_is_control, name))]
+    if unprintable:
+        raise ValueError(
+            "A class's name is one line of text. Control characters (line ends, tabs, "
+            "NUL, escape sequences, marks that turn the direction of writing) would "
+            "change what a client shows. Remove them. Received: "
+            f"{[ascii(name) for name in unprintable]}"
         )
     shapes = [shape for shape, _ in outputs.values()]
     if len(shapes) != 1 or len(shapes[0]) != 2 or shapes[0][1] != len(names):
@@ -42,3 +54,11 @@ def class_names(labels: Sequence[str], outputs: Mapping[str, Any]) -> list[str]:
             f"Received: {len(names)} labels and the outputs {dict(outputs)}."
         )
     return [str(name) for name in names]
+
+
+def _is_control(letter: str) -> bool:
+    """Tell whether a character is one that is obeyed, not shown."""
+    return (
+        unicodedata.category(letter) in _CONTROLS
+        or unicodedata.bidirectional(letter) in _TURNS
+    )

@@ -99,8 +99,8 @@ def export_litert(
             finite.
         ExportError: If it cannot be converted, if LiteRT cannot load it, or its
             outputs differ by more than the tolerance, relative to the largest
-            output; also at once, where that is known beforehand. Nothing is left
-            behind.
+            output; also at once, where that is known beforehand. Also if the model
+            is random or has a state, and the file cannot be. Nothing is left behind.
         OSError: If the file cannot be written. Nothing is left behind.
 
     Example:
@@ -141,7 +141,7 @@ def export_litert(
     with atomic_file(target) as temporary:
         temporary.write_bytes(content)
         runner = Runner(temporary)
-        difference = compare(
+        comparison = compare(
             servable,
             lambda inputs: _answer(runner, inputs),
             None if data is None else _compared(servable, data),
@@ -155,10 +155,12 @@ def export_litert(
         }
         ends = {"inputs": runner.input_specs, "outputs": runner.output_specs}
         texts["metadata.json"] = description(
-            servable.model, {SIGNATURE: ends}, difference, plan, **details
+            servable, {SIGNATURE: ends}, comparison, plan, **details
         )
         attach(temporary, texts)
-    return ExportReport.of(target, difference, latency, **details)
+    return ExportReport.of(
+        target, comparison, latency, renamed=servable.renamed, **details
+    )
 
 
 def _names(labels: Sequence[str], servable: Servable) -> list[str]:

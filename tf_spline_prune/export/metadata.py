@@ -9,14 +9,16 @@ from typing import Any
 
 from tf_spline_prune.compat import flavour_of, keras_of
 from tf_spline_prune.errors import ModelError, RuleError
+from tf_spline_prune.export.comparison import Comparison
 from tf_spline_prune.graph import cost
+from tf_spline_prune.litert import Servable
 from tf_spline_prune.pruning import PruningPlan
 
 
 def description(
-    model: Any,
+    servable: Servable,
     signatures: Mapping[str, Any],
-    max_difference: float,
+    comparison: Comparison,
     plan: PruningPlan | None,
     **details: Any,
 ) -> str:
@@ -25,18 +27,19 @@ def description(
     Keys are sorted and there is no date, so that two exports can be compared.
 
     Args:
-        model: The model that was written.
+        servable: The model that was written.
         signatures: For each signature its inputs and outputs: shape and dtype by
             name.
-        max_difference: What the comparison gave.
+        comparison: What came out of the comparison.
         plan: The plan that the model was pruned by, or `None`.
         **details: More entries.
     """
+    model = servable.model
     content = {
         "tf_spline_prune": metadata.version("tf-spline-prune"),
         "tensorflow": metadata.version("tensorflow"),
         "keras": {"flavour": flavour_of(model), "version": keras_of(model).__version__},
-        "model": {"name": model.name, **_cost(model)},
+        "model": {"name": servable.name, **_cost(model)},
         "signatures": {
             signature: {
                 end: {n: {"shape": s, "dtype": d} for n, (s, d) in tensors.items()}
@@ -44,7 +47,9 @@ def description(
             }
             for signature, ends in signatures.items()
         },
-        "max_difference": max_difference,
+        "max_difference": comparison.difference,
+        "compared": comparison.compared,
+        "renamed": servable.renamed,
         "plan": None if plan is None else plan.to_dict(),
         **details,
     }
@@ -53,18 +58,18 @@ def description(
 
 def write_metadata(
     folder: pathlib.Path,
-    model: Any,
+    servable: Servable,
     signatures: Mapping[str, Any],
-    max_difference: float,
+    comparison: Comparison,
     plan: PruningPlan | None,
 ) -> None:
     """Write `assets.extra/metadata.json`, last of all files of a version.
 
     Args:
         folder: The version folder, complete but for this file.
-        model: As in `description`, like the others.
+        servable: As in `description`, like the others.
         signatures: Likewise.
-        max_difference: Likewise.
+        comparison: Likewise.
         plan: Likewise.
     """
     digests = {
@@ -74,7 +79,7 @@ def write_metadata(
         for path in folder.rglob("*")
         if path.is_file()
     }
-    text = description(model, signatures, max_difference, plan, sha256=digests)
+    text = description(servable, signatures, comparison, plan, sha256=digests)
     file = folder / "assets.extra" / "metadata.json"
     file.parent.mkdir(exist_ok=True)
     file.write_text(text, encoding="utf-8")

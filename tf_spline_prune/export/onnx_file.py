@@ -11,6 +11,7 @@ from tf_spline_prune.export.metadata import description
 from tf_spline_prune.export.unmasking import unmasked
 from tf_spline_prune.files import PathLike, atomic_file, with_ending
 from tf_spline_prune.litert import SIGNATURE, Servable
+from tf_spline_prune.litert.conversion import changing
 from tf_spline_prune.pruning import PruningPlan
 from tf_spline_prune.pruning.execution import PLAN
 
@@ -44,7 +45,8 @@ def export_onnx(
         ModelError: If it is not built, cannot be traced, or has weights that are
             not finite.
         ExportError: If it cannot be converted or run, or its outputs differ by more
-            than 1e-4, relative to the largest output. Nothing is left behind.
+            than 1e-4, relative to the largest output, or if the model is random or
+            has a state, and the file cannot be. Nothing is left behind.
         OSError: If the file cannot be written. Nothing is left behind.
 
     Example:
@@ -64,21 +66,23 @@ def export_onnx(
             _check_names(servable)
             converted = _converted(servable, opset)
             session = _session(converted.SerializeToString())
-            difference = compare(servable, lambda inputs: _answer(session, inputs))
+            comparison = compare(servable, lambda inputs: _answer(session, inputs))
         except (OSError, ExportError):
             raise
         except Exception as error:  # the converter raises what it likes
+            if servable.varies():
+                raise ExportError(changing("ONNX", servable, error)) from error
             raise ExportError(
                 "The model could not be converted to ONNX, or not run from there: a "
                 "layer has no counterpart. Exchange the layers that it names, or use "
-                f"`export_saved_model`. Received: model {servable.model.name!r}, for "
+                f"`export_saved_model`. Received: model {servable.name!r}, for "
                 f"which it raised {type(error).__name__}: {error}"
             ) from error
         ends = {"inputs": servable.inputs, "outputs": _outputs(session)}
-        text = description(servable.model, {SIGNATURE: ends}, difference, plan)
+        text = description(servable, {SIGNATURE: ends}, comparison, plan)
         _module("onnx.helper").set_model_props(converted, {"tf_spline_prune": text})
         temporary.write_bytes(converted.SerializeToString())
-    return ExportReport.of(target, difference)
+    return ExportReport.of(target, comparison, renamed=servable.renamed)
 
 
 def _check_names(servable: Servable) -> None:
@@ -87,7 +91,7 @@ def _check_names(servable: Servable) -> None:
         raise ExportError(
             "In an ONNX file no output can have the name of an input. Give the model "
             "a dictionary of outputs with other names, or leave out what only goes "
-            f"through. Received: model {servable.model.name!r} with {both} as both"
+            f"through. Received: model {servable.name!r} with {both} as both"
         )
 
 

@@ -50,7 +50,9 @@ def export_saved_model(
 
     The version is written under a temporary name, which TensorFlow Serving
     overlooks, loaded again and compared with the model in inference mode on
-    random inputs, in all signatures; only then does it take its place. A model in
+    random inputs, in all signatures; only then does it take its place. What is
+    random in the model, such as a layer that was told `training=True`, stays so; the
+    report says what was compared. A model in
     another precision, mixed ones included, is rebuilt in float32 and compared
     with the rebuilt one. Masks are stripped. `assets.extra/metadata.json` says
     what was written, by which versions, and gives the SHA-256 of every other file.
@@ -60,7 +62,8 @@ def export_saved_model(
         folder: The folder of all versions of the model; made if missing. Its name
             is the model's name in warm-up requests.
         version: A version that does not exist yet, at least 0; `None` takes the
-            number after the highest one there, or 1.
+            number after the highest one there, or 1. Of several exports at once
+            each gets a number of its own.
         preprocess: What makes the model's inputs from those that are served, such
             as `keras.layers.Rescaling(1 / 255)`: a layer, a model, or a function of
             TensorFlow or Keras operations. It becomes part of the signatures.
@@ -113,16 +116,16 @@ def export_saved_model(
     Source: "SavedModel", "Serving a TensorFlow model" and "SavedModel Warmup",
     TensorFlow documentation.
     """
-    target = _version_folder(folder, version)
+    _version_folder(folder, version)  # what is known to fail, fails before the work
     servable = _servable(unmasked(model), preprocess, input_spec)
     requests = warmup_requests(servable, warmup)
     signatures = Signatures(servable, labels)
-    with atomic_folder(target) as temporary:
-        difference = signatures.write(temporary)
+    with atomic_folder(lambda: _version_folder(folder, version)) as made:
+        comparison = signatures.write(made.temporary)
         if requests:
-            write_warmup(temporary, target.parent.name, requests)
-        write_metadata(temporary, servable.model, signatures.ends, difference, plan)
-    return ExportReport.of(target, difference)
+            write_warmup(made.temporary, made.path.parent.name, requests)
+        write_metadata(made.temporary, servable, signatures.ends, comparison, plan)
+    return ExportReport.of(made.path, comparison, renamed=servable.renamed)
 
 
 def _servable(model: Any, preprocess: Any, input_spec: Any) -> Servable:

@@ -9,8 +9,9 @@ import numpy as np
 
 from tf_spline_prune.errors import ExportError
 from tf_spline_prune.export.class_labels import class_names
-from tf_spline_prune.export.comparison import Arrays, compare
+from tf_spline_prune.export.comparison import Arrays, Comparison, compare
 from tf_spline_prune.litert import SIGNATURE, Servable
+from tf_spline_prune.litert.servable import values_kept
 
 _CLASSIFY = "classify"
 
@@ -54,14 +55,15 @@ class Signatures:
         classes = {"classes": [shape, "string"], "scores": [shape, dtype]}
         self.ends[_CLASSIFY] = {"inputs": inputs, "outputs": classes}
 
-    def write(self, folder: pathlib.Path) -> float:
+    def write(self, folder: pathlib.Path) -> Comparison:
         """Write a SavedModel, load it again and compare it with the model.
 
         Args:
             folder: An empty folder.
 
         Returns:
-            The largest relative difference of all outputs of all signatures.
+            The largest relative difference of all outputs of all signatures, and
+            what it is one of.
 
         Raises:
             ExportError: If it cannot be written or loaded, or a difference is too
@@ -82,7 +84,7 @@ class Signatures:
             signatures[_CLASSIFY] = self._classify(file)
         tf.saved_model.save(self._module, str(folder), signatures=signatures)
 
-    def _compare(self, folder: pathlib.Path) -> float:
+    def _compare(self, folder: pathlib.Path) -> Comparison:
         import tensorflow as tf
 
         def run(signature: str, inputs: Arrays) -> dict[str, np.ndarray]:
@@ -98,7 +100,11 @@ class Signatures:
             answers.append(classified)
         with tf.device("CPU:0"):
             loaded = tf.saved_model.load(str(folder))
-            return max(compare(self._servable, answer) for answer in answers)
+            comparisons = []
+            for answer in answers:
+                with values_kept(getattr(loaded, "weights", ())):
+                    comparisons.append(compare(self._servable, answer))
+        return max(comparisons, key=lambda one: one.difference or 0.0)
 
     def _classify(self, file: pathlib.Path) -> Any:
         """Make the signature that answers with names, read from the asset."""
@@ -135,7 +141,7 @@ class Signatures:
         if not best_first and not np.isnan(scores).any():
             raise ExportError(
                 "The signature `classify` does not give the best class first, and "
-                f"was removed. Received: model {self._servable.model.name!r}."
+                f"was removed. Received: model {self._servable.name!r}."
             )
         return scores
 
@@ -151,6 +157,6 @@ def _explained(servable: Servable) -> Iterator[None]:
         raise ExportError(
             "TensorFlow could not write the model or load it again, and nothing "
             "was left behind. Look for space on the disk, or for the layer that "
-            f"it names. Received: model {servable.model.name!r}, which raised "
+            f"it names. Received: model {servable.name!r}, which raised "
             f"{type(error).__name__}: {error}"
         ) from error

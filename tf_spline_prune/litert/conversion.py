@@ -102,7 +102,7 @@ def _traced(
             raise ExportError(
                 "LiteRT cannot calibrate loops, and this one cannot be unrolled. Fix "
                 'the number of timesteps of recurrent layers, or use "dynamic" or '
-                f'"float16". Received: model {servable.model.name!r} with '
+                f'"float16". Received: model {servable.name!r} with '
                 'quantize="int8"'
             )
     elif batch_size is None and "TensorListReserve" in kinds:
@@ -142,11 +142,26 @@ def _converted(
     except OSError:
         raise
     except Exception as error:  # the converter raises what it likes
+        if servable.varies():
+            raise ExportError(changing("LiteRT", servable, error)) from error
         lines = [line for line in str(error).splitlines() if "error:" in line]
         raise ExportError(
             "The LiteRT converter gave up on this model: a layer has no counterpart "
             "in LiteRT, or there is no space for temporary files. Exchange the "
             "layers that it names, or use `export_saved_model`. Received: model "
-            f"{servable.model.name!r}, for which it raised "
+            f"{servable.name!r}, for which it raised "
             f"{type(error).__name__}: {' '.join(lines) or error}"
         ) from error
+
+
+def changing(format: str, servable: Servable, error: Exception) -> str:
+    """Say that a format cannot hold what changes from call to call in a model."""
+    first = str(error).strip().partition("\n")[0]
+    return (
+        "The model answers the same inputs differently from call to call, and "
+        f"{format} has no operation for its random numbers or its state. Use "
+        "`export_saved_model`, or build the model without what changes "
+        "(`training=True`, a layer that samples, `stateful=True`). Received: model "
+        f"{servable.name!r}, for which the converter raised {type(error).__name__}: "
+        f"{first[:500]}"
+    )

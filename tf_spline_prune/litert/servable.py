@@ -2,7 +2,8 @@
 
 import keyword
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -15,9 +16,9 @@ from tf_spline_prune.compat import (
     check_finite,
     fixed_size,
     sample_inputs,
-    states_kept,
     trace,
     with_dtype,
+    with_plain_names,
 )
 from tf_spline_prune.errors import ExportError, ModelError
 
@@ -32,15 +33,22 @@ class Servable:
     nothing about its ends: they are `inputs` and `outputs`, numbered
     (`inputs_0`) when there are several.
 
-    A model in another precision, mixed ones included, is rebuilt in float32.
+    A model in another precision, mixed ones included, is rebuilt in float32, one with
+    names that TensorFlow does not take, such as `größe` or `my layer`, under others.
+
+    Layers that were told `training=True` when the model was built, such as a dropout
+    that is to stay, do as they were told, as in Keras' own `model.export`.
 
     Args:
         model: A built model of either flavour.
 
     Attributes:
-        model: The model, or its float32 copy.
+        model: The model, or its copy.
+        name: The name of the model that was given.
         inputs: Shape (batch axis first, `None` where open) and dtype by name.
         outputs: The names of the outputs.
+        renamed: The names of inputs and outputs that had to be changed, by those
+            that they have in the model.
 
     Raises:
         FlavourError: If `model` is no Keras model.
@@ -68,13 +76,20 @@ class Servable:
             )
         for path, weights in CurrentWeights(graph).items():
             check_finite(path, weights)
+        self.name = str(graph.model.name)
         self._graph = graph
-        self.model = _in_float32(graph)
+        self.model = with_plain_names(_in_float32(graph))
         self.inputs = {
             name: (i.shape, "float32" if _is_float(i.dtype) else i.dtype)
             for name, i in zip(input_names(graph), graph.inputs, strict=True)
         }
-        self.outputs = _output_names(graph)
+        self.outputs = _plain(_outputs(graph))
+        had = [*_inputs(graph), *_outputs(graph)]
+        has = [*self.inputs, *self.outputs]
+        self.renamed = {a: b for a, b in zip(had, has, strict=True) if a != b}
+        # What a layer was told must not be overruled, as `training=False` does.
+        self._mode = {} if graph.trains() else {"training": False}
+        self._variables: list[Any] | None = None
         self._structure = graph.structure[0]
         for name, (_, dtype) in self.inputs.items():
             if dtype == "string":
@@ -87,7 +102,7 @@ class Servable:
     def __call__(self, *tensors: Any) -> dict[str, Any]:
         """Run the model on one tensor an input, in the order of `inputs`."""
         arguments = keras.tree.pack_sequence_as(self._structure, list(tensors))
-        outputs = keras.tree.flatten(self.model(arguments, training=False))
+        outputs = keras.tree.flatten(self.model(arguments, **self._mode))
         return dict(zip(self.outputs, outputs, strict=True))
 
     def predict(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -99,11 +114,41 @@ class Servable:
         Returns:
             Arrays by output name.
         """
+        return self.answers(inputs, 1)[0]
+
+    def answers(
+        self, inputs: Mapping[str, np.ndarray], count: int
+    ) -> list[dict[str, np.ndarray]]:
+        """Run the model several times, one after the other, on the same inputs.
+
+        The answers of a model with a state (of random numbers, of a stateful
+        recurrent layer) differ. The state is afterwards what it was.
+
+        Args:
+            inputs: As in `predict`.
+            count: How often to run.
+
+        Returns:
+            Arrays by output name, one dictionary for each run.
+        """
         import tensorflow as tf
 
-        with tf.device("CPU:0"), states_kept(self.model):
+        if self._variables is None:
+            self.concrete_function()
+        with tf.device("CPU:0"), values_kept(self._variables or ()):
             tensors = [tf.convert_to_tensor(inputs[name]) for name in self.inputs]
-            return {name: np.asarray(y) for name, y in self(*tensors).items()}
+            return [
+                {name: np.asarray(y) for name, y in self(*tensors).items()}
+                for _ in range(count)
+            ]
+
+    def varies(self) -> bool:
+        """Tell whether two answers to the same inputs differ."""
+        first, second = self.answers(self.random_inputs(4, seed=0), 2)
+        return any(
+            not np.array_equal(first[name], second[name], equal_nan=True)
+            for name in first
+        )
 
     @checked(batch_size=[COUNT, None])
     def concrete_function(self, batch_size: int | None = None) -> tuple[Any, Any]:
@@ -124,6 +169,7 @@ class Servable:
         ]
         function = tf.function(self.__call__, autograph=False)
         concrete = function.get_concrete_function(*specs)
+        self._variables = list(concrete.graph.variables)
         module = tf.Module()
         module.weights = list(concrete.graph.variables)
         return concrete, module
@@ -165,6 +211,18 @@ def _in_float32(graph: Graph) -> Any:
     return graph.model
 
 
+@contextmanager
+def values_kept(variables: Sequence[Any]) -> Iterator[None]:
+    """Give variables of TensorFlow, states among them, their values back at the end."""
+    held = [variable.numpy() for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, held, strict=True):
+            if not np.array_equal(variable.numpy(), value):
+                variable.assign(value)
+
+
 def input_names(graph: Graph) -> list[str]:
     """Name the inputs of a model as a client finds them.
 
@@ -174,22 +232,24 @@ def input_names(graph: Graph) -> list[str]:
     Returns:
         One Python name an input.
     """
-    count = len(graph.inputs)
-    names = (
-        [i.name for i in graph.inputs]
-        if _has_ends(graph)
-        else _numbered("inputs", count)
-    )
-    return names_of(graph.structure[0], names)
+    return _plain(_inputs(graph))
 
 
-def _output_names(graph: Graph) -> list[str]:
-    layers = dict(zip(graph.input_ids, input_names(graph), strict=True))
+def _inputs(graph: Graph) -> list[str]:
+    """Name the inputs of a model as it has them."""
+    names = _numbered("inputs", len(graph.inputs))
+    if _has_ends(graph):
+        names = [i.name for i in graph.inputs]
+    return _keys(graph.structure[0], names)
+
+
+def _outputs(graph: Graph) -> list[str]:
+    layers = dict(zip(graph.input_ids, _inputs(graph), strict=True))
     layers.update({i: call.layer.name for call in graph.calls for i in call.outputs})
     names = _numbered("outputs", len(graph.output_ids))
     if _has_ends(graph):
         names = [layers[i] for i in graph.output_ids]
-    return names_of(graph.structure[1], names)
+    return _keys(graph.structure[1], names)
 
 
 def _has_ends(graph: Graph) -> bool:
@@ -211,9 +271,18 @@ def names_of(structure: Any, names: Iterable[str]) -> list[str]:
     Returns:
         Python names, no two of them the same.
     """
-    if isinstance(structure, dict):
-        paths = [path for path, _ in keras.tree.flatten_with_path(structure)]
-        names = ["_".join(map(str, path)) for path in paths]
+    return _plain(_keys(structure, names))
+
+
+def _keys(structure: Any, names: Iterable[str]) -> list[str]:
+    if not isinstance(structure, dict):
+        return list(names)
+    paths = [path for path, _ in keras.tree.flatten_with_path(structure)]
+    return ["_".join(map(str, path)) for path in paths]
+
+
+def _plain(names: Iterable[str]) -> list[str]:
+    """Turn names into Python names of ASCII letters, no two of them the same."""
     found: list[str] = []
     for name in names:
         stem = re.sub(r"[^A-Za-z0-9_]", "_", name).lstrip("_")
