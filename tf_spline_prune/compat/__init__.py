@@ -6,6 +6,7 @@ meaning of "call", weights by name, rebuilt models, and callbacks that either
 flavour's `fit` accepts. Asking costs no import of the other flavour.
 """
 
+from tf_spline_prune.compat._traced_macs import traced_macs
 from tf_spline_prune.compat.averages import mask_averages
 from tf_spline_prune.compat.calibration import Calibration, check_inputs
 from tf_spline_prune.compat.call_graph import Call, Graph, Input, in_order
@@ -58,7 +59,7 @@ from tf_spline_prune.compat.mask_slots import (
     zeroed,
 )
 from tf_spline_prune.compat.masking import on_kept, run_eagerly, with_mask
-from tf_spline_prune.compat.messages import say
+from tf_spline_prune.compat.messages import say, warn_caller
 from tf_spline_prune.compat.parts import parts_of
 from tf_spline_prune.compat.passes import Passes, numpy_of
 from tf_spline_prune.compat.probing import probe_model, require_layer
@@ -165,8 +166,10 @@ __all__ = [
     "take_over",
     "to_numpy",
     "trace",
+    "traced_macs",
     "trainability_kept",
     "value_and_grad",
+    "warn_caller",
     "weight_gradients",
     "weight_names",
     "weight_variables",

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tf_spline_prune.compat import rebuild, with_weights
-from tf_spline_prune.errors import PlanError
+from tf_spline_prune.compat import rebuild, warn_caller, with_weights
+from tf_spline_prune.errors import NothingPrunedWarning, PlanError
 from tf_spline_prune.graph import ChannelGraph
 
 Weights = Mapping[str, Mapping[str, np.ndarray]]
@@ -47,6 +47,10 @@ def remove_units(
     """
     graph = ChannelGraph(model, approximate=approximate)
     removed = graph.removal({path: list(map(int, i)) for path, i in units.items()})
+    if not removed.any():
+        warn_caller(
+            "Nothing is pruned, because `units` names no unit.", NothingPrunedWarning
+        )
     return shrink(graph, removed, graph.arrays)
 
 

@@ -1,6 +1,5 @@
 """`lossless`: removing what does not matter, and nothing else."""
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,12 +12,14 @@ from tf_spline_prune.compat import (
     predict,
     random_inputs,
     require_flavour,
+    warn_caller,
     with_weights,
     without_masks,
 )
 from tf_spline_prune.errors import NothingPrunedWarning, VerificationError
 from tf_spline_prune.graph import ChannelGraph, Group
 from tf_spline_prune.pruning.bounds import Bounds
+from tf_spline_prune.pruning.candidates import reasons
 from tf_spline_prune.pruning.constant_units import Folds
 from tf_spline_prune.pruning.execution import shrink
 from tf_spline_prune.pruning.layer_bounds import after
@@ -101,11 +102,10 @@ def lossless(
         small, changed = shrink(graph, removed, weights), True
     if not changed:
         where = "" if box is None else " over the box"
-        warnings.warn(
+        warn_caller(
             f"Nothing is pruned, because no unit that may go is unread or constant"
-            f"{where}.",
+            f"{where}. Units that must stay: {reasons(graph.barriers)}",
             NothingPrunedWarning,
-            stacklevel=2,
         )
         return with_weights(model, {})
     for inputs in (points, data):

@@ -1,14 +1,13 @@
 """`plan`: which units go, so that a budget is met."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tf_spline_prune import criteria
-from tf_spline_prune.compat import Calibration, require_flavour
+from tf_spline_prune.compat import Calibration, require_flavour, warn_caller
 from tf_spline_prune.criteria import AnyCriterion
 from tf_spline_prune.errors import NothingPrunedWarning
 from tf_spline_prune.graph import Barrier, ChannelGraph, Group
@@ -113,9 +112,10 @@ def plan(
 
     Raises:
         FlavourError: If `model` is no Keras model.
-        ModelError: If it is unbuilt, cannot be traced, or has NaN weights.
-        BudgetError: If the target is above what is there or out of reach, or
-            `sparsity` names a layer that must stay.
+        ModelError: If it is unbuilt, cannot be traced, or has NaN weights, or if
+            multiply-accumulates decide and those of a layer cannot be counted.
+        BudgetError: If the target is above what is there or out of reach, there is
+            nothing of it to save, or `sparsity` names a layer that must stay.
         ExportError: If LiteRT, which measures, cannot take the model.
         ValueError: If an argument is out of range, a name means nothing, or
             layers whose units live or die together are given different shares
@@ -147,12 +147,13 @@ def plan(
     if budget.by_layer:
         by_layer = shares_of_layers(graph, sparsity)
     before = cost_after(graph, graph.nothing_removed())
-    if budget.measure == "macs":
+    weighs = scope == "regions" or criterion.per_saving
+    if budget.kind == "target_macs" or (budget.kind == "target_latency" and weighs):
         require_macs(before, model.name)
     if data is not None:
         data = Calibration.of(data, graph.graph.inputs)
     criterion.prepare(graph, data=data, seed=seed)
-    groups, barriers = candidates(graph, criterion, layers)
+    groups, barriers = candidates(graph, criterion, layers, min_units)
     pools, scope_record = pools_of(graph, groups, scope)
     shares = None
     if by_layer is not None:
@@ -282,6 +283,4 @@ def _warn_nothing(
         )
     else:
         why = f"the model meets {budget.kind}={asked} as it is"
-    warnings.warn(
-        f"Nothing is pruned, because {why}.", NothingPrunedWarning, stacklevel=3
-    )
+    warn_caller(f"Nothing is pruned, because {why}.", NothingPrunedWarning)

@@ -43,7 +43,8 @@ class RegionAllocation(Allocation):
         total = int(self.sizes.sum())
         wanted = math.floor(share * total + 0.5)
         allowed = int((self.sizes - np.minimum(self.floors, self.sizes)).sum())
-        self._require(wanted, allowed, total, share)
+        names = [group.name for group in self.groups]
+        self._require(wanted, allowed, total, names, share)
         row = self._one_row(
             lambda counts: float(-counts.sum()), lambda counts: counts.sum() >= wanted
         )
