@@ -1,5 +1,6 @@
 """Multiply-accumulates of a call, counted in the graph that TensorFlow makes of it."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -66,12 +67,16 @@ def traced_macs(call: Call) -> int | None:
 def _as_it_was(layer: Any) -> Iterator[None]:
     """Put back what a layer notes down about its calls."""
     flatten = getattr(layer, "_flatten_layers", None)
-    noted = ("_losses", "_saved_model_inputs_spec", "_saved_model_arg_spec")
+    noted = (
+        *("_losses", "_eager_losses"),
+        *("_saved_model_inputs_spec", "_saved_model_arg_spec"),
+    )
     held = [
         (one, name, list(value) if isinstance(value, list) else value)
         for one in (flatten() if flatten else ())
-        for name, value in vars(one).items()
-        if name in noted
+        for name in noted
+        if hasattr(one, name)
+        for value in [getattr(one, name)]
     ]
     try:
         yield
@@ -140,8 +145,11 @@ def _body(op: Any, function: Any) -> Any:
     if all(inside or not outside for inside, outside in known):
         return called.graph
     # A function that was traced once for batches of any size.
+    definition = copy.deepcopy(called.cached_definition)
+    for argument in definition.arg_attr.values():
+        argument.attr.pop("_output_shapes", None)
     shapes = [tensor.shape for tensor in op.inputs]
-    return function_def_to_graph(called.cached_definition, input_shapes=shapes)
+    return function_def_to_graph(definition, input_shapes=shapes)
 
 
 def _of_loop(op: Any) -> int:
