@@ -99,7 +99,8 @@ def plan(
         data: Inputs for criteria that read any, shape `(n, *input shape)`; with
             labels, `(inputs, labels)`, for criteria that differentiate the loss.
         round_to: Keep a multiple of this many units of each group.
-        min_units: Keep at least this many units of each group.
+        min_units: Keep at least this many units of each group; one that has no
+            more stays, and is listed.
         max_sparsity: Remove at most this share of a group, in [0, 1). Defaults
             to 0.9, or more where `sparsity` asks for more; so no scope empties
             a layer.
