@@ -136,7 +136,7 @@ def _facts_of_model(model: Any) -> dict[str, Any]:
         "outputs": [{"name": name, "shape": shape} for name, shape in outputs],
         "cost": tsp.cost(model),
         "layers": _layers(model, graph),
-        "barriers": [vars(barrier) for barrier in graph.barriers],
+        "barriers": graph.barriers,
     }
 
 
@@ -183,15 +183,16 @@ def _layers(model: Any, graph: Any) -> list[dict[str, Any]]:
 
 
 def _lines_of_model(values: Mapping[str, Any]) -> list[str]:
+    from tf_spline_prune.graph.costing import why_no_macs
+
     cost = values["cost"]
-    macs = "MACs not known (open input size)"
-    if cost.macs is not None:
+    if cost.macs is None:
+        macs = f"MACs not known ({why_no_macs(cost)})"
+    else:
         macs = f"{cost.macs:,} MACs"
     lines = [f"cost  {macs}, {cost.params:,} parameters, {cost.bytes:,} bytes"]
     if values["masked"]:
         lines.append("masked; what the masks removed is counted as zeros")
-    if cost.uncounted:
-        lines.append(f"MACs not counted: {', '.join(cost.uncounted)}")
     rows = [("layer", "kind", "units", "may go", "MACs", "parameters", "zeros")]
     for layer in values["layers"]:
         rows.append(
@@ -208,10 +209,7 @@ def _lines_of_model(values: Mapping[str, Any]) -> list[str]:
     lines += ["", *table(rows, names=2)]
     if values["barriers"]:
         lines += ["", "Must stay:"]
-        lines += [
-            f"  {b['layer']}: {b['units']} units: {b['reason']}"
-            for b in values["barriers"]
-        ]
+        lines += [f"  {barrier}" for barrier in values["barriers"]]
     return lines
 
 

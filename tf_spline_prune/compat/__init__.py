@@ -12,6 +12,7 @@ from tf_spline_prune.compat._functions import tensorflow_operations, trace_funct
 from tf_spline_prune.compat._model_class import warn_of_lost_training
 from tf_spline_prune.compat._model_files import nested_within
 from tf_spline_prune.compat._states import same_randomness, states_kept
+from tf_spline_prune.compat._traced_macs import traced_macs
 from tf_spline_prune.compat.averages import mask_averages
 from tf_spline_prune.compat.calibration import Calibration, arranged, check_inputs
 from tf_spline_prune.compat.call_graph import (
@@ -201,6 +202,7 @@ __all__ = [
     "to_numpy",
     "trace",
     "trace_function",
+    "traced_macs",
     "trainability_kept",
     "value_and_grad",
     "warn_of_lost_training",

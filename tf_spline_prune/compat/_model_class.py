@@ -1,14 +1,13 @@
 """The class of a model that is built again: the user's own, where that is possible."""
 
 import inspect
-import warnings
 from typing import Any
 
 import keras
 
 from tf_spline_prune.compat.flavour import keras_of
 from tf_spline_prune.compat.kinds import calls_as_keras, is_sequential, own_names
-from tf_spline_prune.errors import SplinePruneWarning
+from tf_spline_prune.errors import SplinePruneWarning, warn
 
 # What decides how a model trains.
 _TRAINING = frozenset(
@@ -89,12 +88,11 @@ def warn_of_lost_training(model: Any, made: Any) -> None:
     lost = sorted(_TRAINING & own_names(type(model)))
     if lost and not isinstance(made, type(model)):
         names = ", ".join(f"`{name}`" for name in lost)
-        warnings.warn(
+        warn(
             f"The result is a plain model without the {names} of the class "
             f"{type(model).__name__}: it trains as Keras' own models do. A class is "
             "kept if its models are made of inputs and outputs alone, `MyModel(inputs, "
             "outputs)`, and it has no `call` of its own. Received: model "
             f"{model.name!r}",
             SplinePruneWarning,
-            stacklevel=4,
         )

@@ -48,6 +48,7 @@ class Call:
         inputs: Identities of the tensors that go in.
         outputs: Identities of the tensors that come out.
         input_shapes: Their shapes, batch axis first.
+        input_dtypes: Their dtypes.
         output_shapes: Their shapes, batch axis first.
         inner: The graph of a nested model, else `None`.
     """
@@ -59,6 +60,7 @@ class Call:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     input_shapes: tuple[Shape, ...]
+    input_dtypes: tuple[str, ...]
     output_shapes: tuple[Shape, ...]
     inner: "Graph | None"
     fill: Callable[[dict[int, Any]], Arguments] = field(repr=False)

@@ -69,6 +69,7 @@ def without_masks(call: Call) -> tuple[Call, list[int]]:
             call,
             inputs=tuple(call.inputs[place] for place in left),
             input_shapes=tuple(call.input_shapes[place] for place in left),
+            input_dtypes=tuple(call.input_dtypes[place] for place in left),
             fill=fill,
         ),
         left,

@@ -62,6 +62,7 @@ def _scale_before(
         inputs=(source,),
         outputs=(output,),
         input_shapes=(shape,),
+        input_dtypes=(dtype,),
         output_shapes=(shape,),
         inner=None,
         fill=lambda values: ((values[source],), {}),

@@ -145,6 +145,7 @@ def _graph(
                 inputs=tuple(id(t) for t in tensors_in),
                 outputs=tuple(id(t) for t in tensors_out),
                 input_shapes=tuple(shape_of(t) for t in tensors_in),
+                input_dtypes=tuple(dtype_of(t) for t in tensors_in),
                 output_shapes=tuple(shape_of(t) for t in tensors_out),
                 inner=_inner(layer, node, tensors_in, f"{path}/", names),
                 fill=filler(node),

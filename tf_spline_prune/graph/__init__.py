@@ -1,7 +1,12 @@
 """The channel view of a network: units, groups, barriers, cost."""
 
 from tf_spline_prune.compat import Call
-from tf_spline_prune.graph.axes import TensorAxes, channel_axis, norm_axis
+from tf_spline_prune.graph.axes import (
+    TensorAxes,
+    channel_axis,
+    norm_axis,
+    positions,
+)
 from tf_spline_prune.graph.channel_graph import ChannelGraph
 from tf_spline_prune.graph.costing import Cost, cost
 from tf_spline_prune.graph.facts import Barrier, Group, Meeting, Member, WeightFact
@@ -25,5 +30,6 @@ __all__ = [
     "cost",
     "norm_axis",
     "per_unit",
+    "positions",
     "register_rule",
 ]

@@ -1,7 +1,10 @@
 """`ChannelGraph`: which units of a model live or die together."""
 
 import difflib
+import functools
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,15 +17,17 @@ from tf_spline_prune.compat import (
     check_plain,
     in_order,
     trace,
+    traced_macs,
     with_sizes,
     without_masks,
 )
+from tf_spline_prune.errors import RuleError
 from tf_spline_prune.graph.axes import TensorAxes
-from tf_spline_prune.graph.facts import Group, Member, WeightFact
+from tf_spline_prune.graph.facts import Barrier, Group, Member, WeightFact, Work
 from tf_spline_prune.graph.grouping import find_barriers, find_groups
 from tf_spline_prune.graph.recorder import Recorder
 from tf_spline_prune.graph.rows import lengths_of, rows_of
-from tf_spline_prune.graph.rules import describe, rule_of
+from tf_spline_prune.graph.rules import describe, has_own_rule, rule_of
 from tf_spline_prune.graph.unit_path import Step, UnitPath, Walk, follow
 
 UNITS = MapOf(
@@ -33,6 +38,8 @@ UNITS = MapOf(
     hint="Such as {'conv2d_3': [0, 7]}.",
 )
 """What the checks of arguments want of units to be removed."""
+# Stands for a size that is open where only "none or some" is asked.
+_ANY_SIZE = 32
 
 
 class ChannelGraph:
@@ -51,14 +58,14 @@ class ChannelGraph:
 
     Attributes:
         groups: The groups that may be pruned.
-        barriers: The layers with units that may not, and why.
+        barriers: The layers with units that may not, and those that no rule covers,
+            and why.
         makers: For the name of each layer that makes units, the units it makes. A
             layer that makes several kinds has a name for each:
             `"attention/heads"`.
         weights: What is known of each weight, by layer path and name.
         edits: What of the layers' configs depends on units.
         rescales: The weights that make up for a changed number of units.
-        work: Multiply-accumulates between tensors.
         mixings: Normalisations over units that may go.
         contractions: Calls in which units meet although no weight reads them.
         arrays: The values of the weights, by layer path and name.
@@ -66,6 +73,8 @@ class ChannelGraph:
     Raises:
         FlavourError: If `model` is no Keras model.
         ModelError: If it is unbuilt, cannot be traced, or has NaN weights.
+        RuleError: If a user's rule does not fit the weights or the config of its
+            layer.
 
     Example:
 
@@ -93,7 +102,9 @@ class ChannelGraph:
         self.weights: dict[tuple[str, str], WeightFact] = recorder.weights
         self.edits = tuple(recorder.edits)
         self.rescales = tuple(recorder.rescales.values())
-        self.work = tuple(recorder.work)
+        self.opaque = tuple(recorder.opaque)
+        self._multiplied = tuple(recorder.work)
+        self._check_rules()
         self.mixings = tuple(recorder.mixings)
         self.contractions = tuple(recorder.contractions)
         self._root, reasons = recorder.solve()
@@ -104,12 +115,12 @@ class ChannelGraph:
         self.groups = find_groups(
             self.makers,
             self.weights.values(),
-            self.work,
+            [*recorder.work, *recorder.opaque],
             self.mixings,
             self._root,
             reasons,
         )
-        self.barriers = find_barriers(self.makers, reasons)
+        self.barriers = (*find_barriers(self.makers, reasons), *self._unseen())
         self._paths: dict[str, UnitPath] = {}
 
     def _walk(self, recorder: Recorder) -> None:
@@ -138,6 +149,80 @@ class ChannelGraph:
 
         for value in self.graph.run(inputs, apply):
             recorder.bar_tensor(value, "they are the model's output")
+
+    def _check_rules(self) -> None:
+        """Raise `RuleError` where a user's rule leaves out what decides."""
+        unseen = {one.call.path for one in self.opaque}
+        for path, layer in self._layers.items():
+            if path in unseen or not has_own_rule(layer):
+                continue
+            silent = [
+                name
+                for name in self.arrays.shapes(path)
+                if (path, name) not in self.weights and self.arrays.is_float(path, name)
+            ]
+            if silent:
+                raise RuleError(
+                    f"The rule of {type(layer).__name__} says nothing of some weights "
+                    "of its layer, so neither their units nor their cost are known. "
+                    "Expected: `recorder.weight` or `recorder.vector` for each, with "
+                    f"None for axes without units. Received: nothing of {silent} of "
+                    f"{path!r}"
+                )
+            config = layer.get_config()
+            keys = {e.key for e in self.edits if e.path == path and "." not in e.key}
+            if lost := sorted(keys - set(config)):
+                raise RuleError(
+                    f"The rule of {type(layer).__name__} changes entries that the "
+                    f"config of {path!r} does not have. Expected: some of "
+                    f"{sorted(config)}. Received: {lost}"
+                )
+
+    def _unseen(self) -> list[Barrier]:
+        """List the layers with weights that no rule covers."""
+        found = []
+        for call in {one.call.path: one.call for one in self.opaque}.values():
+            shapes = self.arrays.shapes(call.path)
+            if params := sum(map(math.prod, shapes.values())):
+                reason = (
+                    f"no rule covers {call.kind} as it is used here, so its "
+                    f"{params:,} parameters stay"
+                )
+                found.append(Barrier(call.path, 0, reason))
+        return found
+
+    @functools.cached_property
+    def work(self) -> tuple[Work, ...]:
+        """Multiply-accumulates between tensors, and of calls that no rule covers."""
+        return (*self._multiplied, *self._traced[0])
+
+    @property
+    def uncounted(self) -> tuple[str, ...]:
+        """Paths of the calls whose multiply-accumulates cannot be counted."""
+        return self._traced[1]
+
+    @functools.cached_property
+    def _traced(self) -> tuple[tuple[Work, ...], tuple[str, ...]]:
+        """Count what no rule covers; only here, for tracing takes its time."""
+        work: list[Work] = []
+        uncounted: list[str] = []
+        for one in self.opaque:
+            call = one.call
+            sizes = [s for shape in call.input_shapes for s in shape[1:]]
+            if is_open := None in sizes:  # at some size, to see if there are any
+                shapes = tuple(
+                    (*shape[:1], *(size or _ANY_SIZE for size in shape[1:]))
+                    for shape in call.input_shapes
+                )
+                call = replace(call, input_shapes=shapes)
+            count = traced_macs(call)
+            if count is None and not is_open:
+                uncounted.append(call.path)
+            elif count != 0:
+                known = not is_open and None not in (count, one.times)
+                uses = count * one.times if known else None  # type: ignore[operator]
+                work.append(Work(call.path, uses, one.rows))
+        return tuple(work), tuple(dict.fromkeys(uncounted))
 
     def layer(self, name: str) -> Any:
         """Give the layer object of a path, or of the name of a maker of units."""
@@ -269,17 +354,17 @@ class ChannelGraph:
         """Tell in words what becomes of a layer's units.
 
         Args:
-            layer: Path of a layer that makes units, or the name of one kind of
-                its units.
+            layer: Path of a layer that makes units or that no rule covers, or the
+                name of one kind of units.
 
         Returns:
             One paragraph: the group and its members, or the barrier's reason.
 
         Raises:
-            ValueError: If no layer of this path makes units.
+            ValueError: If there is no such layer.
         """
         names = [n for n, path in self._maker_paths.items() if path == layer]
-        if not names:
+        if not names and layer not in {barrier.layer for barrier in self.barriers}:
             self._require_maker(layer)
         return "\n".join(self._explain(name) for name in names or [layer])
 
@@ -296,13 +381,16 @@ class ChannelGraph:
                 )
         for barrier in self.barriers:
             if barrier.layer == layer:
-                lines.append(
-                    f"{layer}: {barrier.units} units must stay: {barrier.reason}."
-                )
+                which = f"{barrier.units} units must stay: " if barrier.units else ""
+                lines.append(f"{layer}: {which}{barrier.reason}.")
         return "\n".join(lines)
 
     def _require_maker(self, name: str) -> None:
         if name not in self.makers:
+            if reasons := [b.reason for b in self.barriers if b.layer == name]:
+                raise ValueError(
+                    f"Units of {name!r} may not go: {reasons[0]}. Received: {name!r}"
+                )
             near = difflib.get_close_matches(name, self.makers, 3, 0.4)
             raise ValueError(
                 "No layer of this name makes units. Nearest: "

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from tf_spline_prune.graph.channel_graph import ChannelGraph
-from tf_spline_prune.graph.costing import WeightDtype, bytes_of_entry
+from tf_spline_prune.graph.costing import (
+    WeightDtype,
+    bytes_of_entry,
+    cost_after,
+    require_macs,
+)
 from tf_spline_prune.graph.facts import Group
 
 
@@ -28,6 +33,7 @@ class CostOfCounts:
         groups: Sequence[Group],
         weight_dtype: WeightDtype | None = None,
     ) -> None:
+        self._graph = graph
         owner = graph.owners(groups)
         units = np.array([group.num_units for group in groups], float)
         self._sizes: list[int] = [1]  # an axis that is not there
@@ -50,18 +56,20 @@ class CostOfCounts:
                 held = fact.axes if fact else (None,) * len(shape)
                 fixed = [n for n, a in zip(shape, held, strict=True) if a is None]
                 entries.append(math.prod(fixed))
-                uses.append((fact.uses or 0) if fact else 0)
+                uses.append(fact.uses if fact else 0)
                 axes.append([axis(a) for a in held if a is not None])
                 rows.append([axis(a) for a in fact.rows] if fact else [])
                 itemsizes.append(bytes_of_entry(graph, path, name, weight_dtype))
         for work in graph.work:
             entries.append(0)
-            uses.append(work.uses or 0)
+            uses.append(work.uses)
             axes.append([])
             rows.append([axis(a) for a in work.rows])
             itemsizes.append(0)
         self._entries = np.array(entries, np.int64)
-        self._factors = np.array([max(1, n) for n in entries], np.int64) * uses
+        self._has_macs = None not in uses and not graph.uncounted
+        times = np.array([n or 0 for n in uses], np.int64)
+        self._factors = np.array([max(1, n) for n in entries], np.int64) * times
         self._axes, self._rows = _table(axes), _table(rows)
         self._itemsizes = np.array(itemsizes, np.int64)
         self._matrix = np.rint(np.stack(self._places)).astype(np.int64)
@@ -76,7 +84,13 @@ class CostOfCounts:
 
         Returns:
             The cost.
+
+        Raises:
+            ModelError: If multiply-accumulates are asked for that are not known.
         """
+        if measure == "macs" and not self._has_macs:
+            whole = cost_after(self._graph, self._graph.nothing_removed())
+            require_macs(whole, self._graph.model.name)
         kept = self._all - self._matrix @ counts
         sizes = kept[self._axes].prod(axis=1)
         if measure == "macs":

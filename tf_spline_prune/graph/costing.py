@@ -22,13 +22,15 @@ class Cost:
     Attributes:
         macs: Multiply-accumulates of one inference on one input, in layers with
             kernels and between tensors (attention, Dot); `None` where the input
-            size is open. Positions that a reshape folds into the batch axis
-            count once.
+            size is open or a layer is `uncounted`. Layers that no rule covers are
+            counted by tracing their `call`. Positions that a reshape folds into
+            the batch axis count once.
         params: Number of weights, statistics of normalisations included.
         bytes: Bytes of the weights as the model holds them, or in the dtype that
             was asked for.
-        uncounted: Paths of layers with weights whose multiply-accumulates are
-            not known, because no rule covers them.
+        uncounted: Paths of layers whose multiply-accumulates are not known:
+            no rule covers them, and tracing cannot tell, as with an FFT or a loop
+            whose number of steps depends on the data.
     """
 
     macs: int | None
@@ -109,7 +111,7 @@ def cost_after(
         None if None in macs else sum(macs),  # type: ignore[arg-type]
         sum(layer.params for layer in layers.values()),
         sum(layer.bytes for layer in layers.values()),
-        tuple(path for layer in layers.values() for path in layer.uncounted),
+        graph.uncounted,
     )
 
 
@@ -130,23 +132,23 @@ def layer_costs(
     """
     kept = graph.kept_counts(removed)
     found = {}
-    for path in dict.fromkeys([*graph.arrays, *(work.path for work in graph.work)]):
-        macs: int | None = 0
+    working = [work.path for work in graph.work]
+    for path in dict.fromkeys([*graph.arrays, *working, *graph.uncounted]):
+        uncounted = (path,) * (path in graph.uncounted)
+        macs: int | None = None if uncounted else 0
         params = size = 0
         for work in graph.work:
             if work.path == path:
                 macs = _plus(macs, work.uses, 1, graph, removed, work.rows)
         shapes = graph.arrays.shapes(path) if path in graph.arrays else {}
-        known = not shapes
         for name, shape in shapes.items():
             entries = math.prod(kept.get((path, name), shape))
             params += entries
             size += entries * bytes_of_entry(graph, path, name, weight_dtype)
             fact = graph.weights.get((path, name))
             if fact is not None:
-                known = True
                 macs = _plus(macs, fact.uses, entries, graph, removed, fact.rows)
-        found[path] = Cost(macs, params, size, () if known else (path,))
+        found[path] = Cost(macs, params, size, uncounted)
     return found
 
 
@@ -164,8 +166,22 @@ def _plus(
     return macs + entries * uses * math.prod(sizes)
 
 
+def why_no_macs(found: Cost) -> str:
+    """Say in a few words why a model's multiply-accumulates are not known."""
+    if found.uncounted:
+        return f"those of {', '.join(found.uncounted)} cannot be counted"
+    return "the size of an input is open"
+
+
 def require_macs(found: Cost, name: str) -> int:
     """Return the multiply-accumulates, or say why there are none."""
+    if found.uncounted:
+        raise ModelError(
+            "The multiply-accumulates of some layers cannot be counted, so there is "
+            "nothing to compare a target with. Give these layers a rule "
+            "(`tsp.register_rule`), or ask for parameters, bytes, or a fraction of "
+            f"the units. Received: model {name!r} with {', '.join(found.uncounted)}"
+        )
     if found.macs is None:
         raise ModelError(
             "The multiply-accumulates of a model with an open input size are not "

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tf_spline_prune.compat import Call
 from tf_spline_prune.graph.axes import Labels
 
 # How an axis of a weight relates to units: it makes them, reads them, or holds
@@ -51,6 +52,21 @@ class Work:
 
     path: str
     uses: int | None
+    rows: tuple[Labels, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Opaque:
+    """A call that no rule covers.
+
+    Attributes:
+        call: The call.
+        times: How often a layer around it makes it; `None` if that is open.
+        rows: Labels of axes of units, at each of which it is made as well.
+    """
+
+    call: Call
+    times: int | None
     rows: tuple[Labels, ...]
 
 
@@ -172,14 +188,18 @@ class Group:
 
 @dataclass(frozen=True)
 class Barrier:
-    """Units that may not be pruned.
+    """Units that may not be pruned, or a layer whose units are not known.
 
     Attributes:
         layer: Name of the layer that makes them.
-        units: How many of its units.
+        units: How many of its units; 0 for a layer that no rule covers.
         reason: Why.
     """
 
     layer: str
     units: int
     reason: str
+
+    def __str__(self) -> str:
+        units = f"{self.units} units: " if self.units else ""
+        return f"{self.layer}: {units}{self.reason}"

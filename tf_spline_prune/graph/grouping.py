@@ -9,6 +9,7 @@ from tf_spline_prune.graph.facts import (
     Group,
     Meeting,
     Member,
+    Opaque,
     WeightFact,
     Work,
 )
@@ -17,7 +18,7 @@ from tf_spline_prune.graph.facts import (
 def find_groups(
     makers: Mapping[str, np.ndarray],
     weights: Collection[WeightFact],
-    work: Iterable[Work],
+    work: Iterable[Work | Opaque],
     mixings: Iterable[Meeting],
     root: np.ndarray,
     reasons: Mapping[int, str],
@@ -27,7 +28,7 @@ def find_groups(
     Args:
         makers: For the name of each layer that makes units, the units it makes.
         weights: What is known of each weight.
-        work: Multiply-accumulates between tensors.
+        work: Multiply-accumulates between tensors, and calls that no rule covers.
         mixings: Normalisations over units.
         root: Array of shape `(labels,)`: the unit of each label.
         reasons: The units that must stay.
@@ -75,7 +76,7 @@ def find_groups(
 
 
 def _places(
-    weights: Iterable[WeightFact], work: Iterable[Work], root: np.ndarray
+    weights: Iterable[WeightFact], work: Iterable[Work | Opaque], root: np.ndarray
 ) -> np.ndarray:
     """Give units that lie as often on the same axes the same number.
 

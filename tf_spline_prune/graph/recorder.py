@@ -8,10 +8,21 @@ from typing import Any
 import numpy as np
 
 from tf_spline_prune.compat import Call
+from tf_spline_prune.errors import RuleError
 from tf_spline_prune.graph.axes import Labels, TensorAxes
 from tf_spline_prune.graph.edits import counted, cut
-from tf_spline_prune.graph.facts import Edit, Meeting, Rescale, Role, WeightFact, Work
+from tf_spline_prune.graph.facts import (
+    Edit,
+    Meeting,
+    Opaque,
+    Rescale,
+    Role,
+    WeightFact,
+    Work,
+)
 from tf_spline_prune.graph.ties import joined
+
+_UNSAID: Any = object()
 
 
 class Recorder:
@@ -34,6 +45,7 @@ class Recorder:
         self.edits: list[Edit] = []
         self.rescales: dict[tuple[str, str], Rescale] = {}
         self.work: list[Work] = []
+        self.opaque: list[Opaque] = []
         self.mixings: list[Meeting] = []
         self.contractions: list[Meeting] = []
         self.makers: dict[str, tuple[str, Labels]] = {}
@@ -168,10 +180,11 @@ class Recorder:
         name: str,
         axes: Sequence[Labels | None],
         roles: Sequence[Role | None],
-        uses: int | None = 0,
+        uses: int | None = _UNSAID,
         rows: Sequence[Labels] = (),
+        optional: bool = False,
     ) -> None:
-        """Say whose units the axes of a weight hold; no-op without that weight.
+        """Say whose units the axes of a weight hold, and how often it is used.
 
         A layer that is used several times holds the same units in every use.
 
@@ -180,16 +193,33 @@ class Recorder:
             name: Name of the weight.
             axes: For each axis of the weight the labels of its units, or `None`.
             roles: For each axis its role, or `None`.
-            uses: Multiply-accumulates of each entry for one input of the model;
-                `None` where a size is open.
+            uses: Multiply-accumulates of each entry for one input of the model: at
+                how many positions a kernel is used, see `positions`; 0 for what
+                is added, scales or is looked up; `None` where a size is open.
             rows: Labels of further axes at each of whose positions it is used.
+            optional: Whether some layers of the kind lack the weight, such as
+                those with `use_bias=False`; of these nothing is said then.
+
+        Raises:
+            RuleError: If `uses` is left out, the layer has no weight of this name,
+                or one of another shape.
         """
         shape = self.shape(call, name)
         if shape is None:
+            if not optional:
+                self._refuse_name(call, name)
             return
+        if uses is _UNSAID:
+            raise RuleError(
+                f"The rule of {call.kind} does not say how the weight {name!r} of "
+                f"{call.path!r} is used, so what it costs is not known. Give `uses=`: "
+                "how often each entry is multiplied for one input, such as "
+                "`tsp.graph.positions(shape, [last])` for a kernel on the last axis; "
+                "0 if it is added, scales or is looked up."
+            )
+        self._check_axes(call, name, shape, axes, roles)
         name = self._names + name
-        if uses is not None:
-            uses = None if self._times is None else uses * self._times
+        uses = self._repeated(uses)
         key = (call.path, name)
         if key in self.weights:
             known = self.weights[key]
@@ -212,9 +242,60 @@ class Recorder:
         """Give the shape of a layer's weight, or `None` if it has none of the name."""
         return self._shapes.get(call.path, {}).get(self._names + name)
 
-    def vector(self, call: Call, name: str, labels: Labels) -> None:
-        """Say that a weight holds one entry a unit, such as a bias."""
-        self.weight(call, name, (labels,), ("channel",))
+    def _refuse_name(self, call: Call, name: str) -> None:
+        held = [n for n in self._shapes.get(call.path, {}) if n.startswith(self._names)]
+        names = [held_name.removeprefix(self._names) for held_name in held]
+        raise RuleError(
+            f"The rule of {call.kind} speaks of a weight that {call.path!r} does not "
+            f"have. Expected: one of {names}; where some layers of the kind lack it, "
+            f"`optional=True`. Received: {name!r}"
+        )
+
+    @staticmethod
+    def _check_axes(
+        call: Call,
+        name: str,
+        shape: tuple[int, ...],
+        axes: Sequence[Labels | None],
+        roles: Sequence[Role | None],
+    ) -> None:
+        sizes = [None if labels is None else len(labels) for labels in axes]
+        fits = len(sizes) == len(roles) == len(shape)
+        if not fits or any(
+            said not in (None, size) for said, size in zip(sizes, shape, strict=True)
+        ):
+            raise RuleError(
+                f"The rule of {call.kind} does not fit the weight {name!r} of "
+                f"{call.path!r}. Expected: labels (or None) and a role (or None) for "
+                f"each axis of the shape {shape}. Received: labels of sizes {sizes}, "
+                f"roles {tuple(roles)}"
+            )
+
+    def _repeated(self, uses: int | None) -> int | None:
+        """Give how often something is done by all calls of the layer around."""
+        return None if uses is None or self._times is None else uses * self._times
+
+    def vector(
+        self, call: Call, name: str, labels: Labels, optional: bool = False
+    ) -> None:
+        """Say that a weight holds one entry a unit on its last axis, such as a bias.
+
+        It is added, or scales; that counts no multiply-accumulates.
+
+        Args:
+            call: A call of the layer.
+            name: Name of the weight.
+            labels: The units.
+            optional: Whether some layers of the kind lack the weight.
+
+        Raises:
+            RuleError: If the layer has no weight of this name, or one of another
+                size.
+        """
+        rank = len(self.shape(call, name) or (0,))
+        axes = (*[None] * (rank - 1), labels)
+        roles: list[Role | None] = [*[None] * (rank - 1), "channel"]
+        self.weight(call, name, axes, roles, 0, optional=optional)
 
     def edit(
         self,
@@ -244,17 +325,29 @@ class Recorder:
         """Say that an entry of the layer's config may hold one number a unit."""
         self.edit(call, key, labels, cut)
 
-    def rescale(self, call: Call, name: str, labels: Labels, exponent: float) -> None:
+    def rescale(
+        self,
+        call: Call,
+        name: str,
+        labels: Labels,
+        exponent: float,
+        optional: bool = False,
+    ) -> None:
         """Say that a weight makes up for a number of units; see `Rescale`."""
         if self.shape(call, name) is not None:  # once for all calls of the layer
             key = call.path, self._names + name
             self.rescales.setdefault(key, Rescale(*key, labels, exponent))
+        elif not optional:
+            self._refuse_name(call, name)
 
     def multiply(self, call: Call, uses: int | None, rows: Sequence[Labels]) -> None:
         """Count multiply-accumulates between tensors; see `Work`."""
-        if uses is not None:
-            uses = None if self._times is None else uses * self._times
-        self.work.append(Work(call.path, uses, (*rows, *self._rows)))
+        rows = (*rows, *self._rows)
+        self.work.append(Work(call.path, self._repeated(uses), rows))
+
+    def unseen(self, call: Call) -> None:
+        """Say that nothing is known of a call, so that its cost must be traced."""
+        self.opaque.append(Opaque(call, self._times, self._rows))
 
     @contextlib.contextmanager
     def within(

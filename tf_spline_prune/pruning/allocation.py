@@ -76,7 +76,8 @@ class Allocation:
         for pool, row in self.rows.items():
             wanted = self._wanted(share, self.whole[pool], self.gone[pool])
             allowed = self._allowed(row)
-            self._require(wanted, len(allowed), len(row), share)
+            names = [self.groups[owner].name for owner in np.unique(row)]
+            self._require(wanted, len(allowed), len(row), names, share)
             counts += np.bincount(allowed[:wanted], minlength=len(counts))
         return self._rounded(counts)
 
@@ -94,6 +95,7 @@ class Allocation:
                 int(counts[number]),
                 int(most[number]),
                 group.num_units,
+                [group.name],
                 {group.name: shares[number]},
             )
         return self._rounded(counts)
@@ -228,10 +230,17 @@ class Allocation:
         kept = -(-(self.sizes - counts) // self.round_to) * self.round_to
         return np.asarray(np.maximum(self.sizes - kept, 0))
 
-    def _require(self, wanted: int, allowed: int, size: int, sparsity: object) -> None:
+    def _require(
+        self,
+        wanted: int,
+        allowed: int,
+        size: int,
+        names: Sequence[str],
+        sparsity: object,
+    ) -> None:
         if wanted > allowed:
             raise BudgetError(
                 "So many units cannot go: `min_units` and `max_sparsity` keep "
-                f"{size - allowed} of {size}. Ask for less, or "
-                f"loosen them. Received: sparsity={sparsity}"
+                f"{size - allowed} of the {size} units of {', '.join(names)}. Ask for "
+                f"less, or loosen them. Received: sparsity={sparsity}"
             )

@@ -155,8 +155,14 @@ class Budget:
             The number that the cost may not exceed.
 
         Raises:
-            BudgetError: If the target is above what is there.
+            BudgetError: If the target is above what is there, or nothing is there.
         """
+        if not full and self.value != 1.0:
+            raise BudgetError(
+                f"The model has no {self.measure}, so there is nothing to save. Ask "
+                "for another target, such as parameters or a fraction of the units. "
+                f"Received: {self.kind}={self.value}"
+            )
         if isinstance(self.value, float):
             share = self.value * full
             return share if self.kind == "target_latency" else math.floor(share)

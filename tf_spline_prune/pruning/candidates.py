@@ -15,7 +15,7 @@ from tf_spline_prune.pruning.selection import Selector, selected
 
 
 def candidates(
-    graph: ChannelGraph, criterion: Criterion, layers: Selector
+    graph: ChannelGraph, criterion: Criterion, layers: Selector, min_units: int = 1
 ) -> tuple[list[Group], list[Barrier]]:
     """Find the groups to rank, and say why the others are not."""
     chosen = selected(graph, layers)
@@ -29,6 +29,9 @@ def candidates(
             reason = f"{frozen[0]} is frozen; name it in `layers` to prune it"
         if not chosen.issuperset(makers):
             reason = "`layers` leaves them out"
+        elif group.num_units <= min_units:
+            least = f"`min_units={min_units}`" if min_units > 1 else "one"
+            reason = f"{least} must stay, and there are no more"
         if reason is None:
             groups.append(group)
         else:

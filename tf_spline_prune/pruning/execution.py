@@ -13,7 +13,7 @@ from tf_spline_prune.compat import (
     warn_of_lost_training,
     with_weights,
 )
-from tf_spline_prune.errors import PlanError
+from tf_spline_prune.errors import NothingPrunedWarning, PlanError, warn
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.graph.channel_graph import UNITS
 
@@ -63,6 +63,8 @@ def remove_units(
     """
     graph = ChannelGraph(model, approximate=approximate)
     removed = graph.removal({path: list(map(int, i)) for path, i in units.items()})
+    if not removed.any():
+        warn("Nothing is pruned, because `units` names no unit.", NothingPrunedWarning)
     return shrink(graph, removed, graph.arrays)
 
 

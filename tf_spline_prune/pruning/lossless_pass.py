@@ -30,6 +30,7 @@ from tf_spline_prune.compat import (
 from tf_spline_prune.errors import NothingPrunedWarning, VerificationError, warn
 from tf_spline_prune.graph import ChannelGraph, Group
 from tf_spline_prune.pruning.bounds import Bounds
+from tf_spline_prune.pruning.candidates import reasons
 from tf_spline_prune.pruning.constant_units import Folds
 from tf_spline_prune.pruning.execution import shrink
 from tf_spline_prune.pruning.layer_bounds import after
@@ -126,7 +127,7 @@ def lossless(
         where = "" if box is None else " over the box"
         warn(
             f"Nothing is pruned, because no unit that may go is unread or constant"
-            f"{where}.",
+            f"{where}. Units that must stay: {reasons(graph.barriers)}",
             NothingPrunedWarning,
         )
         copy = with_weights(model, {})

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tf_spline_prune.graph.costing import why_no_macs
 from tf_spline_prune.pruning.budget import amount
 
 _UNITS = {
@@ -36,8 +37,11 @@ def plan_text(plan: Any) -> str:
     lines.append("")
     for name in ("macs", "params", "bytes"):
         old, new = getattr(plan.before, name), getattr(plan.after, name)
-        if old is not None and new is not None:
-            lines.append(f"{name:<8}{old:>15,}  ->{new:>15,}  ({new / old:.1%})")
+        if old is None or new is None:
+            lines.append(f"{name:<8}not known: {why_no_macs(plan.before)}")
+            continue
+        kept = f"  ({new / old:.1%})" if old else ""
+        lines.append(f"{name:<8}{old:>15,}  ->{new:>15,}{kept}")
     if plan.achieved is not None:
         lines += ["", against(plan.budget, *plan.achieved)]
     if plan.approximate:
@@ -45,7 +49,7 @@ def plan_text(plan: Any) -> str:
         lines += [f"  {name}" for name in plan.approximate]
     if plan.barriers:
         lines += ["", "Must stay:"]
-        lines += [f"  {b.layer}: {b.units} units: {b.reason}" for b in plan.barriers]
+        lines += [f"  {barrier}" for barrier in plan.barriers]
     return "\n".join(lines)
 
 

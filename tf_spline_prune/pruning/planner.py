@@ -141,7 +141,8 @@ def plan(
         data: Inputs for criteria that read any, shape `(n, *input shape)`; with
             labels, `(inputs, labels)`, for criteria that differentiate the loss.
         round_to: Keep a multiple of this many units of each group.
-        min_units: Keep at least this many units of each group.
+        min_units: Keep at least this many units of each group; one that has no
+            more stays, and is listed.
         max_sparsity: Remove at most this share of a group, in [0, 1). Defaults
             to 0.9, or more where `sparsity` asks for more; so no scope empties
             a layer.
@@ -154,9 +155,10 @@ def plan(
 
     Raises:
         FlavourError: If `model` is no Keras model.
-        ModelError: If it is unbuilt, cannot be traced, or has NaN weights.
-        BudgetError: If the target is above what is there or out of reach, or
-            `sparsity` names a layer that must stay.
+        ModelError: If it is unbuilt, cannot be traced, or has NaN weights, or if
+            multiply-accumulates decide and those of a layer cannot be counted.
+        BudgetError: If the target is above what is there or out of reach, there is
+            nothing of it to save, or `sparsity` names a layer that must stay.
         ExportError: If LiteRT, which measures, cannot take the model.
         ValueError: If an argument is out of range, a name means nothing, or
             layers whose units live or die together are given different shares
@@ -239,12 +241,15 @@ def decide(
     if budget.by_layer:
         by_layer = shares_of_layers(graph, sparsity)
     before = cost_after(graph, graph.nothing_removed())
-    if budget.measure == "macs":
+    weighs = scope == "regions" or criterion.per_saving
+    if budget.kind == "target_macs" or (budget.kind == "target_latency" and weighs):
         require_macs(before, model.name)
     if data is not None:
         data = Calibration.of(data, graph.graph)
     criterion.prepare(graph, data=data, seed=seed)
-    groups, barriers = candidates(graph, criterion, layers)
+    # A group that earlier rounds have brought to its smallest size still counts.
+    least = min_units if origin is None else 0
+    groups, barriers = candidates(graph, criterion, layers, least)
     if origin is None:
         pools, scope_record = pools_of(graph, groups, scope)
         names = [group.name for group in groups]

@@ -46,7 +46,8 @@ class RegionAllocation(Allocation):
         whole = int(self.originals.sum())
         wanted = self._wanted(share, whole, whole - total)
         allowed = int((self.sizes - np.minimum(self.floors, self.sizes)).sum())
-        self._require(wanted, allowed, total, share)
+        names = [group.name for group in self.groups]
+        self._require(wanted, allowed, total, names, share)
         row = self._one_row(
             lambda counts: float(-counts.sum()), lambda counts: counts.sum() >= wanted
         )

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from tf_spline_prune._checks import COUNT, SEED, Integer, ListOf, checked
-from tf_spline_prune.compat import kind_of, probe_model, require_layer
+from tf_spline_prune.compat import kind_of, probe_model, require_layer, traced_macs
 from tf_spline_prune.errors import RuleError
 from tf_spline_prune.graph import ChannelGraph
+from tf_spline_prune.graph.costing import layer_costs
 from tf_spline_prune.pruning.execution import shrink
 from tf_spline_prune.pruning.verification import verdict_on
 
@@ -23,9 +24,11 @@ def check_rule(
 ) -> float:
     """Test the rule of a layer numerically.
 
-    The layer is put between layers that make units and one that reads what comes
-    out. Random units go, cut as the rule says; the smaller model must compute what
-    the whole one computes when nobody reads them, with random weights.
+    What the rule says of multiply-accumulates is compared with those that the layer
+    makes when it is traced. Then the layer is put between layers that make units and
+    one that reads what comes out. Random units go, cut as the rule says; the smaller
+    model must compute what the whole one computes when nobody reads them, with
+    random weights.
 
     Args:
         layer: A layer with a `get_config` from which it can be made again. It is
@@ -40,7 +43,8 @@ def check_rule(
 
     Raises:
         FlavourError: If `layer` is no Keras layer.
-        RuleError: If the rule is wrong, or lets no unit go.
+        RuleError: If the rule is wrong, counts other multiply-accumulates than the
+            layer makes, or lets no unit go.
         ValueError: If no shape is given, or one has no units.
 
     Example:
@@ -69,6 +73,8 @@ def _trial(
 ) -> float:
     try:
         graph = ChannelGraph(model)
+    except RuleError:
+        raise
     except Exception as found:  # whatever a user's rule raises
         raise RuleError(
             f"The rule of {kind_of(layer)} fails on {shapes}: "
@@ -82,6 +88,7 @@ def _trial(
             f"The rule of {kind_of(layer)} lets no unit go, so there is nothing to "
             f"test. Units must stay because: {reasons}"
         )
+    _check_uses(graph, layer)
     removed = graph.nothing_removed()
     for group in graph.groups:
         if group.num_units > 1:
@@ -108,3 +115,21 @@ def _trial(
             f"{verdict.blind}."
         )
     return verdict.error
+
+
+def _check_uses(graph: ChannelGraph, layer: Any) -> None:
+    """Compare what a rule says of multiply-accumulates with what a trace counts."""
+    calls = [s.call for s in graph.walked.steps if type(s.call.layer) is type(layer)]
+    costs = layer_costs(graph, graph.nothing_removed())
+    for call in calls:
+        said = costs[call.path].macs if call.path in costs else 0
+        made = traced_macs(call)
+        # A layer may multiply entry by entry what another one multiplies as a matrix.
+        if said is not None and made and said != made:
+            raise RuleError(
+                f"The rule of {kind_of(layer)} counts {said:,} multiply-accumulates "
+                f"where the layer makes {made:,}, on inputs of "
+                f"{[shape[1:] for shape in call.input_shapes]}. Say by `uses=` how "
+                "often each entry of a weight is multiplied for one input, and by "
+                "`recorder.multiply` what tensors multiply with each other."
+            )

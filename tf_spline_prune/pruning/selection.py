@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from tf_spline_prune.errors import BudgetError
 from tf_spline_prune.graph import ChannelGraph
 
 Selector = str | Iterable[str] | Callable[[Any], bool] | None
@@ -85,7 +86,14 @@ def matching(graph: ChannelGraph, pattern: str, argument: str) -> set[str]:
 
     Raises:
         ValueError: If it means nothing.
+        BudgetError: If it names a layer whose units are not known.
     """
+    for barrier in graph.barriers:
+        if barrier.layer == pattern and not barrier.units:
+            raise BudgetError(
+                f"Units of {pattern!r} may not go: {barrier.reason}. Leave it out. "
+                f"Received: {argument} with {pattern!r}"
+            )
     paths = {name: graph.path_of_maker(name) for name in graph.makers}
     return named(pattern, paths, argument, "makes units")
 

@@ -1,6 +1,5 @@
 """`verify`: whether a shrunk model computes what it should."""
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,7 +28,7 @@ from tf_spline_prune.compat import (
     with_mask,
     with_weights,
 )
-from tf_spline_prune.errors import BlindVerificationWarning, VerificationError
+from tf_spline_prune.errors import BlindVerificationWarning, VerificationError, warn
 from tf_spline_prune.graph import ChannelGraph, Meeting
 from tf_spline_prune.pruning.execution import PLAN
 from tf_spline_prune.pruning.pruning_plan import PruningPlan
@@ -155,19 +154,17 @@ def require_verified(model: Any, small: Any, plan: PruningPlan) -> float:
 def _warned(verdict: Verdict) -> float:
     """Say what was not proven, and give the error."""
     if verdict.blind:
-        warnings.warn(
+        warn(
             f"The comparison is blind, so nothing is proven: {verdict.blind}. Compare "
             "the shrunk model on data of your own.",
             BlindVerificationWarning,
-            stacklevel=3,
         )
         return float("nan")
     if verdict.left_out:
-        warnings.warn(
+        warn(
             "Outputs that are random even with the same seeds were not compared. "
             f"Received: the outputs number {list(verdict.left_out)}; the others were",
             BlindVerificationWarning,
-            stacklevel=3,
         )
     return verdict.error
 

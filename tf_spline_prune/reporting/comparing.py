@@ -8,7 +8,7 @@ from tf_spline_prune._checks import Function, Having, Integer, checked
 from tf_spline_prune.compat import Graph, Progress, require_flavour
 from tf_spline_prune.errors import ModelError, PlanError
 from tf_spline_prune.graph import ChannelGraph
-from tf_spline_prune.graph.costing import cost_after
+from tf_spline_prune.graph.costing import cost_after, why_no_macs
 from tf_spline_prune.litert import Runner, convert, interleaved_latencies
 from tf_spline_prune.pruning import PruningPlan
 from tf_spline_prune.pruning.execution import PLAN
@@ -113,8 +113,9 @@ def report(
         )
     before, after = (cost_after(g, g.nothing_removed()) for g in graphs)
     measured, unmeasured = _measured((model, pruned), num_threads, progress)
-    if before.macs is None or after.macs is None:
-        unmeasured["macs"] = "the size of an input is open"
+    for found in (before, after):
+        if found.macs is None:
+            unmeasured["macs"] = why_no_macs(found)
     return Report(
         names=(str(model.name), str(pruned.name)),
         before=before,

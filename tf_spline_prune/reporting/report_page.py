@@ -124,10 +124,6 @@ def _costs(report: Any) -> str:
         parts.append(f"<p>Plan, {escape(report.asked)}.</p>")
     reasons = dict.fromkeys(report.unmeasured.values())
     parts += [f"<p>Not measured: {escape(reason)}</p>" for reason in reasons]
-    for cost, which in ((report.before, "original"), (report.after, "pruned")):
-        if cost.uncounted:
-            names = escape(", ".join(cost.uncounted))
-            parts.append(f"<p>MACs not known, in the {which} model: {names}.</p>")
     return _section("What it costs", parts)
 
 
@@ -185,7 +181,11 @@ def _must_stay(report: Any) -> str:
     if not report.barriers:
         return ""
     rows = [
-        (escape(b.layer), _data(b.units, f"{b.units:,}"), escape(b.reason))
+        (
+            escape(b.layer),
+            _data(b.units, f"{b.units:,}") if b.units else "",
+            escape(b.reason),
+        )
         for b in report.barriers
     ]
     return _section(

@@ -179,9 +179,7 @@ class Report:
         lines += [bird_text(self.bird)] if self.bird else []
         if self.barriers:
             lines += ["", "Must stay:"]
-            lines += [
-                f"  {b.layer}: {b.units} units: {b.reason}" for b in self.barriers
-            ]
+            lines += [f"  {barrier}" for barrier in self.barriers]
         return "\n".join(lines)
 
 

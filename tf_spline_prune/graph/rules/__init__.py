@@ -16,6 +16,7 @@ from tf_spline_prune.graph.rules import (
 )
 from tf_spline_prune.graph.rules.registry import (
     describe,
+    has_own_rule,
     per_unit,
     register_rule,
     rule_of,
@@ -29,6 +30,7 @@ __all__ = [
     "describe",
     "elementwise",
     "embedding",
+    "has_own_rule",
     "merging",
     "normalization",
     "operations",

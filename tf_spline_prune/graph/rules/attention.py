@@ -85,11 +85,19 @@ def _project(
         role: Any = {"key": "in", "gate": "channel"}.get(part, "out")
         head: Any = "channel" if part == "gate" else "out"
         uses = positions(tensor.shape, [tensor.rank - 1])
+        labels = (read, owners, held)
         recorder.weight(
-            call, f"{part}/kernel", (read, owners, held), ("in", head, role), uses
+            call,
+            f"{part}/kernel",
+            labels,
+            ("in", head, role),
+            uses,
+            optional=part == "gate",
         )
         biased: Any = "in" if part == "key" else "channel"
-        recorder.weight(call, f"{part}/bias", (owners, held), ("channel", biased))
+        recorder.weight(
+            call, f"{part}/bias", labels[1:], ("channel", biased), 0, optional=True
+        )
     places = positions(query.shape, [query.rank - 1])
     recorder.weight(
         call,
@@ -98,10 +106,10 @@ def _project(
         ("in", "in", "out"),
         places,
     )
-    recorder.vector(call, "attention_output/bias", made)
+    recorder.vector(call, "attention_output/bias", made, optional=True)
     # The layer divides by the root of the size of its keys.
     for name in ("query/kernel", "query/bias"):
-        recorder.rescale(call, name, keys, 0.5)
+        recorder.rescale(call, name, keys, 0.5, optional=True)
     axes = getattr(call.layer, "attention_axes", None) or range(1, key.rank - 1)
     beside = set(range(key.rank)).difference(axis % key.rank for axis in axes)
     others = positions(key.shape, beside)

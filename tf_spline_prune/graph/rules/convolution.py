@@ -43,7 +43,7 @@ def convolution(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> Ten
             uses,
         )
     bar_if_mixing(call, made, recorder)
-    recorder.vector(call, "bias", made)
+    recorder.vector(call, "bias", made, optional=True)
     recorder.resize(call, "filters", made)
     return value.with_labels(shape, {axis: made})
 
@@ -65,7 +65,7 @@ def transposed(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> Tens
         (*spatial, "out", "in"),
         positions(value.shape, [axis]),
     )
-    recorder.vector(call, "bias", made)
+    recorder.vector(call, "bias", made, optional=True)
     recorder.resize(call, "filters", made)
     return value.with_labels(call.output_shapes[0], {axis: made})
 
@@ -88,7 +88,7 @@ def depthwise(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> Tenso
         (*none, "channel", None),
         positions(shape, [axis]),
     )
-    recorder.vector(call, "bias", made)
+    recorder.vector(call, "bias", made, optional=True)
     bar_if_mixing(call, made, recorder)
     return value.with_labels(shape, {axis: made})
 
@@ -116,7 +116,7 @@ def separable(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> Tenso
     recorder.weight(
         call, "pointwise_kernel", (*spatial, middle, made), (*none, "in", "out"), uses
     )
-    recorder.vector(call, "bias", made)
+    recorder.vector(call, "bias", made, optional=True)
     bar_if_mixing(call, made, recorder)
     recorder.resize(call, "filters", made)
     return value.with_labels(shape, {axis: made})

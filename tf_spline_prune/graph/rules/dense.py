@@ -24,7 +24,7 @@ def dense(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxe
     recorder.weight(
         call, "kernel", (taken, made), ("in", "out"), uses, tuple(inner.values())
     )
-    recorder.vector(call, "bias", made)
+    recorder.vector(call, "bias", made, optional=True)
     recorder.resize(call, "units", made)
     return value.with_labels(shape, {**inner, last: made})
 
@@ -80,7 +80,7 @@ def _bias(call: Call, made: str, labels: dict[str, Labels], recorder: Recorder) 
     tail = made[min((made.index(c) for c in biased), default=len(made)) :]
     axes = [labels.get(c) if c in biased else None for c in tail]
     roles: list[Role | None] = ["channel" if a is not None else None for a in axes]
-    recorder.weight(call, "bias", axes, roles)
+    recorder.weight(call, "bias", axes, roles, 0, optional=True)
 
 
 def _letters(equation: str, taken_rank: int, made_rank: int) -> tuple[str, str, str]:

@@ -238,5 +238,5 @@ def prelu(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxe
     roles: list[Role | None] = [
         None if labels is None else "channel" for labels in axes
     ]
-    recorder.weight(call, "alpha", axes, roles)
+    recorder.weight(call, "alpha", axes, roles, 0)
     return TensorAxes(call.output_shapes[0], value.labels)

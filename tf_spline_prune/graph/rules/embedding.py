@@ -12,7 +12,7 @@ def embedding(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> Tenso
     (value,) = inputs
     recorder.bar_tensor(value, f"{call.path} takes them for indices")
     made = recorder.units(call, call.layer.output_dim)
-    recorder.weight(call, "embeddings", (None, made), (None, "out"))
+    recorder.weight(call, "embeddings", (None, made), (None, "out"), 0)
     recorder.resize(call, "output_dim", made)
     shape = call.output_shapes[0]
     return value.with_labels(shape, {len(shape) - 1: made})

@@ -18,7 +18,7 @@ def batch_normalization(
     axis = norm_axis(call, value.rank)
     labels = recorder.read(value, axis, call)
     for name in ("gamma", "beta", "moving_mean", "moving_variance"):
-        recorder.vector(call, name, labels)
+        recorder.vector(call, name, labels, optional=True)
     return value.with_labels(call.output_shapes[0], {**value.kept, axis: labels})
 
 
@@ -36,7 +36,7 @@ def over_units(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> Tens
     for one in over:
         recorder.mix(call, inputs, one)
     for name in ("gamma", "beta", "scale"):
-        recorder.weight(call, name, axes, _channels(axes))
+        recorder.weight(call, name, axes, _channels(axes), 0, optional=True)
     return TensorAxes(call.output_shapes[0], value.labels)
 
 
@@ -57,7 +57,7 @@ def group_normalization(
         recorder.tie_groups(labels, groups)
         recorder.mix(call, inputs, axis)
     for name in ("gamma", "beta"):
-        recorder.vector(call, name, labels)
+        recorder.vector(call, name, labels, optional=True)
     return value.with_labels(call.output_shapes[0], {**value.kept, axis: labels})
 
 
@@ -71,7 +71,7 @@ def normalization(
     kept = axis if isinstance(axis, (list, tuple)) else [] if axis is None else [axis]
     axes = [value.labels[one] for one in sorted(one % value.rank for one in kept)]
     for name in ("mean", "variance"):
-        recorder.weight(call, name, axes, _channels(axes))
+        recorder.weight(call, name, axes, _channels(axes), 0, optional=True)
         if len(axes) == 1 and axes[0] is not None:
             recorder.slice(call, name, axes[0])
     return TensorAxes(call.output_shapes[0], value.labels)

@@ -41,8 +41,7 @@ def _one_direction(
     recorder.weight(call, "kernel", (taken, gates), ("in", "out"), steps)
     recorder.weight(call, "recurrent_kernel", (made, gates), ("in", "out"), steps)
     # A GRU that resets after the product has one bias for each of its kernels.
-    rows = len(recorder.shape(call, "bias") or (0,)) - 1
-    recorder.weight(call, "bias", (*[None] * rows, gates), (*[None] * rows, "channel"))
+    recorder.vector(call, "bias", gates, optional=True)
     recorder.resize(call, "units", made)
     return [value.with_labels(s, {len(s) - 1: made}) for s in call.output_shapes]
 

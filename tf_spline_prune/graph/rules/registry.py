@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tf_spline_prune._checks import Flag, Function, Instance, ListOf, Text, checked
 from tf_spline_prune.compat import Call
@@ -67,7 +68,8 @@ def per_unit(*weights: str, sizes: Sequence[str] = ()) -> Apply:
     The units lie on the last axis of the layer's one input, and stay there.
 
     Args:
-        *weights: Names of the weights that hold one entry a unit.
+        *weights: Names of the weights that hold one entry a unit, on their last
+            axis. They scale or are added: no multiply-accumulates are counted.
         sizes: Entries of the layer's config that count units.
 
     Returns:
@@ -150,6 +152,11 @@ def _test(homogeneous: bool | Callable[[Call], bool]) -> Callable[[Call], bool]:
     return homogeneous if callable(homogeneous) else (lambda call: homogeneous)
 
 
+def has_own_rule(layer: Any) -> bool:
+    """Tell whether a user's rule describes a layer, or the one inside a wrapper."""
+    return type(layer) in _BY_CLASS or type(getattr(layer, "layer", None)) in _BY_CLASS
+
+
 def rule_of(call: Call) -> Rule | None:
     """Find the rule of a call, or `None`."""
     return _BY_CLASS.get(type(call.layer)) or _RULES.get(call.kind)
@@ -179,6 +186,7 @@ def opaque(
     call: Call, inputs: Sequence[TensorAxes], recorder: Recorder
 ) -> list[TensorAxes]:
     """Treat a call as a barrier: its inputs must stay, its outputs are unknown."""
+    recorder.unseen(call)
     for value in inputs:
         recorder.bar_tensor(
             value,
