@@ -274,13 +274,14 @@ def _accuracy(model: Any, data: Any) -> float | None:
     """Measure how many labels the largest output meets; `None` if that is no label."""
     import numpy as np
 
-    from tf_spline_prune.compat import states_kept
+    from tf_spline_prune.compat import fixed_size, states_kept, trace
 
     if data is None:
         return None
     inputs, labels = data
     with states_kept(model):
-        scores = model.predict(inputs, verbose=0)
+        size = fixed_size(trace(model).inputs)  # `None` is Keras' own default
+        scores = model.predict(inputs, batch_size=size, verbose=0)
     if not hasattr(scores, "shape") or scores.ndim != 2 or scores.shape[1] < 2:
         return None
     return float(np.mean(scores.argmax(-1) == labels))

@@ -9,6 +9,7 @@ from tf_spline_prune.compat import (
     Calibration,
     Graph,
     compile_alike,
+    fixed_size,
     is_compiled,
     states_kept,
     with_weights,
@@ -55,11 +56,14 @@ def scores_of(
         models = _evaluable(models)
 
         def measure(model: Any) -> Mapping[str, float]:
-            options = {"verbose": 0, "return_dict": True}
+            options: dict[str, Any] = {"verbose": 0, "return_dict": True}
             if not isinstance(data, tuple):
                 return model.evaluate(data, **options)
             weights = data[2] if len(data) > 2 else None
-            return model.evaluate(*data[:2], sample_weight=weights, **options)
+            size = fixed_size(graphs[0].inputs)  # `None` is Keras' own default
+            return model.evaluate(
+                *data[:2], batch_size=size, sample_weight=weights, **options
+            )
 
     def measured(model: Any) -> dict[str, float]:
         with states_kept(model):
