@@ -62,7 +62,7 @@ def rebuild(
     model = builder.build(graph)
     current = CurrentWeights(graph)
     for path, source in {call.path: call.layer for call in graph.leaves()}.items():
-        layer = builder.layers.get(path)  # masks between layers are Keras' own
+        layer: Any = builder.layers.get(path)  # masks in between are Keras' own
         _freeze_alike(source, layer)
         held = path in current and not keeps_words(layer)
         if held and (is_adapted(layer) or not fresh):
@@ -280,15 +280,20 @@ def _with_functions(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
     found = dict(config)
     by_name = kind_of(layer).startswith("custom:")  # what it does with one is its own
     for key, value in config.items():
-        own = getattr(layer, key, None) or getattr(layer, f"forward_{key}", None)
+        own = getattr(layer, key, getattr(layer, f"forward_{key}", None))
         inside = value.get("config") if isinstance(value, dict) else None
         if is_layer(own):
             if isinstance(inside, dict):
                 found[key] = {**value, "config": _with_functions(own, inside)}
-        elif callable(own) and not isinstance(own, type) and keras_root(own) is None:
-            if isinstance(value, dict) or not by_name:
-                found[key] = own
+        elif _is_own_function(own) and (isinstance(value, dict) or not by_name):
+            found[key] = own
     return found
+
+
+def _is_own_function(thing: Any) -> bool:
+    """Tell whether something is a user's function, which no config can hold."""
+    made = isinstance(thing, type) or hasattr(thing, "get_config")
+    return callable(thing) and not made and keras_root(thing) is None
 
 
 def _lambda_layer(layer: Any, config: dict[str, Any]) -> Any:

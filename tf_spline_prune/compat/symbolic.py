@@ -131,8 +131,10 @@ def _has_open_size(node: Any) -> bool:
 
 
 def _are_close(first: Any, second: Any) -> bool:
-    arrays = [np.asarray(keras.ops.convert_to_numpy(x), float) for x in (first, second)]
-    return arrays[0].shape == arrays[1].shape and np.allclose(*arrays, rtol=1e-3)
+    one, other = (
+        np.asarray(keras.ops.convert_to_numpy(x), float) for x in (first, second)
+    )
+    return one.shape == other.shape and np.allclose(one, other, rtol=1e-3)
 
 
 def _lost_weights(owner: Any, traced: Any) -> list[str]:
