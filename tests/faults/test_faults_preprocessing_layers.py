@@ -42,7 +42,7 @@ def table():
         "IntegerLookup tf_idf": (
             lambda L: L.IntegerLookup(output_mode="tf_idf"),
             IDS,
-            IDS,
+            np.array([[1, 2, 3], [4, 5, 1]]),
         ),
         "StringLookup tf_idf": (
             lambda L: L.StringLookup(output_mode="tf_idf"),

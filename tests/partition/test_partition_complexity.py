@@ -28,7 +28,7 @@ def test_the_first_layer_is_a_matter_of_distances(K):
     model = mlp(K)
     kernel, bias = (np.asarray(w, "float64") for w in model.get_weights()[:2])
     radius, directions = 0.3, 4
-    frame = ComplexityMeter(model, radius, directions)._corners((6,))[:directions]
+    frame = ComplexityMeter(model, radius, directions)._corners([(6,)])[0][:directions]
     np.testing.assert_allclose(
         frame @ frame.T, radius**2 * np.eye(directions), atol=1e-15
     )
@@ -43,7 +43,7 @@ def test_deeper_layers_are_counted_at_the_corners(K):
     model = mlp(K)
     radius = 0.5
     near = tsp.local_complexity(model, POINTS, radius, directions=6, batch_size=7)
-    corners = ComplexityMeter(model, radius, 6)._corners((6,))
+    corners = ComplexityMeter(model, radius, 6)._corners([(6,)])[0]
     w = [np.asarray(v, "float64") for v in model.get_weights()]
     for i, point in enumerate(POINTS):
         hidden = np.maximum((point + corners) @ w[0] + w[1], 0)

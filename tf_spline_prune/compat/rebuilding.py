@@ -294,15 +294,20 @@ def _with_functions(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
     found = dict(config)
     by_name = kind_of(layer).startswith("custom:")  # what it does with one is its own
     for key, value in config.items():
-        own = getattr(layer, key, None) or getattr(layer, f"forward_{key}", None)
+        own = getattr(layer, key, getattr(layer, f"forward_{key}", None))
         inside = value.get("config") if isinstance(value, dict) else None
         if is_layer(own):
             if isinstance(inside, dict):
                 found[key] = {**value, "config": _with_functions(own, inside)}
-        elif callable(own) and not isinstance(own, type) and keras_root(own) is None:
-            if isinstance(value, dict) or not by_name:
-                found[key] = own
+        elif _is_own_function(own) and (isinstance(value, dict) or not by_name):
+            found[key] = own
     return found
+
+
+def _is_own_function(thing: Any) -> bool:
+    """Tell whether something is a user's function, which no config can hold."""
+    made = isinstance(thing, type) or hasattr(thing, "get_config")
+    return callable(thing) and not made and keras_root(thing) is None
 
 
 def _lambda_layer(layer: Any, config: dict[str, Any]) -> Any:

@@ -94,7 +94,10 @@ class ComplexityMeter:
     def __call__(self, x: Any) -> dict[str, np.ndarray]:
         """Count the knots near each input."""
         points = check_probe(x, self._inputs)
-        corners = self._corners(points)
+        bodies = self._corners([some.shape[1:] for some in points])
+        corners = [
+            body.astype(some.dtype) for body, some in zip(bodies, points, strict=True)
+        ]
         lots, start, count = [], 0, 1
         while start < len(points[0]):
             around = [
@@ -108,9 +111,9 @@ class ComplexityMeter:
             count = max(1, 8 * _AT_ONCE // (len(corners[0]) * knots))
         return {name: np.concatenate([lot[name] for lot in lots]) for name in lots[0]}
 
-    def _corners(self, points: list[np.ndarray]) -> list[np.ndarray]:
+    def _corners(self, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
         """Draw the corners of the body around the origin, in all inputs together."""
-        sizes = [int(np.prod(some.shape[1:])) for some in points]
+        sizes = [int(np.prod(shape)) for shape in shapes]
         normal = np.random.default_rng(self._seed).normal(
             size=(sum(sizes), min(self._directions, sum(sizes)))
         )
@@ -118,8 +121,7 @@ class ComplexityMeter:
         both = self._radius * np.concatenate([frame, -frame])
         parts = np.split(both, np.cumsum(sizes)[:-1], axis=1)
         return [
-            part.reshape(-1, *some.shape[1:]).astype(some.dtype)
-            for part, some in zip(parts, points, strict=True)
+            part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True)
         ]
 
 
