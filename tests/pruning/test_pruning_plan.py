@@ -505,7 +505,7 @@ NAN, INF = float("nan"), float("inf")
         ({"sparsity": -0.1}, ValueError),
         ({"sparsity": NAN}, ValueError),
         ({"sparsity": INF}, ValueError),
-        ({"sparsity": "0.5"}, ValueError),
+        ({"sparsity": "half"}, ValueError),
         ({"sparsity": True}, ValueError),
         ({}, ValueError),
         ({"sparsity": 0.5, "target_macs": 0.5}, ValueError),
