@@ -463,7 +463,8 @@ def test_remove_units(K):
     expected = _sliced(model, {"first": [0, 7], "second": [23]})
     for a, b in zip(small.get_weights(), expected, strict=True):
         np.testing.assert_array_equal(a, b)
-    same = tsp.remove_units(model, {})
+    with pytest.warns(NothingPrunedWarning, match="names no unit"):
+        same = tsp.remove_units(model, {})
     for a, b in zip(same.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     # A unit of a sum takes its companions along.

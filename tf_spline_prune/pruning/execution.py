@@ -43,6 +43,7 @@ def remove_units(
         model: A built model of either flavour. It is not changed.
         units: For each layer's path, the indices of the units to remove; for a
             layer with several kinds of units also the kind: `"attention/heads"`.
+            Where it names none a `NothingPrunedWarning` says so.
         approximate: Whether units may go although a LayerNormalization or its
             like runs over them, whose statistics change then.
 
