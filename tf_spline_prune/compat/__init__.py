@@ -84,8 +84,10 @@ from tf_spline_prune.compat.tracing import trace
 from tf_spline_prune.compat.unrolling import plain_recurrence
 from tf_spline_prune.compat.weights import (
     CurrentWeights,
+    HeldWeight,
     check_finite,
     coarsest_dtype,
+    held_weights,
     read_weights,
     weight_names,
     weight_variables,
@@ -97,6 +99,7 @@ __all__ = [
     "Callback",
     "CurrentWeights",
     "Flavour",
+    "HeldWeight",
     "Format",
     "Gradients",
     "Graph",
@@ -124,6 +127,7 @@ __all__ = [
     "drive",
     "flavour_of",
     "hand_on_loss",
+    "held_weights",
     "hessian_products",
     "import_tfmot",
     "initializer_base",
