@@ -3,7 +3,7 @@
 import contextlib
 import inspect
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -219,7 +219,11 @@ class _Builder:
             if callable(thing) and hasattr(thing, "__name__")
         }
         try:
-            with SafeModeScope(False), self.keras.utils.custom_object_scope(known):
+            with (
+                SafeModeScope(False),
+                self.keras.utils.custom_object_scope(known),
+                _default_dtype(self.keras, self.dtype),
+            ):
                 if call.kind == "Lambda":
                     return _lambda_layer(layer, config)
                 return type(layer).from_config(config)
@@ -230,6 +234,21 @@ class _Builder:
                 f"`from_config` understands. Received: {call.path!r} of type "
                 f"{type(layer).__name__}, which raised {type(error).__name__}: {error}"
             ) from error
+
+
+@contextlib.contextmanager
+def _default_dtype(keras: Any, dtype: str | None) -> Iterator[None]:
+    """Let the layers that a layer makes for itself have its dtype policy."""
+    if dtype is None:
+        yield
+        return
+    policies = keras.mixed_precision
+    old = policies.global_policy()
+    policies.set_global_policy(dtype)
+    try:
+        yield
+    finally:
+        policies.set_global_policy(old)
 
 
 def _named(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
