@@ -260,7 +260,7 @@ class MaskPruning(Callback):
                     "(`tsp.schedules.Timed`)."
                 )
             elif self.below_target != "ignore":
-                message = _short(schedule, first, last)
+                message = _short(schedule)
             if message:
                 warnings.warn(message, SparsityWarning, stacklevel=3)
 
@@ -295,16 +295,16 @@ class MaskPruning(Callback):
         mask_averages(self.model, self._slots)
 
 
-def _short(schedule: Any, first: int, last: int) -> str | None:
-    """Say that a schedule will not ask for what it is meant to reach, if it won't."""
-    found = _firing().firing.last_firing(schedule, first, last)
-    meant = _firing().final_sparsity(schedule)
-    if not found or meant is None or found[1] >= meant - SLACK:
+def _short(schedule: Any) -> str | None:
+    """Say that a schedule cannot reach its end, however long the training is."""
+    firing = _firing().firing
+    found, meant = firing.last_firing(schedule, 0, firing.FAR), None
+    if found is not None:
+        meant = firing.final_sparsity(schedule)
+    if meant is None or found[1] >= meant - SLACK:
         return None
-    return (
-        f"The masks will end at {found[1]:.1%}, and not at {meant:.1%}. "
-        f"{_firing().firing.why_short(schedule, first, last)}"
-    )
+    cause = firing.why_short(schedule, 0, firing.FAR)
+    return f"The masks will end at {found[1]:.1%}, and not at {meant:.1%}. {cause}"
 
 
 def _all(schedule: Any) -> list[Any]:

@@ -13,7 +13,7 @@ from tf_spline_prune.schedules.schedule import Schedule
 
 _kinds = import_tfmot().sparsity.keras
 _KNOWN = (_kinds.ConstantSparsity, _kinds.PolynomialDecay)
-_FAR = 2**40  # a step that no training reaches
+FAR = 2**40  # a step that no training reaches
 
 
 def check_schedule(schedule: Any) -> None:
@@ -182,7 +182,7 @@ def why_short(schedule: Any, first: int, last: int) -> str | None:
         return None
     step, share = found
     said = f"at step {step} it fires for the last time, and asks for {share:.1%}."
-    if last_firing(schedule, last + 1, _FAR):
+    if last_firing(schedule, last + 1, FAR):
         return (
             f"The training ends at step {last}, before the schedule does: {said} Train "
             "longer, or let the schedule end earlier or fire more often (`frequency`)."
@@ -209,7 +209,7 @@ def is_over(schedule: Any, step: int) -> bool:
     Returns:
         Whether it is known to be over; false for a rule that only trying would tell.
     """
-    return _is_known(schedule) and fires_within(schedule, step + 1, _FAR) is False
+    return _is_known(schedule) and fires_within(schedule, step + 1, FAR) is False
 
 
 def _is_known(schedule: Any) -> bool:
