@@ -99,6 +99,21 @@ _MODULES = {
     "schedules": f"{__name__}.schedules",
     "visualize": f"{__name__}.visualize",
 }
+# What TFMOT calls it, and what it is here.
+_SUCCESSORS = {
+    "prune_low_magnitude": "`tsp.wrap_with_masks(model)`, and `tsp.MaskPruning("
+    "schedule)` among the callbacks",
+    "strip_pruning": "`tsp.strip_masks(model)`",
+    "UpdatePruningStep": "`tsp.MaskPruning(schedule)`, which takes the schedule too",
+    "PruneLowMagnitude": "`tsp.MaskedLayer(layer)`",
+    "PrunableLayer": "any layer with a method `get_prunable_weights`",
+    "PruningPolicy": "`layers=` of `tsp.wrap_with_masks`",
+    "PruningSchedule": "`tsp.schedules.Schedule`",
+    "ConstantSparsity": "`tsp.schedules.ConstantSparsity`",
+    "PolynomialDecay": "`tsp.schedules.PolynomialDecay`",
+    "prune_for_benchmark": "`tsp.prune_once(model, sparsity)`",
+    "prune_scope": "not needed in Keras 3; a tf_keras file is loaded in TFMOT's own",
+}
 
 __all__ = sorted([*_NAMES, *_MODULES])
 
@@ -109,7 +124,9 @@ def __getattr__(name: str) -> Any:
     elif name in _MODULES:
         value = importlib.import_module(_MODULES[name])
     else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        known = _SUCCESSORS.get(name)
+        hint = f". What is `{name}` in TFMOT is here: {known}" if known else ""
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
     globals()[name] = value
     return value
 

@@ -19,7 +19,14 @@ from tf_spline_prune.errors import SparsityError, SparsityWarning, warn
 from tf_spline_prune.masking.granularity import Pooling
 from tf_spline_prune.masking.mask_update import MaskUpdate
 from tf_spline_prune.masking.slots import matching
-from tf_spline_prune.masking.targets import below_target, set_target
+from tf_spline_prune.masking.successors import names_successors
+from tf_spline_prune.masking.targets import (
+    SLACK,
+    below_target,
+    remember,
+    set_target,
+    target_of,
+)
 from tf_spline_prune.masking.updating import GRANULARITY, MASK_CRITERION, slots_of
 from tf_spline_prune.pruning.scopes import SCOPE
 from tf_spline_prune.pruning.selection import Selector
@@ -46,7 +53,8 @@ class MaskPruning(Callback):
     Args:
         schedule: A `PruningSchedule`: TFMOT's, one of `tsp.schedules`, or your own;
             or a dictionary from layer names or regular expressions to schedules,
-            which leaves other layers as they are.
+            which leaves other layers as they are. Mind that most fire every 100 steps
+            (`frequency`) unless told otherwise.
         criterion: What is worth keeping, as in `update_masks`.
         granularity: `"weight"`, a block such as `(4, 1)`, a pattern such as `"2:4"`,
             or `"unit"`, as in `update_masks`.
@@ -77,6 +85,7 @@ class MaskPruning(Callback):
     Source: Zhu and Gupta, "To prune, or not to prune", 2017 (gradual pruning).
     """
 
+    @names_successors
     @checked(
         criterion=MASK_CRITERION,
         granularity=GRANULARITY,
@@ -161,7 +170,7 @@ class MaskPruning(Callback):
                 if target is not None:
                     set_target(slot, min(target, granularity.most))
         if below_target(self._slots) or not self.sparsity():
-            self._warn_if_never()
+            self._warn_of_the_end()
         self._act()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -181,6 +190,7 @@ class MaskPruning(Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Log the sparsity."""
         mask_averages(self.model, self._slots)
+        remember(self._slots)
         if logs is not None:
             logs["sparsity"] = self.sparsity()
 
@@ -188,8 +198,14 @@ class MaskPruning(Callback):
         """Mask once more what averages have written, and look at the target."""
         for slot in self._slots:
             slot.apply()
+        now = optimizer_steps(self.model)
+        for slot in self._slots:
+            target = target_of(slot.wrapper)
+            cause = _firing().firing.why_short(self._schedules[slot.path], 0, now)
+            if target is not None and cause:
+                target.cause = cause
         message = below_target(self._slots)
-        if message and optimizer_steps(self.model) == self._first:
+        if message and now == self._first:
             message = (
                 "The optimizer that the model is compiled with made no step, so the "
                 "schedule never fired. Where a `train_step` steps another one, call "
@@ -235,22 +251,27 @@ class MaskPruning(Callback):
         params = self.params or {}
         return params.get("steps"), params.get("epochs")
 
-    def _warn_if_never(self) -> None:
+    def _warn_of_the_end(self) -> None:
+        """Say before the first step where the planned training will not lead."""
         batches, epochs = self._planned()
         if not batches or not epochs:
             return
         first = self._last + 1
         last = first + batches * epochs // batches_a_step(self.model)
         for schedule in _all(self.schedule):
+            message = None
             if _firing().fires_within(schedule, first, last) is False:
-                warn(
+                message = (
                     f"The schedule {type(schedule).__name__} never fires within the "
                     f"planned training: {epochs} epochs of {batches} batches, from "
                     f"step {first} to {last}. Nothing will be pruned. Let it begin "
                     "earlier, fire more often (`frequency`), or count in epochs "
-                    "(`tsp.schedules.Timed`).",
-                    SparsityWarning,
+                    "(`tsp.schedules.Timed`)."
                 )
+            elif self.below_target != "ignore":
+                message = _short(schedule)
+            if message:
+                warn(message, SparsityWarning)
 
     def _act(self) -> None:
         """Set the masks, if a firing step lies between the last look and now."""
@@ -281,6 +302,18 @@ class MaskPruning(Callback):
         else:
             self._update(shares[id(self.schedule)])
         mask_averages(self.model, self._slots)
+
+
+def _short(schedule: Any) -> str | None:
+    """Say that a schedule cannot reach its end, however long the training is."""
+    firing = _firing().firing
+    found, meant = firing.last_firing(schedule, 0, firing.FAR), None
+    if found is not None:
+        meant = firing.final_sparsity(schedule)
+    if meant is None or found[1] >= meant - SLACK:
+        return None
+    cause = firing.why_short(schedule, 0, firing.FAR)
+    return f"The masks will end at {found[1]:.1%}, and not at {meant:.1%}. {cause}"
 
 
 def _all(schedule: Any) -> list[Any]:

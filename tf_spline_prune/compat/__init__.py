@@ -107,8 +107,10 @@ from tf_spline_prune.compat.tracing import trace
 from tf_spline_prune.compat.unrolling import plain_recurrence
 from tf_spline_prune.compat.weights import (
     CurrentWeights,
+    HeldWeight,
     check_finite,
     coarsest_dtype,
+    held_weights,
     read_weights,
     weight_names,
     weight_variables,
@@ -120,6 +122,7 @@ __all__ = [
     "Callback",
     "CurrentWeights",
     "Flavour",
+    "HeldWeight",
     "Format",
     "Gradients",
     "Graph",
@@ -152,6 +155,7 @@ __all__ = [
     "flavour_of",
     "guesses",
     "hand_on_loss",
+    "held_weights",
     "hessian_products",
     "import_tfmot",
     "initializer_base",

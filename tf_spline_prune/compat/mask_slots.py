@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from tf_spline_prune.compat.kinds import is_mask_wrapper
+from tf_spline_prune.compat.kinds import inside_masks, is_mask_wrapper
 from tf_spline_prune.compat.mask_constraint import MaskConstraint
+from tf_spline_prune.compat.parts import all_parts
 from tf_spline_prune.compat.tracing import trace
 from tf_spline_prune.compat.weights import (
+    held_weights,
     values_of,
     weight_variables,
     write_values,
@@ -25,6 +27,7 @@ class MaskSlot:
         path: Path of the layer inside the wrapper: `"encoder/conv1"`.
         name: Name of the weight in that layer: `"kernel"`.
         layer: The layer.
+        owner: The layer that holds the weight: `layer`, or one inside it.
         wrapper: The wrapper around it.
         weight: The variable that holds the weight.
         mask: The variable that holds its mask; not zero means keep.
@@ -33,6 +36,7 @@ class MaskSlot:
     path: str
     name: str
     layer: Any
+    owner: Any
     wrapper: Any
     weight: Any
     mask: Any
@@ -108,17 +112,14 @@ def mask_slots(model: Any) -> list[MaskSlot]:
     if not wrappers:
         return []
     paths = _paths(model)
-    taken: set[str] = set()
     slots = []
     for wrapper in wrappers:
         layer = wrapper.layer
-        path = paths.get(id(layer)) or _unique(str(layer.name), taken)
-        taken.add(path)
-        names = {id(v): name for name, v in weight_variables(layer).items()}
+        path = paths[id(layer)]
+        held = {id(weight.variable): weight for weight in held_weights(layer)}
         for weight, mask in _pairs(wrapper):
-            slots.append(
-                MaskSlot(path, names[id(weight)], layer, wrapper, weight, mask)
-            )
+            name, owner = held[id(weight)].name, held[id(weight)].owner
+            slots.append(MaskSlot(path, name, layer, owner, wrapper, weight, mask))
     return slots
 
 
@@ -139,19 +140,11 @@ def mask_wrappers(model: Any) -> Iterator[Any]:
 
 
 def _paths(model: Any) -> dict[int, str]:
-    """Give the paths of layers by identity, where the model's graph is known."""
+    """Give the paths of layers by identity, of the graph or as the model holds them."""
     try:
         return {id(call.layer): call.path for call in trace(model).leaves()}
-    except ModelError:  # a `call` that cannot be traced; names will do
-        return {}
-
-
-def _unique(name: str, taken: set[str]) -> str:
-    path, count = name, 1
-    while path in taken:
-        path = f"{name}_{count}"
-        count += 1
-    return path
+    except ModelError:  # a `call` that cannot be traced
+        return {id(inside_masks(part)): path for path, part in all_parts(model)}
 
 
 def _pairs(wrapper: Any) -> list[tuple[Any, Any]]:

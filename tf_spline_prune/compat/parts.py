@@ -1,8 +1,12 @@
-"""Layers inside Keras' own layers: attention's projections, wrapped layers."""
+"""Layers inside layers: attention's projections, wrapped layers, composites."""
 
+import re
+from collections.abc import Iterator
 from typing import Any
 
-from tf_spline_prune.compat.kinds import kind_of
+from keras.src.utils.naming import to_snake_case
+
+from tf_spline_prune.compat.kinds import inside_masks, kind_of
 
 _PARTS = {
     "query": "_query_dense",
@@ -17,31 +21,86 @@ _HELD = {
     "GroupedQueryAttention": _PARTS,
     "Bidirectional": {"forward": "forward_layer", "backward": "backward_layer"},
 }
+# Where Keras' own layers hold the one layer, or cell, that does their work.
+_ONE_INSIDE = ("layer", "cell")
 
 
 def parts_of(layer: Any) -> dict[str, Any]:
-    """Name the layers that a Keras layer is made of.
+    """Name the layers that a layer is made of.
+
+    A layer that only wraps another one, as TimeDistributed, a mask wrapper, or an RNN
+    around its cell, has the parts of that one.
 
     Args:
-        layer: A built layer of either flavour.
+        layer: A built layer or model of either flavour.
 
     Returns:
-        The layers by a name that both flavours share, such as `"query"` or
-        `"forward"`; empty for most layers.
+        The layers by name; empty for most layers. Attention and Bidirectional have
+        names that both flavours share, such as `"query"` or `"forward"`. Else a part
+        has the name that its user gave it; without one, that of the attribute which
+        holds it; and in a list, that of its class, with a number after the first.
     """
-    layer = repeated(layer)
-    held = {
-        name: getattr(layer, attribute, None)
-        for name, attribute in _HELD.get(kind_of(layer), {}).items()
-    }
-    return {name: part for name, part in held.items() if part is not None}
+    layer = working_layer(layer)
+    kind = kind_of(layer)
+    if kind in _HELD:
+        held = {
+            name: getattr(layer, attribute, None)
+            for name, attribute in _HELD[kind].items()
+        }
+        return {name: part for name, part in held.items() if part is not None}
+    flatten = getattr(layer, "_flatten_layers", None)
+    inside = list(flatten(include_self=False, recursive=False)) if flatten else []
+    if not inside:
+        return {}
+    attributes = {id(value): name for name, value in reversed(vars(layer).items())}
+    parts: dict[str, Any] = {}
+    for part in inside:
+        name = stem = _name_of(part, attributes.get(id(part)))
+        count = 1
+        while name in parts:
+            name = f"{stem}_{count}"
+            count += 1
+        parts[name] = part
+    return parts
 
 
-def repeated(layer: Any) -> Any:
-    """Give the layer that TimeDistributed repeats; any other layer is itself."""
-    while kind_of(layer) == "TimeDistributed":
-        layer = layer.layer
-    return layer
+def all_parts(layer: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Walk through the parts of a layer, and theirs.
+
+    Args:
+        layer: A built layer or model of either flavour.
+        prefix: What stands before each path.
+
+    Yields:
+        Paths, such as `"block/feedforward"`, and layers.
+    """
+    for name, part in parts_of(layer).items():
+        yield f"{prefix}{name}", part
+        yield from all_parts(part, f"{prefix}{name}/")
+
+
+def working_layer(layer: Any) -> Any:
+    """Give the layer that does the work of one that only wraps it, or itself."""
+    while True:
+        inner = inside_masks(layer)
+        if inner is layer and not kind_of(layer).startswith("custom:"):
+            held = (getattr(layer, name, None) for name in _ONE_INSIDE)
+            inner = next((part for part in held if hasattr(part, "weights")), layer)
+        if inner is layer or kind_of(layer) in _HELD:
+            return layer
+        layer = inner
+
+
+def _name_of(part: Any, attribute: str | None) -> str:
+    """Name a part so that a copy of the layer which holds it says the same.
+
+    Keras numbers the layers without a name over the whole process.
+    """
+    name = str(part.name)
+    kind = to_snake_case(type(inside_masks(part)).__name__)
+    if re.fullmatch(rf"(private)?{kind}(_\d+)?", name):
+        name = attribute.strip("_") if attribute else kind
+    return name.replace("/", "_")
 
 
 def in_policy(config: dict[str, Any], dtype: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -234,7 +234,11 @@ class _Builder:
             if callable(thing) and hasattr(thing, "__name__")
         }
         try:
-            with SafeModeScope(False), self.keras.utils.custom_object_scope(known):
+            with (
+                SafeModeScope(False),
+                self.keras.utils.custom_object_scope(known),
+                _default_dtype(self.keras, self.dtype),
+            ):
                 if call.kind == "Lambda":
                     return _lambda_layer(layer, config)
                 if not call.kind.startswith("op:"):
@@ -272,6 +276,21 @@ def config_of(layer: Any) -> dict[str, Any]:
     finally:
         for part, key, value in nameless:
             setattr(part, key, value)
+
+
+@contextlib.contextmanager
+def _default_dtype(keras: Any, dtype: str | None) -> Iterator[None]:
+    """Let the layers that a layer makes for itself have its dtype policy."""
+    if dtype is None:
+        yield
+        return
+    policies = keras.mixed_precision
+    old = policies.global_policy()
+    policies.set_global_policy(dtype)
+    try:
+        yield
+    finally:
+        policies.set_global_policy(old)
 
 
 def _named(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:

@@ -1,6 +1,7 @@
 """TFMOT's wrappers: made with masks that rest, and driven from outside."""
 
 import inspect
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -60,7 +61,8 @@ def drive(model: Any) -> bool:
     """
     wrappers = [w for w in mask_wrappers(model) if hasattr(w, "pruning_obj")]
     for wrapper in wrappers:
-        wrapper.call = _call_of(wrapper.layer)
+        # A method, for a SavedModel drops the first argument of what it traces.
+        wrapper.call = types.MethodType(_call_of(wrapper.layer), wrapper)
         hold(wrapper)
     return bool(wrappers)
 
@@ -69,7 +71,7 @@ def _call_of(layer: Any) -> Callable[..., Any]:
     """Give the call of a layer the arguments that TFMOT's wrapper takes."""
     in_training = "training" in inspect.signature(layer.call).parameters
 
-    def call(inputs: Any, training: Any = None, **kwargs: Any) -> Any:
+    def call(self: Any, inputs: Any, training: Any = None, **kwargs: Any) -> Any:
         if in_training:
             kwargs["training"] = training
         return layer.call(inputs, **kwargs)

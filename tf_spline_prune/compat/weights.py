@@ -2,17 +2,92 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tf_spline_prune.compat.call_graph import Graph
 from tf_spline_prune.compat.kinds import kind_of
-from tf_spline_prune.compat.parts import parts_of, repeated
+from tf_spline_prune.compat.parts import parts_of, working_layer
 from tf_spline_prune.errors import ModelError
 
 # What Keras calls a weight that was given no name.
 _NAMELESS = re.compile(r"[Vv]ariable(_\d+)?")
+
+
+@dataclass(frozen=True, eq=False)
+class HeldWeight:
+    """A weight of a layer, wherever inside the layer it is held.
+
+    Attributes:
+        name: Its path inside the layer, unique there: `"feedforward/kernel"`.
+        own_name: What the layer that holds it calls it: `"kernel"`.
+        variable: The variable.
+        holders: The layers around it, from the outermost to the one that holds it.
+    """
+
+    name: str
+    own_name: str
+    variable: Any
+    holders: tuple[Any, ...]
+
+    @property
+    def owner(self) -> Any:
+        """The layer that holds the weight itself."""
+        return self.holders[-1]
+
+
+def held_weights(layer: Any) -> list[HeldWeight]:
+    """Find the weights of a layer by identity, in the layers that hold them.
+
+    Args:
+        layer: A built layer or model of either flavour.
+
+    Returns:
+        The weights in the order of `layer.get_weights()`. A depthwise kernel is
+        called `"kernel"` in both flavours; a nameless weight has the name of its
+        attribute; where a layer has several weights of one name, they have numbers.
+    """
+    places = _places(layer, "", ())
+    names: set[str] = set()
+    found = []
+    for variable in _variables(layer):
+        prefix, holders = places[id(variable)]
+        own = _own_name(variable, holders[-1])
+        name = stem = prefix + own
+        count = 1
+        while name in names:
+            name = f"{stem}_{count}"
+            count += 1
+        names.add(name)
+        found.append(HeldWeight(name, own, variable, holders))
+    return found
+
+
+def _places(
+    layer: Any, prefix: str, around: tuple[Any, ...]
+) -> dict[int, tuple[str, tuple[Any, ...]]]:
+    """Give the path and the layers of each weight; a shared one has its first."""
+    inner = working_layer(layer)
+    around = (*around, layer) if inner is layer else (*around, layer, inner)
+    found: dict[int, tuple[str, tuple[Any, ...]]] = {}
+    for name, part in parts_of(layer).items():
+        for key, place in _places(part, f"{prefix}{name}/", around).items():
+            found.setdefault(key, place)
+    for variable in _variables(layer):
+        found.setdefault(id(variable), (prefix, around))
+    return found
+
+
+def _own_name(variable: Any, owner: Any) -> str:
+    name = str(variable.name).rpartition("/")[2].partition(":")[0]
+    if name == "depthwise_kernel" and "Depthwise" in kind_of(owner):
+        return "kernel"
+    if _NAMELESS.fullmatch(name):
+        held = (key for key, value in vars(owner).items() if value is variable)
+        return next(held, name)
+    return name
 
 
 def weight_names(layer: Any) -> list[str]:
@@ -23,30 +98,9 @@ def weight_names(layer: Any) -> list[str]:
 
     Returns:
         Names such as `["kernel", "bias"]`, with the part of the layer that they
-        belong to: `"query/kernel"`. A depthwise kernel is `"kernel"` in both
-        flavours; a nameless weight has the name of its attribute; a repeated
-        name gets a number.
+        belong to: `"query/kernel"`, as `held_weights` gives them.
     """
-    owner = {
-        id(variable): f"{part}/"
-        for part, inner in parts_of(layer).items()
-        for variable in inner.weights
-    }
-    names: list[str] = []
-    for variable in _variables(layer):
-        name = str(variable.name).rpartition("/")[2].partition(":")[0]
-        if name == "depthwise_kernel" and "Depthwise" in kind_of(repeated(layer)):
-            name = "kernel"
-        if _NAMELESS.fullmatch(name):
-            held = (key for key, value in vars(layer).items() if value is variable)
-            name = next(held, name)
-        name = owner.get(id(variable), "") + name
-        stem, count = name, 1
-        while name in names:
-            name = f"{stem}_{count}"
-            count += 1
-        names.append(name)
-    return names
+    return [held.name for held in held_weights(layer)]
 
 
 def read_weights(layer: Any) -> Mapping[str, np.ndarray]:
@@ -74,7 +128,7 @@ def weight_variables(layer: Any) -> dict[str, Any]:
 
 
 def _of(layer: Any) -> "_LayerWeights":
-    return _LayerWeights(dict(zip(weight_names(layer), _variables(layer), strict=True)))
+    return _LayerWeights({held.name: held.variable for held in held_weights(layer)})
 
 
 def _variables(layer: Any) -> list[Any]:

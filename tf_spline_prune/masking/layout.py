@@ -75,13 +75,11 @@ def layout_of(slot: MaskSlot) -> Layout:
     Returns:
         Its layout.
     """
-    kind = kind_of(slot.layer)
+    kind = kind_of(slot.owner)
     if kind.endswith("Transpose"):
         return Layout(-1, -2)
-    if slot.name in ("query/kernel", "key/kernel", "value/kernel"):
-        return Layout(0, -1)
-    if kind == "EinsumDense" and slot.name == "kernel":
-        given, _, made = slot.layer.equation.replace(" ", "").partition("->")
+    if kind == "EinsumDense":
+        given, _, made = slot.owner.equation.replace(" ", "").partition("->")
         taken, kernel = given.split(",")
         summed = [a for a, c in enumerate(kernel) if c not in made]
         units = [a for a, c in enumerate(kernel) if c in made and c not in taken]

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from tf_spline_prune._checks import ListOf, Text, checked
-from tf_spline_prune.compat import MaskConstraint, weight_variables
+from tf_spline_prune.compat import MaskConstraint, parts_of, weight_variables
 from tf_spline_prune.errors import FlavourError, ModelError
 from tf_spline_prune.masking.prunable import prunable_weights
 
@@ -71,7 +71,7 @@ class MaskedLayer(keras.layers.Wrapper):
         self.masked_weights = None if weights is None else list(weights)
         self.masks: dict[str, Any] = {}
         self.supports_masking = layer.supports_masking
-        if layer.built:
+        if _is_whole(layer):
             self._hold()
             self.built = True
 
@@ -80,7 +80,7 @@ class MaskedLayer(keras.layers.Wrapper):
         if not args:  # the first argument by name, as attention's `query`
             first = next(iter(inspect.signature(self.layer.call).parameters))
             args = (kwargs.pop(first),) if first in kwargs else ()
-        if not self.layer.built:
+        if not self.built and not _is_whole(self.layer):
             self.layer(*args, **kwargs)
         return super().__call__(*args, **kwargs)
 
@@ -90,6 +90,10 @@ class MaskedLayer(keras.layers.Wrapper):
         if not self.masks:
             self._hold()
         self.built = True
+
+    def get_build_config(self) -> dict[str, Any] | None:
+        """Give the shape to be built from; a layer made of layers must be called."""
+        return None if parts_of(self.layer) else super().get_build_config()
 
     def _hold(self) -> None:
         if keras.config.backend() == "jax":
@@ -138,14 +142,26 @@ class MaskedLayer(keras.layers.Wrapper):
 
     def load_own_variables(self, store: Any) -> None:
         """Load the masks; a file without any is one of a model without masks."""
-        if len(store) != len(self.masks):
+        if not len(store) and self.masks:
             raise ModelError(
                 "The file holds no masks for this layer: it was saved from a model "
                 "without masks. Load it with `tsp.load_weights(model, filepath)`, "
                 "which masks what it loads."
+            )
+        if len(store) != len(self.masks):
+            raise ModelError(
+                "The file holds masks for other weights of this layer; version 0.1 "
+                "masked only the first kernel of a layer made of layers. Load it with "
+                "the version that saved it, strip the masks there, and mask it again. "
+                f"Received: {len(store)} masks for {list(self.masks)} of {self.name!r}"
             )
         super().load_own_variables(store)
 
     def get_config(self) -> dict[str, Any]:
         """Give what makes an equal wrapper."""
         return {**super().get_config(), "weights": self.masked_weights}
+
+
+def _is_whole(layer: Any) -> bool:
+    """Tell whether all weights are there, also those that a first call makes."""
+    return all(part.built for part in layer._flatten_layers())

@@ -47,7 +47,14 @@ def chosen_layers(
 
     Raises:
         ValueError: If a name means nothing, or only layers that are barred.
+        TypeError: If it is a schedule.
     """
+    if any(base.__name__ == "PruningSchedule" for base in type(selector).__mro__):
+        raise TypeError(
+            "`layers` chooses layers, and masks take no schedule: give it to the "
+            "callback that moves them, `tsp.MaskPruning(schedule)`. Received: layers="
+            f"{type(selector).__name__}"
+        )
     open_ = {path: layer for path, layer in layers.items() if path not in barred}
     return meant(
         selector, open_, lambda name: matching(name, layers, barred), "can be masked"

@@ -13,6 +13,9 @@ from tf_spline_prune.pruning import lossless
 def strip_masks(model: Any) -> Any:
     """Copy a masked model without its masks; what they removed is exactly zero.
 
+    Masks that nobody has set, or that are below what their schedule was to reach, are
+    a `SparsityWarning`.
+
     Args:
         model: A masked model of either flavour: ours, or TFMOT's. It is not changed.
 

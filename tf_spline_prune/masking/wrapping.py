@@ -18,16 +18,20 @@ from tf_spline_prune.compat import (
 )
 from tf_spline_prune.errors import ModelError, NothingPrunedWarning, warn
 from tf_spline_prune.masking.masked_layer import MaskedLayer
-from tf_spline_prune.masking.prunable import why_not
+from tf_spline_prune.masking.prunable import left_out, why_not
 from tf_spline_prune.masking.slots import chosen_layers
+from tf_spline_prune.masking.successors import names_successors
 from tf_spline_prune.pruning.selection import Selector
 
 
+@names_successors
 @checked(layers=SELECTOR)
 def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
     """Copy a model, with masks around its prunable layers.
 
-    Layers that have nothing to mask, and frozen ones, stay as they are. A masked
+    Layers that have nothing to mask, and frozen ones, stay as they are. A layer made
+    of layers has a mask for each kernel inside it; where matrices stay dense because
+    nobody says that they may be thinned out, a warning names them. A masked
     model computes what the model computes, until its masks are set: by the callback
     `MaskPruning` while it trains, or by `update_masks` at once.
 
@@ -54,6 +58,7 @@ def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
             and none that reads, makes or hands on a mask of timesteps; these are left
             out, with a warning.
         ValueError: If `layers` names a layer that has nothing to mask.
+        TypeError: If it is a schedule, which `MaskPruning` takes.
 
     Example:
 
@@ -108,6 +113,15 @@ def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
             f"{_listed(refused)}",
             NothingPrunedWarning,
         )
+    asked = set(calls) if layers is None else chosen
+    left = _left_out(calls, asked - set(refused))
+    if left:
+        warn(
+            f"Some matrices get no masks, and stay dense: {_listed(left)}. A layer of "
+            "your own names them by a method `get_prunable_weights()`, with those of "
+            "the layers inside it. Choose by `layers=` what else is not meant.",
+            NothingPrunedWarning,
+        )
     slots = {slot.key: slot for slot in mask_slots(masked)}
     for slot in old:
         slots[slot.key].assign(slot.keep())
@@ -115,6 +129,17 @@ def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
     warn_of_lost_training(model, masked)
     compile_alike(model, masked)
     return masked
+
+
+def _left_out(calls: dict[str, Any], paths: set[str]) -> dict[str, str]:
+    """Say what stays dense though nobody meant it to, by path of layer."""
+    found = {}
+    for path in sorted(paths):
+        layer = calls[path].layer
+        if getattr(layer, "trainable", True):  # frozen layers are left alone
+            for part, why in left_out(layer).items():
+                found[f"{path}/{part}".rstrip("/")] = why
+    return found
 
 
 def _listed(reasons: dict[str, str]) -> str:

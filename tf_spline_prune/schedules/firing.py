@@ -14,7 +14,7 @@ from tf_spline_prune.schedules.schedule import Schedule
 
 _kinds = import_tfmot().sparsity.keras
 _KNOWN = (_kinds.ConstantSparsity, _kinds.PolynomialDecay)
-_FAR = 2**40  # a step that no training reaches
+FAR = 2**40  # a step that no training reaches
 ANY_STEP = Integer(-(2**62), 2**62)
 
 
@@ -30,7 +30,9 @@ def check_schedule(schedule: Any) -> None:
     if not isinstance(schedule, _kinds.PruningSchedule):
         raise ValueError(
             "Expected a pruning schedule: one of `tsp.schedules`, or another subclass "
-            "of `tfmot.sparsity.keras.PruningSchedule`. Received: an object of type "
+            "of `tfmot.sparsity.keras.PruningSchedule`. A fixed sparsity of 0.8 is "
+            "`tsp.schedules.ConstantSparsity(0.8, begin_step=0)`. Received: "
+            f"{schedule!r}, an object of type "
             f"{type(schedule).__module__}.{type(schedule).__qualname__}"
         )
 
@@ -144,6 +146,63 @@ def fires_within(schedule: Any, first: int, last: int) -> bool | None:
     return try_steps(lambda step: evaluate(schedule, step)[0], first, last)
 
 
+def last_firing(schedule: Any, first: int, last: int) -> tuple[int, float] | None:
+    """Find the last step of a range at which a schedule fires.
+
+    Args:
+        schedule: Any subclass of TFMOT's `PruningSchedule`.
+        first: The first step of the range.
+        last: The last step of the range.
+
+    Returns:
+        The step, and the sparsity that is asked for there; `None` if there is none,
+        or only trying all steps would tell.
+    """
+    if not _is_known(schedule) or not fires_within(schedule, first, last):
+        return None
+    low, high = first, last
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fires_within(schedule, middle, last):
+            low = middle
+        else:
+            high = middle - 1
+    return low, evaluate(schedule, low)[1]
+
+
+def why_short(schedule: Any, first: int, last: int) -> str | None:
+    """Say why a schedule asks for less than it is meant to reach, if it does.
+
+    Args:
+        schedule: Any subclass of TFMOT's `PruningSchedule`.
+        first: The first step of the training.
+        last: Its last step.
+
+    Returns:
+        Sentences; `None` if it gets there, never fires, or cannot be known.
+    """
+    meant, found = final_sparsity(schedule), last_firing(schedule, first, last)
+    if meant is None or found is None or found[1] >= meant:
+        return None
+    step, share = found
+    said = f"at step {step} it fires for the last time, and asks for {share:.1%}."
+    if last_firing(schedule, last + 1, FAR):
+        return (
+            f"The training ends at step {last}, before the schedule does: {said} Train "
+            "longer, or let the schedule end earlier or fire more often (`frequency`)."
+        )
+    names = ("begin_step", "end_step", "frequency")
+    begin, end, every = (getattr(schedule, name, None) for name in names)
+    if begin is None or end is None or every is None:
+        return f"No firing of the schedule falls on its end: {said}"
+    fitting = next(n for n in range(every, 0, -1) if (end - begin) % n == 0)
+    return (
+        f"No firing of the schedule falls on its end, `end_step={end}`: it fires every "
+        f"`frequency={every}` steps from `begin_step={begin}` on; {said} Let "
+        f"`frequency` divide the steps between: `frequency={fitting}`."
+    )
+
+
 def is_over(schedule: Any, step: int) -> bool:
     """Tell, without trying steps, whether a schedule fires at no step after this one.
 
@@ -154,7 +213,7 @@ def is_over(schedule: Any, step: int) -> bool:
     Returns:
         Whether it is known to be over; false for a rule that only trying would tell.
     """
-    return _is_known(schedule) and fires_within(schedule, step + 1, _FAR) is False
+    return _is_known(schedule) and fires_within(schedule, step + 1, FAR) is False
 
 
 def _is_known(schedule: Any) -> bool:
