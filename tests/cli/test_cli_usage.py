@@ -114,7 +114,7 @@ def test_wrong_input_is_told(tool, tmp_path, monkeypatch):
         assert message in found["error"]
     prune = ("prune", "model.keras", "--output", "small.keras")
     for arguments, kind, message in (
-        (("--plan", "plan.json"), "PlanError", "not a whole pruning plan"),
+        (("--plan", "plan.json"), "PlanError", "of the plan must be there"),
         (("--target-macs", "9999999"), "BudgetError", "above what the model has"),
         (("--sparsity", ".5", "--data", "no_such_set"), "ValueError", "no data set"),
         (("--sparsity", ".5", "--criterion", "taylor"), "CalibrationError", "data"),
