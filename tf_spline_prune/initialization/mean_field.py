@@ -155,7 +155,8 @@ class MeanField:
             f"{self.name!r} has no edge of chaos at bias_std={bias_std}: with weights "
             "for which gradients neither vanish nor explode, the mean square of the "
             f"pre-activations grows from layer to layer, from any start up to "
-            f"{_LARGEST:.0e}. Take another activation, or a smaller `bias_std`."
+            f"{_LARGEST:.0e}. Take another activation, or a smaller `bias_std`. "
+            f"Received: bias_std={bias_std}"
         )
 
     def _point(self, at: float, bias_std: float, q: float | None = None) -> EdgePoint:
