@@ -243,7 +243,7 @@ class Function(Constraint):
         return self.what
 
     def take(self, value: Any) -> Any:
-        is_keras = hasattr(value, "trainable_weights")
+        is_keras = hasattr(type(value), "trainable_weights")
         if not callable(value) or isinstance(value, type):
             raise Misfit(of_type=True)
         if is_keras and not self.layers:
@@ -455,7 +455,7 @@ class Data(Constraint):
         value = plain(value)
         if isinstance(value, (str, bytes, type, numbers.Number)):
             raise Misfit(of_type=True)
-        if hasattr(value, "trainable_weights"):
+        if hasattr(type(value), "trainable_weights"):
             raise Misfit(of_type=True)
         if isinstance(value, (list, tuple, Mapping)) and not len(value):
             raise Misfit(of_type=False, reason="It is empty.")

