@@ -206,7 +206,7 @@ def _cheap(name):
     return not name.startswith(("visualize.", "litert.", "datasets.", "Report."))
 
 
-@pytest.mark.parametrize("only", ["criteria.", "schedules.", "probes.", "EarlyBird"])
+@pytest.mark.parametrize("only", ["criteria.", "probes."])
 def test_a_sample_of_wrong_calls_is_refused_clearly(only, monkeypatch):
     monkeypatch.chdir(os.getcwd())
     found = []
