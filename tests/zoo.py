@@ -6,6 +6,9 @@ initial values, as after some training.
 """
 
 import numpy as np
+import pytest
+
+import tf_spline_prune as tsp
 
 SHAPE = (8, 8, 3)
 
@@ -192,3 +195,9 @@ def without_counterpart(K):
 
     i = K.Input((4,))
     return K.Model(i, Spectrum()(i))
+
+
+def through_masks(model):
+    """Copy a model into one with masks, which nobody sets, and back."""
+    with pytest.warns(tsp.errors.SparsityWarning, match="remove nothing"):
+        return tsp.strip_masks(tsp.wrap_with_masks(model))

@@ -185,7 +185,8 @@ class OneOf(Constraint):
             raise Misfit(of_type=True)
         if value in self.options:
             return value
-        near = difflib.get_close_matches(str(value), map(str, self.options), 1)
+        names = [str(option) for option in self.options]
+        near = difflib.get_close_matches(str(value).lower(), names, 1)
         meant = self.instead.get(value) or (repr(near[0]) if near else "")
         raise Misfit(of_type=False, reason=f"Perhaps {meant}?" if meant else "")
 

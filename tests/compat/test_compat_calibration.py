@@ -119,7 +119,7 @@ def test_no_data(wrong):
     ("array", "match"),
     [
         (X[:0], r"at least one.*\(0, 3\)"),
-        (X[0], r"Expected: shape \('n', 3\). Received: \(3,\)"),
+        (X[0], r"Expected: shape \('n', 3\).* batch axis is missing.*: \(3,\)"),
         (X[:, :2], r"Received: \(10, 2\)"),
         (np.where(X == 4, np.nan, X), "1 of 30 values"),
         (np.where(X > 27, np.inf, X), "2 of 30 values"),

@@ -185,7 +185,7 @@ def test_data_sets_in_the_range_of_the_model(tmp_path):
     np.testing.assert_array_equal(first(scale=255), stored)
     np.testing.assert_allclose(first(scale=(-1, 1)), stored / 127.5 - 1, atol=1e-6)
     for wrong in (0, (1, 0), (0, 1, 2), "255", float("nan"), True):
-        with pytest.raises(ValueError, match="scale must be"):
+        with pytest.raises(ValueError, match="`scale` must be"):
             first(scale=wrong)
     with pytest.raises(ValueError, match="no images"):
         tsp.datasets.load("x_quadrants", "test", scale=255, data_dir=tmp_path)

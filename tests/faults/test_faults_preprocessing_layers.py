@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import zoo
 
 import tf_spline_prune as tsp
 
@@ -170,7 +171,7 @@ def test_copies_answer_alike(K, name):
     model, x = model_of(K, name)
     before = answer(model, x)
     assert np.isfinite(before).all()
-    copy = tsp.strip_masks(tsp.wrap_with_masks(model))
+    copy = zoo.through_masks(model)
     assert np.array_equal(answer(copy, x), before)
 
     small = tsp.remove_units(model, {"units": [0, 5]})
@@ -225,7 +226,7 @@ def test_several_inputs_that_cross(K):
     hidden = K.layers.Dense(6, activation="relu", name="units")(crossed)
     model = K.Model([first, second], K.layers.Dense(3)(hidden))
     x = [ONE_ID, IDS[:, 1:2]]
-    copy = tsp.strip_masks(tsp.wrap_with_masks(model))
+    copy = zoo.through_masks(model)
     assert np.array_equal(np.asarray(copy(x)), np.asarray(model(x)))
 
 
@@ -247,6 +248,6 @@ def test_spectrograms(name):
     hidden = keras.layers.Conv1D(6, 1, activation="relu", name="units")(heard)
     hidden = keras.layers.GlobalAveragePooling1D()(hidden)
     model = keras.Model(given, keras.layers.Dense(2)(hidden))
-    copy = tsp.strip_masks(tsp.wrap_with_masks(model))
+    copy = zoo.through_masks(model)
     np.testing.assert_allclose(answer(copy, x), answer(model, x), rtol=1e-6)
     assert tsp.remove_units(model, {"units": [0]}).get_layer("units").filters == 5

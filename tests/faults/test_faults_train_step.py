@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+import zoo
 
 import tf_spline_prune as tsp
 
@@ -84,7 +85,7 @@ def test_all_copies_keep_it(K, call):
             "prune": lambda: tsp.prune(model, sparsity=0.5, data=X),
             "lossless": lambda: tsp.lossless(model),
             "wrap": lambda: tsp.wrap_with_masks(model),
-            "strip": lambda: tsp.strip_masks(tsp.wrap_with_masks(model)),
+            "strip": lambda: zoo.through_masks(model),
             "batchnorm": lambda: tsp.recalibrate_batchnorm(model, X),
         }[call]()
     assert type(made) is cls

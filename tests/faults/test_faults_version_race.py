@@ -122,9 +122,9 @@ def test_two_processes(tmp_path):
 
 def test_the_largest_number_that_a_server_knows(K, tmp_path):
     model = K.Sequential([K.Input((3,)), K.layers.Dense(2)])
-    with pytest.raises(ValueError, match=r"2\*\*63"):
+    with pytest.raises(ValueError, match="at most"):
         tsp.export_saved_model(model, tmp_path / "net", version=2**63)
     (tmp_path / "net" / str(2**63 - 1)).mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"2\*\*63"):
+    with pytest.raises(ValueError, match="at most"):
         tsp.export_saved_model(model, tmp_path / "net")
     assert len(list((tmp_path / "net").iterdir())) == 1

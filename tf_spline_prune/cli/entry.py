@@ -19,7 +19,7 @@ from tf_spline_prune.cli.loading import own_objects
 from tf_spline_prune.cli.outcome import as_json
 from tf_spline_prune.cli.parsing import Parser, add_common, in_options
 from tf_spline_prune.cli.quiet import only_our_voice
-from tf_spline_prune.errors import DatasetError, RegionLimitError
+from tf_spline_prune.errors import DatasetError, PlanError, RegionLimitError
 
 _FINE, _FAILED, _WRONG_INPUT, _INTERRUPTED = 0, 1, 2, 130
 # What wrong arguments, files and data raise; all else failed in spite of good ones.
@@ -81,7 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "--traceback" in arguments:
             sys.stderr.write(traceback.format_exc())
         text, code = _judged(error)
-        text = worded(text)
+        if not isinstance(error, PlanError):  # which speaks of the keys of a file
+            text = worded(text)
         if as_object:
             _write(as_json({"error": text, "kind": type(error).__name__}))
         else:

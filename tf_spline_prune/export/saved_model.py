@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tf_spline_prune._checks import Function, Integer, Path, checked, received
+from tf_spline_prune._checks import Function, Integer, Path, check, checked, received
 from tf_spline_prune.export.class_labels import LABELS
 from tf_spline_prune.export.export_report import ExportReport
 from tf_spline_prune.export.metadata import write_metadata
@@ -17,10 +17,13 @@ from tf_spline_prune.litert import Servable
 from tf_spline_prune.pruning import PruningPlan
 from tf_spline_prune.pruning.execution import PLAN
 
+# What TensorFlow Serving takes.
+VERSION = Integer(0, 2**63 - 1)
+
 
 @checked(
     folder=Path(),
-    version=[Integer(0, 2**63 - 1), None],
+    version=[VERSION, None],
     preprocess=[Function("a function, a layer or a model", layers=True), None],
     labels=LABELS,
     plan=[PLAN, None],
@@ -146,6 +149,7 @@ def _version_folder(folder: PathLike, version: int | None) -> pathlib.Path:
     taken = {int(entry.name) for entry in entries if entry.name.isdecimal()}
     if version is None:
         version = max(taken, default=0) + 1
+        check("version", version, VERSION)
     if version in taken:
         raise FileExistsError(
             "This version exists already, and a server may be using it. Leave "
