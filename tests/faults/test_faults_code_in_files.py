@@ -7,6 +7,7 @@ is seen not to have run, and what runs without safe mode is seen to be a payload
 import importlib
 import inspect
 import json
+import os
 import sys
 import zipfile
 
@@ -16,7 +17,7 @@ import pytest
 
 import tf_spline_prune as tsp
 from tf_spline_prune.cli.entry import main
-from tf_spline_prune.compat import load_model
+from tf_spline_prune.compat import check_saved_model, load_model
 from tf_spline_prune.compat._foreign_code import foreign_code
 from tf_spline_prune.compat._model_files import ModelFile
 from tf_spline_prune.errors import ModelError
@@ -283,6 +284,49 @@ def test_layers_that_hold_other_code_are_refused(tmp_path, mark):
     refused(path, "a class that can hold any code", mark)
 
 
+def test_a_layer_does_not_bring_the_graph_of_another_folder(tfk, tmp_path, mark):
+    import tensorflow as tf
+    import tf_keras.src.export.export_lib  # noqa: F401 -- as what exports does
+
+    module = tf.Module()
+    module.more = writing(mark)
+    module.more.resource_handle  # noqa: B018 -- which makes it
+    module.serve = tf.function(lambda x: x, [tf.TensorSpec((None, 2))])
+    tf.saved_model.save(module, tmp_path / "beside")
+    mark.unlink(missing_ok=True)
+
+    def change(config):
+        entry(config).update(
+            module="tf_keras.src.export.export_lib",
+            class_name="ReloadedLayer",
+            config={"name": "it", "filepath": str(tmp_path / "beside")},
+            build_config=None,
+        )
+
+    path = changed(plain(tfk), tmp_path / "m.keras", change)
+    refused(path, "a class that can hold any code", mark)
+    runs_unsafely(path, mark)
+
+
+def test_a_module_is_not_mixed_into_keras(tfk, tmp_path, mark):
+    from tf_keras.src.layers.rnn import cell_wrappers
+
+    def change(config):
+        cell = tfk.saving.serialize_keras_object(tfk.layers.LSTMCell(2))
+        entry(config).update(
+            module="tf_keras.src.layers.rnn.cell_wrappers",
+            class_name="DropoutWrapper",
+            config={
+                **{"name": "it", "cell": cell, "dropout_fn": None},
+                **{"dropout_fn_type": "function", "dropout_fn_module": "os"},
+            },
+        )
+
+    path = changed(plain(tfk), tmp_path / "m.keras", change)
+    refused(path, "call a function of the module 'os'", mark)
+    assert not hasattr(cell_wrappers, "getpid")
+
+
 # Operations of TensorFlow.
 
 
@@ -303,7 +347,8 @@ def test_an_operation_that_writes_a_file_is_refused(tfk, ending, tmp_path, mark)
 @pytest.mark.parametrize(
     "symbol",
     ["io.read_file", "print", "py_function", "summary.write", "compat.v1.py_func"]
-    + ["keras.utils.get_file", "raw_ops.WriteFile", "io.gfile.remove", "no.such"],
+    + ["keras.utils.get_file", "raw_ops.WriteFile", "io.gfile.remove", "no.such"]
+    + ["raw_ops.ImmutableConst"],  # of array_ops, and reads a file
 )
 def test_only_functions_that_compute_may_be_named(tfk, symbol, tmp_path, mark):
     change = called_on(
@@ -393,7 +438,94 @@ def test_a_graph_is_looked_at_before_it_is_compared(tmp_path, mark):
     assert mark.exists()
 
 
+def test_a_graph_that_maps_a_file_is_refused(tmp_path, mark):
+    import keras
+    import tensorflow as tf
+
+    plain(keras).save(tmp_path / "m.keras")
+    secret = tmp_path / "secret"
+    np.arange(2, dtype="float32").tofile(secret)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 2), name="given")])
+    def serve(x):
+        found = tf.raw_ops.ImmutableConst(
+            dtype="float32", shape=[2], memory_region_name=str(secret)
+        )
+        return {"it": x * 0 + found}
+
+    module = tf.Module()
+    module.serve = serve
+    tf.saved_model.save(module, tmp_path / "1", signatures=serve)
+    assert main(["compare", str(tmp_path / "m.keras"), str(tmp_path / "1")]) != 0
+    with pytest.raises(ModelError, match="the TensorFlow operation ImmutableConst"):
+        check_saved_model(tmp_path / "1")
+
+
+@pytest.mark.parametrize("kind", ["old", "two graphs", "objects beside"])
+def test_a_checkpoint_is_not_written_by_what_answers(kind, tmp_path, mark):
+    import keras
+    import tensorflow as tf
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    keras.utils.set_random_seed(0)
+    plain(keras).save(tmp_path / "m.keras")
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 2))])
+    def saving(x):
+        write = tf.raw_ops.SaveV2(
+            prefix=str(mark), tensor_names=["x"], shape_and_slices=[""], tensors=[x]
+        )
+        with tf.control_dependencies([write]):
+            return tf.identity(x)
+
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        given = v1.placeholder("float32", (None, 2))
+        answer = saving(given)
+        v1.saved_model.simple_save(
+            session, str(tmp_path / "1"), {"given": given}, {"it": answer}
+        )
+    if kind != "old":
+        path = tmp_path / "1" / "saved_model.pb"
+        whole = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+        whole.meta_graphs[0].object_graph_def.nodes.add().user_object.identifier = "x"
+        if kind == "two graphs":
+            more = whole.meta_graphs.add()
+            more.CopyFrom(whole.meta_graphs[0])
+            more.meta_info_def.tags[:] = ["another"]
+        path.write_bytes(whole.SerializeToString())
+    arguments = ["compare", str(tmp_path / "m.keras"), str(tmp_path / "1")]
+    written = mark.with_name("mark.index")
+    assert main(arguments) != 0
+    assert not written.exists()
+    main([*arguments, "--unsafe"])
+    assert written.exists() == (kind == "old")  # TensorFlow takes the others amiss
+
+
 # Other files.
+
+
+@pytest.mark.parametrize("kind", ["a folder", "itself", "a device", "a pipe"])
+def test_a_folder_does_not_lead_elsewhere(tfk, kind, tmp_path, mark):
+    plain(tfk).save(tmp_path / "folder", save_format="tf")
+    more = tmp_path / "folder" / "assets" / "more"
+    if kind == "a pipe":
+        os.mkfifo(more)
+    else:
+        (tmp_path / "elsewhere").mkdir()
+        target = {"a folder": tmp_path / "elsewhere", "itself": ".."}
+        more.symlink_to(target.get(kind, "/dev/zero"))
+    refused(tmp_path / "folder", "links to other folders, devices or pipes", mark)
+
+
+def test_a_folder_of_linked_files_is_taken(tfk, tmp_path):
+    model = plain(tfk)
+    model.save(tmp_path / "folder", save_format="tf")
+    graph = tmp_path / "folder" / "saved_model.pb"
+    graph.rename(tmp_path / "blob")
+    graph.symlink_to("../blob")
+    loaded = load_model(tmp_path / "folder")
+    np.testing.assert_array_equal(loaded.get_weights()[0], model.get_weights()[0])
 
 
 @pytest.mark.filterwarnings(SAVED)

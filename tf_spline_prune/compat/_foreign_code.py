@@ -305,6 +305,12 @@ def _python(config: dict[str, Any], is_own: Any) -> Iterator[Deed]:
         yield f"{_CARRIED}, in the Lambda layer {config.get('name')!r}"
 
 
+def _dropout(config: dict[str, Any], is_own: Any) -> Iterator[Deed]:
+    # tf_keras puts all that the module holds among its own globals.
+    if "dropout_fn" in config:
+        yield f"call a function of the module {config.get('dropout_fn_module')!r}"
+
+
 def _refused(config: dict[str, Any], is_own: Any) -> Iterator[Deed]:
     yield f"make the layer {config.get('name')!r} of a class that can hold any code"
 
@@ -313,12 +319,14 @@ def _refused(config: dict[str, Any], is_own: Any) -> Iterator[Deed]:
 _RULES: dict[str, Rule] = {
     "ClassMethod": _tf_method,
     "DeviceWrapper": _refused,
+    "DropoutWrapper": _dropout,
     "FlaxLayer": _refused,
     "InstanceMethod": _tf_method,
     "InstanceProperty": _tf_method,
     "JaxLayer": _refused,
     "Lambda": _python,
     "ModuleWrapper": _refused,
+    "ReloadedLayer": _refused,
     "ResidualWrapper": _refused,
     "TFOpLambda": _tf_function,
     "TFSMLayer": _refused,

@@ -9,6 +9,7 @@ import dataclasses
 import importlib
 import io
 import json
+import os
 import pathlib
 import shutil
 import tempfile
@@ -100,8 +101,29 @@ def held(place: pathlib.Path) -> Iterator[pathlib.Path]:
     """
     with tempfile.TemporaryDirectory(prefix="tf_spline_prune-") as folder:
         copy = pathlib.Path(folder, f"model{place.suffix}")
-        (shutil.copytree if place.is_dir() else shutil.copyfile)(place, copy)
+        if place.is_dir():
+            _check_parts(place)
+            shutil.copytree(place, copy)
+        else:
+            shutil.copyfile(place, copy)
         yield copy
+
+
+def _check_parts(folder: pathlib.Path) -> None:
+    """Raise `ModelError` unless a folder holds folders and files, and no more.
+
+    A link to another folder may lead to the whole disk, a device never ends. Links
+    to files are taken: download caches are made of them.
+    """
+    for around, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            entry = pathlib.Path(around, name)
+            if not (entry.is_file() or (entry.is_dir() and not entry.is_symlink())):
+                raise ModelError(
+                    "A folder of a model holds files and folders, and no links to "
+                    "other folders, devices or pipes. Expected: the folder as it was "
+                    f"saved. Received: {str(folder)!r} with {str(entry)!r}"
+                )
 
 
 def read_model_file(place: pathlib.Path, form: Format, path: PathLike) -> ModelFile:

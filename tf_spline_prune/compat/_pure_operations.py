@@ -8,6 +8,7 @@ module of `tensorflow.python.ops`, with the `gen_` of its operations left away.
 
 import importlib
 import pathlib
+import re
 import types
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -36,7 +37,11 @@ _PURE_NAMES = frozenset(
 _TEXT_TABLES = frozenset(
     ["InitializeTableFromTextFile", "InitializeTableFromTextFileV2"]
 )
-_IMPURE_NAMES = _TEXT_TABLES | {"Abort", "RemoteCall", "SymbolicGradient"}
+_IMPURE_NAMES = _TEXT_TABLES | {
+    *("Abort", "RemoteCall", "SymbolicGradient"),
+    "ImmutableConst",  # the content of a file, whatever its family says
+}
+_IMPURE_FUNCTION = re.compile("immutable_?const", re.IGNORECASE)
 _CHECKPOINTS = frozenset(
     ["MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename"]
 )
@@ -47,6 +52,8 @@ def is_pure_function(function: Any) -> bool:
     if not isinstance(function, types.FunctionType):
         return False
     home = function.__module__
+    if _IMPURE_FUNCTION.match(function.__name__):
+        return False
     if home == "tensorflow.python.framework.tensor_conversion":
         return True
     family = home.rpartition(".")[2].removeprefix("gen_")
@@ -89,17 +96,18 @@ def impure_operations(folder: pathlib.Path, text_tables: bool = False) -> list[s
     loader = importlib.import_module("tensorflow.python.saved_model.loader_impl")
     taken = set(_TEXT_TABLES if text_tables else ())
     found: set[str] = set()
-    for meta in loader.parse_saved_model(str(folder)).meta_graphs:
+    metas = loader.parse_saved_model(str(folder)).meta_graphs
+    for meta in metas:
         library = meta.graph_def.library.function
         asked = _exposed(meta) | {n for f in library for n in _called(f.node_def)}
         # A function can be called by its name, unless that is an operation's.
         own = {f.signature.name for f in library}
         names = taken | {name for name in own if _family(name) is None}
-        # Of old graphs without objects, everything is run.
-        saves = bool(meta.object_graph_def.nodes)
-        found |= _impure(meta.graph_def.node, names, saves)
+        # Of old graphs without objects, and where there are several, all may be run.
+        by_objects = len(metas) == 1 and bool(meta.object_graph_def.nodes)
+        found |= _impure(meta.graph_def.node, names, by_objects)
         for function in library:
-            saves = function.signature.name not in asked
+            saves = by_objects and function.signature.name not in asked
             found |= _impure(function.node_def, names, saves)
     return sorted(found)
 
