@@ -112,6 +112,15 @@ def test_attention_by_hand(K):
         assert tsp.cost(K.Model([query, key], grouped(query, key))).macs == macs
 
 
+@pytest.mark.parametrize(("axes", "pairs"), [((1,), 36), ((2,), 48), ((1, 2), 144)])
+def test_attention_along_some_axes(K, axes, pairs):
+    """3 by 4 places of 8 features: a row or a column is seen, or everything."""
+    heads = K.layers.MultiHeadAttention(2, 5, attention_axes=axes)
+    inputs = K.Input((3, 4, 8))
+    model = K.Model(inputs, heads(inputs, inputs))
+    assert tsp.cost(model).macs == 4 * 12 * 8 * 10 + 2 * pairs * 10
+
+
 def test_video_net(K):
     """The frames cost nearly all, and cannot be pruned: half is out of reach."""
     L = K.layers

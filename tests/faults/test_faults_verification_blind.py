@@ -88,6 +88,53 @@ def test_small_logits_behind_a_squashing_function(K, how):
     assert tsp.verify(model, small, plan) > 1e-2
 
 
+@pytest.mark.parametrize("how", ["argmax", "greater", "cast"])
+def test_decisions_and_whole_numbers_hide_nothing(K, how):
+    """A fault that changes no decision is seen in what is decided on."""
+    import tensorflow as tf
+
+    L = K.layers
+    functions = {
+        "argmax": keras.ops.argmax if K is keras else tf.argmax,
+        "greater": lambda x: x > 0.0,
+        "cast": lambda x: (keras.ops if K is keras else tf).cast(x, "int32"),
+    }
+    inputs = K.Input((6,))
+    x = L.Dense(3)(L.Dense(12, activation="relu")(inputs))
+    model = K.Model(inputs, functions[how](x))
+    plan = tsp.plan(model, "magnitude", sparsity=0.3)
+    small = plan.apply(model)
+    assert tsp.verify(model, small, plan) < 1e-9
+    weights = small.get_weights()
+    weights[-1] = weights[-1] + 1e-3
+    small.set_weights(weights)
+    assert tsp.verify(model, small, plan) > 1e-5
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_what_is_not_finite_is_compared_and_not_called_random(K, everywhere):
+    import tensorflow as tf
+
+    L = K.layers
+    root = keras.ops.sqrt if K is keras else tf.sqrt
+    inputs = K.Input((6,))
+    x = L.Dense(4)(L.Dense(12, activation="relu")(inputs))
+    model = K.Model(inputs, root(x))
+    if everywhere:
+        model.layers[2].bias.assign(np.full(4, -1e4))
+    plan = tsp.plan(model, "magnitude", sparsity=0.3)
+    small = plan.apply(model)
+    if everywhere:
+        with pytest.warns(BlindVerificationWarning, match="no output answers"):
+            assert np.isnan(tsp.verify(model, small, plan))
+        return
+    assert tsp.verify(model, small, plan) < 1e-9
+    shuffled(small)
+    assert not tsp.verify(model, small, plan) < 1e-2
+    with pytest.raises(tsp.errors.VerificationError, match="rounding explains"):
+        require_verified(model, small, plan)
+
+
 def test_a_large_constant_does_not_hide_what_moves(K):
     L = K.layers
     model = K.Sequential([K.Input((6,)), L.Dense(12, activation="relu"), L.Dense(3)])

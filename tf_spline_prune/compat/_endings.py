@@ -11,9 +11,11 @@ from tf_spline_prune.compat.program import Program, ProgramStep, Slot, Values
 
 Apply = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
 
-# Functions that squeeze all numbers into a range, and so hide what differs.
+# Functions that squeeze all numbers into a range, and so hide what differs; the last
+# ones leave decisions or whole numbers.
 _SQUASHING = frozenset(
-    "softmax sigmoid logsoftmax logsigmoid tanh softsign hardsigmoid hardtanh".split()
+    "softmax sigmoid logsoftmax logsigmoid tanh softsign hardsigmoid hardtanh "
+    "argmax argmin sign round floor ceil greater greaterequal less lessequal".split()
 )
 # What may follow them without a change of the numbers.
 _HANDED_ON = frozenset(
@@ -33,8 +35,8 @@ def run_to_ends(
         apply: What to do at each call, as in `Graph.run`.
 
     Returns:
-        The outputs, and for each what enters the softmax, sigmoid or tanh that it
-        comes out of; of another output, itself.
+        The outputs, and for each what enters the softmax, sigmoid, tanh or argmax
+        that it comes out of, or the cast; of another output, itself.
     """
     ends = {slot: _squash_of(program, slot) for slot in program.outputs}
     wanted = {step.name for step in ends.values() if step is not None}
@@ -57,15 +59,18 @@ def _squash_of(program: Program, output: Slot) -> ProgramStep | None:
     """Find the step whose squashing function an output comes out of, if any."""
     makers = {slot: step for step in program.steps.values() for slot in step.outputs}
     slot = output
+    cast: ProgramStep | None = None  # to whole numbers, perhaps
     while slot in makers:
         step = makers[slot]
         if _squashes(step.call):
             return step
         linear = step.call.kind == "Activation" and _function(step.call) == "linear"
         if len(step.inputs) != 1 or not (linear or step.call.kind in _HANDED_ON):
-            return None
+            break
+        if step.call.kind == "op:cast" and cast is None:
+            cast = step
         slot = step.inputs[0]
-    return None
+    return cast
 
 
 def _squashes(call: Call) -> bool:

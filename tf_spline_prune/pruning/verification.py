@@ -109,8 +109,9 @@ def verify(
     Returns:
         The largest relative error: of each output `max|a - b| / spread`, where the
         spread is the root mean square, over the output's entries, of the reference's
-        standard deviation over the inputs. NaN if the comparison is blind, or an
-        output is NaN.
+        standard deviation over the inputs. Where both are NaN or the same infinity,
+        they agree; where one of them is, the error is NaN. So it is if the comparison
+        is blind.
 
     Raises:
         PlanError: If the plan was made for another structure.
@@ -205,8 +206,8 @@ def verdict_on(
     """
     own = coarsest_dtype(graph.model)
     rounding = max(_tolerances(own, own))
-    _, entering = _signals(graph.graph, inputs)
-    apart, random = _own_call(graph.graph, inputs, rounding)
+    outputs, entering = _signals(graph.graph, inputs)
+    apart, random = _own_call(graph.graph, inputs, outputs, rounding)
     used = [place for place in range(len(entering)) if place not in random]
     if not used:
         return Verdict(0.0, 0.0, "every output is random, whatever the seed", random)
@@ -243,7 +244,7 @@ def verdict_on(
                 "A shrunk model must keep the shapes of its outputs. Expected: "
                 f"{wanted.shape}. Received: {given.shape}"
             )
-        distance = float(np.abs(wanted - given).max(initial=0.0))
+        distance = _apart(wanted, given)
         error = _larger(error, distance / scale[0])
         excess = _larger(excess, distance / _allowed(scale, tolerances))
     if not apart <= rounding:
@@ -263,16 +264,15 @@ def _tolerances(own: str, dtype: str) -> tuple[float, float]:
 
 
 def _own_call(
-    graph: Graph, inputs: list[np.ndarray], rounding: float
+    graph: Graph, inputs: list[np.ndarray], traced: Outputs, rounding: float
 ) -> tuple[float, tuple[int, ...]]:
-    """Compare a model's own call with what was traced of it.
+    """Compare a model's own call with the outputs of what was traced of it.
 
     Returns:
         How far the two are apart, and the numbers of the outputs that are random
         even with the same seeds.
     """
     own = _run(predict, graph.model, inputs)
-    traced = _signals(graph, inputs)[0]
     other: Outputs | None = None
     apart, random = 0.0, []
     for place, (one, again) in enumerate(zip(own, traced, strict=True)):
@@ -345,21 +345,39 @@ def _distance(expected: Outputs, found: Outputs) -> float:
     for one, other in zip(expected, found, strict=True):
         if one.shape != other.shape:
             return float("inf")
-        size = np.abs(one).max(initial=0.0)
-        error = np.abs(one - other).max(initial=0.0)
-        worst = _larger(worst, error / size if size else error)
+        error = _apart(one, other)
+        worst = _larger(worst, error / (_size(one) or 1.0))
     return worst
+
+
+def _apart(one: np.ndarray, other: np.ndarray) -> float:
+    """Give the largest difference of two outputs.
+
+    NaN is equal to NaN, and an infinity to itself; NaN if such an entry differs.
+    """
+    equal = (one == other) | (np.isnan(one) & np.isnan(other))
+    with np.errstate(invalid="ignore"):
+        differences = np.where(equal, 0.0, np.abs(one - other))
+    finite = np.isfinite(differences).all()
+    return float(differences.max(initial=0.0)) if finite else float("nan")
+
+
+def _size(output: np.ndarray) -> float:
+    """Give the largest number of an output that is finite."""
+    return float(np.abs(output).max(initial=0.0, where=np.isfinite(output)))
 
 
 def _scale(output: np.ndarray) -> tuple[float, float]:
     """Give the spread of an output over the inputs, and its size.
 
-    An output that is the same for all inputs has its size for a spread.
+    An output that is the same for all inputs has its size for a spread. What is NaN
+    or infinite has none.
     """
-    size = float(np.abs(output).max(initial=0.0))
-    spread = (
-        float(np.sqrt(np.mean(np.square(output.std(axis=0))))) if output.size else 0
-    )
+    if not output.size:
+        return 1.0, 0.0
+    size = _size(output)
+    variances = np.ma.masked_invalid(output).var(axis=0)
+    spread = float(np.sqrt(np.ma.filled(np.ma.mean(variances), 0.0)))
     return spread or size or 1.0, size
 
 
@@ -376,7 +394,7 @@ def _answers(
 ) -> bool:
     """Tell whether any output differs by more than what rounding explains."""
     return any(
-        np.abs(one - other).max(initial=0.0) > _SEEN * _allowed(scale, tolerances)
+        not _apart(one, other) <= _SEEN * _allowed(scale, tolerances)
         for one, other, scale in zip(found, reference, scales, strict=True)
     )
 

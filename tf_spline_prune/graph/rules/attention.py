@@ -110,7 +110,7 @@ def _project(
     # The layer divides by the root of the size of its keys.
     for name in ("query/kernel", "query/bias"):
         recorder.rescale(call, name, keys, 0.5, optional=True)
-    axes = getattr(call.layer, "attention_axes", None) or range(1, key.rank - 1)
+    axes = call.layer.get_config().get("attention_axes") or range(1, key.rank - 1)
     beside = set(range(key.rank)).difference(axis % key.rank for axis in axes)
     others = positions(key.shape, beside)
     pairs = None if places is None or others is None else places * others
