@@ -104,12 +104,10 @@ def calls_as_keras(model: Any) -> bool:
 
 
 def own_names(cls: type) -> set[str]:
-    """Name what a user's class, or one of its bases that is not Keras', defines."""
-    return {n for base in cls.__mro__ if _is_own(base) for n in vars(base)}
-
-
-def _is_own(cls: type) -> bool:
-    return cls is not object and not _is_keras(cls)
+    """Name what a user's class defines, and its bases that Keras' own has not."""
+    keras_own = next((base for base in cls.__mro__ if _is_keras(base)), object)
+    own = set(cls.__mro__) - set(keras_own.__mro__)
+    return {name for base in own for name in vars(base)}
 
 
 def _is_keras(cls: type) -> bool:
