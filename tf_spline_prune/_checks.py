@@ -473,6 +473,7 @@ COUNT = Integer(1, 2**31 - 1)
 FRACTION = Real(0, 1, closed="left")
 POSITIVE = Real(0, closed="neither")
 BETWEEN = Real(0, 1, closed="neither")
+FOLDER = Path(hint="That where you are is '.'.")
 NAMES = ListOf(Text("a name"), "names")
 LAYERS: Options = [
     Text("the name of a layer"),
