@@ -10,6 +10,13 @@ _HARMLESS = (
     *("__module__", "__qualname__", "__static_attributes__", "__weakref__"),
     *("from_config", "get_config"),
 )
+# What hands all numbers on as they are in inference: in other places, or of another
+# dtype.
+HANDS_ON = frozenset(
+    "ActivityRegularization Dropout Flatten GaussianDropout GaussianNoise Identity "
+    "Permute Reshape SpatialDropout1D SpatialDropout2D SpatialDropout3D op:cast "
+    "op:expanddims op:identity op:reshape op:squeeze op:transpose".split()
+)
 
 
 def kind_of(layer: Any) -> str:
