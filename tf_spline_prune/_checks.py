@@ -50,14 +50,16 @@ class Constraint:
 
     Attributes:
         hint: How to mend a value that does not fit, a whole sentence, or nothing.
+        what: What fits, to follow "must be", unless `wanted` makes it up.
     """
 
     hint: str = ""
+    what: str = ""
 
     @property
     def wanted(self) -> str:
         """Say what fits, to follow "must be"."""
-        raise NotImplementedError
+        return self.what
 
     def take(self, value: Any) -> Any:
         """Return the value as it is to be handed on, or raise `Misfit`."""
@@ -197,10 +199,6 @@ class Text(Constraint):
     what: str = "a string that is not empty"
     hint: str = ""
 
-    @property
-    def wanted(self) -> str:
-        return self.what
-
     def take(self, value: Any) -> str:
         if not isinstance(value, str):
             raise Misfit(of_type=True)
@@ -238,10 +236,6 @@ class Function(Constraint):
     layers: bool = False
     hint: str = ""
 
-    @property
-    def wanted(self) -> str:
-        return self.what
-
     def take(self, value: Any) -> Any:
         is_keras = hasattr(type(value), "trainable_weights")
         if not callable(value) or isinstance(value, type):
@@ -272,11 +266,7 @@ class Having(Constraint):
     """An object of whatever class that has some attributes."""
 
     def __init__(self, *attributes: str, what: str, hint: str = "") -> None:
-        self.attributes, self._what, self.hint = attributes, what, hint
-
-    @property
-    def wanted(self) -> str:
-        return self._what
+        self.attributes, self.what, self.hint = attributes, what, hint
 
     def take(self, value: Any) -> Any:
         if isinstance(value, type):
@@ -357,10 +347,6 @@ class Interval(Constraint):
     what: str = "two finite numbers, the smaller first"
     hint: str = ""
 
-    @property
-    def wanted(self) -> str:
-        return self.what
-
     def take(self, value: Any) -> tuple[float, float]:
         low, high = ListOf(Real(), "numbers", 2, 2).take(value)
         if not low < high:
@@ -377,10 +363,6 @@ class MapOf(Constraint):
     what: str = "a dictionary"
     least: int = 1
     hint: str = ""
-
-    @property
-    def wanted(self) -> str:
-        return self.what
 
     def take(self, value: Any) -> Any:
         if not isinstance(value, Mapping):
@@ -412,10 +394,6 @@ class Array(Constraint):
     empty: bool = False
     hint: str = ""
 
-    @property
-    def wanted(self) -> str:
-        return self.what
-
     def take(self, value: Any) -> Any:
         import numpy as np
 
@@ -446,10 +424,6 @@ class Data(Constraint):
 
     what: str = "inputs: an array, several in a list or dictionary, or a data set"
     hint: str = ""
-
-    @property
-    def wanted(self) -> str:
-        return self.what
 
     def take(self, value: Any) -> Any:
         value = plain(value)
