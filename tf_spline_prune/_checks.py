@@ -50,14 +50,16 @@ class Constraint:
 
     Attributes:
         hint: How to mend a value that does not fit, a whole sentence, or nothing.
+        what: What fits, to follow "must be", unless `wanted` makes it up.
     """
 
     hint: str = ""
+    what: str = ""
 
     @property
     def wanted(self) -> str:
         """Say what fits, to follow "must be"."""
-        raise NotImplementedError
+        return self.what
 
     def take(self, value: Any) -> Any:
         """Return the value as it is to be handed on, or raise `Misfit`."""
@@ -198,10 +200,6 @@ class Text(Constraint):
     what: str = "a string that is not empty"
     hint: str = ""
 
-    @property
-    def wanted(self) -> str:
-        return self.what
-
     def take(self, value: Any) -> str:
         if not isinstance(value, str):
             raise Misfit(of_type=True)
@@ -239,10 +237,6 @@ class Function(Constraint):
     layers: bool = False
     hint: str = ""
 
-    @property
-    def wanted(self) -> str:
-        return self.what
-
     def take(self, value: Any) -> Any:
         is_keras = hasattr(type(value), "trainable_weights")
         if not callable(value) or isinstance(value, type):
@@ -273,11 +267,7 @@ class Having(Constraint):
     """An object of whatever class that has some attributes."""
 
     def __init__(self, *attributes: str, what: str, hint: str = "") -> None:
-        self.attributes, self._what, self.hint = attributes, what, hint
-
-    @property
-    def wanted(self) -> str:
-        return self._what
+        self.attributes, self.what, self.hint = attributes, what, hint
 
     def take(self, value: Any) -> Any:
         if isinstance(value, type):
@@ -358,10 +348,6 @@ class Interval(Constraint):
     what: str = "two finite numbers, the smaller first"
     hint: str = ""
 
-    @property
-    def wanted(self) -> str:
-        return self.what
-
     def take(self, value: Any) -> tuple[float, float]:
         low, high = ListOf(Real(), "numbers", 2, 2).take(value)
         if not low < high:
@@ -378,10 +364,6 @@ class MapOf(Constraint):
     what: str = "a dictionary"
     least: int = 1
     hint: str = ""
-
-    @property
-    def wanted(self) -> str:
-        return self.what
 
     def take(self, value: Any) -> Any:
         if not isinstance(value, Mapping):
@@ -412,10 +394,6 @@ class Array(Constraint):
     finite: bool = True
     empty: bool = False
     hint: str = ""
-
-    @property
-    def wanted(self) -> str:
-        return self.what
 
     def take(self, value: Any) -> Any:
         import numpy as np
@@ -448,10 +426,6 @@ class Data(Constraint):
     what: str = "inputs: an array, several in a list or dictionary, or a data set"
     hint: str = ""
 
-    @property
-    def wanted(self) -> str:
-        return self.what
-
     def take(self, value: Any) -> Any:
         value = plain(value)
         if isinstance(value, (str, bytes, type, numbers.Number)):
@@ -474,6 +448,7 @@ COUNT = Integer(1, 2**31 - 1)
 FRACTION = Real(0, 1, closed="left")
 POSITIVE = Real(0, closed="neither")
 BETWEEN = Real(0, 1, closed="neither")
+FOLDER = Path(hint="That where you are is '.'.")
 NAMES = ListOf(Text("a name"), "names")
 LAYERS: Options = [
     Text("the name of a layer"),

@@ -1,5 +1,6 @@
 """Backups of detectors: whose they are, and where they lie."""
 
+import functools
 import warnings
 
 import numpy as np
@@ -90,6 +91,14 @@ def test_of_another_model_of_the_same_shapes(K, tmp_path, changes):
     if "use_bias" not in changes:
         other.set_weights(trained.get_weights())
     resumed(K, other, spline(tmp_path), "another model")
+
+
+def test_of_a_model_with_a_function_without_a_name(K, tmp_path):
+    """Keras cannot put it into a config, which ended the training."""
+    bent = functools.partial(K.activations.elu, alpha=0.5)
+    bird = tsp.MaskEarlyBird(stop=False, backup_dir=tmp_path)
+    cut_off(K, [bird], network(K, activation=bent))
+    assert [p.name for p in tmp_path.iterdir()] == ["mask_distance.npz"]
 
 
 def test_of_another_run_of_the_same_model(K, tmp_path):

@@ -42,8 +42,22 @@ def functional(K, scaled):
     return K.Model(inputs, K.layers.Conv2D(4, 3)(scaled(inputs)))
 
 
+def turned(K, images):
+    """Exchange height and width by an operation."""
+    if K.__name__ == "tf_keras":
+        import tensorflow as tf
+
+        return tf.transpose(images, (0, 2, 1, 3))
+    return K.ops.transpose(images, (0, 2, 1, 3))
+
+
 # What is built, what it was made for, and what not.
 CASES = {
+    "turned": (
+        lambda K: functional(K, lambda x: K.layers.Rescaling(1 / 255)(turned(K, x))),
+        [PIXELS],
+        [UNIT],
+    ),
     "255": (lambda K: net(K, K.layers.Rescaling(1 / 255)), [PIXELS], [UNIT, SIGNED]),
     "mobilenet": (
         lambda K: net(K, K.layers.Rescaling(1 / 127.5, offset=-1)),

@@ -107,3 +107,24 @@ def test_rounds_in_which_nothing_goes_are_silent_and_rounds_without_any_are_not(
     assert kept(plan) == [3, 3]
     with pytest.warns(NothingPrunedWarning):
         tsp.prune_in_rounds(model, "magnitude", sparsity=0.01, rounds=3)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"scope": "bogus"},
+        {"min_units": -3},
+        {"max_sparsity": 5},
+        {"seed": -1},
+        {"round_to": 2.5},
+        {"layers": 3},
+        {"origin": None},
+        {"foo": 1},
+    ],
+    ids=str,
+)
+def test_settings_are_those_of_plan(K, setting):
+    """They went past the checks of `plan`: a scope of no meaning was taken."""
+    (name,) = setting
+    with pytest.raises((ValueError, TypeError), match=f"Received.*{name}"):
+        tsp.prune_in_rounds(chain(K, 8, 6), sparsity=0.5, rounds=2, **setting)

@@ -7,6 +7,7 @@ import pytest
 import zoo
 
 import tf_spline_prune as tsp
+from tf_spline_prune.compat import _model_class
 
 X = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
 
@@ -81,6 +82,7 @@ def test_all_copies_keep_it(K, call):
     model = functional(K, cls)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", tsp.errors.NothingPrunedWarning)
+        warnings.simplefilter("ignore", tsp.errors.SparsityWarning)  # masks never set
         made = {
             "prune": lambda: tsp.prune(model, sparsity=0.5, data=X),
             "lossless": lambda: tsp.lossless(model),
@@ -162,3 +164,12 @@ def test_a_plain_model_is_not_warned_of(K):
     model = Plain()
     model(X)
     tsp.prune(model, sparsity=0.5)  # warnings are errors here
+
+
+def test_a_plain_model_is_built_once(K, monkeypatch):
+    """What Keras' classes inherit from TensorFlow is no user's own."""
+    made = []
+    model = functional(K, K.Model)
+    monkeypatch.setattr(_model_class, "_settings", made.append)
+    tsp.remove_units(model, {"hidden": [0]})
+    assert not made

@@ -95,12 +95,12 @@ def test_a_missing_batch_axis_is_named(K):
 
 def test_folders_without_a_name(K, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="`log_dir` must name a folder.*''"):
+    with pytest.raises(ValueError, match="`log_dir` must be a path.*you are.*''"):
         tsp.PruningSummaries("")
     probe = np.zeros((4, 12), "float32")
-    with pytest.raises(ValueError, match="`backup_dir` must name a folder.*''"):
+    with pytest.raises(ValueError, match="`backup_dir` must be a path.*you are.*''"):
         tsp.SplineEarlyBird(probe, backup_dir="")
-    with pytest.raises(ValueError, match="`folder` must name a folder.*''"):
+    with pytest.raises(ValueError, match="`folder` must be a path.*you are.*''"):
         tsp.export_saved_model(zoo.mlp(K), "")
     assert not list(tmp_path.iterdir())
     tsp.PruningSummaries(".")

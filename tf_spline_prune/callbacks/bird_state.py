@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_spline_prune.compat import CurrentWeights, Workers, trace
+from tf_spline_prune.compat import CurrentWeights, Workers, config_of, trace
 from tf_spline_prune.files import atomic_file
 
 _TOLD_OTHERWISE = ("name", "function", "code")
@@ -142,7 +142,7 @@ def model_fingerprint(model: Any) -> str:
 
 def _config(layer: Any) -> dict[str, Any]:
     try:
-        return dict(layer.get_config())
+        return config_of(layer)
     except (AttributeError, NotImplementedError):  # an operation, or a user's layer
         return {}
 

@@ -9,7 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from tf_spline_prune._checks import COUNT, Flag, Function, OneOf, Options, Path, checked
+from tf_spline_prune._checks import (
+    COUNT,
+    FOLDER,
+    Flag,
+    Function,
+    OneOf,
+    Options,
+    Path,
+    checked,
+)
 from tf_spline_prune.callbacks.bird_state import BirdState, model_fingerprint
 from tf_spline_prune.callbacks.rate_drop import warn_of_rate_drop
 from tf_spline_prune.callbacks.snapshot_history import SnapshotHistory
@@ -22,7 +31,7 @@ from tf_spline_prune.compat import (
     say,
 )
 from tf_spline_prune.errors import BackupWarning, warn
-from tf_spline_prune.files import PathLike, check_destination, check_folder
+from tf_spline_prune.files import PathLike, check_destination
 
 _ENDINGS = (".keras", ".h5")
 VERBOSE: Options = [Flag(), OneOf(0, 1, 2)]
@@ -74,7 +83,7 @@ class EarlyBird(Callback):
         stop=Flag(),
         filepath=[Path(), None],
         keep_history=Flag(),
-        backup_dir=[Path(), None],
+        backup_dir=[FOLDER, None],
         verbose=VERBOSE,
     )
     def __init__(
@@ -91,8 +100,6 @@ class EarlyBird(Callback):
             raise ValueError(
                 f"`filepath` must end in one of {_ENDINGS}. Received: {filepath!r}"
             )
-        if backup_dir is not None:
-            check_folder(backup_dir, "backup_dir")
         self.lookback = lookback
         self.stop = stop
         self.filepath = filepath

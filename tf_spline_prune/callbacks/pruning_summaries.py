@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tf_spline_prune._checks import COUNT, Flag, OneOf, Path, checked
+from tf_spline_prune._checks import COUNT, FOLDER, Flag, OneOf, checked
 from tf_spline_prune.compat import (
     Callback,
     MaskSlot,
@@ -48,7 +48,7 @@ class PruningSummaries(Callback):
     ```
     """
 
-    @checked(log_dir=Path(), update_freq=[OneOf("epoch"), COUNT], images=Flag())
+    @checked(log_dir=FOLDER, update_freq=[OneOf("epoch"), COUNT], images=Flag())
     def __init__(
         self,
         log_dir: PathLike,

@@ -11,7 +11,7 @@ from tf_spline_prune.compat._endings import run_to_ends
 from tf_spline_prune.compat._functions import tensorflow_operations, trace_function
 from tf_spline_prune.compat._model_class import warn_of_lost_training
 from tf_spline_prune.compat._model_files import nested_within
-from tf_spline_prune.compat._states import same_randomness, states_kept
+from tf_spline_prune.compat._states import same_randomness, states_kept, values_kept
 from tf_spline_prune.compat._traced_macs import traced_macs
 from tf_spline_prune.compat.averages import mask_averages
 from tf_spline_prune.compat.calibration import Calibration, arranged, check_inputs
@@ -52,7 +52,6 @@ from tf_spline_prune.compat.execution import (
     widest_dtype,
 )
 from tf_spline_prune.compat.flavour import (
-    Flavour,
     activation_name,
     flavour_of,
     keras_of,
@@ -69,7 +68,6 @@ from tf_spline_prune.compat.initializer import initializer_base
 from tf_spline_prune.compat.jacobians import jacobians_of
 from tf_spline_prune.compat.kinds import check_plain, is_layer, kind_of
 from tf_spline_prune.compat.loading import (
-    Format,
     check_saved_model,
     load_model,
     model_format,
@@ -121,9 +119,7 @@ __all__ = [
     "Call",
     "Callback",
     "CurrentWeights",
-    "Flavour",
     "HeldWeight",
-    "Format",
     "Gradients",
     "Graph",
     "Input",
@@ -184,7 +180,6 @@ __all__ = [
     "predict",
     "probe_model",
     "random_inputs",
-    "sample_inputs",
     "read_weights",
     "rebuild",
     "register_class",
@@ -197,6 +192,7 @@ __all__ = [
     "run_eagerly",
     "run_to_ends",
     "same_randomness",
+    "sample_inputs",
     "save_model",
     "say",
     "softmax_outputs",
@@ -209,14 +205,15 @@ __all__ = [
     "traced_macs",
     "trainability_kept",
     "value_and_grad",
+    "values_kept",
     "warn_of_lost_training",
     "weight_gradients",
     "weight_names",
     "weight_variables",
     "widest_dtype",
     "with_dtype",
-    "with_plain_names",
     "with_mask",
+    "with_plain_names",
     "with_scales",
     "with_sizes",
     "with_weights",

@@ -18,6 +18,7 @@ from tf_spline_prune.compat.call_graph import Call, Graph, Input
 from tf_spline_prune.compat.callback import optimizer_steps
 from tf_spline_prune.compat.compiling import is_compiled
 from tf_spline_prune.compat.execution import call_layer, predict, to_numpy
+from tf_spline_prune.compat.kinds import HANDS_ON
 from tf_spline_prune.errors import DataRangeWarning, warn
 
 # Data that are off by more than this are of another order of magnitude.
@@ -27,11 +28,9 @@ _ROWS, _NUMBERS = 256, 2**20
 # A statistic of fewer values says little.
 _ENOUGH = 8
 # Layers behind which data are still data: moved, cut, padded, cast.
-_MOVES = {
-    *("ActivityRegularization", "CenterCrop", "Cropping1D", "Cropping2D", "Dropout"),
-    *("Flatten", "GaussianDropout", "GaussianNoise", "Identity", "InputLayer"),
-    *("Permute", "Reshape", "Resizing", "SpatialDropout1D", "SpatialDropout2D"),
-    *("ZeroPadding1D", "ZeroPadding2D", "op:cast", "op:getitem", "op:reshape"),
+_MOVES = HANDS_ON | {
+    *("CenterCrop", "Cropping1D", "Cropping2D", "InputLayer", "Resizing"),
+    *("ZeroPadding1D", "ZeroPadding2D", "op:getitem"),
     *("RandomBrightness", "RandomContrast", "RandomCrop", "RandomFlip"),
     *("RandomHeight", "RandomRotation", "RandomTranslation", "RandomWidth"),
     "RandomZoom",

@@ -7,6 +7,7 @@ from typing import Any
 from tf_spline_prune.compat.call_graph import Call
 from tf_spline_prune.compat.execution import call_layer
 from tf_spline_prune.compat.flavour import activation_name
+from tf_spline_prune.compat.kinds import HANDS_ON
 from tf_spline_prune.compat.program import Program, ProgramStep, Slot, Values
 
 Apply = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
@@ -16,11 +17,6 @@ Apply = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
 _SQUASHING = frozenset(
     "softmax sigmoid logsoftmax logsigmoid tanh softsign hardsigmoid hardtanh "
     "argmax argmin sign round floor ceil greater greaterequal less lessequal".split()
-)
-# What may follow them without a change of the numbers.
-_HANDED_ON = frozenset(
-    "Reshape Flatten Dropout Identity Permute op:reshape op:cast op:squeeze "
-    "op:identity op:expanddims op:transpose".split()
 )
 
 
@@ -65,7 +61,7 @@ def _squash_of(program: Program, output: Slot) -> ProgramStep | None:
         if _squashes(step.call):
             return step
         linear = step.call.kind == "Activation" and _function(step.call) == "linear"
-        if len(step.inputs) != 1 or not (linear or step.call.kind in _HANDED_ON):
+        if len(step.inputs) != 1 or not (linear or step.call.kind in HANDS_ON):
             break
         if step.call.kind == "op:cast" and cast is None:
             cast = step

@@ -1,6 +1,8 @@
 """The class of a model that is built again: the user's own, where that is possible."""
 
+import functools
 import inspect
+from types import ModuleType
 from typing import Any
 
 import keras
@@ -64,18 +66,21 @@ def _is_made_of(made: Any, *parts: Any) -> bool:
 
 def _settings(model: Any) -> dict[str, Any]:
     """Give the plain values that the user's class has set on a model."""
-    package = keras_of(model)
-    tensor = package.Input((1,))
-    bare = (
-        package.Sequential() if is_sequential(model) else package.Model(tensor, tensor)
-    )
-    bare.compile("sgd", "mse")
-    keras_own = {*vars(bare), "history", "stop_training"}
+    keras_own = _keras_own(keras_of(model), is_sequential(model))
     return {
         name: value
         for name, value in vars(model).items()
         if isinstance(value, _VALUES) and name not in keras_own and name[0] != "_"
     }
+
+
+@functools.cache
+def _keras_own(package: ModuleType, sequential: bool) -> frozenset[str]:
+    """Name what Keras itself sets on a model that is compiled and trained."""
+    tensor = package.Input((1,))
+    bare = package.Sequential() if sequential else package.Model(tensor, tensor)
+    bare.compile("sgd", "mse")
+    return frozenset({*vars(bare), "history", "stop_training"})
 
 
 def warn_of_lost_training(model: Any, made: Any) -> None:

@@ -1,11 +1,12 @@
 """What a model carries over from call to call: kept, and begun anew.
 
-Every place that runs a user's model does so within `states_kept`.
+Every place that runs a user's model does so within `states_kept`; what runs a graph of
+TensorFlow, of which only the variables are known, within `values_kept`.
 """
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -28,15 +29,22 @@ def states_kept(*models: Any, fresh: bool = False) -> Iterator[None]:
         *models: Models of either flavour.
         fresh: Whether recurrent states begin at zero, as those of a new model.
     """
-    held = [
-        (variable, np.array(values_of(variable)))
-        for model in models
-        for variable in _state_variables(model)
-    ]
-    try:
+    with values_kept(v for model in models for v in _state_variables(model)):
         if fresh:
             for variable in (v for model in models for v in _recurrent(model)):
                 write_values(variable, np.zeros(tuple(variable.shape)))
+        yield
+
+
+@contextlib.contextmanager
+def values_kept(variables: Iterable[Any]) -> Iterator[None]:
+    """Give variables, of either flavour or TensorFlow's, their values back afterwards.
+
+    Args:
+        variables: The variables.
+    """
+    held = [(variable, np.array(values_of(variable))) for variable in variables]
+    try:
         yield
     finally:
         for variable, value in held:

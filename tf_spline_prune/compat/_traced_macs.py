@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from tf_spline_prune.compat.call_graph import Call
-from tf_spline_prune.compat.flavour import keras_root
+from tf_spline_prune.compat.flavour import flavour_of
 
 # What multiplies in ways that are not counted here.
 _UNCOUNTABLE = (
@@ -40,7 +40,7 @@ def traced_macs(call: Call) -> int | None:
         other backends than TensorFlow, where the call cannot be traced, where a
         loop's number of steps is open, and behind operations such as an FFT.
     """
-    if keras_root(call.layer) != "tf_keras" and keras.backend.backend() != "tensorflow":
+    if flavour_of(call.layer) != "tf_keras" and keras.config.backend() != "tensorflow":
         return None
     import tensorflow as tf
     from tensorflow.python.framework.func_graph import FuncGraph

@@ -58,22 +58,21 @@ def with_dtype(model: Any, dtype: str) -> Any:
     return rebuild(graph, dtype=dtype)
 
 
-def with_plain_names(model: Any) -> Any:
+def with_plain_names(graph: Graph) -> Any:
     """Copy a model whose names TensorFlow does not take for parts of a graph.
 
     Those have letters of English, digits and `_.-`, and begin with a letter or digit.
 
     Args:
-        model: A built model of either flavour.
+        graph: The model, traced.
 
     Returns:
         The model itself, if all names are such; else a copy in which they are.
     """
-    graph = trace(model)
     names = _plain_names(graph)
     if all(name == plain for name, plain in names.items()):
-        return model
-    return rebuild(graph, weights=CurrentWeights(graph).__getitem__, names=names)
+        return graph.model
+    return rebuild(graph, names=names)
 
 
 def _plain_names(graph: Graph) -> dict[str, str]:

@@ -10,6 +10,13 @@ _HARMLESS = (
     *("__module__", "__qualname__", "__static_attributes__", "__weakref__"),
     *("from_config", "get_config"),
 )
+# What hands all numbers on as they are in inference: in other places, or of another
+# dtype.
+HANDS_ON = frozenset(
+    "ActivityRegularization Dropout Flatten GaussianDropout GaussianNoise Identity "
+    "Permute Reshape SpatialDropout1D SpatialDropout2D SpatialDropout3D op:cast "
+    "op:expanddims op:identity op:reshape op:squeeze op:transpose".split()
+)
 
 
 def kind_of(layer: Any) -> str:
@@ -104,12 +111,10 @@ def calls_as_keras(model: Any) -> bool:
 
 
 def own_names(cls: type) -> set[str]:
-    """Name what a user's class, or one of its bases that is not Keras', defines."""
-    return {n for base in cls.__mro__ if _is_own(base) for n in vars(base)}
-
-
-def _is_own(cls: type) -> bool:
-    return cls is not object and not _is_keras(cls)
+    """Name what a user's class defines, and its bases that Keras' own has not."""
+    keras_own = next((base for base in cls.__mro__ if _is_keras(base)), object)
+    own = set(cls.__mro__) - set(keras_own.__mro__)
+    return {name for base in own for name in vars(base)}
 
 
 def _is_keras(cls: type) -> bool:

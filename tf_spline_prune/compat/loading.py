@@ -14,7 +14,6 @@ from typing import Any
 
 from tf_spline_prune.compat._foreign_code import Unknown, foreign_code
 from tf_spline_prune.compat._model_files import (
-    Format,
     ModelFile,
     held,
     model_format,
@@ -26,7 +25,7 @@ from tf_spline_prune.compat.tfmot import import_tfmot
 from tf_spline_prune.errors import ModelError
 from tf_spline_prune.files import PathLike
 
-__all__ = ["Format", "check_saved_model", "load_model", "model_format"]
+__all__ = ["check_saved_model", "load_model", "model_format"]
 
 # What either flavour says of a class in an .h5 file that it does not know.
 _UNKNOWN = re.compile(r"Unknown [\w ]+: '?([\w>.]+)")

@@ -8,18 +8,17 @@ import keras
 import numpy as np
 
 from tf_spline_prune.compat.call_graph import Call, Graph, fixed_size
+from tf_spline_prune.compat.kinds import HANDS_ON
 
 OPEN_SIZE = 32  # an open size may be anything; 32 passes through most networks
 
 # A longer axis of a picture is one along which it is smooth.
 _SMOOTH = 8
-# Layers and operations that hand numbers on, in other places or of another dtype.
-_HANDED_ON = frozenset(
-    "Reshape Flatten Permute RepeatVector Dropout SpatialDropout1D GaussianNoise "
-    "Identity Concatenate Cropping1D Cropping2D ZeroPadding1D ZeroPadding2D Masking "
-    "Resizing op:cast op:reshape op:expanddims op:squeeze op:transpose op:getitem "
-    "op:concatenate op:split op:stack op:identity op:stopgradient op:copy op:flip "
-    "op:concat".split()
+# Layers and operations that hand numbers on: some, several times, or with others.
+_HANDED_ON = HANDS_ON | frozenset(
+    "RepeatVector Concatenate Cropping1D Cropping2D ZeroPadding1D ZeroPadding2D "
+    "Masking Resizing op:getitem op:concatenate op:split op:stack op:stopgradient "
+    "op:copy op:flip op:concat".split()
 )
 
 

@@ -25,17 +25,14 @@ def class_names(labels: Sequence[str], outputs: Mapping[str, Any]) -> list[str]:
         The names.
 
     Raises:
-        ValueError: If they are no names, or the model does not give one score each.
+        ValueError: If two are the same, one holds control characters, or the model
+            does not give one score each.
     """
-    names = [labels] if isinstance(labels, (str, bytes)) else list(labels)
-    wrong = isinstance(labels, (str, bytes)) or not all(
-        isinstance(name, str) and name.strip() for name in names
-    )
-    if wrong or len(set(names)) < len(names):
+    names = list(labels)
+    if len(set(names)) < len(names):
         raise ValueError(
-            "`labels` must be a list of the classes' names: strings of one line, no "
-            "two of them the same, since a client could not tell those apart. "
-            f"Received: {labels!r}"
+            "`labels` must be a list of the classes' names, no two of them the same, "
+            f"since a client could not tell those apart. Received: {labels!r}"
         )
     unprintable = [name for name in names if any(map(_is_control, name))]
     if unprintable:
@@ -53,7 +50,7 @@ def class_names(labels: Sequence[str], outputs: Mapping[str, Any]) -> list[str]:
             f"`labels` out. Expected: one output of shape [None, {len(names)}]. "
             f"Received: {len(names)} labels and the outputs {dict(outputs)}."
         )
-    return [str(name) for name in names]
+    return names
 
 
 def _is_control(letter: str) -> bool:

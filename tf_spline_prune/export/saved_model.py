@@ -4,7 +4,14 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tf_spline_prune._checks import Function, Integer, Path, check, checked, received
+from tf_spline_prune._checks import (
+    FOLDER,
+    Function,
+    Integer,
+    check,
+    checked,
+    received,
+)
 from tf_spline_prune.export.class_labels import LABELS
 from tf_spline_prune.export.export_report import ExportReport
 from tf_spline_prune.export.metadata import write_metadata
@@ -12,7 +19,7 @@ from tf_spline_prune.export.preprocessed import Preprocessed
 from tf_spline_prune.export.signatures import Signatures
 from tf_spline_prune.export.unmasking import unmasked
 from tf_spline_prune.export.warmup import Warmup, warmup_requests, write_warmup
-from tf_spline_prune.files import PathLike, atomic_folder, check_folder
+from tf_spline_prune.files import PathLike, atomic_folder
 from tf_spline_prune.litert import Servable
 from tf_spline_prune.pruning import PruningPlan
 from tf_spline_prune.pruning.execution import PLAN
@@ -22,7 +29,7 @@ VERSION = Integer(0, 2**63 - 1)
 
 
 @checked(
-    folder=Path(),
+    folder=FOLDER,
     version=[VERSION, None],
     preprocess=[Function("a function, a layer or a model", layers=True), None],
     labels=LABELS,
@@ -144,7 +151,7 @@ def _servable(model: Any, preprocess: Any, input_spec: Any) -> Servable:
 
 
 def _version_folder(folder: PathLike, version: int | None) -> pathlib.Path:
-    parent = pathlib.Path(check_folder(folder, "folder")).expanduser().absolute()
+    parent = pathlib.Path(folder).expanduser().absolute()
     entries = parent.iterdir() if parent.is_dir() else ()
     taken = {int(entry.name) for entry in entries if entry.name.isdecimal()}
     if version is None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from tf_spline_prune.compat import values_kept
 from tf_spline_prune.errors import ExportError
 from tf_spline_prune.export.class_labels import class_names
 from tf_spline_prune.export.comparison import Arrays, Comparison, compare
 from tf_spline_prune.litert import SIGNATURE, Servable
-from tf_spline_prune.litert.servable import values_kept
 
 _CLASSIFY = "classify"
 

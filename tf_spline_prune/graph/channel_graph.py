@@ -15,6 +15,7 @@ from tf_spline_prune.compat import (
     CurrentWeights,
     check_finite,
     check_plain,
+    config_of,
     in_order,
     trace,
     traced_macs,
@@ -169,7 +170,7 @@ class ChannelGraph:
                     f"None for axes without units. Received: nothing of {silent} of "
                     f"{path!r}"
                 )
-            config = layer.get_config()
+            config = config_of(layer)
             keys = {e.key for e in self.edits if e.path == path and "." not in e.key}
             if lost := sorted(keys - set(config)):
                 raise RuleError(

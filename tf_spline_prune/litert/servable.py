@@ -2,8 +2,7 @@
 
 import keyword
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -17,6 +16,7 @@ from tf_spline_prune.compat import (
     fixed_size,
     sample_inputs,
     trace,
+    values_kept,
     with_dtype,
     with_plain_names,
 )
@@ -200,27 +200,15 @@ def _is_float(dtype: str) -> bool:
     return dtype.startswith(("float", "bfloat"))
 
 
-def _in_float32(graph: Graph) -> Any:
+def _in_float32(graph: Graph) -> Graph:
     dtypes = {
         str(getattr(call.layer, attribute, None))
         for call in graph.leaves()
         for attribute in ("compute_dtype", "variable_dtype")
     }
     if any(_is_float(dtype) and dtype != "float32" for dtype in dtypes):
-        return with_dtype(graph.model, "float32")
-    return graph.model
-
-
-@contextmanager
-def values_kept(variables: Sequence[Any]) -> Iterator[None]:
-    """Give variables of TensorFlow, states among them, their values back at the end."""
-    held = [variable.numpy() for variable in variables]
-    try:
-        yield
-    finally:
-        for variable, value in zip(variables, held, strict=True):
-            if not np.array_equal(variable.numpy(), value):
-                variable.assign(value)
+        return trace(with_dtype(graph.model, "float32"))
+    return graph
 
 
 def input_names(graph: Graph) -> list[str]:

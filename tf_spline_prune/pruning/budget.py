@@ -107,13 +107,6 @@ class Budget:
         if kind == "sparsity" and (callable(value) or isinstance(value, Mapping)):
             return cls(kind, value)
         value = as_number(value, kind)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            wanted = (
-                "a number, a dictionary or a function"
-                if kind == "sparsity"
-                else ("a number")
-            )
-            raise ValueError(f"`{kind}` must be {wanted}. Received: {value!r}")
         if kind == "sparsity":
             check_share(value, "sparsity")
         elif isinstance(value, int):

@@ -12,6 +12,7 @@ from tf_spline_prune._checks import (
     ListOf,
     OneOf,
     Real,
+    check,
     checked,
 )
 from tf_spline_prune.compat import Calibration, require_flavour, trace
@@ -25,7 +26,7 @@ from tf_spline_prune.pruning.composition import compose
 from tf_spline_prune.pruning.execution import merge
 from tf_spline_prune.pruning.measuring import TRAIN, Train
 from tf_spline_prune.pruning.pipeline import recovery_steps
-from tf_spline_prune.pruning.planner import Origin, decide
+from tf_spline_prune.pruning.planner import SETTINGS, Origin, decide
 from tf_spline_prune.pruning.pruning_plan import PruningPlan
 from tf_spline_prune.pruning.reader_regression import least_squares
 from tf_spline_prune.pruning.verification import require_verified
@@ -33,6 +34,8 @@ from tf_spline_prune.pruning.verification import require_verified
 Schedule = Literal["linear"] | Callable[[float], float] | Sequence[float]
 
 _KINDS = ("sparsity", "target_macs", "target_params", "target_bytes")
+# What goes on to `plan` as it is; data and criterion are arguments of their own.
+_PASSED = {*SETTINGS, "weight_dtype", "latency"} - {"criterion"}
 
 
 @checked(
@@ -98,7 +101,7 @@ def prune_in_rounds(
             after a round of training.
         BudgetError: If the target is above what is there or out of reach.
         VerificationError: If a round's result does not compute what it should.
-        TypeError: If `train` is no function.
+        TypeError: If `train` is no function, or `plan` has no such setting.
         ValueError: If an argument is out of range.
 
     Example:
@@ -117,10 +120,11 @@ def prune_in_rounds(
     """
     require_flavour(model)
     steps = recovery_steps(recover, "inherit", data is not None)
-    if data is not None:
-        data = Calibration.of(data, trace(model))
     shares = _shares(schedule, rounds)
     budget = _budget(settings)
+    settings = _checked(settings)
+    if data is not None:
+        data = Calibration.of(data, trace(model))
     way = _Way(model, budget, settings)
     origin: Origin | None = None
     if rounds > 1:  # where one round would end, and whether it can get there
@@ -221,6 +225,19 @@ def _budget(settings: dict[str, Any]) -> Budget:
             f"`prune`. Received: sparsity={budget.value!r}"
         )
     return budget
+
+
+def _checked(settings: dict[str, Any]) -> dict[str, Any]:
+    """Check the settings that go on to `plan` as `plan` itself does."""
+    if unknown := sorted(settings.keys() - _PASSED):
+        raise TypeError(
+            f"`prune_in_rounds` takes the arguments of `plan`: {sorted(_PASSED)}. "
+            f"Received: {unknown}"
+        )
+    return {
+        name: check(name, value, SETTINGS[name]) if name in SETTINGS else value
+        for name, value in settings.items()
+    }
 
 
 def _shares(schedule: Schedule, rounds: int) -> list[float]:
