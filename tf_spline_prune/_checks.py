@@ -185,7 +185,7 @@ class OneOf(Constraint):
             raise Misfit(of_type=True)
         if value in self.options:
             return value
-        near = difflib.get_close_matches(str(value), map(str, self.options), 1)
+        near = difflib.get_close_matches(str(value).lower(), map(str, self.options), 1)
         meant = self.instead.get(value) or (repr(near[0]) if near else "")
         raise Misfit(of_type=False, reason=f"Perhaps {meant}?" if meant else "")
 
@@ -214,7 +214,10 @@ class Path(Constraint):
     """A path of a file or folder."""
 
     hint: str = ""
-    wanted: ClassVar[str] = "a path: a string or a `pathlib.Path`"
+    wanted: ClassVar[str] = (
+        "a path: a text that is not empty, '.' for the current folder, or a "
+        "`pathlib.Path`"
+    )
 
     def take(self, value: Any) -> Any:
         if not isinstance(value, (str, os.PathLike)):

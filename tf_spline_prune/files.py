@@ -34,27 +34,6 @@ _OLD = 3600.0  # seconds
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
-def check_folder(path: PathLike, argument: str) -> PathLike:
-    """Refuse a folder without a name, which would be the current one unasked.
-
-    Args:
-        path: The folder.
-        argument: The argument that names it, for the message.
-
-    Returns:
-        The folder.
-
-    Raises:
-        ValueError: If it is an empty text.
-    """
-    if not os.fspath(path):
-        raise ValueError(
-            f"`{argument}` must name a folder; '.' is the current one. Received: "
-            f"{argument}={path!r}"
-        )
-    return path
-
-
 def check_destination(path: PathLike) -> pathlib.Path:
     """Make sure that an output can be written, before the work on it begins.
 

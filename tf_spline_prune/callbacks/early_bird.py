@@ -22,7 +22,7 @@ from tf_spline_prune.compat import (
     say,
 )
 from tf_spline_prune.errors import BackupWarning, warn
-from tf_spline_prune.files import PathLike, check_destination, check_folder
+from tf_spline_prune.files import PathLike, check_destination
 
 _ENDINGS = (".keras", ".h5")
 VERBOSE: Options = [Flag(), OneOf(0, 1, 2)]
@@ -91,8 +91,6 @@ class EarlyBird(Callback):
             raise ValueError(
                 f"`filepath` must end in one of {_ENDINGS}. Received: {filepath!r}"
             )
-        if backup_dir is not None:
-            check_folder(backup_dir, "backup_dir")
         self.lookback = lookback
         self.stop = stop
         self.filepath = filepath
@@ -264,7 +262,8 @@ class EarlyBird(Callback):
         if not self.keep_history:
             raise ValueError(
                 "The snapshots of all epochs are needed, and they were not kept. "
-                "Give `keep_history=True`, which keeps them on disk."
+                "Give `keep_history=True`, which keeps them on disk. Received: "
+                "keep_history=False"
             )
         return self._history.distances(self._distance)
 

@@ -12,7 +12,7 @@ from tf_spline_prune.export.preprocessed import Preprocessed
 from tf_spline_prune.export.signatures import Signatures
 from tf_spline_prune.export.unmasking import unmasked
 from tf_spline_prune.export.warmup import Warmup, warmup_requests, write_warmup
-from tf_spline_prune.files import PathLike, atomic_folder, check_folder
+from tf_spline_prune.files import PathLike, atomic_folder
 from tf_spline_prune.litert import Servable
 from tf_spline_prune.pruning import PruningPlan
 from tf_spline_prune.pruning.execution import PLAN
@@ -141,7 +141,7 @@ def _servable(model: Any, preprocess: Any, input_spec: Any) -> Servable:
 
 
 def _version_folder(folder: PathLike, version: int | None) -> pathlib.Path:
-    parent = pathlib.Path(check_folder(folder, "folder")).expanduser().absolute()
+    parent = pathlib.Path(folder).expanduser().absolute()
     entries = parent.iterdir() if parent.is_dir() else ()
     taken = {int(entry.name) for entry in entries if entry.name.isdecimal()}
     if version is None:
