@@ -87,7 +87,7 @@ def minibatch(dataset: Iterable[Any], n: int = 1024) -> Any:
         raise ProbeError(
             "An array holds inputs already, and each of them would be taken for a "
             f"batch. Take its first rows, `x[:{n}]`. Received: an array of shape "
-            f"{tuple(np.shape(dataset))}"
+            f"{np.asarray(dataset).shape}"
         )
     taken: list[Any] = []
     count = 0
