@@ -187,8 +187,7 @@ class OneOf(Constraint):
             raise Misfit(of_type=True)
         if value in self.options:
             return value
-        names = [str(option) for option in self.options]
-        near = difflib.get_close_matches(str(value).lower(), names, 1)
+        near = difflib.get_close_matches(str(value).lower(), map(str, self.options), 1)
         meant = self.instead.get(value) or (repr(near[0]) if near else "")
         raise Misfit(of_type=False, reason=f"Perhaps {meant}?" if meant else "")
 
@@ -213,7 +212,7 @@ class Path(Constraint):
     """A path of a file or folder."""
 
     hint: str = ""
-    wanted: ClassVar[str] = "a path: a string or a `pathlib.Path`"
+    wanted: ClassVar[str] = "a path: a text that is not empty, or a `pathlib.Path`"
 
     def take(self, value: Any) -> Any:
         if not isinstance(value, (str, os.PathLike)):
@@ -448,7 +447,7 @@ COUNT = Integer(1, 2**31 - 1)
 FRACTION = Real(0, 1, closed="left")
 POSITIVE = Real(0, closed="neither")
 BETWEEN = Real(0, 1, closed="neither")
-FOLDER = Path(hint="That where you are is '.'.")
+FOLDER = Path(hint="The current folder is '.'.")
 NAMES = ListOf(Text("a name"), "names")
 LAYERS: Options = [
     Text("the name of a layer"),

@@ -60,7 +60,7 @@ def test_wrong_anchors_and_pictures(saved, anchors, tool, tmp_path, monkeypatch)
     before = listing(tmp_path)
     for arguments, message in (
         (("two.npz",), "with 2 arrays"),
-        (("text.npy",), "cannot be read"),
+        (("text.npy",), "text.npy', which is none"),
         (("few.npy", *picture), "three anchors"),
         (("three.npy", *picture, "--images"), "anchors that are images"),
         (("three.npy", *picture, "--classes", 0, 9), "5 outputs"),

@@ -153,6 +153,14 @@ def test_a_lambda_is_seen_wherever_it_stands(K, ending, tmp_path, mark):
     refused(path, "Python code that the file carries", mark)
 
 
+@pytest.mark.filterwarnings(SAVED)
+def test_a_lambda_is_named(K, tmp_path):
+    layers = [K.Input((2,)), K.layers.Lambda(lambda x: 2 * x, name="twice")]
+    K.Sequential(layers).save(tmp_path / "m.keras")
+    with pytest.raises(ModelError, match="in the Lambda layer 'twice'"):
+        load_model(tmp_path / "m.keras")
+
+
 def test_a_lambda_of_a_folder_is_seen(tfk, tmp_path, mark):
     plain(tfk, marking(tfk, mark)).save(tmp_path / "folder", save_format="tf")
     mark.unlink()

@@ -1,17 +1,18 @@
 """What was said wrongly, or not at all, to people who try things out."""
 
+import keras
 import numpy as np
 import pytest
 import zoo
 
 import tf_spline_prune as tsp
+from tf_spline_prune.cli.parsing import Parser, in_options
 from tf_spline_prune.errors import CalibrationError, ProbeError
 
 
 @pytest.mark.parametrize("mode", ["paper", "hyperplane", "unit", "code"])
 def test_a_mode_of_the_spline_criterion_is_no_criterion(K, mode):
-    told = rf'Spline\("{mode}"\).* Received: criterion=\'{mode}\''
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=rf"Spline\(\"{mode}\"\).*criterion='{mode}'"):
         tsp.plan(zoo.mlp(K), mode, sparsity=0.5)
 
 
@@ -81,6 +82,21 @@ def test_single_images_are_no_batches():
             tsp.probes.minibatch(single, 8)
 
 
+def test_an_array_is_no_data_set_of_batches():
+    images = np.zeros((12, 4, 4, 1), "float32")
+    for array in (images, keras.ops.convert_to_tensor(images)):
+        with pytest.raises(ProbeError, match=r"x\[:8\].*Received.*\(12, 4, 4, 1\)"):
+            tsp.probes.minibatch(array, 8)
+
+
+@pytest.mark.parametrize("wrong", ["block", "3:2", "2.4", "units"])
+def test_a_granularity_that_is_none_is_refused_before_training(wrong):
+    ramp = tsp.schedules.OneShot(0.5, 1)
+    with pytest.raises(ValueError, match=f"Received: granularity='{wrong}'"):
+        tsp.MaskPruning(ramp, granularity=wrong)
+    tsp.MaskPruning(ramp, granularity="unit")
+
+
 def test_a_missing_batch_axis_is_named(K):
     model = zoo.mlp(K)
     single = np.zeros(model.inputs[0].shape[1:], "float32")
@@ -93,14 +109,27 @@ def test_a_missing_batch_axis_is_named(K):
     assert "batch axis" not in str(told.value)
 
 
+def test_the_shell_asks_for_labels_by_its_option():
+    text = "Pass `data=(x, y)`. Received: no data"
+    parser = Parser()
+    parser.add_argument("--data")
+    assert in_options(parser, text) == "Pass `--data NAME`. Received: no data"
+
+
 def test_folders_without_a_name(K, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="`log_dir` must be a path.*you are.*''"):
+    with pytest.raises(
+        ValueError, match="`log_dir` must be a path: a text.*current folder.*''"
+    ):
         tsp.PruningSummaries("")
     probe = np.zeros((4, 12), "float32")
-    with pytest.raises(ValueError, match="`backup_dir` must be a path.*you are.*''"):
+    with pytest.raises(
+        ValueError, match="`backup_dir` must be a path: a text.*current folder.*''"
+    ):
         tsp.SplineEarlyBird(probe, backup_dir="")
-    with pytest.raises(ValueError, match="`folder` must be a path.*you are.*''"):
+    with pytest.raises(
+        ValueError, match="`folder` must be a path: a text.*current folder.*''"
+    ):
         tsp.export_saved_model(zoo.mlp(K), "")
     assert not list(tmp_path.iterdir())
     tsp.PruningSummaries(".")

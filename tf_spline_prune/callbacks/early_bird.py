@@ -271,7 +271,8 @@ class EarlyBird(Callback):
         if not self.keep_history:
             raise ValueError(
                 "The snapshots of all epochs are needed, and they were not kept. "
-                "Give `keep_history=True`, which keeps them on disk."
+                "Give `keep_history=True`, which keeps them on disk. Received: "
+                "keep_history=False"
             )
         return self._history.distances(self._distance)
 

@@ -16,7 +16,7 @@ from tf_spline_prune.compat import (
     take_over,
 )
 from tf_spline_prune.errors import SparsityError, SparsityWarning, warn
-from tf_spline_prune.masking.granularity import Pooling
+from tf_spline_prune.masking.granularity import Granularity, Pooling
 from tf_spline_prune.masking.mask_update import MaskUpdate
 from tf_spline_prune.masking.slots import matching
 from tf_spline_prune.masking.successors import names_successors
@@ -122,6 +122,8 @@ class MaskPruning(Callback):
                 )
         for one in _all(schedule):
             _firing().final_sparsity(one)  # refuses what is no schedule
+        if granularity != "unit":
+            Granularity.of(granularity)  # refuses what is none
         self.schedule = schedule
         self.criterion = criterion
         self.granularity = granularity

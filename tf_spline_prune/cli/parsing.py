@@ -189,6 +189,7 @@ def in_options(parser: argparse.ArgumentParser, text: str) -> str:
     """
     named = [action for action in parser._actions if action.option_strings]
     options = {action.dest: action.option_strings[-1] for action in named}
+    text = text.replace("`data=(x, y)`", "`--data NAME`")
     for action in named:
         if action.nargs == 0:  # a switch, which takes no value
             text = text.replace(f"{action.dest}=True", options[action.dest])

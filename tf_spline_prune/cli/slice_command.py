@@ -153,8 +153,7 @@ def _anchors(path: str) -> Any:
     except (ValueError, EOFError) as error:
         raise UsageError(
             "The anchors cannot be read. Expected: a .npy file with one array of "
-            f"numbers, as `numpy.save` writes it. Received: {path!r}, for which NumPy "
-            f"raised: {error}"
+            f"numbers, as `numpy.save` writes it. Received: {path!r}, which is none"
         ) from error
     if not isinstance(array, np.ndarray):
         raise UsageError(

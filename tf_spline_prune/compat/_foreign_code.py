@@ -301,7 +301,11 @@ def _tf_method(config: dict[str, Any], is_own: Any) -> Iterator[Deed]:
 
 def _python(config: dict[str, Any], is_own: Any) -> Iterator[Deed]:
     function = config.get("function")
-    if not (is_own(function) or isinstance(function, dict)):  # which is looked at
+    if isinstance(function, dict):  # which is looked at
+        carried = function.get("class_name") == "__lambda__"
+    else:
+        carried = not is_own(function)
+    if carried:
         yield f"{_CARRIED}, in the Lambda layer {config.get('name')!r}"
 
 

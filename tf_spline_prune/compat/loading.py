@@ -131,8 +131,8 @@ def _check(found: Iterable[Unknown | str], path: PathLike) -> None:
         if isinstance(deed, str):
             raise ModelError(
                 f"Loading the model would {deed}, with all your rights. Only if you "
-                "trust where the file comes from: `safe_mode=False`, or --unsafe on "
-                f"the command line. Received: {str(path)!r}"
+                "trust where the file comes from: --unsafe, in Python "
+                f"`safe_mode=False`. Received: {str(path)!r}"
             )
     for name in found:
         if isinstance(name, Unknown):
@@ -142,9 +142,9 @@ def _check(found: Iterable[Unknown | str], path: PathLike) -> None:
 def _unknown(thing: Unknown, path: PathLike) -> ModelError:
     home = f" (of the module {thing.module!r})" if thing.module else ""
     return ModelError(
-        f"The model needs {thing.name!r}{home}, which is not known here. Import the "
-        "Python file that defines it, or pass `custom_objects`; on the command line: "
-        f"--import FILE.py. Received: {str(path)!r}"
+        f"The model needs {thing.name!r}{home}, which is not known here. Name the "
+        "Python file that defines it: --import FILE.py; in Python, import it, or pass "
+        f"`custom_objects`. Received: {str(path)!r}"
     )
 
 

@@ -74,7 +74,7 @@ def minibatch(dataset: Iterable[Any], n: int = 1024) -> Any:
         a model with several inputs a list or dict of such arrays, as in the data set.
 
     Raises:
-        ProbeError: If the data set is empty or gives single inputs.
+        ProbeError: If the data set is empty or gives single inputs, or is an array.
         ValueError: If `n` is less than 1.
 
     Example:
@@ -83,6 +83,12 @@ def minibatch(dataset: Iterable[Any], n: int = 1024) -> Any:
     probe = tsp.probes.minibatch(train, 1024)
     ```
     """
+    if hasattr(dataset, "__array__"):
+        raise ProbeError(
+            "An array holds inputs already, and each of them would be taken for a "
+            f"batch. Take its first rows, `x[:{n}]`. Received: an array of shape "
+            f"{np.asarray(dataset).shape}"
+        )
     taken: list[Any] = []
     count = 0
     for batch in dataset:
