@@ -63,3 +63,10 @@ def test_weights_that_are_not_in_the_file(K, tmp_path):
         assert isinstance(caught.value, OSError) or "Received: " in str(caught.value)
     after = masked.get_weights()
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("labels", [0, "nonsense", [1.9], {"a": 1}, object()], ids=repr)
+def test_labels_are_arrays(K, labels):
+    x = np.ones((8, 4), "float32")
+    with pytest.raises(tsp.errors.CalibrationError, match="Labels.*Received: labels="):
+        tsp.initialization.signal_propagation(net(K), x, labels, "mse")
