@@ -46,6 +46,7 @@ NOT_CALLED = {
     "schedules.*.__call__": "takes tensors, as TFMOT's schedules do",
     "graph.channel_axis": "takes what a rule is given",
     "graph.norm_axis": "takes what a rule is given",
+    "graph.positions": "takes what a rule is given",
     "callbacks.EarlyBird.when_found": "called as that of a detector",
     "schedules.Schedule.at": "called as those of its subclasses",
     "schedules.Schedule.fires_within": "called as those of its subclasses",

@@ -86,7 +86,13 @@ class Calibration:
         inputs = graph.inputs
         arrays = check_inputs(given, inputs, "calibration data", CalibrationError)
         if labels is not None:
+            received_labels = received(labels)
             labels = keras.tree.map_structure(to_numpy, labels)
+            if any(y.ndim == 0 for y in keras.tree.flatten(labels)):
+                raise CalibrationError(
+                    "Labels are arrays, one label an input. Received: "
+                    f"labels={received_labels}"
+                )
             counts = {len(y) for y in keras.tree.flatten(labels)}
             if counts != {len(arrays[0])}:
                 raise CalibrationError(

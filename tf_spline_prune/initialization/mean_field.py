@@ -23,6 +23,14 @@ _PANELS, _DOUBLINGS, _NODES = 16, 24, 6
 _STEP = 1e-4
 # Mean squares between which an edge is looked for.
 _SMALLEST, _LARGEST = 1e-8, 1e6
+# How far a sequence of mean squares is followed: until a step is so small a part of it,
+# or for so many steps, of which so many in one direction are enough to look ahead.
+_EQUAL, _STEPS, _RUN = 1e-12, 1000, 100
+# Looking ahead, a stride in the logarithm, and what is as good as 0.
+_STRIDE, _NOTHING = 0.05, 1e-10
+# So near to 1 a factor is 1: some backends compute in float32.
+_FLAT = 1e-6
+_STD = Real(0, 1e100)  # its square is finite
 
 
 class MeanField:
@@ -67,7 +75,7 @@ class MeanField:
         twice, scaled = self.function(2 * x), 2 * self.function(x)
         self._scales = np.allclose(twice, scaled, rtol=1e-5, atol=0)
 
-    @checked(q=Real(0), weight_std=Real(0), bias_std=Real(0))
+    @checked(q=Real(0), weight_std=_STD, bias_std=_STD)
     def next_variance(self, q: float, weight_std: float, bias_std: float) -> float:
         """Give the mean square of the pre-activations one layer on.
 
@@ -81,7 +89,7 @@ class MeanField:
         """
         return bias_std**2 + weight_std**2 * self._mean_square(self.function, q)
 
-    @checked(q=Real(0), weight_std=Real(0))
+    @checked(q=Real(0), weight_std=_STD)
     def chi(self, q: float, weight_std: float) -> float:
         """Give the factor by which a layer grows the mean square of gradients.
 
@@ -95,7 +103,7 @@ class MeanField:
         """
         return weight_std**2 * self._mean_square(self.derivative, q)
 
-    @checked(weight_std=Real(0), bias_std=Real(0), q=Real(0))
+    @checked(weight_std=_STD, bias_std=_STD, q=Real(0))
     def fixed_point(self, weight_std: float, bias_std: float, q: float = 1.0) -> float:
         """Give the mean square that pre-activations approach with depth.
 
@@ -107,16 +115,50 @@ class MeanField:
         Returns:
             The limit; infinity where they grow for ever.
         """
-        for _ in range(10_000):
+        if self._scales:
+            return self._scaled_limit(weight_std, bias_std, q)
+        q, run, upwards = float(q), 0, False
+        # Of E[phi(sqrt(q) Z)^2] the slope in logarithms is -1/2 or more, whatever phi:
+        # what goes up and down settles soon, and nothing goes round for ever.
+        for _ in range(_STEPS):
             following = self.next_variance(q, weight_std, bias_std)
             if not following < _LARGEST**2:
                 return float("inf")
-            if abs(following - q) <= 1e-12 * q:
+            if abs(following - q) <= _EQUAL * q:
                 break
-            q = following
+            run = run + 1 if upwards == (following > q) else 1
+            upwards, q = following > q, following
+            if run == _RUN:  # near the edge they creep, by less and less each layer
+                return self._limit_beyond(q, weight_std, bias_std, upwards)
         return q
 
-    @checked(bias_std=Real(0))
+    def _scaled_limit(self, weight_std: float, bias_std: float, q: float) -> float:
+        """Sum the geometric series that `next_variance` makes of a scaling one."""
+        factor = self.next_variance(1.0, weight_std, 0.0)
+        if abs(factor - 1) <= _FLAT:
+            return q if bias_std == 0 else float("inf")
+        if factor < 1:
+            return bias_std**2 / (1 - factor)
+        return float("inf") if q or bias_std else 0.0
+
+    def _limit_beyond(
+        self, q: float, weight_std: float, bias_std: float, upwards: bool
+    ) -> float:
+        """Find the fixed point to which a monotone sequence creeps on from `q`."""
+
+        def growth(x: float) -> float:
+            return self.next_variance(x, weight_std, bias_std) - x
+
+        nowhere, end = (float("inf"), _LARGEST**2) if upwards else (0.0, _NOTHING)
+        stations = int(abs(np.log(end / q)) / _STRIDE) + 2
+        before = q
+        for x in np.geomspace(q, end, stations)[1:] if q > _NOTHING else ():
+            if (growth(x) > 0) != upwards:
+                return float(_root(growth, min(before, x), max(before, x)))
+            before = x
+        return nowhere
+
+    @checked(bias_std=_STD)
     def edge_of_chaos(self, bias_std: float = 0.0) -> EdgePoint:
         """Find the weights for which gradients neither vanish nor explode.
 
@@ -177,7 +219,7 @@ class MeanField:
 
 @checked(
     activation=ACTIVATION,
-    bias_std=Real(0),
+    bias_std=_STD,
     derivative=[Function("a function from arrays to arrays"), None],
 )
 def edge_of_chaos(

@@ -37,7 +37,16 @@ def load_weights(model: Any, filepath: PathLike) -> None:
     slots = require_slots(model)
     graph = trace(model)
     plain = rebuild(graph, fresh=True)
-    plain.load_weights(str(pathlib.Path(filepath).expanduser()))
+    try:
+        plain.load_weights(str(pathlib.Path(filepath).expanduser()))
+    except OSError:
+        raise
+    except Exception as error:  # Keras, h5py and TensorFlow have many words for it
+        raise ValueError(
+            "Keras finds no weights of this model in the file; expected one that the "
+            f"model without masks has saved. It says: {type(error).__name__}: {error} "
+            f"Received: filepath={str(filepath)!r}"
+        ) from error
     loaded = CurrentWeights(trace(plain))
     for call in graph.leaves():
         if call.path in loaded:
