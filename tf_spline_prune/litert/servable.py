@@ -141,12 +141,10 @@ class Servable:
         """
         import tensorflow as tf
 
-        arrays = [
-            fitting(
-                name, array, (None, *self.inputs[name][0][1:]), self.inputs[name][1]
-            )
-            for name, array in named_arrays(inputs, self.inputs).items()
-        ]
+        arrays = []
+        for name, array in named_arrays(inputs, self.inputs).items():
+            shape, dtype = self.inputs[name]
+            arrays.append(fitting(name, array, (None, *shape[1:]), dtype))
         if self._variables is None:
             self.concrete_function()
         with tf.device("CPU:0"), values_kept(self._variables or ()):
