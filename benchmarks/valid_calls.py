@@ -734,6 +734,10 @@ class Bench:
                 b.servable.predict,
                 {"inputs": {next(iter(b.servable.inputs)): b.x}},
             ),
+            "litert.Servable.answers": lambda: (
+                b.servable.answers,
+                {"inputs": {next(iter(b.servable.inputs)): b.x}, "count": 1},
+            ),
             "litert.Servable.random_inputs": lambda: (
                 b.servable.random_inputs,
                 {"batch": 2, "seed": 0},

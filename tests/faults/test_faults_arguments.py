@@ -169,6 +169,40 @@ def test_a_warning_points_at_the_callers_line(K):
     assert caught[0].filename == __file__
 
 
+def test_no_step_is_taken_for_one(K):
+    of = tsp.schedules
+    for schedule in (
+        of.OneShot(0.5, 1),
+        of.Cyclic(0.5, 0, 9, 2),
+        of.Exponential(0.5, 0, 9),
+        of.EarlyBirdSparsity(None, 0.5),
+        of.Timed(of.OneShot(0.5, 1), "epochs", 5, 2),
+    ):
+        for step in ("1", NAN, 1.5, True, None):
+            with pytest.raises(TypeError, match="`step` must be .*Received: step="):
+                schedule.at(step)
+            with pytest.raises(TypeError, match="`last` must be .*Received: last="):
+                schedule.fires_within(0, step)
+
+
+def test_a_servable_takes_what_fits_its_inputs(K):
+    servable = tsp.litert.Servable(net(K))
+    (name,) = servable.inputs
+    for wrong in (None, "x", {}, {name: "x"}, {name: [[1], [1, 2]]}, {name: X[:, :2]}):
+        with pytest.raises(ValueError, match="Received: "):
+            servable.predict(wrong)
+    assert list(servable.predict({name: X}).values())[0].shape == (8, 3)
+
+
+def test_integers_that_do_not_fit_are_not_wrapped():
+    from tf_spline_prune.litert.arrays import fitting
+
+    assert fitting("x", np.array([7], "uint8"), (None,), "int8").tolist() == [7]
+    for value, dtype in ((np.array([200], "uint8"), "int8"), ([2**40], "int32")):
+        with pytest.raises(ValueError, match="beyond those.*Received: numbers from"):
+            fitting("x", np.asarray(value), (None,), dtype)
+
+
 def test_everything_public_has_a_valid_call():
     assert not valid_calls.public() - set(valid_calls.Bench().calls())
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from tf_spline_prune._checks import Instance, Integer, Path, checked
+from tf_spline_prune._checks import Instance, Integer, Path, checked, received
 from tf_spline_prune.compat import random_inputs
 from tf_spline_prune.files import PathLike
+from tf_spline_prune.litert.arrays import fitting, named_arrays
 
 
 class Runner:
@@ -49,9 +50,14 @@ class Runner:
         content = model
         if isinstance(model, (str, os.PathLike)):
             content = pathlib.Path(model).expanduser().read_bytes()
-        self._interpreter = _interpreter_class()(
-            model_content=content, num_threads=num_threads
-        )
+        try:
+            self._interpreter = _interpreter_class()(
+                model_content=content, num_threads=num_threads
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"These bytes are no LiteRT model: {error} Received: {received(model)}"
+            ) from error
         self._inputs, self._outputs = _ends(self._interpreter)
         self.input_names = tuple(self._inputs)
         self.output_names = tuple(self._outputs)
@@ -70,8 +76,9 @@ class Runner:
         Raises:
             ValueError: If names, shapes or dtypes are not those of the inputs.
         """
-        named = self._named(inputs)
-        self._set({name: self._checked(name, x) for name, x in named.items()})
+        named = named_arrays(inputs, self._inputs)
+        specs = self.input_specs
+        self._set({name: fitting(name, x, *specs[name]) for name, x in named.items()})
         self._interpreter.invoke()
         return [
             self._interpreter.get_tensor(detail["index"])
@@ -95,12 +102,13 @@ class Runner:
             ValueError: If names, shapes or dtypes are not those of the inputs, or
                 they hold different numbers of examples, or none.
         """
-        arrays = {n: np.atleast_1d(x) for n, x in self._named(inputs).items()}
+        named = named_arrays(inputs, self._inputs)
+        arrays = {name: np.atleast_1d(x) for name, x in named.items()}
         counts = {len(x) for x in arrays.values()}
         if len(counts) != 1 or 0 in counts:
             raise ValueError(
                 "Every input needs the same number of examples, at least one. "
-                f"Received: { {name: len(x) for name, x in arrays.items()} }."
+                f"Received: { {name: len(x) for name, x in arrays.items()} }"
             )
         count = counts.pop()
         size = self.batch_size or count
@@ -160,47 +168,17 @@ class Runner:
             times.append(time.perf_counter_ns() - start)
         return float(np.median(times[warmup:]) / 1000)
 
-    def _named(
-        self, inputs: np.ndarray | Mapping[str, np.ndarray]
-    ) -> Mapping[str, np.ndarray]:
-        """Give the arrays by name, and make sure that they are all there."""
-        if not isinstance(inputs, Mapping):
-            if len(self._inputs) != 1:
-                raise ValueError(
-                    "The model has several inputs, so the arrays must be named. "
-                    f"Expected: a dictionary with the keys {list(self._inputs)}. "
-                    f"Received: an object of type {type(inputs).__name__}."
-                )
-            inputs = {self.input_names[0]: inputs}
-        if set(inputs) != set(self._inputs):
-            raise ValueError(
-                "The names of the arrays are not those of the model's inputs. "
-                f"Expected: {list(self._inputs)}. Received: {list(inputs)}."
-            )
-        return inputs
-
-    def _checked(self, name: str, value: np.ndarray) -> np.ndarray:
-        detail, array = self._inputs[name], np.asarray(value)
-        expected, dtype = detail["shape_signature"], np.dtype(detail["dtype"])
-        fits = len(expected) == array.ndim and all(
-            size > 0 and want in (-1, size)
-            for want, size in zip(expected, array.shape, strict=True)
-        )
-        if not fits or not np.can_cast(array.dtype, dtype, "same_kind"):
-            shape = tuple(None if size < 0 else int(size) for size in expected)
-            raise ValueError(
-                f"The array does not fit the model's input {name!r}. Expected: shape "
-                f"{shape}, where None is any positive size, dtype {dtype}. Received: "
-                f"shape {array.shape}, dtype {array.dtype}."
-            )
-        return array.astype(dtype)
-
     def _quantised(self, name: str, values: np.ndarray) -> np.ndarray:
         """Turn floats into the integers that stand for them, if the input has any."""
         detail = self._inputs.get(name, {})
         scale, zero = detail.get("quantization", (0, 0))
         if not scale or values.dtype.kind != "f":
             return values
+        if np.isnan(values).any():
+            raise ValueError(
+                f"No integer of the model's input {name!r} stands for NaN. Received: "
+                f"{np.isnan(values).sum()} of {values.size} values that are NaN"
+            )
         limits = np.iinfo(detail["dtype"])
         steps = np.round(values / scale) + zero
         return np.clip(steps, limits.min, limits.max).astype(detail["dtype"])

@@ -21,6 +21,7 @@ from tf_spline_prune.compat import (
     with_plain_names,
 )
 from tf_spline_prune.errors import ExportError, ModelError
+from tf_spline_prune.litert.arrays import fitting, named_arrays
 
 
 class Servable:
@@ -113,9 +114,13 @@ class Servable:
 
         Returns:
             Arrays by output name.
+
+        Raises:
+            ValueError: If names, shapes or dtypes are not those of the inputs.
         """
         return self.answers(inputs, 1)[0]
 
+    @checked(count=COUNT)
     def answers(
         self, inputs: Mapping[str, np.ndarray], count: int
     ) -> list[dict[str, np.ndarray]]:
@@ -130,13 +135,20 @@ class Servable:
 
         Returns:
             Arrays by output name, one dictionary for each run.
+
+        Raises:
+            ValueError: If names, shapes or dtypes are not those of the inputs.
         """
         import tensorflow as tf
 
+        arrays = []
+        for name, array in named_arrays(inputs, self.inputs).items():
+            shape, dtype = self.inputs[name]
+            arrays.append(fitting(name, array, (None, *shape[1:]), dtype))
         if self._variables is None:
             self.concrete_function()
         with tf.device("CPU:0"), values_kept(self._variables or ()):
-            tensors = [tf.convert_to_tensor(inputs[name]) for name in self.inputs]
+            tensors = [tf.convert_to_tensor(array) for array in arrays]
             return [
                 {name: np.asarray(y) for name, y in self(*tensors).items()}
                 for _ in range(count)

@@ -3,6 +3,8 @@
 from tf_spline_prune._checks import Integer
 
 STEP = Integer(0, 2**62)
+# Also one before the training, at which nothing fires.
+ANY_STEP = Integer(-(2**62), 2**62)
 
 
 def check_range(begin_step: int, end_step: int) -> tuple[int, int]:

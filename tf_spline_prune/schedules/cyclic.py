@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_spline_prune._checks import COUNT, FRACTION, checked
-from tf_spline_prune.schedules.checks import STEP, check_range
+from tf_spline_prune.schedules.checks import ANY_STEP, STEP, check_range
 from tf_spline_prune.schedules.schedule import Schedule, constant
 
 
@@ -63,6 +63,7 @@ class Cyclic(Schedule):
         gaps, span = self.cycles - 1, self.end_step - self.begin_step
         return -(-(step - self.begin_step + 1) * gaps // span)
 
+    @checked(step=ANY_STEP)
     def at(self, step: int) -> tuple[bool, float]:
         """Count the firings; see `Schedule.at`."""
         count = self._fired(step)
@@ -90,6 +91,7 @@ class Cyclic(Schedule):
         between = -tf.math.expm1(math.log1p(-self.final_sparsity) * share)
         return fires, tf.where(share >= 1, constant(self.final_sparsity), between)
 
+    @checked(first=ANY_STEP, last=ANY_STEP)
     def fires_within(self, first: int, last: int) -> bool:
         """Tell whether a range of steps holds a firing step."""
         return first <= last and self._fired(last) > self._fired(first - 1)

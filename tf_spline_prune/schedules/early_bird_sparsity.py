@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tf_spline_prune._checks import COUNT, FRACTION, POSITIVE, Having, checked
 from tf_spline_prune.schedules.beats import has_beat, is_beat
-from tf_spline_prune.schedules.checks import STEP
+from tf_spline_prune.schedules.checks import ANY_STEP, STEP
 from tf_spline_prune.schedules.schedule import Schedule, constant, progress
 from tf_spline_prune.schedules.state import read_state, state_variable, write_state
 
@@ -118,6 +118,7 @@ class EarlyBirdSparsity(Schedule):
         """
         self._clock = clock
 
+    @checked(step=ANY_STEP)
     def at(self, step: int) -> tuple[bool, float]:
         """Follow the ramp once it has begun; see `Schedule.at`."""
         start = self.start_step
@@ -143,6 +144,7 @@ class EarlyBirdSparsity(Schedule):
         ramp = self.target_sparsity + rise * left
         return fires, tf.where(begun, ramp, constant(self.initial_sparsity))
 
+    @checked(first=ANY_STEP, last=ANY_STEP)
     def fires_within(self, first: int, last: int) -> bool | None:
         """Tell whether a range of steps holds a firing step; `None` before the start.
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tf_spline_prune._checks import COUNT, FRACTION, checked
 from tf_spline_prune.schedules.beats import has_beat, is_beat
-from tf_spline_prune.schedules.checks import STEP, check_range
+from tf_spline_prune.schedules.checks import ANY_STEP, STEP, check_range
 from tf_spline_prune.schedules.schedule import Schedule, constant, progress
 
 
@@ -62,6 +62,7 @@ class Exponential(Schedule):
         self.begin_step, self.end_step = check_range(begin_step, end_step)
         self.frequency = frequency
 
+    @checked(step=ANY_STEP)
     def at(self, step: int) -> tuple[bool, float]:
         """Follow the exponential; see `Schedule.at`."""
         fires = is_beat(step, self.begin_step, self.end_step, self.frequency)
@@ -90,6 +91,7 @@ class Exponential(Schedule):
         late = tf.where(share >= 1, constant(self.final_sparsity), between)
         return fires, tf.where(share <= 0, constant(self.initial_sparsity), late)
 
+    @checked(first=ANY_STEP, last=ANY_STEP)
     def fires_within(self, first: int, last: int) -> bool:
         """Tell whether a range of steps holds a firing step."""
         return has_beat(first, last, self.begin_step, self.end_step, self.frequency)

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_spline_prune._checks import Integer, checked
+from tf_spline_prune._checks import checked, received
 from tf_spline_prune.compat import import_tfmot
 from tf_spline_prune.schedules.beats import has_beat, is_beat, try_steps
+from tf_spline_prune.schedules.checks import ANY_STEP
 from tf_spline_prune.schedules.schedule import Schedule
 
 _kinds = import_tfmot().sparsity.keras
 _KNOWN = (_kinds.ConstantSparsity, _kinds.PolynomialDecay)
 FAR = 2**40  # a step that no training reaches
-ANY_STEP = Integer(-(2**62), 2**62)
 
 
 def check_schedule(schedule: Any) -> None:
@@ -32,7 +32,7 @@ def check_schedule(schedule: Any) -> None:
             "Expected a pruning schedule: one of `tsp.schedules`, or another subclass "
             "of `tfmot.sparsity.keras.PruningSchedule`. A fixed sparsity of 0.8 is "
             "`tsp.schedules.ConstantSparsity(0.8, begin_step=0)`. Received: "
-            f"{schedule!r}, an object of type "
+            f"{received(schedule)}, an object of type "
             f"{type(schedule).__module__}.{type(schedule).__qualname__}"
         )
 

@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_spline_prune._checks import FRACTION, checked
-from tf_spline_prune.schedules.checks import STEP
+from tf_spline_prune.schedules.checks import ANY_STEP, STEP
 from tf_spline_prune.schedules.schedule import Schedule, constant
 
 
@@ -36,6 +36,7 @@ class OneShot(Schedule):
         self.target_sparsity = float(target_sparsity)
         self.step = step
 
+    @checked(step=ANY_STEP)
     def at(self, step: int) -> tuple[bool, float]:
         """Fire at the one step; see `Schedule.at`."""
         return step == self.step, self.target_sparsity
@@ -45,6 +46,7 @@ class OneShot(Schedule):
         fires = tf.equal(tf.cast(step, tf.int64), self.step)
         return fires, constant(self.target_sparsity)
 
+    @checked(first=ANY_STEP, last=ANY_STEP)
     def fires_within(self, first: int, last: int) -> bool:
         """Tell whether the one step lies in a range."""
         return first <= self.step <= last

@@ -6,8 +6,10 @@ from typing import Any, TypeVar
 
 import tensorflow as tf
 
+from tf_spline_prune._checks import checked
 from tf_spline_prune.compat import import_tfmot, loading_saved_model, register_class
 from tf_spline_prune.schedules.beats import try_steps
+from tf_spline_prune.schedules.checks import ANY_STEP
 
 _Base: Any = import_tfmot().sparsity.keras.PruningSchedule
 # Layers track it, so that the variables of a schedule are saved with the model;
@@ -94,6 +96,7 @@ class Schedule(_Base, _Tracked):
         ]
         return {name: getattr(self, name) for name in named[1:]}
 
+    @checked(first=ANY_STEP, last=ANY_STEP)
     def fires_within(self, first: int, last: int) -> bool | None:
         """Tell whether some step of a range is a firing step.
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tf_spline_prune._checks import COUNT, OneOf, checked
 from tf_spline_prune.compat import restore_schedule
+from tf_spline_prune.schedules.checks import ANY_STEP
 from tf_spline_prune.schedules.early_bird_sparsity import EarlyBirdSparsity
 from tf_spline_prune.schedules.firing import (
     check_schedule,
@@ -139,6 +140,7 @@ class Timed(Schedule):
         """Give the last tick that had begun before a step."""
         return self._tick(step - 1) if step > 1 else -1
 
+    @checked(step=ANY_STEP)
     def at(self, step: int) -> tuple[bool, float]:
         """Ask the inner schedule about the ticks that begin; see `Schedule.at`."""
         tick = self._tick(step)
@@ -175,6 +177,7 @@ class Timed(Schedule):
         )
         return fires, tf.where(fires, sparsity, nothing[2])
 
+    @checked(first=ANY_STEP, last=ANY_STEP)
     def fires_within(self, first: int, last: int) -> bool | None:
         """Tell whether a tick begins in a range at which the inner schedule fires.
 

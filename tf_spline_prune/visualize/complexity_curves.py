@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_spline_prune._checks import Text, checked
+from tf_spline_prune._checks import Text, checked, received
 from tf_spline_prune.files import PathLike
 from tf_spline_prune.visualize.figures import (
     AXES,
@@ -92,22 +92,22 @@ def plot_local_complexity(
 
 
 def _curves_of(given: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
-    if not isinstance(given, Mapping):
+    if not isinstance(given, Mapping) or not all(isinstance(n, str) for n in given):
         raise TypeError(
             "Expected a mapping from names to curves, such as `history.history`. "
-            f"Received: an object of type {type(given).__name__}"
+            f"Received: {received(given)}"
         )
     logged = {n: values for n, values in given.items() if n.startswith(_PREFIX)}
     curves = {}
     for name, values in (logged or given).items():
         try:
             curve = np.asarray(values, "float64")
-        except (TypeError, ValueError):
+        except Exception:  # whatever a user's class raises
             curve = np.array(np.nan)
         if curve.ndim != 1 or not np.isfinite(curve).any():
             raise ValueError(
                 "A curve must be a sequence of numbers, one an epoch. Received: "
-                f"{name!r} with {str(values)[:80]}"
+                f"{name!r} with {received(values)}"
             )
         curves[name.removeprefix(_PREFIX)] = curve
     if not 1 <= len(curves) <= len(_COLOURS):

@@ -5,7 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from tf_spline_prune._checks import Array, Integer, ListOf, MapOf, Real, Text, checked
+from tf_spline_prune._checks import (
+    Array,
+    Integer,
+    ListOf,
+    MapOf,
+    Real,
+    Text,
+    checked,
+    received,
+)
 from tf_spline_prune.files import PathLike
 from tf_spline_prune.visualize.figures import (
     ACCENT,
@@ -159,12 +168,15 @@ def plot_distance_curve(
 
 
 def _check_rates(rates: Sequence[float], epochs: int) -> np.ndarray:
-    given = np.asarray(rates)
+    try:
+        given = np.asarray(rates)
+    except Exception:  # whatever a list of unequal lists, or a user's class, raises
+        given = np.asarray(None)
     numbers = given.dtype.kind in "fiu" and given.shape == (epochs,)
     if not numbers or not (np.isfinite(given) & (given >= 0)).all():
         raise ValueError(
             f"`learning_rates` must be {epochs} numbers of at least 0, one an epoch. "
-            f"Received: {rates!r}"
+            f"Received: {received(rates)}"
         )
     return given
 

@@ -13,7 +13,8 @@ GREY = "#9a9a9a"
 
 # What the checks of arguments want of what all pictures take.
 FILE: Options = [Path(), None]
-AXES: Options = [Having("figure", "plot", what="axes of matplotlib"), None]
+SOME_AXES = Having("figure", "plot", what="axes of matplotlib")
+AXES: Options = [SOME_AXES, None]
 EPOCH: Options = [Integer(0, 2**31 - 1), None]
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from tf_spline_prune._checks import OneOf, Options
+from tf_spline_prune._checks import Array, OneOf, Options, check
 from tf_spline_prune.partition import Slice
 from tf_spline_prune.visualize.figures import INK
 
@@ -54,7 +54,7 @@ def check_contents(
         if labels is not None:
             raise ValueError("`labels` are those of `points`. Received: no points")
         return None, None
-    points = np.asarray(points, "float64")
+    points = check("points", points, Array(empty=True))
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(
             "`points` must be of shape (n, 2), in (u, v); `s.coordinates(inputs)` "

@@ -6,10 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from tf_spline_prune._checks import Flag, Instance, MapOf, checked
+from tf_spline_prune._checks import Flag, Instance, ListOf, MapOf, check, checked
 from tf_spline_prune.files import PathLike
 from tf_spline_prune.partition import Slice
-from tf_spline_prune.visualize.figures import ACCENT, AXES, FILE, new_figure, written
+from tf_spline_prune.visualize.figures import (
+    ACCENT,
+    AXES,
+    FILE,
+    SOME_AXES,
+    new_figure,
+    written,
+)
 from tf_spline_prune.visualize.slice_contents import (
     FILL,
     Filling,
@@ -176,7 +183,10 @@ def _grid(axes: Iterable[Any] | None, count: int, scale: bool) -> np.ndarray:
         figure = new_figure((side * count + 1.6, side + 0.4 + 0.7 * scale))
         grid = figure.subplots(1, count, squeeze=False)
     else:
-        grid = np.array(list(axes), object)
+        if isinstance(axes, np.ndarray):
+            axes = axes.ravel()
+        wanted = ListOf(SOME_AXES, "axes of matplotlib, one a slice", 0)
+        grid = np.array(check("axes", axes, wanted), object)
     if grid.size != count:
         raise ValueError(
             "There must be as many axes as slices. Received: "
