@@ -50,6 +50,7 @@ NOT_CALLED = {
     "callbacks.EarlyBird.when_found": "called as that of a detector",
     "schedules.Schedule.at": "called as those of its subclasses",
     "schedules.Schedule.fires_within": "called as those of its subclasses",
+    "probes.arrays_of": "takes what `check_probe` has taken",
     "probes.check_probe": "takes what a trace gave",
 }
 

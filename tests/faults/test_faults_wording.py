@@ -97,6 +97,12 @@ def test_a_granularity_that_is_none_is_refused_before_training(wrong):
     tsp.MaskPruning(ramp, granularity="unit")
 
 
+def test_what_is_no_batch_is_named():
+    for wrong in ([1.9], [{"nonsense": 1}], (i for i in range(3))):
+        with pytest.raises(ProbeError, match="must give batches.*Received: "):
+            tsp.probes.minibatch(wrong)
+
+
 def test_a_missing_batch_axis_is_named(K):
     model = zoo.mlp(K)
     single = np.zeros(model.inputs[0].shape[1:], "float32")

@@ -74,7 +74,8 @@ def minibatch(dataset: Iterable[Any], n: int = 1024) -> Any:
         a model with several inputs a list or dict of such arrays, as in the data set.
 
     Raises:
-        ProbeError: If the data set is empty or gives single inputs, or is an array.
+        ProbeError: If the data set is empty, gives single inputs or what are no
+            inputs, or is an array.
         ValueError: If `n` is less than 1.
 
     Example:
@@ -98,7 +99,13 @@ def minibatch(dataset: Iterable[Any], n: int = 1024) -> Any:
         taken.append(
             keras.tree.map_structure(to_numpy, inputs) if whole else to_numpy(inputs)
         )
-        count += len(keras.tree.flatten(taken[-1])[0])
+        arrays = keras.tree.flatten(taken[-1])
+        if not arrays or not all(np.ndim(array) for array in arrays):
+            raise ProbeError(
+                "The data set must give batches of inputs: arrays, or lists or "
+                f"dictionaries of arrays. Received: {received(batch)} among them"
+            )
+        count += len(arrays[0])
         if count >= n:
             break
     if not count:
