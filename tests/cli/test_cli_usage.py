@@ -151,9 +151,10 @@ def test_an_interrupt_leaves_nothing_half_written(
 
 
 def test_a_failed_verification_is_1(saved, tool, tmp_path, monkeypatch):
-    from tf_spline_prune.pruning import pipeline
+    from tf_spline_prune.pruning import verification
 
-    monkeypatch.setattr(pipeline, "_verify", lambda *args: 0.5)
+    apart = verification.Verdict(error=0.5, excess=2.0)
+    monkeypatch.setattr(verification, "verdict_on", lambda *args: apart)
     command = ("prune", saved, "--output", tmp_path / "a.keras", "--sparsity", "0.5")
     code, found = tool.json(*command)
     assert code == 1 and found["kind"] == "VerificationError"

@@ -65,7 +65,9 @@ def test_weights_that_are_not_in_the_file(K, tmp_path):
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-@pytest.mark.parametrize("labels", [0, "nonsense", [1.9], {"a": 1}, object()], ids=repr)
+@pytest.mark.parametrize(
+    "labels", [0, "nonsense", [1.9], {"a": 1}, object()], ids=lambda x: type(x).__name__
+)
 def test_labels_are_arrays(K, labels):
     x = np.ones((8, 4), "float32")
     with pytest.raises(tsp.errors.CalibrationError, match="Labels.*Received: labels="):

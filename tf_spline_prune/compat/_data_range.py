@@ -61,7 +61,8 @@ def warn_of_misfit(graph: Graph, inputs: Sequence[np.ndarray], labels: Any) -> N
     Args:
         graph: The traced model.
         inputs: One array an input of the model.
-        labels: Labels of classes, where there are any.
+        labels: Labels of classes, which the model should know by now; `None` if there
+            are none, or it need not.
     """
     text = misfit(graph, inputs)
     if text is None and labels is not None and is_compiled(graph.model):
@@ -164,10 +165,10 @@ def guesses(outputs: Sequence[np.ndarray], labels: Any) -> str | None:
     if recall > chance + 2 * noise:
         return None
     return (
-        f"The model is right on {right.mean():.1%} of the inputs, which is no better "
-        f"than chance among {len(classes)} classes, so the data are not such as it "
-        f"was trained on, or the labels are numbered otherwise. {_ADVICE}. Received: "
-        f"{len(labels)} labelled inputs."
+        f"The model is no better than chance: averaged over {len(classes)} classes it "
+        f"is right on {recall:.1%} of the inputs, and guessing on {chance:.1%}. So the "
+        "data are not such as it was trained on, or the labels are numbered otherwise. "
+        f"{_ADVICE}. Received: {len(labels)} labelled inputs."
     )
 
 

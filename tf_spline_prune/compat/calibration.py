@@ -62,7 +62,7 @@ class Calibration:
         return Calibration(inputs, labels, self.at_once)
 
     @classmethod
-    def of(cls, data: Any, graph: Graph) -> "Calibration":
+    def of(cls, data: Any, graph: Graph, trained: bool = True) -> "Calibration":
         """Take in what a user calls data, and warn if they are not the model's.
 
         Args:
@@ -70,6 +70,7 @@ class Calibration:
                 model with several), a tuple of inputs and labels, or an iterable of
                 batches of these: a `tf.data.Dataset`, a `keras.utils.Sequence`.
             graph: The traced model.
+            trained: Whether a model that has been trained should know the labels.
 
         Returns:
             The data, in memory.
@@ -100,7 +101,8 @@ class Calibration:
                     f"Received: {sorted(counts)} labels"
                 )
         ordered = arranged(given, inputs, "calibration data", CalibrationError)
-        warn_of_misfit(graph, [to_numpy(x) for x in ordered], labels)
+        known = labels if trained else None
+        warn_of_misfit(graph, [to_numpy(x) for x in ordered], known)
         return _whole_batches(cls(arrays, labels, fixed_size(inputs)))
 
 

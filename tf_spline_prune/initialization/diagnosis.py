@@ -80,7 +80,7 @@ def signal_propagation(
             "The model has neither dense nor convolution layers, so there is nothing "
             f"to measure. Received: model {model.name!r}"
         )
-    data = Calibration.of(x if y is None else (x, y), original)
+    data = Calibration.of(x if y is None else (x, y), original, trained=False)
     if len(data) < 2:
         raise CalibrationError(
             "At least two inputs show which units never change. Received: 1"
