@@ -29,7 +29,7 @@ def model():
         ("snip", {"sparsity": 1.0}, ValueError, "less than 1.*sparsity=1.0"),
         ("snip", {"sparsity": -0.1}, ValueError, "sparsity=-0.1"),
         ("snip", {"sparsity": None}, ValueError, "sparsity=None"),
-        ("snip", {"sparsity": "0.9"}, ValueError, "sparsity='0.9'"),
+        ("snip", {"sparsity": "much"}, ValueError, "'much'"),
         ("snip", {"sparsity": float("nan")}, ValueError, "sparsity=nan"),
         ("snipe", {}, ValueError, "one of .'snip'.*'smart_ratio'.*'snipe'"),
         ("fpgm", {}, ValueError, "granularity=\"unit\".*'fpgm'"),

@@ -252,7 +252,7 @@ def wrong():
         ),
         "plan": ((model, small), {"plan": {}}, TypeError, "PruningPlan"),
         "bird": ((model, small), {"bird": 3}, TypeError, "early-bird detector"),
-        "threads": ((model, small), {"num_threads": 0}, ValueError, "at least 1"),
+        "threads": ((model, small), {"num_threads": 0}, ValueError, "from 1 to"),
         "both": (
             (ready, small),
             {"data": (X, Y), "evaluate": accuracy},

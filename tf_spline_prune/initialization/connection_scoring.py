@@ -10,7 +10,6 @@ from tf_spline_prune import criteria
 from tf_spline_prune._checks import SELECTOR, checked
 from tf_spline_prune.compat import Calibration, MaskSlot, mask_slots, trace
 from tf_spline_prune.criteria import ConnectionCriterion, Connections
-from tf_spline_prune.criteria.finding import CRITERION
 from tf_spline_prune.criteria.gates import LOSS
 from tf_spline_prune.masking.wrapping import wrap_with_masks
 from tf_spline_prune.pruning.selection import Selector
@@ -22,7 +21,7 @@ _CLASSES: tuple[type[Any], ...] = (
 _NAMED = {cls.name: cls for cls in _CLASSES}
 
 
-@checked(criterion=CRITERION, loss=LOSS, layers=SELECTOR)
+@checked(loss=LOSS, layers=SELECTOR)
 def connection_scores(
     model: Any,
     criterion: Any = "snip",

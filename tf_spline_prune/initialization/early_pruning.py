@@ -13,7 +13,6 @@ from tf_spline_prune.compat import (
     require_flavour,
     trace,
 )
-from tf_spline_prune.criteria.finding import CRITERION
 from tf_spline_prune.criteria.gates import LOSS
 from tf_spline_prune.errors import InitializationWarning, warn
 from tf_spline_prune.graph import cost
@@ -31,7 +30,6 @@ from tf_spline_prune.pruning.selection import Selector
 
 
 @checked(
-    criterion=CRITERION,
     loss=LOSS,
     sparsity=[*SHARES, None],
     rounds=[Integer(1, 10_000), None],
