@@ -8,7 +8,6 @@ import functools
 import inspect
 import os
 import pathlib
-import tempfile
 import types
 
 import numpy as np
@@ -58,10 +57,10 @@ NOT_CALLED = {
 class Bench:
     """Small models and what is made of them, each made when it is first asked for."""
 
-    def __init__(self, flavour: str = "keras") -> None:
+    def __init__(self, flavour: str = "keras", folder: str = "") -> None:
         self.flavour = flavour
         self.keras = __import__(flavour)
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="wrong_calls"))
+        self.folder = pathlib.Path(folder)  # where the calls write
         self.rng = np.random.default_rng(0)
         self.keras.utils.set_random_seed(0)
 

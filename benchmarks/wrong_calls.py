@@ -1,6 +1,7 @@
 """Call everything public with wrong arguments, one at a time, and judge the answers.
 
     python benchmarks/wrong_calls.py [--flavour tf_keras] [--only NAME] [--one-in N]
+                                     [--part K/N]
 
 An answer is *taken* (the call went through), *clear* (a `ValueError`, a `TypeError` or
 one of our own classes, raised by our code and ending in what was received; or the
@@ -13,6 +14,7 @@ if anything is unclear or changed.
 import argparse
 import collections
 import contextlib
+import functools
 import hashlib
 import io
 import os
@@ -20,6 +22,8 @@ import pathlib
 import random
 import signal
 import sys
+import tempfile
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -217,6 +221,8 @@ def sweep(
     one_in: int = 1,
     seed: int = 0,
     show: Callable[[str], object] = lambda line: None,
+    done: Callable[[str, int, float], object] = lambda name, calls, seconds: None,
+    part: tuple[int, int] = (1, 1),
 ) -> Tally:
     """Make the calls.
 
@@ -226,31 +232,33 @@ def sweep(
         one_in: Make one in so many calls, drawn at random.
         seed: Seed of the draw.
         show: Called with each finding.
+        done: Called after each function, with its name, its calls and its seconds.
+        part: `(k, n)` makes the k-th of n shares of the functions, for n processes.
 
     Returns:
         The tally.
     """
-    bench, tally = valid_calls.Bench(flavour), Tally()
-    drawn = random.Random(seed)
-    values = wrong_values(bench)
-    for name, make in bench.calls().items():
-        if only not in name:
-            continue
-        place = bench.path("")  # where files of wrong names may lie
-        place.mkdir()
-        os.chdir(place)
-        todo = None
-        for argument in make()[1] if one_in == 1 else _names(bench, make):
-            for label, value in values.items():
-                if drawn.random() * one_in >= 1:
-                    continue
-                todo = todo or make
-                _one(bench, tally, name, make, argument, label, value, show)
+    drawn, tally, start = random.Random(seed), Tally(), pathlib.Path.cwd()
+    with tempfile.TemporaryDirectory(prefix="wrong_calls") as folder:
+        bench = valid_calls.Bench(flavour, folder)
+        values = wrong_values(bench)
+        chosen = [name for name in bench.calls() if only in name]
+        try:
+            for name in chosen[part[0] - 1 :: part[1]]:
+                place = bench.path("")  # where files of wrong names may lie
+                place.mkdir()
+                os.chdir(place)
+                make = bench.calls()[name]
+                since, before = time.monotonic(), sum(tally.counts.values())
+                for argument in make()[1]:
+                    for label, value in values.items():
+                        if drawn.random() * one_in < 1:
+                            _one(bench, tally, name, make, argument, label, value, show)
+                calls = sum(tally.counts.values()) - before
+                done(name, calls, time.monotonic() - since)
+        finally:
+            os.chdir(start)
     return tally
-
-
-def _names(bench: valid_calls.Bench, make: Callable[[], tuple]) -> list[str]:
-    return list(make()[1])
 
 
 def _one(bench, tally, name, make, argument, label, value, show) -> None:  # noqa: ANN001
@@ -295,11 +303,18 @@ def main() -> int:
     parser.add_argument("--flavour", default="keras", choices=("keras", "tf_keras"))
     parser.add_argument("--only", default="", help="part of the names to call")
     parser.add_argument("--one-in", type=int, default=1, help="draw one in N calls")
+    parser.add_argument("--part", default="1/1", help="K/N: the K-th of N shares")
     asked = parser.parse_args()
+    part = tuple(int(n) for n in asked.part.split("/"))
+
+    def done(name: str, calls: int, seconds: float) -> None:
+        print(f"{calls:6,} calls in {seconds:5.0f} s  {name}", flush=True)
+
     missing = valid_calls.public() - set(valid_calls.Bench().calls())
     for name in sorted(missing):
         print(f"no valid call of {name}")
-    tally = sweep(asked.flavour, asked.only, asked.one_in, show=print)
+    show = functools.partial(print, flush=True)
+    tally = sweep(asked.flavour, asked.only, asked.one_in, 0, show, done, part)
     counts = tally.counts
     print(
         f"{sum(counts.values()):,} wrong calls ({asked.flavour}): "

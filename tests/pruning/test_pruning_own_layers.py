@@ -14,7 +14,7 @@ DOCUMENT = pathlib.Path(__file__).parents[2] / "docs" / "layers.md"
 def low_rank_dense(K):
     """Make the layer's class and register its rule, as the document shows."""
     blocks = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.S)
-    (code,) = [block for block in blocks if "LowRankDense" in block]
+    (code,) = [block for block in blocks if "register_rule(LowRankDense)" in block]
     names = {"tsp": tsp, "keras": K}
     exec(code, names)
     return names["LowRankDense"]
