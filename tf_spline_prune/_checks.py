@@ -271,7 +271,9 @@ class Having(Constraint):
     def take(self, value: Any) -> Any:
         if isinstance(value, type):
             raise Misfit(of_type=True)
-        if not all(hasattr(value, name) for name in self.attributes):
+        # The class first: a property may raise, as `weights` of an unbuilt model does.
+        kind = type(value)
+        if not all(hasattr(kind, n) or hasattr(value, n) for n in self.attributes):
             raise Misfit(of_type=True)
         return value
 

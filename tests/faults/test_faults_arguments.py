@@ -157,6 +157,20 @@ def test_what_is_no_model_is_told_how_to_become_one(K, given, advice):
             call(given(K))
 
 
+def test_an_unbuilt_model_is_named_wherever_it_is_given(K):
+    model = net(K)
+    plan = tsp.plan(model, "magnitude", sparsity=0.4)
+    unbuilt = K.Sequential([K.layers.Dense(3)])
+    for call in (
+        lambda: plan.apply(model, weights=unbuilt),
+        lambda: tsp.prune(model, sparsity=0.4, weights=unbuilt),
+        lambda: tsp.verify(model, unbuilt, plan),
+        lambda: tsp.report(model, unbuilt),
+    ):
+        with pytest.raises(ValueError, match="Received: "):
+            call()
+
+
 def test_a_wrong_type_is_caught_by_either_name():
     assert issubclass(ArgumentError, TypeError) and issubclass(
         ArgumentError, ValueError
