@@ -152,7 +152,7 @@ def test_a_trained_model_warns(K):
 def test_scores_of_what_scores_no_connections(K):
     model = early_nets.mlp(K)
     for criterion in ("magnitude", "taylor", criteria.Fisher(), None):
-        with pytest.raises(ValueError, match="scores connections"):
+        with pytest.raises(ValueError, match="criterion of connections"):
             tsp.initialization.connection_scores(model, criterion)
 
 

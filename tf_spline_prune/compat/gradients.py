@@ -217,6 +217,11 @@ def _try(total: Total, inputs: list[np.ndarray], labels: Any, count: int) -> Non
             f"them. Received: labels of shape and dtype {shapes}, on which the loss "
             f"raised {type(error).__name__}: {error}"
         ) from error
+    if value is None:
+        raise CalibrationError(
+            "The loss must be one number for a batch; no output has one here. "
+            "Received: a loss of None for every output"
+        )
     if tuple(value.shape):
         raise CalibrationError(
             "The loss must be one number for a batch. Received: shape "

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tf_spline_prune import criteria
-from tf_spline_prune._checks import SELECTOR, checked
+from tf_spline_prune._checks import SELECTOR, Instance, OneOf, Options, checked
 from tf_spline_prune.compat import Calibration, MaskSlot, mask_slots, trace
 from tf_spline_prune.criteria import ConnectionCriterion, Connections
 from tf_spline_prune.criteria.gates import LOSS
@@ -19,9 +19,13 @@ _CLASSES: tuple[type[Any], ...] = (
     *(criteria.Taylor, criteria.Fisher),
 )
 _NAMED = {cls.name: cls for cls in _CLASSES}
+_CONNECTIONS: Options = [
+    OneOf(*(c.name for c in _CLASSES if issubclass(c, ConnectionCriterion))),
+    Instance(ConnectionCriterion, what="a criterion of connections"),
+]
 
 
-@checked(loss=LOSS, layers=SELECTOR)
+@checked(criterion=_CONNECTIONS, loss=LOSS, layers=SELECTOR)
 def connection_scores(
     model: Any,
     criterion: Any = "snip",
@@ -58,11 +62,6 @@ def connection_scores(
     ```
     """
     criterion = with_loss(criterion, loss)
-    if not isinstance(criterion, ConnectionCriterion):
-        raise ValueError(
-            "`criterion` must be one that scores connections: snip, force, grasp or "
-            f"synflow. Received: {criterion!r}"
-        )
     if data is not None:
         data = Calibration.of(data, trace(model))
     data = criterion.check_data(model, data)

@@ -3,7 +3,7 @@
 import numbers
 from typing import Any, Literal, get_args
 
-from tf_spline_prune._checks import SEED, SELECTOR, Integer, OneOf, checked
+from tf_spline_prune._checks import SEED, SELECTOR, Function, Integer, OneOf, checked
 from tf_spline_prune.compat import (
     Calibration,
     CurrentWeights,
@@ -13,6 +13,7 @@ from tf_spline_prune.compat import (
     require_flavour,
     trace,
 )
+from tf_spline_prune.criteria.finding import CRITERION
 from tf_spline_prune.criteria.gates import LOSS
 from tf_spline_prune.errors import InitializationWarning, warn
 from tf_spline_prune.graph import cost
@@ -30,6 +31,7 @@ from tf_spline_prune.pruning.selection import Selector
 
 
 @checked(
+    criterion=[*CRITERION[:2], Function("a function of what is scored")],
     loss=LOSS,
     sparsity=[*SHARES, None],
     rounds=[Integer(1, 10_000), None],

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 
+from tf_spline_prune._checks import Instance, checked
 from tf_spline_prune.litert.runner import Runner
 
 _ROUNDS = 25
@@ -11,6 +12,7 @@ _LEAST_ROUNDS = 5
 _PATIENCE = 2.0  # seconds
 
 
+@checked(runners=Instance(Runner))
 def interleaved_latencies(*runners: Runner) -> tuple[float, ...]:
     """Measure models in turns, on one input each.
 
