@@ -154,7 +154,9 @@ def test_a_failed_verification_is_1(saved, tool, tmp_path, monkeypatch):
     from tf_spline_prune.pruning import verification
 
     apart = verification.Verdict(error=0.5, excess=2.0)
-    monkeypatch.setattr(verification, "verdict_on", lambda *args: apart)
+    monkeypatch.setattr(
+        verification.Comparison, "verdict_on", lambda self, inputs: apart
+    )
     command = ("prune", saved, "--output", tmp_path / "a.keras", "--sparsity", "0.5")
     code, found = tool.json(*command)
     assert code == 1 and found["kind"] == "VerificationError"

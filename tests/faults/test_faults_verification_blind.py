@@ -10,8 +10,15 @@ import pytest
 import zoo
 
 import tf_spline_prune as tsp
+from tf_spline_prune.compat import trace
 from tf_spline_prune.errors import BlindVerificationWarning
 from tf_spline_prune.pruning.verification import require_verified
+
+
+def compared(model, small, plan):
+    """Give what the comparison of `prune` takes."""
+    graph = plan.graph_of(model)
+    return graph, trace(small), graph.removal(plan.removed), {}
 
 
 def shuffled(model, seed=1):
@@ -132,7 +139,7 @@ def test_what_is_not_finite_is_compared_and_not_called_random(K, everywhere):
     shuffled(small)
     assert not tsp.verify(model, small, plan) < 1e-2
     with pytest.raises(tsp.errors.VerificationError, match="rounding explains"):
-        require_verified(model, small, plan)
+        require_verified(*compared(model, small, plan))
 
 
 def test_a_large_constant_does_not_hide_what_moves(K):
@@ -147,7 +154,7 @@ def test_a_large_constant_does_not_hide_what_moves(K):
     small.set_weights(weights)
     assert tsp.verify(model, small, plan) > 1e-2
     with pytest.raises(tsp.errors.VerificationError, match="rounding explains"):
-        require_verified(model, small, plan)
+        require_verified(*compared(model, small, plan))
 
 
 @pytest.mark.parametrize("build", [zoo.mlp, zoo.mobilenet])

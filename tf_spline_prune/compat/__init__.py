@@ -32,6 +32,10 @@ from tf_spline_prune.compat.callback import (
 )
 from tf_spline_prune.compat.compiling import compile_alike, is_compiled
 from tf_spline_prune.compat.copying import (
+    assigned,
+    can_overlay,
+    copied,
+    overlaid,
     with_dtype,
     with_plain_names,
     with_weights,
@@ -135,9 +139,11 @@ __all__ = [
     "Workers",
     "activation_name",
     "arranged",
+    "assigned",
     "batches_a_step",
     "call_layer",
     "call_tapped",
+    "can_overlay",
     "check_finite",
     "check_inputs",
     "check_plain",
@@ -146,6 +152,7 @@ __all__ = [
     "compile_alike",
     "compiled",
     "config_of",
+    "copied",
     "drive",
     "fixed_size",
     "flavour_of",
@@ -175,6 +182,7 @@ __all__ = [
     "numpy_of",
     "on_kept",
     "optimizer_steps",
+    "overlaid",
     "parts_of",
     "plain_recurrence",
     "predict",

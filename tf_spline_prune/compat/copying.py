@@ -1,18 +1,25 @@
 """Copies of a model: with other weights, in another precision, under other names."""
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
 
+from tf_spline_prune.compat._states import values_kept
 from tf_spline_prune.compat.call_graph import Graph
 from tf_spline_prune.compat.execution import widest_dtype
+from tf_spline_prune.compat.flavour import flavour_of
 from tf_spline_prune.compat.rebuilding import rebuild
 from tf_spline_prune.compat.tracing import trace
-from tf_spline_prune.compat.weights import CurrentWeights
+from tf_spline_prune.compat.weights import (
+    CurrentWeights,
+    weight_variables,
+    write_values,
+)
 from tf_spline_prune.errors import FlavourError
 
 Weights = Mapping[str, Mapping[str, np.ndarray]]
@@ -28,11 +35,7 @@ def with_weights(model: Any, weights: Weights) -> Any:
     Returns:
         A new model of the same flavour and shape; the original is untouched.
     """
-    graph = trace(model)
-    current = CurrentWeights(graph)
-    return rebuild(
-        graph, weights=lambda path: {**current[path], **weights.get(path, {})}
-    )
+    return copied(trace(model), weights)
 
 
 def with_dtype(model: Any, dtype: str) -> Any:
@@ -54,8 +57,64 @@ def with_dtype(model: Any, dtype: str) -> Any:
             "KERAS_BACKEND=tensorflow, or on JAX JAX_ENABLE_X64=1, before the first "
             f"import. Received: model {model.name!r} on {keras.config.backend()!r}"
         )
-    graph = _in_dtype(trace(model), dtype)
-    return rebuild(graph, dtype=dtype)
+    return copied(trace(model), dtype=dtype)
+
+
+def copied(
+    graph: Graph, weights: Weights | None = None, dtype: str | None = None
+) -> Any:
+    """Copy a model that is traced, as `with_weights` and `with_dtype` do."""
+    current, changed = CurrentWeights(graph), weights or {}
+    return rebuild(
+        graph if dtype is None else _in_dtype(graph, dtype),
+        weights=lambda path: {**current[path], **changed.get(path, {})},
+        dtype=dtype,
+    )
+
+
+@contextlib.contextmanager
+def overlaid(graph: Graph, weights: Weights) -> Iterator[None]:
+    """Let a model of Keras 3 compute with other weights; it holds its own all along.
+
+    Args:
+        graph: The model, traced.
+        weights: Arrays by layer path and weight name.
+    """
+    tensors = [
+        (variable, keras.ops.convert_to_tensor(array, variable.dtype))
+        for variable, array in _assignments(graph, weights)
+    ]
+    with keras.StatelessScope(state_mapping=tensors):
+        yield
+
+
+@contextlib.contextmanager
+def assigned(graph: Graph, weights: Weights) -> Iterator[None]:
+    """Give a copy of a model other weights, and its own back afterwards.
+
+    Args:
+        graph: The copy, traced; of either flavour.
+        weights: Arrays by layer path and weight name.
+    """
+    pairs = _assignments(graph, weights)
+    with values_kept(variable for variable, _ in pairs):
+        for variable, array in pairs:
+            write_values(variable, array)
+        yield
+
+
+def can_overlay(graph: Graph) -> bool:
+    """Tell whether `overlaid` takes a model."""
+    return flavour_of(graph.model) == "keras"
+
+
+def _assignments(graph: Graph, weights: Weights) -> list[tuple[Any, np.ndarray]]:
+    layers = {call.path: call.layer for call in graph.leaves()}
+    return [
+        (weight_variables(layers[path])[name], array)
+        for path, arrays in weights.items()
+        for name, array in arrays.items()
+    ]
 
 
 def with_plain_names(graph: Graph) -> Any:

@@ -7,17 +7,18 @@ import numpy as np
 from tf_spline_prune._checks import COUNT, Integer, checked
 from tf_spline_prune.compat import (
     Calibration,
+    Graph,
     Passes,
     Program,
     ProgramStep,
     Progress,
     Values,
+    copied,
     numpy_of,
     read_weights,
     require_flavour,
     trace,
     warn_of_lost_training,
-    with_weights,
 )
 from tf_spline_prune.graph import norm_axis
 
@@ -65,9 +66,26 @@ def recalibrate_batchnorm(
     Pruning", ECCV 2020.
     """
     require_flavour(model)
-    data = Calibration.of(data, trace(model))
-    mended = with_weights(model, {})
-    program = Program(trace(mended))
+    graph = trace(model)
+    data = Calibration.of(data, graph)
+    mended = copied(graph)
+    recalibrate(trace(mended), data, batch_size, max_bytes)
+    warn_of_lost_training(model, mended)
+    return mended
+
+
+def recalibrate(
+    graph: Graph, data: Calibration, batch_size: int = 32, max_bytes: int = 2**29
+) -> None:
+    """Do what `recalibrate_batchnorm` does, in place.
+
+    Args:
+        graph: The model, traced; its weights change.
+        data: As in `recalibrate_batchnorm`, and so the rest.
+        batch_size: See there.
+        max_bytes: See there.
+    """
+    program = Program(graph)
     passes = Passes([program], data, batch_size, max_bytes)
     uses: dict[str, list[str]] = {}
     for name, step in program.steps.items():
@@ -78,8 +96,6 @@ def recalibrate_batchnorm(
     for names in sorted(uses.values(), key=lambda names: order.index(names[-1])):
         _measure(passes, [order.index(name) for name in names], program.steps[names[0]])
         progress.step()
-    warn_of_lost_training(model, mended)
-    return mended
 
 
 def _measure(passes: Passes, places: list[int], first: ProgramStep) -> None:

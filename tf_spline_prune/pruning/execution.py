@@ -9,9 +9,9 @@ import numpy as np
 from tf_spline_prune._checks import Flag, Having, checked
 from tf_spline_prune.compat import (
     config_of,
+    copied,
     rebuild,
     warn_of_lost_training,
-    with_weights,
 )
 from tf_spline_prune.errors import NothingPrunedWarning, PlanError, warn
 from tf_spline_prune.graph import ChannelGraph
@@ -75,7 +75,8 @@ def shrink(graph: ChannelGraph, removed: np.ndarray, weights: Weights | None) ->
     Args:
         graph: The model's channel graph.
         removed: Array of shape `(labels,)`, bool, indexed by unit.
-        weights: The weights to slice, by path and name; `None` keeps fresh ones.
+        weights: The weights to slice, by path and name: all, or those that are not
+            the model's own; `None` keeps fresh ones.
 
     Returns:
         A new model.
@@ -90,11 +91,13 @@ def shrink(graph: ChannelGraph, removed: np.ndarray, weights: Weights | None) ->
     for path, name in graph.weights:
         if kept[path, name] != list(graph.weights[path, name].shape):
             changes.setdefault(path, {})
-    source = graph.arrays if weights is None else weights
+    given = weights or {}
     small = rebuild(
         graph.graph,
         changes,
-        lambda path: _sliced(graph, removed, path, source[path]),
+        lambda path: _sliced(
+            graph, removed, path, {**graph.arrays[path], **given.get(path, {})}
+        ),
         fresh=weights is None,
     )
     warn_of_lost_training(graph.graph.model, small)
@@ -166,8 +169,23 @@ def merge(model: Any, plan: Any) -> Any:
     ```
     """
     graph = plan.graph_of(model)
+    return copied(graph.graph, folded(graph, plan.merges))
+
+
+def folded(
+    graph: ChannelGraph, merges: Mapping[str, Sequence[tuple[int, int, float]]]
+) -> dict[str, dict[str, np.ndarray]]:
+    """Give the weights that change where units are folded, by layer path and name.
+
+    Args:
+        graph: The model's channel graph.
+        merges: As in a plan.
+
+    Raises:
+        PlanError: If the model has no such units.
+    """
     changed: dict[str, dict[str, np.ndarray]] = {}
-    for path, triples in plan.merges.items():
+    for path, triples in merges.items():
         group = next(
             (g for g in graph.groups if [m.path for m in g.producers] == [path]), None
         )
@@ -193,7 +211,7 @@ def merge(model: Any, plan: Any) -> Any:
             for unit, twin, scale in triples:
                 source = reader.positions[place[unit]]
                 rows[reader.positions[place[twin]]] += scale * rows[source]
-    return with_weights(model, changed)
+    return changed
 
 
 def check_same(

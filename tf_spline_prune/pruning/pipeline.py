@@ -1,20 +1,22 @@
 """`prune`: plan, apply, verify and recover in one call."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from tf_spline_prune._checks import Flag, ListOf, OneOf, Options, check, checked
 from tf_spline_prune.compat import Calibration, require_flavour, trace
 from tf_spline_prune.criteria import AnyCriterion
 from tf_spline_prune.errors import CalibrationError
+from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.graph.costing import WeightDtype
-from tf_spline_prune.pruning.batchnorm import recalibrate_batchnorm
+from tf_spline_prune.pruning.batchnorm import recalibrate
 from tf_spline_prune.pruning.budget import Sparsity, Target
-from tf_spline_prune.pruning.execution import merge
+from tf_spline_prune.pruning.execution import Weights, folded, shrink
 from tf_spline_prune.pruning.latency import Latency
-from tf_spline_prune.pruning.planner import SETTINGS, plan
+from tf_spline_prune.pruning.planner import SETTINGS, Settings, decide
 from tf_spline_prune.pruning.pruning_plan import WEIGHTS, PruningPlan
-from tf_spline_prune.pruning.reader_regression import least_squares
+from tf_spline_prune.pruning.reader_regression import refit
 from tf_spline_prune.pruning.scopes import Scope
 from tf_spline_prune.pruning.selection import Selector
 from tf_spline_prune.pruning.verification import require_verified
@@ -101,11 +103,8 @@ def prune(
     """
     require_flavour(model)
     steps = recovery_steps(recover, weights, data is not None)
-    if data is not None:
-        data = Calibration.of(data, trace(model))
-    decision = plan(
-        model,
-        criterion,
+    asked = Settings.of(
+        criterion=criterion,
         sparsity=sparsity,
         target_macs=target_macs,
         target_params=target_params,
@@ -122,15 +121,11 @@ def prune(
         approximate=approximate,
         seed=seed,
     )
-    return carry_out(
-        model,
-        decision,
-        data=data,
-        recover=steps,
-        weights=weights,
-        verify=verify,
-        seed=seed,
-    )[0]
+    graph = ChannelGraph(model, approximate=approximate)
+    if data is not None:
+        asked = replace(asked, data=Calibration.of(data, graph.graph))
+    decision, _ = decide(graph, asked)
+    return carried_out(graph, decision, asked.data, steps, weights, verify, seed)[0]
 
 
 def carry_out(
@@ -165,16 +160,52 @@ def carry_out(
         ValueError: If an argument is out of range.
     """
     steps = recovery_steps(recover, weights, data is not None)
-    base = merge(model, decision) if "merge" in steps and decision.merges else model
-    small = decision.apply(base, weights)
-    error = None
-    if verify and weights != "reinitialize":
-        source = base if isinstance(weights, str) else weights
-        error = require_verified(source, small, decision)
-    if "least_squares" in steps:
-        small = least_squares(model, small, decision, data, seed=seed)
-    if "batchnorm" in steps:
-        small = recalibrate_batchnorm(small, data)
+    graph = decision.graph_of(model)
+    if data is not None:
+        data = Calibration.of(data, graph.graph)
+    return carried_out(graph, decision, data, steps, weights, verify, seed)
+
+
+def carried_out(
+    graph: ChannelGraph,
+    decision: PruningPlan,
+    data: Calibration | None,
+    steps: Sequence[str],
+    weights: Literal["inherit", "reinitialize"] | Any = "inherit",
+    verify: bool = True,
+    seed: int = 0,
+) -> tuple[Any, float | None]:
+    """Carry a plan out on a model that is read already.
+
+    Args:
+        graph: The channel graph of the model that the plan was made for.
+        decision: The plan.
+        data: The data, if there are any.
+        steps: What `recovery_steps` gave.
+        weights: As in `prune`.
+        verify: As in `prune`.
+        seed: As in `prune`.
+
+    Returns:
+        As `carry_out`.
+    """
+    removed = graph.removal(dict(decision.removed))
+    source = graph
+    overlay: Weights | None = None
+    if not isinstance(weights, str):
+        source = decision.graph_of(weights)
+        overlay = source.arrays
+    elif weights == "inherit":
+        overlay = folded(graph, decision.merges) if "merge" in steps else {}
+    small = shrink(graph, removed, overlay)
+    cut, error = trace(small), None
+    if verify and overlay is not None:
+        changed = overlay if source is graph else {}
+        error = require_verified(source, cut, removed, changed)
+    if "least_squares" in steps and data is not None:
+        refit(graph, cut, removed, data, seed=seed)
+    if "batchnorm" in steps and data is not None:
+        recalibrate(cut, data)
     return small, error
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from tf_spline_prune.compat import Calibration, require_flavour
 from tf_spline_prune.criteria import AnyCriterion
 from tf_spline_prune.criteria.finding import CRITERION
 from tf_spline_prune.errors import NothingPrunedWarning, warn
-from tf_spline_prune.graph import Barrier, ChannelGraph, Group
+from tf_spline_prune.graph import Barrier, ChannelGraph, Cost, Group
 from tf_spline_prune.graph.costing import WeightDtype, cost_after, require_macs
 from tf_spline_prune.pruning.allocation import Allocation
 from tf_spline_prune.pruning.budget import Budget, Sparsity, Target
@@ -172,9 +172,9 @@ def plan(
     small = plan.apply(model)
     ```
     """
-    return decide(
-        model,
-        criterion,
+    require_flavour(model)
+    asked = Settings.of(
+        criterion=criterion,
         sparsity=sparsity,
         target_macs=target_macs,
         target_params=target_params,
@@ -190,127 +190,219 @@ def plan(
         max_sparsity=max_sparsity,
         approximate=approximate,
         seed=seed,
-    )[0]
+    )
+    return decide(ChannelGraph(model, approximate=approximate), asked)[0]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `plan` is asked about a model; the attributes are those of `plan`."""
+
+    criterion: AnyCriterion
+    budget: Budget
+    scope: Scope = "auto"
+    layers: Selector = None
+    data: Any = None
+    round_to: int = 1
+    min_units: int = 1
+    max_sparsity: float | None = None
+    approximate: bool = False
+    seed: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        criterion: AnyCriterion = "auto",
+        sparsity: Sparsity | None = None,
+        target_macs: Target | None = None,
+        target_params: Target | None = None,
+        target_bytes: Target | None = None,
+        weight_dtype: WeightDtype | None = None,
+        target_latency: Target | None = None,
+        latency: Latency | None = None,
+        **others: Any,
+    ) -> "Settings":
+        """Take in what a user asks for.
+
+        Raises:
+            ValueError: If there is not one budget, or it is out of range.
+        """
+        budget = Budget.of(
+            sparsity=sparsity,
+            target_macs=target_macs,
+            target_params=target_params,
+            target_bytes=target_bytes,
+            target_latency=target_latency,
+            weight_dtype=weight_dtype,
+            latency=latency,
+        )
+        asked = cls(criterion, budget, **others)
+        if budget.by_layer and asked.scope not in ("auto", "global", "layer"):
+            raise ValueError(
+                "Where `sparsity` gives each layer its share, nothing is left for "
+                "`scope` to decide. Leave it out, or give one number. Received: "
+                f"scope={asked.scope!r}"
+            )
+        return asked
 
 
 def decide(
-    model: Any,
-    criterion: AnyCriterion = "auto",
-    *,
-    sparsity: Sparsity | None = None,
-    target_macs: Target | None = None,
-    target_params: Target | None = None,
-    target_bytes: Target | None = None,
-    weight_dtype: WeightDtype | None = None,
-    target_latency: Target | None = None,
-    latency: Latency | None = None,
-    scope: Scope = "auto",
-    layers: Selector = None,
-    data: Any = None,
-    round_to: int = 1,
-    min_units: int = 1,
-    max_sparsity: float | None = None,
-    approximate: bool = False,
-    seed: int = 0,
-    origin: Origin | None = None,
+    graph: ChannelGraph, asked: Settings, origin: Origin | None = None
 ) -> tuple[PruningPlan, Origin]:
     """Decide as `plan` does, perhaps after earlier decisions; give what there was too.
 
-    `origin` is what there was before the first of them: `sparsity`, `max_sparsity` and
-    the pools of `scope` are of that. Only the first says it where nothing goes.
+    Args:
+        graph: The model's channel graph, as approximate as asked.
+        asked: What the user asks for.
+        origin: What there was before the first of several decisions: `sparsity`,
+            `max_sparsity` and the pools of `scope` are of that. Only the first says
+            it where nothing goes.
+
+    Returns:
+        The plan, and what there was before the first decision.
     """
-    require_flavour(model)
-    budget = Budget.of(
-        sparsity=sparsity,
-        target_macs=target_macs,
-        target_params=target_params,
-        target_bytes=target_bytes,
-        target_latency=target_latency,
-        weight_dtype=weight_dtype,
-        latency=latency,
-    )
-    if budget.by_layer and scope not in ("auto", "global", "layer"):
-        raise ValueError(
-            "Where `sparsity` gives each layer its share, nothing is left for `scope` "
-            f"to decide. Leave it out, or give one number. Received: scope={scope!r}"
-        )
-    graph = ChannelGraph(model, approximate=approximate)
-    criterion = criteria.get(criterion, data is not None)
-    scope = scope_for(criterion, scope)
+    criterion = criteria.get(asked.criterion, asked.data is not None)
+    asked = replace(asked, scope=scope_for(criterion, asked.scope))
     by_layer = None
-    if budget.by_layer:
-        by_layer = shares_of_layers(graph, sparsity)
+    if asked.budget.by_layer:
+        by_layer = shares_of_layers(graph, asked.budget.value)
     before = cost_after(graph, graph.nothing_removed())
-    weighs = scope == "regions" or criterion.per_saving
-    if budget.kind == "target_macs" or (budget.kind == "target_latency" and weighs):
-        require_macs(before, model.name)
-    if data is not None:
-        data = Calibration.of(data, graph.graph)
-    criterion.prepare(graph, data=data, seed=seed)
-    # A group that earlier rounds have brought to its smallest size still counts.
-    least = min_units if origin is None else 0
-    groups, barriers = candidates(graph, criterion, layers, least)
-    if origin is None:
-        pools, scope_record = pools_of(graph, groups, scope)
-        names = [group.name for group in groups]
-        originals = [group.num_units for group in groups]
-    else:
-        scope_record = origin.scope
-        groups = [group for group in groups if group.name in origin.units]
-        names = [group.name for group in groups]
-        originals = [origin.units[name] for name in names]
-        pools = [origin.pools[name] for name in names]
+    _require_counted(before, graph, asked, criterion)
+    _look_at(graph, asked, criterion)
+    field, barriers = _candidates(graph, asked, criterion, origin)
     shares = None
     if by_layer is not None:
-        shares = shares_of_groups(graph, groups, barriers, by_layer, sparsity)
-    rankings = rankings_of(criterion, groups)
-    if criterion.per_saving and budget.measure:
-        rankings = weighed(graph, groups, rankings, budget)
-    if max_sparsity is None:
-        most = [*(by_layer or {}).values(), budget.share]
-        max_sparsity = max(0.9, (1 + max(most)) / 2)
-    # The smallest number that must stay of each group.
-    floors = [
-        max(min_units, math.ceil(size * (1 - max_sparsity) - 1e-9))
-        for size in originals
-    ]
-    alone = origin is not None and len({*origin.pools.values()}) == len(origin.pools)
-    if origin is not None and alone and budget.measure:
-        # Each layer for itself: none goes on beyond where one decision ends.
-        floors = [max(n, origin.left[m]) for n, m in zip(floors, names, strict=True)]
-    if scope == "regions":
-        allocation: Allocation = RegionAllocation(
-            graph, groups, rankings, floors, round_to, originals
-        )
-    else:
-        allocation = Allocation(groups, rankings, pools, floors, round_to, originals)
-    counts, achieved = solve(budget, allocation, graph, barriers, shares)
-    asked = recorded(by_layer, sparsity) if by_layer else budget.value
+        sparsity = asked.budget.value
+        shares = shares_of_groups(graph, field.groups, barriers, by_layer, sparsity)
+    allocation = _allocation(graph, asked, criterion, field, by_layer, origin)
+    counts, achieved = solve(asked.budget, allocation, graph, barriers, shares)
+    budget = asked.budget
+    value = recorded(by_layer, budget.value) if by_layer else budget.value
     removed = allocation.removed(graph, counts)
     if not removed.any() and origin is None:
-        _warn_nothing(budget, asked, groups, barriers, round_to)
+        _warn_nothing(budget, value, field.groups, barriers, asked.round_to)
     decision = PruningPlan(
-        model=model.name,
+        model=graph.model.name,
         fingerprint=fingerprint(graph),
         criterion=criterion.name,
         criterion_config=criterion.get_config(),
-        scope=scope_record,
-        budget={budget.kind: asked, **budget.details},
+        scope=field.scope,
+        budget={budget.kind: value, **budget.details},
         removed=graph.indices(removed),
-        merges=_merges(graph, groups, allocation.rankings, counts),
+        merges=_merges(graph, field.groups, allocation.rankings, counts),
         barriers=tuple(barriers),
-        approximate=_approximate(groups, counts),
+        approximate=_approximate(field.groups, counts),
         units=_units(graph, removed),
         before=before,
         after=cost_after(graph, removed),
         achieved=achieved,
     )
-    left = [n - int(count) for n, count in zip(originals, counts, strict=True)]
-    return decision, origin or Origin(
-        dict(zip(names, originals, strict=True)),
-        dict(zip(names, left, strict=True)),
-        dict(zip(names, pools, strict=True)),
-        scope_record,
+    return decision, origin or field.origin(counts)
+
+
+@dataclass(frozen=True)
+class _Field:
+    """What takes part in a decision: one item a group in each list.
+
+    Attributes:
+        groups: The groups that may be pruned.
+        sizes: How many units they had before the first decision.
+        pools: What they are ranked together with.
+        scope: The scope, as a plan records it.
+    """
+
+    groups: list[Group]
+    sizes: list[int]
+    pools: list[Hashable]
+    scope: Any
+
+    @property
+    def names(self) -> list[str]:
+        return [group.name for group in self.groups]
+
+    def origin(self, counts: np.ndarray) -> Origin:
+        """Record what there was, where so many units of each group go."""
+        left = [n - int(count) for n, count in zip(self.sizes, counts, strict=True)]
+        return Origin(
+            dict(zip(self.names, self.sizes, strict=True)),
+            dict(zip(self.names, left, strict=True)),
+            dict(zip(self.names, self.pools, strict=True)),
+            self.scope,
+        )
+
+
+def _require_counted(
+    before: Cost, graph: ChannelGraph, asked: Settings, criterion: criteria.Criterion
+) -> None:
+    """Raise where multiply-accumulates decide and some are not counted."""
+    kind = asked.budget.kind
+    weighs = asked.scope == "regions" or criterion.per_saving
+    if kind == "target_macs" or (kind == "target_latency" and weighs):
+        require_macs(before, graph.model.name)
+
+
+def _look_at(
+    graph: ChannelGraph, asked: Settings, criterion: criteria.Criterion
+) -> None:
+    """Let the criterion look at the model, and at the data if there are any."""
+    data = asked.data
+    if data is not None:
+        data = Calibration.of(data, graph.graph)
+    criterion.prepare(graph, data=data, seed=asked.seed)
+
+
+def _candidates(
+    graph: ChannelGraph,
+    asked: Settings,
+    criterion: criteria.Criterion,
+    origin: Origin | None,
+) -> tuple[_Field, list[Barrier]]:
+    """Find the groups that may be pruned, and why others may not."""
+    # A group that earlier rounds have brought to its smallest size still counts.
+    least = asked.min_units if origin is None else 0
+    groups, barriers = candidates(graph, criterion, asked.layers, least)
+    if origin is None:
+        pools, scope = pools_of(graph, groups, asked.scope)
+        return _Field(groups, [g.num_units for g in groups], pools, scope), barriers
+    groups = [group for group in groups if group.name in origin.units]
+    sizes = [origin.units[group.name] for group in groups]
+    pools = [origin.pools[group.name] for group in groups]
+    return _Field(groups, sizes, pools, origin.scope), barriers
+
+
+def _allocation(
+    graph: ChannelGraph,
+    asked: Settings,
+    criterion: criteria.Criterion,
+    field: _Field,
+    by_layer: Mapping[str, float] | None,
+    origin: Origin | None,
+) -> Allocation:
+    """Rank the units, and say how few may stay of each group."""
+    budget, groups = asked.budget, field.groups
+    rankings = rankings_of(criterion, groups)
+    if criterion.per_saving and budget.measure:
+        rankings = weighed(graph, groups, rankings, budget)
+    most = asked.max_sparsity
+    if most is None:
+        wanted = [*(by_layer or {}).values(), budget.share]
+        most = max(0.9, (1 + max(wanted)) / 2)
+    floors = [
+        max(asked.min_units, math.ceil(size * (1 - most) - 1e-9))
+        for size in field.sizes
+    ]
+    alone = origin is not None and len({*origin.pools.values()}) == len(origin.pools)
+    if origin is not None and alone and budget.measure:
+        # Each layer for itself: none goes on beyond where one decision ends.
+        names = zip(floors, field.names, strict=True)
+        floors = [max(floor, origin.left[name]) for floor, name in names]
+    if asked.scope == "regions":
+        return RegionAllocation(
+            graph, groups, rankings, floors, asked.round_to, field.sizes
+        )
+    return Allocation(
+        groups, rankings, field.pools, floors, asked.round_to, field.sizes
     )
 
 

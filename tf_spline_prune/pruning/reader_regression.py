@@ -8,6 +8,7 @@ import numpy as np
 from tf_spline_prune._checks import COUNT, SEED, Integer, Real, checked
 from tf_spline_prune.compat import (
     Calibration,
+    Graph,
     Passes,
     Program,
     ProgramStep,
@@ -102,13 +103,55 @@ def least_squares(
     graph = plan.graph_of(model)
     removed = graph.removal(dict(plan.removed))
     _check_small(graph, removed, small)
-    data = Calibration.of(data, graph.graph).drawn(max_inputs, seed)
     mended = with_weights(small, {})
-    programs = [Program(graph.graph), Program(trace(mended))]
+    refit(
+        graph,
+        trace(mended),
+        removed,
+        Calibration.of(data, graph.graph),
+        ridge=ridge,
+        batch_size=batch_size,
+        max_inputs=max_inputs,
+        max_rows=max_rows,
+        max_bytes=max_bytes,
+        seed=seed,
+    )
+    return mended
+
+
+def refit(
+    graph: ChannelGraph,
+    cut: Graph,
+    removed: np.ndarray,
+    data: Calibration,
+    *,
+    ridge: float = 1e-3,
+    batch_size: int = 32,
+    max_inputs: int = 2048,
+    max_rows: int = 2**15,
+    max_bytes: int = 2**29,
+    seed: int = 0,
+) -> None:
+    """Do what `least_squares` does, in place.
+
+    Args:
+        graph: The original model's channel graph.
+        cut: The smaller model, traced; its weights change.
+        removed: Array of shape `(labels,)`, bool, indexed by unit.
+        data: As in `least_squares`, and so the rest.
+        ridge: See there.
+        batch_size: See there.
+        max_inputs: See there.
+        max_rows: See there.
+        max_bytes: See there.
+        seed: See there.
+    """
+    data = data.drawn(max_inputs, seed)
+    programs = [Program(graph.graph), Program(cut)]
     if programs[0].wiring() != programs[1].wiring():
         raise PlanError(
             "`small` is not wired as the model is; give what `plan.apply(model)` gave. "
-            f"Received: model {small.name!r}"
+            f"Received: model {cut.model.name!r}"
         )
     passes = Passes(programs, data, batch_size, max_bytes)
     readers = _readers(graph, removed, programs)
@@ -126,7 +169,6 @@ def least_squares(
             f"This concerns: {', '.join(scarce)}.",
             CalibrationWarning,
         )
-    return mended
 
 
 @dataclass(eq=False)

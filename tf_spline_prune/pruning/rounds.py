@@ -20,16 +20,15 @@ from tf_spline_prune.criteria import AnyCriterion
 from tf_spline_prune.criteria.finding import CRITERION
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.graph.costing import cost_after, require_macs
-from tf_spline_prune.pruning.batchnorm import recalibrate_batchnorm
+from tf_spline_prune.pruning.batchnorm import recalibrate
 from tf_spline_prune.pruning.budget import Budget
 from tf_spline_prune.pruning.composition import compose
-from tf_spline_prune.pruning.execution import merge
+from tf_spline_prune.pruning.execution import shrink
 from tf_spline_prune.pruning.measuring import TRAIN, Train
-from tf_spline_prune.pruning.pipeline import recovery_steps
-from tf_spline_prune.pruning.planner import SETTINGS, Origin, decide
+from tf_spline_prune.pruning.pipeline import carried_out, recovery_steps
+from tf_spline_prune.pruning.planner import SETTINGS, Origin, Settings, decide
 from tf_spline_prune.pruning.pruning_plan import PruningPlan
-from tf_spline_prune.pruning.reader_regression import least_squares
-from tf_spline_prune.pruning.verification import require_verified
+from tf_spline_prune.pruning.reader_regression import refit
 
 Schedule = Literal["linear"] | Callable[[float], float] | Sequence[float]
 
@@ -123,51 +122,61 @@ def prune_in_rounds(
     shares = _shares(schedule, rounds)
     budget = _budget(settings)
     settings = _checked(settings)
+    approximate = bool(settings.get("approximate", False))
+    original = ChannelGraph(model, approximate=approximate)
     if data is not None:
-        data = Calibration.of(data, trace(model))
-    way = _Way(model, budget, settings)
+        data = Calibration.of(data, original.graph)
+    way = _Way(original, budget)
+    seed = settings.get("seed", 0)
     origin: Origin | None = None
-    if rounds > 1:  # where one round would end, and whether it can get there
-        end: dict[str, Any] = {**settings, budget.kind: way.target(1.0, None)}
-        _, origin = decide(model, criterion, data=data, **end)
 
-    def one_round(base: Any, target: float | int | None) -> tuple[Any, PruningPlan]:
-        asked: dict[str, Any] = {**settings, budget.kind: target}
-        decision, _ = decide(base, criterion, data=data, origin=origin, **asked)
-        if "merge" in steps and decision.merges:
-            base = merge(base, decision)
-        found = decision.apply(base)
-        if verify and decision.removed:
-            require_verified(base, found, decision)
+    def decided(
+        graph: ChannelGraph, target: float | int | None
+    ) -> tuple[PruningPlan, Origin]:
+        asked = Settings.of(
+            criterion=criterion, data=data, **{**settings, budget.kind: target}
+        )
+        return decide(graph, asked, origin)
+
+    if rounds > 1:  # where one round would end, and whether it can get there
+        _, origin = decided(original, way.target(1.0, None))
+
+    def one_round(
+        graph: ChannelGraph, target: float | int | None
+    ) -> tuple[Any, PruningPlan]:
+        decision, _ = decided(graph, target)
+        proven = verify and bool(decision.removed)
+        kept = [step for step in steps if step == "merge"]
+        found, _ = carried_out(graph, decision, None, kept, verify=proven)
         return found, decision
 
-    def recovered(base: Any, found: Any, decision: PruningPlan) -> Any:
-        if "least_squares" in steps:
-            if base is model:  # after several rounds, what they all left
-                found = decision.apply(model)
-            seed = settings.get("seed", 0)
-            found = least_squares(base, found, decision, data, seed=seed)
-        if "batchnorm" in steps:
-            found = recalibrate_batchnorm(found, data)
+    def recovered(graph: ChannelGraph, found: Any, decision: PruningPlan) -> Any:
+        removed = graph.removal(dict(decision.removed))
+        if "least_squares" in steps and graph is original:
+            found = shrink(graph, removed, {})  # what several rounds have left
+        cut = trace(found)
+        if "least_squares" in steps and data is not None:
+            refit(graph, cut, removed, data, seed=seed)
+        if "batchnorm" in steps and data is not None:
+            recalibrate(cut, data)
         return found
 
-    small, total = one_round(model, way.target(shares[0], None))
-    small = recovered(model, small, total)
+    small, total = one_round(original, way.target(shares[0], None))
+    small = recovered(original, small, total)
     for share in shares[1:]:
         if train is not None:
             train(small)
         target = way.target(share, total)
         if target is not None:  # an earlier round may have come so far already
-            base = small
-            small, decision = one_round(base, target)
+            base = ChannelGraph(small, approximate=approximate)
+            found, decision = one_round(base, target)
             if not decision.removed:
-                small = base
                 continue
             total = compose(total, decision)
             if train is None:
-                small = recovered(model, small, total)
+                small = recovered(original, found, total)
             else:
-                small = recovered(base, small, decision)
+                small = recovered(base, found, decision)
     keeps_merges = train is None and "merge" in steps
     return small, dataclasses.replace(
         total,
@@ -179,16 +188,13 @@ def prune_in_rounds(
 class _Way:
     """The way from the original model to the budget."""
 
-    def __init__(self, model: Any, budget: Budget, settings: dict[str, Any]) -> None:
-        self.graph = ChannelGraph(
-            model, approximate=bool(settings.get("approximate", False))
-        )
-        self.budget = budget
+    def __init__(self, graph: ChannelGraph, budget: Budget) -> None:
+        self.graph, self.budget = graph, budget
         if budget.measure is None:
             return
         if budget.measure == "macs":
             nothing = self.graph.nothing_removed()
-            require_macs(cost_after(self.graph, nothing), model.name)
+            require_macs(cost_after(graph, nothing), graph.model.name)
         self.full = self._cost({})
         self.last = int(budget.limit(self.full))
 

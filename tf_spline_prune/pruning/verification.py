@@ -1,6 +1,8 @@
 """`verify`: whether a shrunk model computes what it should."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,21 +14,22 @@ from tf_spline_prune.compat import (
     Call,
     Graph,
     Program,
+    assigned,
     call_layer,
+    can_overlay,
     coarsest_dtype,
+    copied,
     in_batches,
     on_kept,
+    overlaid,
     predict,
     run_to_ends,
     same_randomness,
     sample_inputs,
     states_kept,
     trace,
-    weight_variables,
     widest_dtype,
-    with_dtype,
     with_mask,
-    with_weights,
 )
 from tf_spline_prune.errors import BlindVerificationWarning, VerificationError, warn
 from tf_spline_prune.graph import ChannelGraph, Meeting
@@ -45,10 +48,14 @@ _TOLERANCES = {
 _COARSE = (5e-2, 5e-2)
 # A change so many times the tolerance is one that is seen.
 _SEEN = 10.0
+# Where so much is seen, no more precise dtype is needed to see more.
+_CLEARLY = 100.0
 # Inputs so many times as large are tried where nothing is seen.
 _SCALES = (10.0, 1000.0)
 
 Outputs = list[np.ndarray]
+Weights = Mapping[str, Mapping[str, np.ndarray]]
+Holding = Callable[[Graph, Weights], contextlib.AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -61,12 +68,15 @@ class Verdict:
         excess: The same, relative to what rounding explains: above 1 it is a fault.
         blind: Why nothing was proven; empty if something was.
         left_out: Numbers of the outputs that were not compared, for they are random.
+        seen: How many times what rounding explains the reference answers to the
+            removed units.
     """
 
     error: float
     excess: float
     blind: str = ""
     left_out: tuple[int, ...] = ()
+    seen: float = 0.0
 
 
 @checked(plan=PLAN, num_inputs=COUNT, seed=SEED)
@@ -123,16 +133,23 @@ def verify(
     tsp.verify(model, plan.apply(model), plan)      # 3e-14
     ```
     """
-    return _warned(_judge(model, small, plan, num_inputs, seed))
+    graph = plan.graph_of(model)
+    removed = graph.removal(dict(plan.removed))
+    comparison = Comparison(graph, trace(small), removed, {}, exact=True)
+    return _warned(comparison.verdict(num_inputs, seed))
 
 
-def require_verified(model: Any, small: Any, plan: PruningPlan) -> float:
+def require_verified(
+    graph: ChannelGraph, cut: Graph, removed: np.ndarray, changed: Weights
+) -> float:
     """Verify a shrunk model, and raise unless it computes what it should.
 
     Args:
-        model: As in `verify`.
-        small: As in `verify`.
-        plan: As in `verify`.
+        graph: The original model's channel graph.
+        cut: The smaller model, traced.
+        removed: Array of shape `(labels,)`, bool, indexed by unit.
+        changed: The weights that it was cut from where they are not the original's,
+            by layer path and name.
 
     Returns:
         As `verify`; NaN if the comparison is blind, of which a warning tells.
@@ -140,7 +157,7 @@ def require_verified(model: Any, small: Any, plan: PruningPlan) -> float:
     Raises:
         VerificationError: If the two differ by more than rounding explains.
     """
-    verdict = _judge(model, small, plan, num_inputs=8, seed=0)
+    verdict = Comparison(graph, cut, removed, changed).verdict()
     if not verdict.excess <= 1:
         raise VerificationError(
             "The shrunk model does not compute what the original computes without "
@@ -170,92 +187,181 @@ def _warned(verdict: Verdict) -> float:
     return verdict.error
 
 
-def _judge(
-    model: Any, small: Any, plan: PruningPlan, num_inputs: int, seed: int
-) -> Verdict:
-    graph = plan.graph_of(model)
-    removed = graph.removal(dict(plan.removed))
-    count = max(2, num_inputs)
-    first = verdict_on(graph, small, removed, sample_inputs(graph.graph, count, seed))
-    # Noise beside larger inputs is small, and would pass for a fault.
-    if not first.blind or first.left_out or not first.excess <= 1:
-        return first
-    for scale in _SCALES:  # perhaps more is seen from further away
-        inputs = sample_inputs(graph.graph, count, seed, scale)
-        found = verdict_on(graph, small, removed, inputs)
-        if np.isfinite(found.error) and not (found.blind and found.excess <= 1):
-            return found
-    return first
+@dataclass(frozen=True)
+class _Pair:
+    """Both models in one dtype: the original, which can be given other weights.
+
+    Attributes:
+        dtype: The dtype in which they are run.
+        whole: The original, or a copy of it.
+        cut: The smaller model, or a copy.
+        holding: A context in which a model computes with other weights.
+    """
+
+    dtype: str
+    whole: Graph
+    cut: Graph
+    holding: Holding
 
 
-def verdict_on(
-    graph: ChannelGraph, small: Any, removed: np.ndarray, inputs: list[np.ndarray]
-) -> Verdict:
-    """Compare a smaller model with the one in which nobody reads the removed units.
+class Comparison:
+    """A smaller model beside the original in which nobody reads the removed units.
+
+    Both are run as they are. Where that does not settle the matter, because of
+    rounding or because the reference hardly answers, copies of both are run in
+    float64, if the backend and the layers can.
 
     Args:
         graph: The original model's channel graph.
-        small: The smaller model.
+        cut: The smaller model, traced.
         removed: Array of shape `(labels,)`, bool, indexed by unit.
-        inputs: One array an input.
-
-    Returns:
-        What was found.
-
-    Raises:
-        VerificationError: If the two differ in the shapes of their outputs.
+        changed: The weights that it was cut from where they are not the original's,
+            by layer path and name.
+        exact: Whether only float64 settles the matter.
     """
-    own = coarsest_dtype(graph.model)
-    rounding = max(_tolerances(own, own))
-    outputs, entering = _signals(graph.graph, inputs)
-    apart, random = _own_call(graph.graph, inputs, outputs, rounding)
-    used = [place for place in range(len(entering)) if place not in random]
-    if not used:
-        return Verdict(0.0, 0.0, "every output is random, whatever the seed", random)
 
-    def chosen(outputs: Sequence[np.ndarray]) -> Outputs:
-        return [outputs[place] for place in used]
+    def __init__(
+        self,
+        graph: ChannelGraph,
+        cut: Graph,
+        removed: np.ndarray,
+        changed: Weights,
+        exact: bool = False,
+    ) -> None:
+        self._graph, self._cut, self._removed = graph, cut, removed
+        self._own = coarsest_dtype(graph.model)
+        self._readers = list(_readers(graph, removed, changed))
+        self._changed = changed
+        self._only_exact = exact
 
-    dtype, copy, cut, found, answer = _exactly(graph.model, small, inputs)
-    copied = _distance(chosen(entering), chosen(found))
-    if not copied <= rounding:
-        # Rounding, or a fault of copying: a copy in the model's own dtype tells.
-        same = _signals(trace(with_weights(graph.model, {})), inputs)[1]
-        copied = _distance(chosen(entering), chosen(same))
-    apart = _larger(apart, copied)
-    tolerances = _tolerances(own, dtype)
-    readers = list(_readers(graph, copy, removed))
-    for variable, array, gone in readers:
-        variable.assign(np.where(gone, 0, array))
-    apply = _without_units(graph, cut, removed)
-    reference = chosen(_signals(copy, inputs, apply)[1])
-    scales = [_scale(output) for output in reference]
-    seen = _answers(chosen(found), reference, scales, tolerances)
-    if not seen and removed.any():
-        rng = np.random.default_rng(0)
-        for variable, array, gone in readers:
-            signs = rng.choice([-1.0, 1.0], array.shape)
-            variable.assign(np.where(gone, 0, array * signs))
-        other = chosen(_signals(copy, inputs, apply)[1])
-        seen = _answers(other, reference, scales, tolerances)
-    error = excess = 0.0
-    for wanted, given, scale in zip(reference, chosen(answer), scales, strict=True):
-        if wanted.shape != given.shape:
-            raise VerificationError(
-                "A shrunk model must keep the shapes of its outputs. Expected: "
-                f"{wanted.shape}. Received: {given.shape}"
-            )
-        distance = _apart(wanted, given)
-        error = _larger(error, distance / scale[0])
-        excess = _larger(excess, distance / _allowed(scale, tolerances))
-    if not apart <= rounding:
-        error, excess = _larger(error, apart), _larger(excess, apart / rounding)
-    blind = (
-        ""
-        if seen or not removed.any()
-        else ("no output answers to the removed units, or to those that read them")
-    )
-    return Verdict(error, excess, blind, random)
+    def verdict(self, num_inputs: int = 8, seed: int = 0) -> Verdict:
+        """Compare on random inputs of the kind that the model takes, as in `verify`."""
+        graph, count = self._graph.graph, max(2, num_inputs)
+        first = self.verdict_on(sample_inputs(graph, count, seed))
+        # Noise beside larger inputs is small, and would pass for a fault.
+        if not first.blind or first.left_out or not first.excess <= 1:
+            return first
+        for scale in _SCALES:  # perhaps more is seen from further away
+            found = self.verdict_on(sample_inputs(graph, count, seed, scale))
+            if np.isfinite(found.error) and not (found.blind and found.excess <= 1):
+                return found
+        return first
+
+    def verdict_on(self, inputs: list[np.ndarray]) -> Verdict:
+        """Compare on some inputs, one array an input of the model.
+
+        Raises:
+            VerificationError: If the two differ in the shapes of their outputs.
+        """
+        rounding = max(_tolerances(self._own, self._own))
+        outputs, entering = _signals(self._graph.graph, inputs)
+        apart, random = _own_call(self._graph.graph, inputs, outputs, rounding)
+        if len(random) == len(outputs):
+            why = "every output is random, whatever the seed"
+            return Verdict(0.0, 0.0, why, random)
+        own = (inputs, entering, apart, random)
+        precise = widest_dtype(self._graph.model) == "float64"
+        if not (self._only_exact and precise):
+            found = self._compared(self._as_they_are, *own)
+            clear = found.excess <= 1 and found.seen > _CLEARLY
+            if clear or not precise:
+                return found
+        try:
+            return self._compared(self._exact, *own)
+        except VerificationError:
+            raise
+        except Exception:  # whatever a layer raises that computes in its own dtype
+            return self._compared(self._as_they_are, *own)
+
+    @functools.cached_property
+    def _as_they_are(self) -> _Pair:
+        whole = self._graph.graph
+        if can_overlay(whole):
+            return _Pair(self._own, whole, self._cut, overlaid)
+        return _Pair(self._own, trace(copied(whole)), self._cut, assigned)
+
+    @functools.cached_property
+    def _exact(self) -> _Pair:
+        pair = (self._graph.graph, self._cut)
+        whole, cut = (trace(copied(one, dtype="float64")) for one in pair)
+        return _Pair("float64", whole, cut, assigned)
+
+    def _compared(
+        self,
+        pair: _Pair,
+        inputs: list[np.ndarray],
+        entering: Outputs,
+        apart: float,
+        random: tuple[int, ...],
+    ) -> Verdict:
+        """Compare in one dtype.
+
+        Args:
+            pair: The models.
+            inputs: One array an input.
+            entering: What enters the ends of the original, as it is.
+            apart: How far its own call is from what was traced of it.
+            random: Numbers of the outputs that are random whatever the seed.
+        """
+
+        def chosen(outputs: Outputs) -> Outputs:
+            return [y for place, y in enumerate(outputs) if place not in random]
+
+        whole, rounding = pair.whole, max(_tolerances(self._own, self._own))
+        found = entering
+        if whole is not self._graph.graph:  # a fault of copying must not hide
+            found = _signals(whole, inputs)[1]
+            copied_apart = _distance(chosen(entering), chosen(found))
+            if not copied_apart <= rounding and pair.dtype != self._own:
+                # Rounding, or a fault of copying: a copy in the own dtype tells.
+                same = trace(copied(self._graph.graph))
+                again = chosen(_signals(same, inputs)[1])
+                copied_apart = _distance(chosen(entering), again)
+            apart = _larger(apart, copied_apart)
+        apply = _without_units(self._graph, pair.cut, self._removed)
+        held = self._weights(lambda array, gone: np.where(gone, 0, array))
+        with pair.holding(whole, held):
+            reference = chosen(_signals(whole, inputs, apply)[1])
+        tolerances = _tolerances(self._own, pair.dtype)
+        scales = [_scale(output) for output in reference]
+        answer = chosen(_signals(pair.cut, inputs)[1])
+        error = excess = 0.0
+        for wanted, given, scale in zip(reference, answer, scales, strict=True):
+            if wanted.shape != given.shape:
+                raise VerificationError(
+                    "A shrunk model must keep the shapes of its outputs. Expected: "
+                    f"{wanted.shape}. Received: {given.shape}"
+                )
+            distance = _apart(wanted, given)
+            error = _larger(error, distance / scale[0])
+            excess = _larger(excess, distance / _allowed(scale, tolerances))
+        seen = _answers(chosen(found), reference, scales, tolerances)
+        if seen <= _CLEARLY and self._removed.any():
+            rng = np.random.default_rng(0)
+
+            def turned(array: np.ndarray, gone: np.ndarray) -> np.ndarray:
+                return np.where(gone, 0, array * rng.choice([-1.0, 1.0], array.shape))
+
+            with pair.holding(whole, self._weights(turned)):
+                other = chosen(_signals(whole, inputs, apply)[1])
+            seen = max(seen, _answers(other, reference, scales, tolerances))
+        if not apart <= rounding:
+            error, excess = _larger(error, apart), _larger(excess, apart / rounding)
+        blind = ""
+        if seen <= _SEEN and self._removed.any():
+            blind = "no output answers to the removed units, or to those that read them"
+        if not self._removed.any():
+            seen = float("inf")
+        return Verdict(error, excess, blind, random, seen)
+
+    def _weights(
+        self, change: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """Give the weights of the reference: what was changed, and what is read."""
+        weights = {path: dict(arrays) for path, arrays in self._changed.items()}
+        for path, name, array, gone in self._readers:
+            weights.setdefault(path, {})[name] = change(array, gone)
+        return weights
 
 
 def _tolerances(own: str, dtype: str) -> tuple[float, float]:
@@ -288,26 +394,6 @@ def _own_call(
         elif not _distance([again], [once_more[place]]) <= rounding:
             random.append(place)
     return apart, tuple(random)
-
-
-def _exactly(
-    model: Any, small: Any, inputs: list[np.ndarray]
-) -> tuple[str, Graph, Graph, Outputs, Outputs]:
-    """Run copies of both models in the most precise dtype in which they run.
-
-    Returns:
-        The dtype, both copies, traced, and what enters the ends of each.
-    """
-    if widest_dtype(model) == "float64":
-        try:
-            pair = [trace(with_dtype(one, "float64")) for one in (model, small)]
-            found, answer = (_signals(one, inputs)[1] for one in pair)
-            return "float64", pair[0], pair[1], found, answer
-        except Exception:  # whatever a layer raises that computes in its own dtype
-            pass
-    copy, cut = trace(with_weights(model, {})), trace(small)
-    found, answer = (_signals(one, inputs)[1] for one in (copy, cut))
-    return coarsest_dtype(model), copy, cut, found, answer
 
 
 def _signals(
@@ -392,12 +478,13 @@ def _answers(
     reference: Outputs,
     scales: list[tuple[float, float]],
     tolerances: tuple[float, float],
-) -> bool:
-    """Tell whether any output differs by more than what rounding explains."""
-    return any(
-        not _apart(one, other) <= _SEEN * _allowed(scale, tolerances)
+) -> float:
+    """Tell how many times what rounding explains an output differs; NaN counts."""
+    ratios = (
+        _apart(one, other) / _allowed(scale, tolerances)
         for one, other, scale in zip(found, reference, scales, strict=True)
     )
+    return max((float("inf") if np.isnan(r) else r for r in ratios), default=0.0)
 
 
 def _larger(first: float, second: float) -> float:
@@ -405,17 +492,16 @@ def _larger(first: float, second: float) -> float:
 
 
 def _readers(
-    graph: ChannelGraph, copy: Graph, removed: np.ndarray
-) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
-    """List the weights of a copy that read removed units.
+    graph: ChannelGraph, removed: np.ndarray, changed: Weights
+) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+    """List the weights that read removed units.
 
     Yields:
-        The variable, its values, and a bool array that broadcasts to them: where
-        they read units that are removed.
+        The layer's path, the weight's name, its values, and a bool array that
+        broadcasts to them: where they read units that are removed.
     """
-    layers = {call.path: call.layer for call in copy.leaves()}
     for (path, name), fact in graph.weights.items():
-        array = graph.arrays[path][name]
+        array = changed.get(path, {}).get(name, graph.arrays[path][name])
         gone = np.zeros([1] * array.ndim, bool)
         for axis, (labels, role) in enumerate(zip(fact.axes, fact.roles, strict=True)):
             if role == "in" and labels is not None:
@@ -424,7 +510,7 @@ def _readers(
                 gone = gone | removed[graph.units_of(labels)].reshape(shape)
         if gone.any():
             # A copy, for what is read may be the variable's own memory.
-            yield weight_variables(layers[path])[name], np.array(array), gone
+            yield path, name, np.array(array), gone
 
 
 def _without_units(
