@@ -42,12 +42,19 @@ def _array(name: str, value: Any) -> np.ndarray:
         array = np.asarray(value)
     except Exception:  # whatever a list of unequal lists, or a user's class, raises
         array = np.asarray(None)
-    if array.dtype.kind not in "biufc":
+    words = array.dtype.kind in "USO" and all(
+        isinstance(item, (str, bytes)) for item in array.flat
+    )
+    if not words and array.dtype.kind not in "biufc":
         raise ValueError(
-            f"The model's input {name!r} takes an array of numbers. Received: "
-            f"{received(value)}"
+            f"The model's input {name!r} takes an array of numbers, or of texts. "
+            f"Received: {received(value)}"
         )
-    return array
+    return array.astype(object) if words else array
+
+
+def _castable(array: np.ndarray, dtype: str) -> bool:
+    return array.dtype != object and np.can_cast(array.dtype, dtype, "same_kind")
 
 
 def fitting(
@@ -62,7 +69,7 @@ def fitting(
         dtype: Its dtype.
 
     Returns:
-        The array in that dtype; its integers are the same ones.
+        The array in that dtype; its integers are the same ones. Texts are objects.
 
     Raises:
         ValueError: If it does not fit.
@@ -71,12 +78,16 @@ def fitting(
         size > 0 and want in (None, size)
         for want, size in zip(shape, array.shape, strict=True)
     )
-    if not fits or not np.can_cast(array.dtype, dtype, "same_kind"):
+    texts = dtype == "string"
+    castable = array.dtype == object if texts else _castable(array, dtype)
+    if not fits or not castable:
         raise ValueError(
             f"The array does not fit the model's input {name!r}. Expected: shape "
             f"{tuple(shape)}, where None is any positive size, dtype {dtype}. "
             f"Received: shape {array.shape}, dtype {array.dtype}"
         )
+    if texts:
+        return array
     if np.dtype(dtype).kind in "iu" and array.dtype.kind in "iu":
         limits, low, high = np.iinfo(dtype), int(array.min()), int(array.max())
         if low < limits.min or high > limits.max:
