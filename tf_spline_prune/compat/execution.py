@@ -186,7 +186,12 @@ def predict(model: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
     Returns:
         One float64 array an output.
     """
-    graph = trace(model)
+    return own_outputs(trace(model), inputs)
+
+
+def own_outputs(graph: Graph, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    """Do what `predict` does, for a model that is traced; its own call is run."""
+    model = graph.model
 
     def run(some: list[np.ndarray]) -> list[Any]:
         given = some[0] if is_sequential(model) else pack(graph.structure[0], some)

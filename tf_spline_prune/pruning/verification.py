@@ -22,7 +22,7 @@ from tf_spline_prune.compat import (
     in_batches,
     on_kept,
     overlaid,
-    predict,
+    own_outputs,
     run_to_ends,
     same_randomness,
     sample_inputs,
@@ -379,7 +379,7 @@ def _own_call(
         How far the two are apart, and the numbers of the outputs that are random
         even with the same seeds.
     """
-    own = _run(predict, graph.model, inputs)
+    own = _run(own_outputs, graph, inputs)
     other: Outputs | None = None
     apart, random = 0.0, []
     for place, (one, again) in enumerate(zip(own, traced, strict=True)):
@@ -387,7 +387,7 @@ def _own_call(
         if distance <= rounding:
             continue
         if other is None:
-            other = _run(predict, graph.model, inputs, seed=1)
+            other = _run(own_outputs, graph, inputs, seed=1)
             once_more = _signals(graph, inputs)[0]
         if _distance([one], [other[place]]) <= rounding:
             apart = _larger(apart, distance)  # not by chance
@@ -410,20 +410,20 @@ def _signals(
         outputs, entering = run_to_ends(program, tensors, apply)
         return [*outputs, *entering]
 
-    found = _run(lambda _, x: in_batches(run, graph, x), graph.model, inputs)
+    found = _run(lambda graph, x: in_batches(run, graph, x), graph, inputs)
     half = len(found) // 2
     return found[:half], found[half:]
 
 
 def _run(
-    run: Callable[[Any, list[np.ndarray]], Outputs],
-    model: Any,
+    run: Callable[[Graph, list[np.ndarray]], Outputs],
+    graph: Graph,
     inputs: list[np.ndarray],
     seed: int = 0,
 ) -> Outputs:
     """Run a model from fresh states and with the seeds of every other run."""
-    with states_kept(model, fresh=True), same_randomness(model, seed):
-        return run(model, inputs)
+    with states_kept(graph.model, fresh=True), same_randomness(graph.model, seed):
+        return run(graph, inputs)
 
 
 def _distance(expected: Outputs, found: Outputs) -> float:
