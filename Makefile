@@ -1,7 +1,8 @@
 # Two commands do everything on a machine with Python 3.11 or 3.12 and pip:
 #   make demo    the main job, on data that ships with the package
-#   make test    the linters, the type checker and the tests
-# and two more what a release needs:
+#   make test    the linters, the type checker and the tests, of the slow ones a tenth
+# and three more what a release needs:
+#   make test-all    all tests
 #   make docs    the documentation as a site, build/site/index.html
 #   make dist    the wheel and the sdist, in dist/
 # Each makes the virtual environment .venv and installs what it needs.
@@ -12,7 +13,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint docs dist clean
+.PHONY: demo test test-all lint docs dist clean
 
 demo: .venv/.demo
 	$(BIN)/python examples/quickstart.py $(ARGS)
@@ -23,11 +24,14 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test: lint
 ifdef ARGS
-	$(PYTEST) $(ARGS)
+	$(PYTEST) --all $(ARGS)
 else
 	$(PYTEST) $(filter-out $(LATER),$(wildcard tests/*/))
 	$(PYTEST) $(LATER)
 endif
+
+test-all: PYTEST += --all
+test-all: test
 
 lint: .venv/.test
 	$(BIN)/ruff check .

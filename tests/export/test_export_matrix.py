@@ -89,6 +89,7 @@ assert not {"tf_spline_prune", "tf_keras"} & set(sys.modules)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", BUILDERS, ids=lambda f: f.__name__)
 def test_every_format_answers_in_a_fresh_process(K, build, tmp_path):
     model = zoo.settle(build(K))

@@ -70,6 +70,7 @@ def test_two_workers_agree(folder, undisturbed):
     assert "spline_distance.npz" not in left and "checkpoint" not in left
 
 
+@pytest.mark.slow
 def test_a_killed_worker_ends_the_other_and_both_resume(folder, undisturbed):
     place = folder / "killed"
     code, output, found = train(place, "--kill-after-epoch", 1)  # before the early bird
@@ -87,6 +88,7 @@ def test_a_killed_worker_ends_the_other_and_both_resume(folder, undisturbed):
         assert without(resumed, "first_epoch") == without(whole, "first_epoch")
 
 
+@pytest.mark.slow
 def test_the_chief_decides_where_workers_see_different_data(tmp_path, monkeypatch):
     specification = importlib.util.spec_from_file_location("multi_worker", EXAMPLE)
     example = importlib.util.module_from_spec(specification)

@@ -100,6 +100,7 @@ def reloaded(K, model, file):
     return K.models.load_model(file, custom_objects=custom)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("K", "name", "size"), CASES, indirect=["K"])
 def test_application(K, name, size, tmp_path):
     model = build(K, name, size)
@@ -130,6 +131,7 @@ def test_application(K, name, size, tmp_path):
     assert sum(moved) > len(moved) / 2
 
 
+@pytest.mark.slow
 def test_convnext_through_its_normalisations(K):
     model = build(K, "ConvNeXtTiny", 64)
     assert prunable_share(tsp.ChannelGraph(model, approximate=True)) > 0.999
