@@ -63,6 +63,29 @@ def check_destination(path: PathLike) -> pathlib.Path:
     return target
 
 
+def read_file(path: PathLike, expected: str) -> bytes:
+    """Read a file whole.
+
+    Args:
+        path: The file.
+        expected: What it should be, such as `"the file of a plan"`.
+
+    Returns:
+        Its content.
+
+    Raises:
+        OSError: Of the kind that the system raises, if it is not there, is a folder,
+            or may not be read.
+    """
+    try:
+        return pathlib.Path(path).expanduser().read_bytes()
+    except OSError as error:
+        raise type(error)(
+            f"There is nothing to be read: {error.strerror}. Expected: {expected}. "
+            f"Received: {str(path)!r}"
+        ) from error
+
+
 def with_ending(path: PathLike, ending: str) -> pathlib.Path:
     """Make sure that a file bears the ending by which its readers know it.
 

@@ -78,14 +78,19 @@ def load_model(
             _check(found, path)
         # The loader of folders has no such argument, and trusts what it is given.
         kwargs = {} if form == "keras_folder" else {"safe_mode": safe_mode}
-        loading = importlib.import_module(file.flavour).models.load_model
+        keras = importlib.import_module(file.flavour)
         if _of_tfmot(file):
             stack.enter_context(import_tfmot().sparsity.keras.prune_scope())
         try:
-            model = loading(str(place), custom_objects=own, **kwargs)
+            model = keras.models.load_model(str(place), custom_objects=own, **kwargs)
         except Exception as error:  # Keras raises what it likes
             text = str(error).replace(str(place), str(path))
             raise _explained(error, text, path, file.flavour, found, old) from error
+        if not isinstance(model, keras.Model):
+            raise ModelError(
+                "The file describes no model. Expected: what `model.save` writes. "
+                f"Received: {str(path)!r}, with {type(model).__name__!r} in it"
+            )
         _check_state(model, not old, path)
         return model
 
@@ -130,8 +135,8 @@ def _check_state(model: Any, words: bool, path: PathLike) -> None:
         if not words and has_no_words(layer):
             raise ModelError(
                 f"The words that the layer {layer.name!r} learnt by `adapt` do not "
-                "stand in the file: Keras leaves them out of .h5 files. Save the model as "
-                f".keras, and give that file. Received: {str(path)!r}"
+                "stand in the file: Keras leaves them out of .h5 files. Save the "
+                f"model as .keras, and give that file. Received: {str(path)!r}"
             )
 
 
