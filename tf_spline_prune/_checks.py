@@ -38,11 +38,18 @@ class Misfit(Exception):
     Args:
         of_type: Whether the type is wrong already, or only the value.
         reason: What is wrong in particular, a whole sentence, or nothing.
+        *place: Indices and keys that lead there; `reason` follows the place then.
     """
 
-    def __init__(self, of_type: bool, reason: str = "") -> None:
+    def __init__(self, of_type: bool, reason: str = "", *place: Any) -> None:
         super().__init__(reason)
-        self.of_type, self.reason = of_type, reason
+        self.of_type, self.reason, self.place = of_type, reason, place
+
+    @property
+    def note(self) -> str:
+        """Say what is wrong in particular, and where."""
+        where = "".join(f"[{received(step)}]" for step in self.place)
+        return f"What stands at {where} {self.reason}" if where else self.reason
 
 
 class Constraint:
@@ -237,10 +244,8 @@ class Function(Constraint):
     hint: str = ""
 
     def take(self, value: Any) -> Any:
-        is_keras = hasattr(type(value), "trainable_weights")
-        if not callable(value) or isinstance(value, type):
-            raise Misfit(of_type=True)
-        if is_keras and not self.layers:
+        wrong = hasattr(type(value), "trainable_weights") and not self.layers
+        if wrong or not callable(value) or isinstance(value, type):
             raise Misfit(of_type=True)
         return value
 
@@ -336,8 +341,7 @@ class ListOf(Constraint):
         except Exception as error:
             raise Misfit(of_type=True) from error
         if not self.least <= len(items) <= self.most:
-            few = "It is empty." if not items else ""
-            raise Misfit(of_type=False, reason=few)
+            raise Misfit(of_type=False, reason="" if items else "It is empty.")
         taken = [_item(self.item, entry, i) for i, entry in enumerate(items)]
         return tuple(taken) if isinstance(value, tuple) else taken
 
@@ -371,19 +375,19 @@ class MapOf(Constraint):
             raise Misfit(of_type=True)
         if len(value) < self.least:
             raise Misfit(of_type=False, reason="It is empty.")
-        return {_item(self.key, k, k): _item(self.item, v, k) for k, v in value.items()}
+        return {_item(self.key, k): _item(self.item, v, k) for k, v in value.items()}
 
 
-def _item(constraint: Constraint, value: Any, place: Any) -> Any:
-    """Take an item of a list or dictionary; say which one does not fit."""
+def _item(constraint: Constraint, value: Any, *step: Any) -> Any:
+    """Take a key of a dictionary, or what stands at a step; say which does not fit."""
     try:
         return constraint.take(value)
     except Misfit as misfit:
-        reason = misfit.reason or (
-            f"What stands at {received(place)} is {received(value)}, not "
-            f"{constraint.wanted}."
-        )
-        raise Misfit(misfit.of_type, reason) from None
+        reason = misfit.reason
+        if not misfit.place:
+            what = "is" if step else "One of its keys is"
+            reason = f"{what} {received(value)}, not {constraint.wanted}. {reason}"
+        raise Misfit(misfit.of_type, reason.strip(), *step, *misfit.place) from None
 
 
 @dataclass(frozen=True)
@@ -458,7 +462,7 @@ LAYERS: Options = [
 ]
 SELECTOR: Options = [
     Text("the name of a layer or a regular expression"),
-    ListOf(Text("such a name"), "such names"),
+    ListOf(Text("the name of a layer or a regular expression"), "such names"),
     Function("a function of a layer"),
     None,
 ]
@@ -525,8 +529,10 @@ def check(name: str, value: Any, wanted: Wanted) -> Any:
         except Misfit as misfit:
             misfits.append((option, misfit))
     near = [pair for pair in misfits if not pair[1].of_type]  # only the value is wrong
-    said = near if len(near) == 1 else misfits if len(misfits) == 1 else []
-    notes = [n for option, misfit in said for n in (misfit.reason, option.hint) if n]
+    # Of several alternatives one is meant, if only that one got so far.
+    inside = [pair for pair in misfits if pair[1].note]
+    said = next((group for group in (near, inside, misfits) if len(group) == 1), [])
+    notes = [n for option, misfit in said for n in (misfit.note, option.hint) if n]
     kind = type(value)
     shown = received(value)
     if not near and shown.isprintable() and not shown.startswith(("an ", "the ")):

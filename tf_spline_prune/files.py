@@ -32,6 +32,7 @@ _PREFIX = ".partial-"
 _LOCK = "locked_by_tf_spline_prune"
 _OLD = 3600.0  # seconds
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def check_destination(path: PathLike) -> pathlib.Path:
@@ -61,6 +62,29 @@ def check_destination(path: PathLike) -> pathlib.Path:
             f"may write to. Received: {str(path)!r}"
         )
     return target
+
+
+def read_file(path: PathLike, expected: str) -> bytes:
+    """Read a file whole.
+
+    Args:
+        path: The file.
+        expected: What it should be, such as `"the file of a plan"`.
+
+    Returns:
+        Its content.
+
+    Raises:
+        OSError: Of the kind that the system raises, if it is not there, is a folder,
+            or may not be read.
+    """
+    try:
+        return pathlib.Path(path).expanduser().read_bytes()
+    except OSError as error:
+        raise type(error)(
+            f"There is nothing to be read: {error.strerror}. Expected: {expected}. "
+            f"Received: {str(path)!r}"
+        ) from error
 
 
 def with_ending(path: PathLike, ending: str) -> pathlib.Path:
@@ -101,8 +125,14 @@ def atomic_file(path: PathLike) -> Iterator[pathlib.Path]:
         The temporary path.
 
     Raises:
-        OSError: If the folder cannot be made or written to.
+        IsADirectoryError: If a folder is in its place.
+        OSError: If the folder cannot be made or written to, or the disk is full.
     """
+    if _followed(path).is_dir():
+        raise IsADirectoryError(
+            "A folder is in the place of an output file. Name another file or remove "
+            f"the folder. Received: {str(path)!r}"
+        )
     with _destination(path) as target, _workplace(target.parent) as folder:
         temporary = folder / pathlib.Path(path).name
         yield temporary
@@ -135,7 +165,8 @@ def atomic_folder(choose: Callable[[], PathLike]) -> Iterator[NewFolder]:
         The temporary folder, and its place.
 
     Raises:
-        OSError: If the parent folder cannot be made or written to.
+        OSError: If the parent folder cannot be made or written to, or the disk is
+            full.
     """
     with _destination(choose()) as target, _workplace(target.parent) as folder:
         made = NewFolder(folder / "content", target)
@@ -162,16 +193,29 @@ def _destination(path: PathLike) -> Iterator[pathlib.Path]:
     target = check_destination(path)
     try:
         yield target
-    except BaseException:
+    except BaseException as error:
         for folder in missing:
             with suppress(OSError):  # someone else has put something there
                 folder.rmdir()
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise OSError(
+                f"The output cannot be written: {error.strerror}. What was there is as "
+                f"it was. Make room, or name another disk. Received: {str(path)!r}"
+            ) from error
         raise
 
 
 def _followed(path: PathLike) -> pathlib.Path:
     """Make a path absolute, and go where it leads if it is a symbolic link."""
     place = pathlib.Path(path).expanduser().absolute()
+    try:
+        place.lstat()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise OSError(
+                f"The path of the output is too long for the disk: {error.strerror}. "
+                f"Choose a shorter one. Received: {str(path)!r}"
+            ) from error
     if not place.is_symlink():
         return place
     end = _real(place)
@@ -195,7 +239,14 @@ def _workplace(parent: pathlib.Path) -> Iterator[pathlib.Path]:
     for leftover in parent.glob(f"{_PREFIX}*"):
         with suppress(OSError):  # of another user, or already gone
             _remove_leftover(leftover)
-    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent) as folder:
+    try:
+        workplace = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent)
+    except OSError as error:
+        raise type(error)(
+            f"Nothing can be written to the folder of the output: {error.strerror}. "
+            f"Name a folder that you may write to. Received: {str(parent)!r}"
+        ) from error
+    with workplace as folder:
         lock = os.open(os.path.join(folder, _LOCK), os.O_CREAT | os.O_RDWR, 0o600)
         try:
             if fcntl is not None:
@@ -223,8 +274,11 @@ def _remove_leftover(folder: pathlib.Path) -> None:
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.read(lock, 100) == _kernel() and os.fstat(lock).st_nlink:
-            for entry in folder.iterdir():
+        owner, entries = os.read(lock, 100), list(folder.iterdir())
+        # Killed before it wrote its name, it wrote nothing else.
+        ours = owner == _kernel() or (not owner and len(entries) == 1)
+        if ours and os.fstat(lock).st_nlink:
+            for entry in entries:
                 if entry.is_dir() and not entry.is_symlink():
                     shutil.rmtree(entry)
                 elif entry.name != _LOCK:

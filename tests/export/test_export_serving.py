@@ -169,7 +169,7 @@ def test_mixed_precision_with_everything(K, tmp_path):
         ({"labels": "abcde"}, ValueError, "'abcde'"),
         ({"labels": [*"abcd", "a"]}, ValueError, "no two"),
         ({"labels": [*"abcd", "e\n"]}, ValueError, "one line"),
-        ({"labels": [*"abcd", " "]}, ValueError, "What stands at 4 is ' '"),
+        ({"labels": [*"abcd", " "]}, ValueError, r"What stands at \[4\] is ' '"),
         ({"labels": [0, 1, 2, 3, 4]}, ValueError, "names"),
         ({"warmup": 0}, ValueError, "Received: 0"),
         ({"warmup": 1001}, ValueError, "1 to 1000"),

@@ -47,6 +47,27 @@ def test_units_are_named_by_integers(K, units):
     assert all(np.array_equal(a, b) for a, b in zip(before, bits(model), strict=True))
 
 
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ({"sparsity": {"d1": True}}, r"What stands at \['d1'\] is True, not a finite"),
+        ({"sparsity": {"out": 0.5, "d1": None}}, r"at \['d1'\] is None, not a finite"),
+        ({"sparsity": {3: 0.5}}, "One of its keys is 3, not the name of a layer"),
+        ({"sparsity": {"d1": 1.5}}, r"Received: sparsity\['d1'\]=1.5"),
+        ({"sparsity": {"d1": "x"}}, r"`sparsity\['d1'\]` is a text that is no number"),
+        ({"units": {"d1": [1.9]}}, r"What stands at \['d1'\]\[0\] is 1.9, not an int"),
+        ({"units": {"out": [0], "d1": [0, True]}}, r"at \['d1'\]\[1\] is True, not an"),
+        ({"units": {"d1": "12"}}, r"at \['d1'\] is '12', not a list of indices"),
+        ({"layers": ["d1", 3], "sparsity": 0.5}, r"at \[1\] is 3, not the name"),
+    ],
+)
+def test_what_is_wrong_inside_is_named_with_its_place(K, call, said):
+    model = net(K)
+    with pytest.raises(ValueError, match=said) as caught:
+        tsp.remove_units(model, **call) if "units" in call else tsp.plan(model, **call)
+    assert "Received" in str(caught.value)
+
+
 def test_units_that_are_integers_of_numpy_or_come_once_are_taken(K):
     expected = tsp.remove_units(net(K), {"d1": [0, 2]}).count_params()
     for units in (np.array([0, 2]), {0, 2}, (i for i in (0, 2)), [np.int64(0), 2]):

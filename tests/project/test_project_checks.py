@@ -99,7 +99,7 @@ def test_lists_of_indices():
     refused(units, [Rude()], ArgumentError)
     refused(units, Rude(), ArgumentError)
     assert "It is empty" in refused(units, [])
-    assert "at 1 is -1" in refused(units, [0, -1])
+    assert "at [1] is -1" in refused(units, [0, -1])
 
 
 def test_a_list_that_never_ends_is_refused():
@@ -114,9 +114,21 @@ def test_names_and_dictionaries():
     refused(c.NAMES, [1], ArgumentError)
     by_layer = c.MapOf(c.Text("a name"), c.FRACTION, "a dictionary of fractions")
     assert c.check("thing", {"a": np.float64(0.5)}, by_layer) == {"a": 0.5}
-    assert "at 'a' is 2" in refused(by_layer, {"a": 2})
-    refused(by_layer, {1: 0.5}, ArgumentError)
+    assert "at ['a'] is 2" in refused(by_layer, {"a": 2})
+    assert "keys is 1, not a name" in refused(by_layer, {1: 0.5}, ArgumentError)
+    of_lists = c.MapOf(c.Text("a name"), c.ListOf(c.Integer(0), "units"))
+    for value in (1.9, True):
+        assert f"at ['a'][1] is {value}, not an integer" in refused(
+            of_lists, {"a": [0, value]}, ArgumentError
+        )
     refused(by_layer, {})
+
+
+def test_of_alternatives_the_one_that_got_inside_speaks():
+    by_name = c.MapOf(c.Text("a name"), c.FRACTION, "a dictionary")
+    options = [c.FRACTION, c.Text(), by_name, None]
+    assert "at ['a'] is True, not" in refused(options, {"a": True}, ArgumentError)
+    assert "stands at" not in refused(options, True, ArgumentError)
 
 
 def test_alternatives_speak_together():

@@ -89,7 +89,11 @@ def test_one_layer_speaks_for_its_group(K):
     ("arguments", "error", "match"),
     [
         ({"sparsity": {"frist": 0.5}}, ValueError, "Nearest: .'first'"),
-        ({"sparsity": {"first": 1.0}}, ValueError, "Received: sparsity=1.0"),
+        (
+            {"sparsity": {"first": 1.0}},
+            ValueError,
+            r"sparsity\['first'\]=1.0",
+        ),
         ({"sparsity": {"first": -0.1}}, ValueError, "Received"),
         ({"sparsity": {"first": NAN}}, ValueError, "Received"),
         ({"sparsity": {"first": True}}, ValueError, "'first': True"),
@@ -98,7 +102,7 @@ def test_one_layer_speaks_for_its_group(K):
         ({"sparsity": {1: 0.5}}, ValueError, "names of layers"),
         ({"sparsity": {}}, ValueError, "names no layer"),
         ({"sparsity": lambda layer: None}, ValueError, "names no layer"),
-        ({"sparsity": lambda layer: 2}, ValueError, "Received: sparsity=2"),
+        ({"sparsity": lambda layer: 2}, ValueError, r"Received: sparsity\['\w+'\]=2"),
         ({"sparsity": {"fir.*": 0.5, "first": 0.2}}, ValueError, "two shares"),
         ({"sparsity": {"head": 0.5}}, BudgetError, "model's output"),
         ({"sparsity": {"first": 0.5}, "min_units": 20}, BudgetError, "first"),

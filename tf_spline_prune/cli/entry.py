@@ -17,7 +17,12 @@ from tf_spline_prune.cli import (
 )
 from tf_spline_prune.cli.loading import own_objects
 from tf_spline_prune.cli.outcome import as_json
-from tf_spline_prune.cli.parsing import Parser, add_common, in_options
+from tf_spline_prune.cli.parsing import (
+    Parser,
+    add_common,
+    check_given,
+    in_options,
+)
 from tf_spline_prune.cli.quiet import only_our_voice
 from tf_spline_prune.errors import DatasetError, PlanError, RegionLimitError
 
@@ -71,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         worded = functools.partial(in_options, options.parser)
+        check_given(options)
         options.check(options)
         with only_our_voice(worded):
             options.own_objects = own_objects(options.imports)
@@ -123,6 +129,8 @@ def _judged(error: BaseException) -> tuple[str, int]:
     if isinstance(error, KeyboardInterrupt):
         return "Interrupted; nothing was left half-written.", _INTERRUPTED
     text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.filename and error.strerror:  # not ours
+        text = f"{error.strerror}. Received: {str(error.filename)!r}"
     if isinstance(error, _INPUT_ERRORS):
         return text or type(error).__name__, _WRONG_INPUT
     ours = type(error).__module__.startswith("tf_spline_prune")

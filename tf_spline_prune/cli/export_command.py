@@ -1,7 +1,6 @@
 """`export`: a Keras model for TensorFlow Serving, LiteRT or ONNX."""
 
 import argparse
-import pathlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,6 +22,7 @@ from tf_spline_prune.cli.parsing import (
     whole_number,
 )
 from tf_spline_prune.errors import UsageError
+from tf_spline_prune.files import read_file
 
 # Which options each format takes, beside those of all.
 _OPTIONS = {
@@ -173,7 +173,7 @@ def _given(options: argparse.Namespace, names: Iterable[str]) -> list[str]:
 def _labels(path: str) -> list[str]:
     """Read the names of the classes, one a line."""
     try:
-        text = pathlib.Path(path).expanduser().read_text(encoding="utf-8-sig")
+        text = read_file(path, "a text, a class a line").decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(
             f"The file of labels is no text. Received: {path!r}"

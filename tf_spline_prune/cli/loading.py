@@ -153,9 +153,14 @@ def _imported(name: str) -> ModuleType:
         spec = importlib.util.spec_from_file_location(path.stem, path)
         module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
         sys.modules.setdefault(path.stem, module)
-        spec.loader.exec_module(module)  # type: ignore[union-attr]
+        try:
+            spec.loader.exec_module(module)  # type: ignore[union-attr]
+        except BaseException:
+            if sys.modules.get(path.stem) is module:
+                del sys.modules[path.stem]
+            raise
         return module
-    except Exception as error:  # a user's module raises what it likes
+    except (Exception, SystemExit) as error:  # a user's module raises what it likes
         raise ImportError(
             "The module of --import cannot be imported. Expected: a Python file "
             f"(layers.py) or a module on the path (package.layers). Received: {name!r},"

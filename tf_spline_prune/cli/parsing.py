@@ -147,6 +147,20 @@ def check_data(options: argparse.Namespace) -> None:
         )
 
 
+def check_given(options: argparse.Namespace) -> None:
+    """Raise `UsageError` where an argument is empty, as an unset variable is."""
+    for name, value in vars(options).items():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and not text.strip():
+                flag = f"--{name.replace('_', '-')}"
+                flag = flag if flag in options.parser._option_string_actions else name
+                flag = "--import" if name == "imports" else flag
+                raise UsageError(
+                    f"An empty text stands for {flag}. Expected: a value, or nothing "
+                    f"at all. Received: {text!r}"
+                )
+
+
 def amount(text: str) -> float | int:
     """Read a share, `0.5` or `50%`, or an absolute whole number."""
     try:

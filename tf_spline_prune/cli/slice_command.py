@@ -1,8 +1,8 @@
 """`slice`: the exact regions of a model on a plane of its input space."""
 
 import argparse
+import io
 import math
-import pathlib
 from typing import Any
 
 import tf_spline_prune as tsp
@@ -15,6 +15,7 @@ from tf_spline_prune.cli.parsing import (
     whole_number,
 )
 from tf_spline_prune.errors import UsageError
+from tf_spline_prune.files import read_file
 
 # Written out, so that `--help` need not import what knows them.
 FILLS = ("area", "slope", "class")
@@ -148,9 +149,10 @@ def _anchors(path: str) -> Any:
     """Read the three inputs."""
     import numpy as np
 
+    content = io.BytesIO(read_file(path, "a .npy file"))
     try:
-        array = np.load(pathlib.Path(path).expanduser(), allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        array = np.load(content, allow_pickle=False)
+    except Exception as error:  # a broken file raises almost anything
         raise UsageError(
             "The anchors cannot be read. Expected: a .npy file with one array of "
             f"numbers, as `numpy.save` writes it. Received: {path!r}, which is none"

@@ -16,6 +16,25 @@ def keeps_words(layer: Any) -> bool:
     return hasattr(layer, "get_vocabulary") and hasattr(layer, "set_vocabulary")
 
 
+def has_no_words(layer: Any) -> bool:
+    """Tell whether a layer's config has no vocabulary, so that it must have adapted."""
+    lookup = getattr(layer, "_lookup_layer", layer)  # of TextVectorization
+    return keeps_words(layer) and lookup.input_vocabulary is None
+
+
+def draw_boundaries(layer: Any) -> None:
+    """Draw the boundaries between bins that tf_keras forgets when it loads a layer.
+
+    Args:
+        layer: A layer of either flavour; only one with a summary of what it has seen,
+            and without boundaries, changes.
+    """
+    seen = getattr(layer, "summary", None)
+    if hasattr(layer, "bin_boundaries") and not layer.bin_boundaries:
+        if seen is not None and not callable(seen) and np.size(seen):
+            layer.finalize_state()
+
+
 def hand_on_state(source: Any, target: Any) -> None:
     """Hand on what a layer keeps outside its weights, such as a vocabulary.
 

@@ -5,11 +5,15 @@ TensorFlow operations. A file may name what it likes, so each name is looked up 
 in every place where Keras might look, and taken only if what is found is a layer,
 an initializer or the like, or a function that computes. Nothing is called, and no
 module is imported because a file names it.
+
+The config of a class of the user's may hold data that look like such names. What Keras
+could find nowhere is taken for data there, and no alarm.
 """
 
 import contextlib
 import dataclasses
 import importlib
+import inspect
 import re
 import sys
 import types
@@ -41,7 +45,8 @@ _KINDS = {
         "keras.dtype_policies.DTypePolicyMap "
         "keras.constraints.Constraint keras.initializers.Initializer "
         "keras.losses.Loss keras.metrics.Metric keras.optimizers.Optimizer "
-        "keras.optimizers.schedules.LearningRateSchedule keras.quantizers.Quantizer "
+        "keras.optimizers.schedules.LearningRateSchedule "
+        "keras.quantizers.QuantizationConfig keras.quantizers.Quantizer "
         "keras.random.SeedGenerator keras.regularizers.Regularizer "
         "keras.src.saving.keras_saveable.KerasSaveable"
     ),
@@ -55,6 +60,8 @@ _KINDS = {
         "tf_keras.regularizers.Regularizer tf_keras.utils.FeatureSpace"
     ),
 }
+# `tf.random_normal_initializer` and the like, which Keras layers take as well.
+_INITIALIZERS_OF_TF = re.compile(r"tensorflow\.python\.ops\.init_ops(_v2)?")
 # Where functions that may be named are defined.
 _FUNCTIONS = re.compile(
     r"(tf_keras\.src\.(activations|losses|metrics|regularizers)|"
@@ -121,27 +128,65 @@ class _Judge:
         self._rooms = [vars(sys.modules[m]) for m in modules if m in sys.modules]
         self._rooms.append({cls.__name__: cls for cls in _below(self._kinds)})
 
-    def look(self, entry: Any, key: str = "") -> Iterator[Unknown | Deed]:
-        """Walk through every dict, list and string of a description."""
+    def look(
+        self, entry: Any, key: str = "", in_own: bool = False
+    ) -> Iterator[Unknown | Deed]:
+        """Walk through every dict, list and string of a description.
+
+        Args:
+            entry: One of these.
+            key: Under which it stands.
+            in_own: Whether only a class of the user's makes anything of it.
+
+        Yields:
+            As `foreign_code`.
+        """
         if isinstance(entry, str):
             yield from self._string(entry, key)
         elif isinstance(entry, list):
             for item in entry:
-                yield from self.look(item, key)
+                yield from self.look(item, key, in_own)
         elif isinstance(entry, dict):
-            if "class_name" in entry:
+            if "class_name" in entry and not (in_own and self._is_data(entry)):
                 yield from self._reference(entry)
-                key = ""
-            if isinstance(entry.get("vocabulary"), str):
+                key, in_own = "", self._is_left_to_user(entry)
+            if isinstance(entry.get("vocabulary"), str) and not in_own:
                 yield f"read the file {entry['vocabulary']!r} for a vocabulary"
             for inner, item in entry.items():
-                yield from self.look(item, key if _NAMING_KEY.search(key) else inner)
+                key_of = key if _NAMING_KEY.search(key) else inner
+                yield from self.look(item, key_of, in_own)
 
     def is_own(self, name: Any) -> bool:
         """Whether a name is one of the user's, given or registered."""
+        return self._own(name) is not None
+
+    def _own(self, name: Any) -> Any:
         if not isinstance(name, str):
+            return None
+        return self._saving.get_registered_object(name, self._given)
+
+    def _is_left_to_user(self, entry: dict[str, Any]) -> bool:
+        """Whether a class of the user's is made, and no reader of Keras' inside it."""
+        name, module = entry["class_name"], entry.get("module")
+        registered = entry.get("registered_name", name)
+        if not self.is_own(name if module is None else registered):
             return False
-        return self._saving.get_registered_object(name, self._given) is not None
+        if not self.is_own(name) and self._without_module(name):
+            return False  # some places would make that one
+        return not any(_reads_vocabulary(self._own(n)) for n in (name, registered))
+
+    def _is_data(self, entry: dict[str, Any]) -> bool:
+        """Whether Keras could make nothing of a dict, though it has a `class_name`."""
+        name = entry["class_name"]
+        if isinstance(name, dict) or entry.get("module") is not None:
+            return False
+        names = (name, entry.get("registered_name"), entry.get("config"))
+        for each in (n for n in names if isinstance(n, str)):
+            if each.startswith("__") or each in _VALUES:
+                return False
+            if self.is_own(each) or self._without_module(each):
+                return False
+        return True
 
     def _string(self, text: str, key: str) -> Iterator[Deed]:
         if key.endswith("_type") and text == "lambda":
@@ -216,6 +261,8 @@ class _Judge:
     def _taken(self, thing: Any) -> bool:
         """Whether something that a name stands for may be used."""
         if isinstance(thing, type):
+            if _INITIALIZERS_OF_TF.fullmatch(thing.__module__):
+                return any(base.__name__ == "Initializer" for base in thing.__mro__)
             root = thing.__module__.partition(".")[0]
             return issubclass(thing, self._kinds) and root in _ROOTS[self.flavour]
         return _is_keras_function(thing) or is_pure_function(thing)
@@ -252,6 +299,17 @@ def _below(kinds: Iterable[type]) -> Iterator[type]:
         root = kind.__module__.partition(".")[0]
         derived: list[type] = type.__subclasses__(kind)
         yield from _below(c for c in derived if c.__module__.startswith(f"{root}."))
+
+
+def _reads_vocabulary(thing: Any) -> bool:
+    """Whether something is derived from a class of Keras' that takes a vocabulary."""
+    roots = {root for names in _ROOTS.values() for root in names}
+    bases = thing.__mro__ if isinstance(thing, type) else ()
+    return any(
+        "vocabulary" in inspect.signature(vars(base)["__init__"]).parameters
+        for base in bases
+        if base.__module__.partition(".")[0] in roots and "__init__" in vars(base)
+    )
 
 
 def _is_keras_function(thing: Any) -> bool:

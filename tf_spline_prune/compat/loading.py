@@ -7,11 +7,13 @@ model can be made of is one of tf_keras.
 
 import contextlib
 import importlib
+import inspect
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from tf_spline_prune.compat._adapted_state import draw_boundaries, has_no_words
 from tf_spline_prune.compat._foreign_code import Unknown, foreign_code
 from tf_spline_prune.compat._model_files import (
     ModelFile,
@@ -69,18 +71,28 @@ def load_model(
         file = read_model_file(place, form, path)
         own = dict(custom_objects or {})
         found = list(foreign_code(file, {**own, **_of_tfmot(file)}))
+        old = form == "h5" and file.flavour == "keras"  # a format of Keras 2
+        if old:
+            own = {**_short_names(), **own}  # such as "mse"
         if safe_mode:
             _check(found, path)
         # The loader of folders has no such argument, and trusts what it is given.
         kwargs = {} if form == "keras_folder" else {"safe_mode": safe_mode}
-        loading = importlib.import_module(file.flavour).models.load_model
+        keras = importlib.import_module(file.flavour)
         if _of_tfmot(file):
             stack.enter_context(import_tfmot().sparsity.keras.prune_scope())
         try:
-            return loading(str(place), custom_objects=own, **kwargs)
+            model = keras.models.load_model(str(place), custom_objects=own, **kwargs)
         except Exception as error:  # Keras raises what it likes
             text = str(error).replace(str(place), str(path))
-            raise _explained(error, text, path, file.flavour, found) from error
+            raise _explained(error, text, path, file.flavour, found, old) from error
+        if not isinstance(model, keras.Model):
+            raise ModelError(
+                "The file describes no model. Expected: what `model.save` writes. "
+                f"Received: {str(path)!r}, with {type(model).__name__!r} in it"
+            )
+        _check_state(model, not old, path)
+        return model
 
 
 def check_saved_model(path: PathLike) -> None:
@@ -101,6 +113,31 @@ def check_saved_model(path: PathLike) -> None:
             f"{str(path)!r}, for which it raised {type(error).__name__}: {error}"
         ) from error
     _check([f"run the TensorFlow operation {name}" for name in found], path)
+
+
+def _short_names() -> dict[str, Any]:
+    """Give the losses that Keras 3 does not find by their names in `.h5` files."""
+    losses = importlib.import_module("keras.src.losses").ALL_OBJECTS_DICT
+    return {name: f for name, f in losses.items() if inspect.isfunction(f)}
+
+
+def _check_state(model: Any, words: bool, path: PathLike) -> None:
+    """Have layers that learnt of data what they learnt, or raise `ModelError`.
+
+    Args:
+        model: What Keras made of the file; layers to which tf_keras gave what they
+            have seen, and no boundaries, get these.
+        words: Whether the words that layers have learnt stand in the file.
+        path: What errors call it.
+    """
+    for layer in model._flatten_layers():
+        draw_boundaries(layer)
+        if not words and has_no_words(layer):
+            raise ModelError(
+                f"The words that the layer {layer.name!r} learnt by `adapt` do not "
+                "stand in the file: Keras leaves them out of .h5 files. Save the "
+                f"model as .keras, and give that file. Received: {str(path)!r}"
+            )
 
 
 def _of_tfmot(file: ModelFile) -> dict[str, Any]:
@@ -154,19 +191,25 @@ def _explained(
     path: PathLike,
     flavour: Flavour,
     found: Iterable[Unknown | str],
+    old: bool,
 ) -> Exception:
     """Say in our words what went wrong."""
     text = " ".join(text.split())
     if "safe_mode" in text or "unsafe_deserialization" in text:
         _check(["run Python code that the file carries"], path)
     names = [thing for thing in found if isinstance(thing, Unknown)]
-    match = _UNKNOWN.search(text)
-    if match or names:
+    if names:
+        match = _UNKNOWN.search(text)
         return _unknown(Unknown(match[1], None) if match else names[0], path)
     if len(text) > 400:
         text = f"{text[:200]} ... {text[-200:]}"
+    reason = "perhaps another version wrote it, or the file is broken"
+    if old:
+        reason = (
+            "an .h5 file does not hold all that a model of Keras 3 may have. Where the "
+            "model still is, save it as .keras"
+        )
     return ModelError(
-        f"`{flavour}` cannot load the model; perhaps another version wrote it, or the "
-        f"file is broken. Received: {str(path)!r}, for which it raised "
-        f"{type(error).__name__}: {text}"
+        f"`{flavour}` cannot load the model; {reason}. Received: {str(path)!r}, for "
+        f"which it raised {type(error).__name__}: {text}"
     )

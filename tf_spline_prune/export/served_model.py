@@ -34,7 +34,7 @@ class ServedModel:
         try:
             with tf.device("CPU:0"):
                 loaded = tf.saved_model.load(str(folder))
-        except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
+        except Exception as error:  # of TensorFlow, protobuf and Python
             raise ModelError(
                 "TensorFlow cannot load the SavedModel; export it again. Received: "
                 f"{str(folder)!r}, for which it raised {type(error).__name__}: {error}"

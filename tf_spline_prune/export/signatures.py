@@ -151,12 +151,15 @@ def _explained(servable: Servable) -> Iterator[None]:
     """Say what happened when TensorFlow raises; it raises what it likes."""
     try:
         yield
-    except (OSError, ExportError):
+    except ExportError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the system, not of TensorFlow
         raise ExportError(
             "TensorFlow could not write the model or load it again, and nothing "
-            "was left behind. Look for space on the disk, or for the layer that "
+            "was left behind. Look for space on the disk, for signs in the path that "
+            "TensorFlow reads as a pattern (`[`, a backslash), or for the layer that "
             f"it names. Received: model {servable.name!r}, which raised "
             f"{type(error).__name__}: {error}"
         ) from error

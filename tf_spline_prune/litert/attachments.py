@@ -5,12 +5,12 @@ from the front and any zip tool from the back, so `unzip -p model.tflite labels.
 shows the labels.
 """
 
-import pathlib
+import io
 import zipfile
 from collections.abc import Mapping
 
 from tf_spline_prune._checks import MapOf, Path, Text, checked
-from tf_spline_prune.files import PathLike
+from tf_spline_prune.files import PathLike, atomic_file, read_file
 
 
 @checked(
@@ -35,11 +35,16 @@ def attach(path: PathLike, texts: Mapping[str, str]) -> None:
 
     Source: "Adding metadata to models", LiteRT documentation.
     """
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    content = io.BytesIO(read_file(path, "a .tflite file"))
+    with zipfile.ZipFile(
+        content, "a", zipfile.ZIP_DEFLATED, compresslevel=9
+    ) as archive:
         for name, text in texts.items():
             entry = zipfile.ZipInfo(name)  # of a fixed date: equal models, equal files
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, text)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content.getvalue())
 
 
 @checked(path=Path())
@@ -55,6 +60,7 @@ def read_attachments(path: PathLike) -> dict[str, str]:
 
     Raises:
         OSError: If the file cannot be read.
+        ValueError: If what is attached is broken.
 
     Example:
 
@@ -62,9 +68,15 @@ def read_attachments(path: PathLike) -> dict[str, str]:
     json.loads(tsp.litert.read_attachments("digits.tflite")["metadata.json"])
     ```
     """
-    path = pathlib.Path(path).expanduser()
-    if not zipfile.is_zipfile(path):
-        with open(path, "rb"):  # is there at all
-            return {}
-    with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name).decode() for name in archive.namelist()}
+    content = io.BytesIO(read_file(path, "a .tflite file"))
+    if not zipfile.is_zipfile(content):
+        return {}
+    try:
+        with zipfile.ZipFile(content) as archive:
+            return {name: archive.read(name).decode() for name in archive.namelist()}
+    except Exception as error:  # a broken archive raises almost anything
+        raise ValueError(
+            "The texts behind the model are broken. Expected: a ZIP archive of texts, "
+            "as `attach` writes it. Export the model again. Received: "
+            f"{str(path)!r}, for which it raised {type(error).__name__}: {error}"
+        ) from error

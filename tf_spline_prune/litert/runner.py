@@ -1,7 +1,6 @@
 """`Runner`: runs a `.tflite` file and measures how long it takes."""
 
 import os
-import pathlib
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 
 from tf_spline_prune._checks import Instance, Integer, Path, checked, received
 from tf_spline_prune.compat import random_inputs
-from tf_spline_prune.files import PathLike
+from tf_spline_prune.files import PathLike, read_file
 from tf_spline_prune.litert.arrays import fitting, named_arrays
 
 
@@ -49,7 +48,7 @@ class Runner:
     def __init__(self, model: bytes | PathLike, num_threads: int = 1) -> None:
         content = model
         if isinstance(model, (str, os.PathLike)):
-            content = pathlib.Path(model).expanduser().read_bytes()
+            content = read_file(model, "a .tflite file")
         try:
             self._interpreter = _interpreter_class()(
                 model_content=content, num_threads=num_threads

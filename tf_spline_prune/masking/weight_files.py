@@ -1,5 +1,6 @@
 """`load_weights`: weights of a plain model for its masked copy."""
 
+import os
 import pathlib
 from typing import Any
 
@@ -39,9 +40,13 @@ def load_weights(model: Any, filepath: PathLike) -> None:
     plain = rebuild(graph, fresh=True)
     try:
         plain.load_weights(str(pathlib.Path(filepath).expanduser()))
-    except OSError:
-        raise
     except Exception as error:  # Keras, h5py and TensorFlow have many words for it
+        if isinstance(error, OSError) and error.errno is not None:
+            raise type(error)(
+                f"There is nothing to be read: {os.strerror(error.errno)}. Expected: a "
+                "file that `save_weights` of the model without masks has written. "
+                f"Received: filepath={str(filepath)!r}"
+            ) from error
         raise ValueError(
             "Keras finds no weights of this model in the file; expected one that the "
             f"model without masks has saved. It says: {type(error).__name__}: {error} "

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import pathlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -12,7 +11,7 @@ import keras
 from tf_spline_prune._checks import Function, Having, OneOf, Options, Path, checked
 from tf_spline_prune.compat import Call, activation_name, say
 from tf_spline_prune.errors import PlanError
-from tf_spline_prune.files import PathLike, atomic_file
+from tf_spline_prune.files import PathLike, atomic_file, read_file
 from tf_spline_prune.graph import Barrier, ChannelGraph, Cost
 from tf_spline_prune.pruning._plan_schema import check_values
 from tf_spline_prune.pruning.execution import check_same, shrink
@@ -194,7 +193,7 @@ class PruningPlan:
             PlanError: If the file is broken or no plan.
             OSError: If it cannot be read.
         """
-        content = pathlib.Path(path).expanduser().read_bytes()
+        content = read_file(path, "the file of a plan")
         try:
             values = json.loads(
                 content.decode(), object_pairs_hook=_once, parse_constant=_refuse

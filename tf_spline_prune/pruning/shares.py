@@ -29,10 +29,10 @@ def shares_of_layers(graph: ChannelGraph, sparsity: Any) -> dict[str, float]:
         for name in graph.makers:
             share = sparsity(graph.layer(name))
             if share is not None:
-                found[name] = check_share(share, "sparsity")
+                found[name] = check_share(share, f"sparsity[{name!r}]")
     else:
         for pattern, value in sparsity.items():
-            share = check_share(value, "sparsity")
+            share = check_share(value, f"sparsity[{pattern!r}]")
             for name in matching(graph, pattern, "sparsity"):
                 if found.setdefault(name, share) != share:
                     raise ValueError(
