@@ -12,6 +12,7 @@ from keras.src.saving.serialization_lib import SafeModeScope
 
 from tf_spline_prune.compat._adapted_state import hand_on_state, is_adapted, keeps_words
 from tf_spline_prune.compat._model_class import build_as
+from tf_spline_prune.compat._states import streams_kept
 from tf_spline_prune.compat.call_graph import (
     Arguments,
     Call,
@@ -61,7 +62,9 @@ def rebuild(
         ModelError: If a layer cannot be built again.
     """
     builder = _Builder(graph, changes or {}, dtype, names=names or {})
-    model = builder.build(graph)
+    # Fresh layers draw as any new ones do; of a copy nothing is drawn that stays.
+    with contextlib.nullcontext() if fresh else streams_kept():
+        model = builder.build(graph)
     current = CurrentWeights(graph)
     for path, source in {call.path: call.layer for call in graph.leaves()}.items():
         layer = builder.layers.get(path)
