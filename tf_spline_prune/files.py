@@ -75,6 +75,7 @@ def with_ending(path: PathLike, ending: str) -> pathlib.Path:
 
     Raises:
         ValueError: If it ends otherwise.
+        IsADirectoryError: If it is a folder.
     """
     target = pathlib.Path(path).expanduser().absolute()
     if target.suffix != ending:
@@ -83,7 +84,17 @@ def with_ending(path: PathLike, ending: str) -> pathlib.Path:
             f"it {target.with_suffix(ending).name!r}, for instance. Received: "
             f"{str(path)!r}"
         )
+    _check_no_folder(target, path)
     return target
+
+
+def _check_no_folder(target: pathlib.Path, path: PathLike) -> None:
+    if target.is_dir():
+        raise IsADirectoryError(
+            errno.EISDIR,
+            "The output is to be a file, and there is a folder of that name. Name a "
+            f"file in it, or another one. Received: {str(path)!r}",
+        )
 
 
 @contextmanager
@@ -101,8 +112,9 @@ def atomic_file(path: PathLike) -> Iterator[pathlib.Path]:
         The temporary path.
 
     Raises:
-        OSError: If the folder cannot be made or written to.
+        OSError: If the folder cannot be made or written to, or the path is a folder.
     """
+    _check_no_folder(_followed(path), path)
     with _destination(path) as target, _workplace(target.parent) as folder:
         temporary = folder / pathlib.Path(path).name
         yield temporary
