@@ -186,3 +186,24 @@ def test_classes_of_a_layer_s_parts_are_known_to_copies(K):
     assert isinstance(small.get_layer("own").kernel_initializer, Start)
     assert isinstance(small.get_layer("own").kernel_regularizer, Decay)
     assert len(small.losses) == 1
+
+
+def test_functions_as_losses_are_those_of_the_copy(K):
+    """A lambda was a warning about files, and the copy was not compiled."""
+
+    class Far(K.losses.Loss):
+        def call(self, true, found):
+            return mean_square(K, true - found) * 2.0
+
+    def seen(true, found):
+        return mean_square(K, found)
+
+    for loss in (lambda true, found: mean_square(K, true - found), Far()):
+        model = zoo.mlp(K)
+        model.compile(K.optimizers.SGD(0.3), loss, metrics=[seen])
+        masked = tsp.wrap_with_masks(model)
+        data = np.ones((8, 12), "float32"), np.ones((8, 5), "float32")
+        one, other = (m.evaluate(*data, verbose=0) for m in (model, masked))
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+        assert masked.optimizer is not model.optimizer
+        assert float(np.array(masked.optimizer.learning_rate)) == pytest.approx(0.3)
