@@ -54,7 +54,8 @@ class MaskPruning(Callback):
     whatever `steps_per_execution`, gradient accumulation or the number of uses of a
     layer. Step 0 is before the first one. Masks only ever grow.
 
-    The share of weights that is masked is in the logs as `sparsity`. Of several workers
+    The share of weights that is masked is in the logs as `sparsity`, of a second such
+    callback in one `fit` as `sparsity_2`. Of several workers
     (`MultiWorkerMirroredStrategy` of tf_keras) the chief's masks count for all.
 
     Args:
@@ -212,7 +213,7 @@ class MaskPruning(Callback):
         mask_averages(self.model, self._slots)
         remember(self._slots)
         if logs is not None:
-            logs["sparsity"] = self.sparsity()
+            logs[self.named_in_fit("sparsity")] = self.sparsity()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Mask once more what averages have written, and look at the target."""
