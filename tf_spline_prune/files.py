@@ -99,6 +99,7 @@ def with_ending(path: PathLike, ending: str) -> pathlib.Path:
 
     Raises:
         ValueError: If it ends otherwise.
+        IsADirectoryError: If it is a folder.
     """
     target = pathlib.Path(path).expanduser().absolute()
     if target.suffix != ending:
@@ -107,7 +108,17 @@ def with_ending(path: PathLike, ending: str) -> pathlib.Path:
             f"it {target.with_suffix(ending).name!r}, for instance. Received: "
             f"{str(path)!r}"
         )
+    _check_no_folder(target, path)
     return target
+
+
+def _check_no_folder(target: pathlib.Path, path: PathLike) -> None:
+    if target.is_dir():
+        raise IsADirectoryError(
+            errno.EISDIR,
+            "The output is to be a file, and there is a folder of that name. Name a "
+            f"file in it, or another one. Received: {str(path)!r}",
+        )
 
 
 @contextmanager
@@ -128,11 +139,7 @@ def atomic_file(path: PathLike) -> Iterator[pathlib.Path]:
         IsADirectoryError: If a folder is in its place.
         OSError: If the folder cannot be made or written to, or the disk is full.
     """
-    if _followed(path).is_dir():
-        raise IsADirectoryError(
-            "A folder is in the place of an output file. Name another file or remove "
-            f"the folder. Received: {str(path)!r}"
-        )
+    _check_no_folder(_followed(path), path)
     with _destination(path) as target, _workplace(target.parent) as folder:
         temporary = folder / pathlib.Path(path).name
         yield temporary

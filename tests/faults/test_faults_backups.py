@@ -166,3 +166,30 @@ def test_two_probes_in_the_logs(K):
     # Alone again, it has the plain name; with a third one it is counted once.
     last = fit(model, [pair[1]], epochs=2).history
     assert "spline_distance" in last and pair[1].log_name == "spline_distance"
+
+
+def test_callbacks_of_one_kind_log_under_names_of_their_own(K):
+    """The second one's numbers stood in the place of the first one's."""
+    model = tsp.wrap_with_masks(build_two(K))
+    model.compile("sgd", "mse")
+    x = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
+    once = tsp.schedules.OneShot
+    callbacks = [
+        tsp.MaskPruning({"one": once(0.5, 1)}),
+        tsp.MaskPruning({"two": once(0.25, 1)}),
+        tsp.LocalComplexityLogger({"train": x[:4]}, radius=0.1),
+        tsp.LocalComplexityLogger({"train": x[4:8], "test": x[8:]}, radius=0.5),
+        tsp.SignalPropagationLogger(x[:4]),
+        tsp.SignalPropagationLogger(x[4:]),
+    ]
+    logs = model.fit(x, x[:, :2], verbose=0, callbacks=callbacks).history
+    assert logs["sparsity"] == [0.5] and logs["sparsity_2"] == [0.25]
+    for name in ("local_complexity/train", "regions/train", "signal/variance"):
+        assert name in logs and f"{name}_2" in logs
+    assert "local_complexity/test" in logs and "local_complexity/test_2" not in logs
+
+
+def build_two(K):
+    L = K.layers
+    layers = [L.Dense(8, activation="relu", name="one"), L.Dense(8, name="two")]
+    return K.Sequential([K.Input((4,)), *layers, L.ReLU(), L.Dense(2, name="out")])

@@ -51,6 +51,19 @@ def turned(K, images):
     return K.ops.transpose(images, (0, 2, 1, 3))
 
 
+def begun(K, data, steps):
+    """A few steps with Keras' default momentum, of which the statistics know little."""
+    model = net(K, last=(K.layers.BatchNormalization(),))
+    model.compile("sgd", "mse")
+    model.fit(data, np.zeros((64, 3)), batch_size=64, epochs=steps, verbose=0)
+    return model
+
+
+def centred(K, mean):
+    return net(K, K.layers.Normalization(mean=mean, variance=[1.0, 1.0, 1.0]))
+
+
+DIM = UNIT / 40
 # What is built, what it was made for, and what not.
 CASES = {
     "turned": (
@@ -89,6 +102,11 @@ CASES = {
     ),
     "first batch norm": (lambda K: trained(K, PIXELS), [PIXELS], [UNIT, STANDARD]),
     "of unit": (lambda K: trained(K, UNIT), [UNIT, SIGNED], [PIXELS]),
+    "one step": (lambda K: begun(K, DIM, 1), [DIM], [PIXELS]),
+    "three steps": (lambda K: begun(K, DIM, 3), [DIM], [PIXELS]),
+    "thirty steps": (lambda K: begun(K, DIM, 30), [DIM], [PIXELS]),
+    "steps with pixels": (lambda K: begun(K, PIXELS, 2), [PIXELS], [UNIT, SIGNED]),
+    "only centred": (lambda K: centred(K, [104.0, 117, 124]), [PIXELS], [UNIT, SIGNED]),
     "divided": (lambda K: functional(K, lambda x: x / 255.0), [PIXELS], [UNIT]),
     "doubled": (lambda K: functional(K, lambda x: x * 2.0 - 1), [UNIT, PIXELS], []),
     "nested": (

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import keras
 import numpy as np
@@ -206,3 +207,23 @@ def test_a_link_ends_as_its_readers_know_it(tmp_path):
     assert pathlib.Path(tmp_path / "ticket.keras").is_symlink()
     assert (tmp_path / "blob").read_bytes()[:2] == b"PK"
     assert keras.models.load_model(tmp_path / "ticket.keras").count_params() == 8
+
+
+@pytest.mark.parametrize("kind", ["litert", "plan", "report", "picture"])
+def test_a_folder_in_the_place_of_a_file_is_refused(kind, tmp_path):
+    """The converted model was thrown away, with a raw error."""
+    model = small()
+    place = tmp_path / {"litert": "a.tflite", "plan": "p.json"}.get(kind, "a.html")
+    place.mkdir()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", tsp.errors.NothingPrunedWarning)
+        plan = tsp.plan(model, sparsity=0.5)
+    writers = {
+        "litert": lambda: tsp.export_litert(model, place),
+        "plan": lambda: plan.save(place),
+        "report": lambda: tsp.report(model, model).to_html(place),
+        "picture": lambda: atomic_file(place).__enter__(),
+    }
+    with pytest.raises(IsADirectoryError, match="to be a file.*Received: '"):
+        writers[kind]()
+    assert place.is_dir() and not list(place.iterdir()) and not partial(tmp_path)

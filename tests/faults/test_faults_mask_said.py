@@ -94,6 +94,116 @@ def test_our_own_schedules_too(end, every):
         fit(masked_mlp(keras), [pruning], epochs=3)
 
 
+@pytest.mark.parametrize("granularity, share", [("2:4", 0.5), ((16, 3), 0.3)])
+def test_weights_that_are_too_small_for_what_goes_at_once(K, granularity, share):
+    """A pattern fits twice into ten inputs, and two are left: 8 of 20 may go."""
+    inputs = K.Input((12,))
+    x = K.layers.Dense(10, name="first")(inputs)
+    model = K.Model(inputs, K.layers.Dense(5, name="head")(x))
+    model = compiled(K, tsp.wrap_with_masks(model, layers="head"))
+    pruning = tsp.MaskPruning(S.OneShot(share, 1), granularity=granularity)
+    cause = "The schedule came to its end, and granularity="
+    with pytest.warns(SparsityWarning, match=cause) as seen:
+        fit(model, [pruning], epochs=1)
+    assert "Training ended" not in str(seen[0].message)
+    with pytest.warns(SparsityWarning, match=cause):
+        tsp.strip_masks(model)
+
+
+def test_a_schedule_that_falls_is_told_that_masks_only_grow(K):
+    model = masked_mlp(K)
+    fall = S.PolynomialDecay(0.8, 0.5, 0, 8, frequency=4)
+    with pytest.warns(SparsityWarning, match="falls from 80.0% to 50.0%. Masks only"):
+        fit(model, [tsp.MaskPruning(fall)], epochs=3)
+    assert tsp.weight_sparsity(model)["total"] == pytest.approx(0.8, abs=0.01)
+
+
+@pytest.mark.parametrize("granularity", ["weight", "unit"])
+def test_a_share_that_is_not_one_weight_or_unit(K, granularity):
+    why = "because 0.03% of so few (weights|units) is not one"
+    with pytest.warns(tsp.errors.NothingPrunedWarning, match=why):
+        once = tsp.prune_once(zoo.mlp(K), 3e-4, granularity=granularity)
+    with pytest.warns(SparsityWarning, match=why):
+        tsp.strip_masks(once)
+    model = masked_mlp(K)
+    pruning = tsp.MaskPruning(S.OneShot(3e-4, 1), granularity=granularity)
+    with pytest.warns(tsp.errors.SplinePruneWarning, match=why):
+        fit(model, [pruning], epochs=1)
+    with pytest.warns(SparsityWarning, match=why):
+        tsp.strip_masks(model)
+
+
+def only_outputs(K):
+    """A model of which no whole unit may go."""
+    inputs = K.Input((12,))
+    return K.Model(inputs, K.layers.Dense(5, name="head")(inputs))
+
+
+def test_units_of_which_none_may_go(K):
+    why = "because no units may be masked: head: they are the model's output"
+    with pytest.warns(tsp.errors.NothingPrunedWarning, match=why):
+        tsp.prune_once(only_outputs(K), 0.5, granularity="unit")
+    model = compiled(K, tsp.wrap_with_masks(only_outputs(K)))
+    pruning = tsp.MaskPruning(
+        S.OneShot(0.5, 1), granularity="unit", below_target="raise"
+    )
+    said = pytest.warns(tsp.errors.NothingPrunedWarning, match=f"will be.*{why}")
+    with said, pytest.raises(tsp.errors.SparsityError, match=why):
+        fit(model, [pruning], epochs=1)
+    with pytest.warns(SparsityWarning, match=why):
+        tsp.strip_masks(model)
+
+
+def test_units_short_of_the_target_are_said(K):
+    """Of whole units nothing was said, nor raised."""
+
+    def pruning(end, **settings):
+        decay = S.PolynomialDecay(0.0, 0.5, 0, end, frequency=4)
+        return tsp.MaskPruning(decay, granularity="unit", **settings)
+
+    with pytest.warns(SparsityWarning, match="still there: .*The training ends at"):
+        fit(masked_mlp(K), [pruning(100)], epochs=2)
+    with pytest.raises(tsp.errors.SparsityError, match="still there: .*reach 50.0%"):
+        fit(masked_mlp(K), [pruning(100, below_target="raise")], epochs=2)
+    fit(masked_mlp(K), [pruning(100, below_target="ignore")], epochs=2)
+    model = masked_mlp(K)
+    fit(model, [pruning(8)], epochs=2)
+    assert [d.units for d in tsp.shrink(model).layers if hasattr(d, "units")][0] == 16
+
+
+def test_units_that_came_back_are_said(K):
+    stopping = K.callbacks.EarlyStopping(
+        "loss", mode="max", patience=1, restore_best_weights=True
+    )
+    model = masked_mlp(K)
+    pruning = tsp.MaskPruning(S.OneShot(0.5, 6), granularity="unit")
+    back = r"remove 0.0% of the weights, and removed .*Older weights were restored"
+    with pytest.warns(SparsityWarning, match=back):
+        fit(model, [stopping, pruning], epochs=4)
+    with pytest.warns(SparsityWarning, match=back):
+        tsp.strip_masks(model)
+
+
+def test_units_of_some_layers_by_schedules_of_their_own(K):
+    """The end of the training was a KeyError."""
+    model = masked_mlp(K)
+    fit(model, [tsp.MaskPruning({"first": S.OneShot(0.5, 1)}, granularity="unit")])
+    assert [d.units for d in tsp.shrink(model).layers if hasattr(d, "units")][:2] == [
+        16,
+        24,
+    ]
+
+
+def test_a_share_of_units_out_of_reach_is_refused_before_the_first_step(K):
+    model = masked_mlp(K)
+    before = model.get_weights()
+    pruning = tsp.MaskPruning(S.OneShot(0.99, 3), granularity="unit")
+    with pytest.raises(tsp.errors.BudgetError):
+        fit(model, [pruning])
+    for one, other in zip(before, model.get_weights(), strict=True):
+        assert (one == other).all()
+
+
 def test_below_target_ignore_says_nothing_at_the_start(K):
     decay = S.PolynomialDecay(0.5, 0.8, 0, 7)
     fit(masked_mlp(K), [tsp.MaskPruning(decay, below_target="ignore")])

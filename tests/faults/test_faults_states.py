@@ -1,5 +1,7 @@
 """What runs a user's model leaves its states, seeds and fixed batches alone."""
 
+import random
+
 import keras
 import numpy as np
 import pytest
@@ -178,3 +180,53 @@ def test_seeds_of_the_session_are_as_they_were(K):
         draw()
     for one, other in zip(plain, draw(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def small_net(K):
+    L = K.layers
+    layers = [L.Dense(8, activation="relu", name="hidden"), L.Dropout(0.5), L.Dense(2)]
+    return K.Sequential([K.Input((3,)), *layers])
+
+
+def sane(model):
+    plan = tsp.plan(model, "magnitude", sparsity=0.5)
+    tsp.sanity_checks(model, plan, lambda m: 1.0, lambda m: None, num_seeds=1)
+
+
+CALLS = {
+    "prune": lambda m: tsp.prune(m, "magnitude", sparsity=0.5),
+    "masks": lambda m: tsp.strip_masks(tsp.prune_once(m, 0.5)),
+    "slice": lambda m: tsp.slice2d(m, points(3)[:, 0], extent=(0.4, 0.5)),
+    "rounds": lambda m: tsp.prune_in_rounds(m, "magnitude", sparsity=0.5, rounds=2),
+    "sensitivity": lambda m: tsp.sensitivity(m, None, lambda n: 1.0, "magnitude"),
+    "sanity": sane,
+    "costs": tsp.cost,
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_what_is_drawn_afterwards_is_what_would_have_been_drawn(K, name):
+    """New layers take their seeds from generators of Python, which copies moved on."""
+    model = small_net(K)
+
+    def drawn(action):
+        K.utils.set_random_seed(7)
+        action(model)
+        weights = K.layers.Dense(4)
+        weights.build((None, 3))
+        ones = np.ones((1, 32), "float32")
+        return (
+            random.random(),
+            np.random.normal(size=3),  # noqa: NPY002
+            np.array(weights.get_weights()[0]),
+            np.array(K.layers.Dropout(0.5)(ones, training=True)),
+        )
+
+    for one, other in zip(drawn(lambda m: None), drawn(CALLS[name]), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_new_weights_are_new_each_time(K):
+    plan = tsp.plan(model := small_net(K), "magnitude", sparsity=0.5)
+    one, other = (plan.apply(model, weights="reinitialize") for _ in range(2))
+    assert not np.array_equal(one.get_weights()[0], other.get_weights()[0])

@@ -38,7 +38,6 @@ VERBOSE: Options = [Flag(), OneOf(0, 1, 2)]
 # Two snapshots of one model may differ by what its sums round.
 _SAME = 0.01
 # Where the detectors of one `fit` find each other: callbacks share their `params`.
-_TOGETHER = "_early_birds"
 
 
 class EarlyBird(Callback):
@@ -173,7 +172,7 @@ class EarlyBird(Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Start anew, or from the backup of a run that was cut off."""
         self._workers = Workers(self.model)
-        self.log_name = self._name_in_fit()
+        self.log_name = self.named_in_fit(type(self).log_name)
         self._reset()
         for path in (self.filepath, self._backup_file()):
             if path is not None and check_destination(path).is_dir():
@@ -183,17 +182,6 @@ class EarlyBird(Callback):
                 )
         self._check_model()
         self._load()
-
-    def _name_in_fit(self) -> str:
-        """Number the detectors of one kind that watch the same training."""
-        shared = self.params if isinstance(self.params, dict) else {}
-        together = shared.setdefault(_TOGETHER, [])
-        if not any(bird is self for bird in together):
-            together.append(self)
-        name = type(self).log_name
-        alike = [bird for bird in together if type(bird).log_name == name]
-        number = 1 + next(i for i, bird in enumerate(alike) if bird is self)
-        return name if number == 1 else f"{name}_{number}"
 
     def _check_model(self) -> None:
         """Raise early what can be known before the first epoch."""

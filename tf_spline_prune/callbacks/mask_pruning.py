@@ -15,15 +15,22 @@ from tf_spline_prune.compat import (
     require_flavour,
     take_over,
 )
-from tf_spline_prune.errors import SparsityError, SparsityWarning, warn
+from tf_spline_prune.errors import (
+    NothingPrunedWarning,
+    SparsityError,
+    SparsityWarning,
+    warn,
+)
 from tf_spline_prune.masking.granularity import Granularity, Pooling
 from tf_spline_prune.masking.mask_update import MaskUpdate
 from tf_spline_prune.masking.slots import matching
 from tf_spline_prune.masking.successors import names_successors
 from tf_spline_prune.masking.targets import (
     SLACK,
+    Target,
     below_target,
     remember,
+    remember_nothing,
     set_target,
     target_of,
 )
@@ -47,7 +54,8 @@ class MaskPruning(Callback):
     whatever `steps_per_execution`, gradient accumulation or the number of uses of a
     layer. Step 0 is before the first one. Masks only ever grow.
 
-    The share of weights that is masked is in the logs as `sparsity`. Of several workers
+    The share of weights that is masked is in the logs as `sparsity`, of a second such
+    callback in one `fit` as `sparsity_2`. Of several workers
     (`MultiWorkerMirroredStrategy` of tf_keras) the chief's masks count for all.
 
     Args:
@@ -64,13 +72,15 @@ class MaskPruning(Callback):
         data: Inputs, or `(inputs, labels)`, for criteria that read any.
         seed: Seed of whatever is random.
         below_target: What happens if training ends more than one percent below what
-            the schedule was to reach: `"warn"`, `"raise"` or `"ignore"`. Callbacks
+            the schedule was to reach, or with whole units left that were to go:
+            `"warn"`, `"raise"` or `"ignore"`. Callbacks
             that restore older weights at the end must come before this one to be
             seen; `strip_masks` looks again.
 
     Raises:
         ValueError: If an argument is out of range.
         ModelError: When training begins, if the model has no masks.
+        BudgetError: When training begins, if so many units cannot go.
         SparsityError: When training ends, if the target is missed and
             `below_target="raise"`.
 
@@ -135,6 +145,7 @@ class MaskPruning(Callback):
         self.below_target = below_target
         self._slots: list[MaskSlot] = []
         self._schedules: dict[str, Any] = {}
+        self._finals: dict[str, float] = {}
         self._update: MaskUpdate | None = None
         self._first, self._last = 0, -1
         self._over = False
@@ -165,12 +176,20 @@ class MaskPruning(Callback):
         )
         self._slots = self._update.slots
         self._resolve_clocks()
+        self._finals = {
+            path: share
+            for path, schedule in self._schedules.items()
+            if (share := _firing().final_sparsity(schedule)) is not None
+        }
         granularity = self._update.granularity
-        if granularity is not None:  # of whole units the share is one of units
-            for slot in self._slots:
-                target = _firing().final_sparsity(self._schedules[slot.path])
-                if target is not None:
-                    set_target(slot, min(target, granularity.most))
+        for slot in self._slots:
+            target = self._finals.get(slot.path)
+            if target is None or granularity is None:  # a share of units
+                set_target(slot, None)
+            else:
+                set_target(slot, min(target, granularity.most))
+        if granularity is None and (why := self._update.why_nothing(self._end())):
+            warn(f"Nothing will be masked, because {why}.", NothingPrunedWarning)
         if below_target(self._slots) or not self.sparsity():
             self._warn_of_the_end()
         self._act()
@@ -194,7 +213,7 @@ class MaskPruning(Callback):
         mask_averages(self.model, self._slots)
         remember(self._slots)
         if logs is not None:
-            logs["sparsity"] = self.sparsity()
+            logs[self.named_in_fit("sparsity")] = self.sparsity()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Mask once more what averages have written, and look at the target."""
@@ -203,10 +222,10 @@ class MaskPruning(Callback):
         now = optimizer_steps(self.model)
         for slot in self._slots:
             target = target_of(slot.wrapper)
-            cause = _firing().firing.why_short(self._schedules[slot.path], 0, now)
+            cause = self._cause(slot, now)
             if target is not None and cause:
                 target.cause = cause
-        message = below_target(self._slots)
+        message = below_target(self._slots) or self._nothing() or self._units_short()
         if message and now == self._first:
             message = (
                 "The optimizer that the model is compiled with made no step, so the "
@@ -217,6 +236,62 @@ class MaskPruning(Callback):
             raise SparsityError(message)
         if message and self.below_target == "warn":
             warn(message, SparsityWarning)
+
+    def _end(self) -> Any:
+        """Give the sparsity that the schedules are to reach, as `MaskUpdate` takes it.
+
+        That is zero where nobody knows.
+        """
+        if isinstance(self.schedule, Mapping):
+            return self._finals
+        return next(iter(self._finals.values()), 0.0)
+
+    def _cause(self, slot: MaskSlot, now: int) -> str | None:
+        """Say why the masks of a weight remove less than they are to, if known."""
+        schedule, target = self._schedules.get(slot.path), target_of(slot.wrapper)
+        if schedule is None or target is None:
+            return None
+        if cause := _firing().firing.why_short(schedule, 0, now):
+            return str(cause)
+        granularity = self._update.granularity if self._update else None
+        if granularity is None:
+            return None
+        found = _firing().firing.last_firing(schedule, 0, now)
+        asked = max(target.asked, found[1] if found else 0.0)
+        if asked < self._finals.get(slot.path, 1.0) - SLACK:
+            return None
+        return (
+            f"The schedule came to its end, and granularity={granularity.spec!r} "
+            "removes no more of weights of these shapes."
+        )
+
+    def _nothing(self) -> str | None:
+        """Say why nothing went, although the schedule asked for something."""
+        targets = {slot.path: target_of(slot.wrapper) for slot in self._slots}
+        asked = {path: one.asked for path, one in targets.items() if one is not None}
+        shares: Any = asked
+        if not isinstance(self.schedule, Mapping):
+            shares = max(asked.values(), default=0.0)
+        why = self._update.why_nothing(shares) if self._update else None
+        remember_nothing(self._slots, why)
+        return f"The masks remove nothing, because {why}." if why else None
+
+    def _units_short(self) -> str | None:
+        """Say how many whole units are still there that were to go, and why."""
+        share = self._end()
+        if self._update is None or self._update.granularity is not None or not share:
+            return None
+        missing = self._update.units_missing(share)
+        if not missing:
+            return None
+        now = optimizer_steps(self.model)
+        causes = dict.fromkeys(self._cause(slot, now) for slot in self._slots)
+        said = [cause for cause in causes if cause]
+        most = share if isinstance(share, float) else max(share.values())
+        return (
+            f"Units that were to go are still there: {missing}; the schedule was to "
+            f"reach {most:.1%}. {' '.join(said) or Target(None).cause}"
+        )
 
     def sparsity(self) -> float:
         """Give the share of the weights in question that is masked, in [0, 1)."""
@@ -315,6 +390,8 @@ def _short(schedule: Any) -> str | None:
     if meant is None or found[1] >= meant - SLACK:
         return None
     cause = firing.why_short(schedule, 0, firing.FAR)
+    if firing.falls(schedule):
+        return cause
     return f"The masks will end at {found[1]:.1%}, and not at {meant:.1%}. {cause}"
 
 

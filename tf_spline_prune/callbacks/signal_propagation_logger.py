@@ -77,10 +77,10 @@ class SignalPropagationLogger(Callback):
         logs = {} if logs is None else logs
         if epoch % self.every == 0:
             self.diagnoses[epoch] = self._measured()
-            logs.update(_main_numbers(self.diagnoses[epoch]))
+            numbers = _main_numbers(self.diagnoses[epoch])
         else:
-            names = _main_numbers(self.diagnoses[-1])
-            logs.update(dict.fromkeys(names, float("nan")))
+            numbers = dict.fromkeys(_main_numbers(self.diagnoses[-1]), float("nan"))
+        logs.update({self.named_in_fit(name): value for name, value in numbers.items()})
 
     def _measured(self) -> SignalPropagation:
         return signal_propagation(

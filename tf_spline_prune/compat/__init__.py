@@ -11,7 +11,12 @@ from tf_spline_prune.compat._endings import run_to_ends
 from tf_spline_prune.compat._functions import tensorflow_operations, trace_function
 from tf_spline_prune.compat._model_class import warn_of_lost_training
 from tf_spline_prune.compat._model_files import nested_within
-from tf_spline_prune.compat._states import same_randomness, states_kept, values_kept
+from tf_spline_prune.compat._states import (
+    same_randomness,
+    states_kept,
+    streams_kept,
+    values_kept,
+)
 from tf_spline_prune.compat._traced_macs import traced_macs
 from tf_spline_prune.compat.averages import mask_averages
 from tf_spline_prune.compat.calibration import Calibration, arranged, check_inputs
@@ -207,6 +212,7 @@ __all__ = [
     "say",
     "softmax_outputs",
     "states_kept",
+    "streams_kept",
     "take_over",
     "tensorflow_operations",
     "to_numpy",

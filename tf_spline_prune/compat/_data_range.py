@@ -166,8 +166,9 @@ def guesses(outputs: Sequence[np.ndarray], labels: Any) -> str | None:
         return None
     return (
         f"The model is no better than chance: averaged over {len(classes)} classes it "
-        f"is right on {recall:.1%} of the inputs, and guessing on {chance:.1%}. So the "
-        "data are not such as it was trained on, or the labels are numbered otherwise. "
+        f"is right on {recall:.1%} of the inputs, and guessing on {chance:.1%}. So it "
+        "has not learnt these labels yet, the data are not such as it was trained on, "
+        "or the labels are numbered otherwise. "
         f"{_ADVICE}. Received: {len(labels)} labelled inputs."
     )
 
@@ -254,6 +255,34 @@ def _statistics(call: Call) -> tuple[np.ndarray, np.ndarray] | None:
     return mean.astype("float64"), variance.astype("float64")
 
 
+def _on_its_way(
+    momentum: float,
+    here: np.ndarray,
+    spread: np.ndarray,
+    mean: np.ndarray,
+    variance: np.ndarray,
+) -> bool:
+    """Tell whether moving statistics are on their way to those of the data.
+
+    They begin at a mean of 0 and a variance of 1, of which a momentum of 0.99 forgets
+    little in a hundred steps: after `n` of them `0.99**n` is left, in all channels.
+    Whoever takes that away from statistics of other data gets no statistics at all.
+    """
+    for n in range(1, 10_000):
+        left = float(momentum) ** n
+        if left < 0.05:
+            break
+        moved = (variance - left) / (1 - left)
+        rounded = 2e-7 * n / (1 - left)  # statistics are kept in float32
+        least = np.sqrt(np.maximum(moved - rounded, 0))
+        most = np.sqrt(np.maximum(moved + rounded, 1e-30))
+        shift = np.abs(here - mean / (1 - left))
+        close = (least / 3 <= spread) & (spread <= 3 * most) & (shift <= most)
+        if close.mean() > 0.5:
+            return True
+    return False
+
+
 def _beside(
     call: Call, x: np.ndarray, mean: np.ndarray, variance: np.ndarray
 ) -> list[str]:
@@ -263,7 +292,10 @@ def _beside(
     if np.prod([x.shape[a] for a in axes]) < _ENOUGH:
         return []
     here, spread = x.mean(axes, keepdims=True), x.std(axes, keepdims=True)
-    deviation = np.sqrt(np.broadcast_to(variance, spread.shape))
+    mean, variance = (np.broadcast_to(a, spread.shape) for a in (mean, variance))
+    if call.kind == "Normalization" and (variance == 1).all():
+        variance = spread**2  # it only centres, and says nothing of deviations
+    deviation = np.sqrt(variance)
     usable = (deviation > 0) & (spread > 0)
     if not usable.any():
         return []
@@ -271,7 +303,9 @@ def _beside(
     shift = float(np.median(np.abs(here - mean)[usable] / deviation[usable]))
     if 1 / _TIMES <= ratio <= _TIMES and shift <= _TIMES:
         return []
-    mean = np.broadcast_to(mean, spread.shape)
+    arrays = [array[usable] for array in (here, spread, mean, variance)]
+    if call.kind == "BatchNormalization" and _on_its_way(call.layer.momentum, *arrays):
+        return []
 
     def middle(array: np.ndarray) -> str:
         return f"{float(np.median(array[usable])):.3g}"

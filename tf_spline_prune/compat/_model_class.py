@@ -9,6 +9,7 @@ import keras
 
 from tf_spline_prune.compat.flavour import keras_of
 from tf_spline_prune.compat.kinds import calls_as_keras, is_sequential, own_names
+from tf_spline_prune.compat.symbolic import adds_losses
 from tf_spline_prune.errors import SplinePruneWarning, warn
 
 # What decides how a model trains.
@@ -90,6 +91,14 @@ def warn_of_lost_training(model: Any, made: Any) -> None:
         model: The model that was given.
         made: The one that is handed out in its place.
     """
+    if adds_losses(model):
+        warn(
+            "The result is without the losses that the model adds to its own, by a "
+            "function or in its `call`: it trains without them. Put them into a layer, "
+            "whose `call` adds them to the layer. Received: model "
+            f"{model.name!r}",
+            SplinePruneWarning,
+        )
     lost = sorted(_TRAINING & own_names(type(model)))
     if lost and not isinstance(made, type(model)):
         names = ", ".join(f"`{name}`" for name in lost)

@@ -5,6 +5,7 @@ TensorFlow, of which only the variables are known, within `values_kept`.
 """
 
 import contextlib
+import random
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -53,6 +54,40 @@ def values_kept(variables: Iterable[Any]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def streams_kept() -> Iterator[None]:
+    """Give the session's generators of random numbers their states back afterwards.
+
+    They are those of Python, NumPy, TensorFlow, Keras 3 and tf_keras, as far as these
+    are at work. What is drawn within is not what will be drawn afterwards.
+    """
+    python, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    own = global_state.get_global_attribute(_OF_KERAS)
+    context = _tensorflow_context()
+    seed, operations = getattr(context, "_seed", None), getattr(context, "_rng", None)
+    layers = _tf_keras_generator()
+    # TensorFlow and tf_keras have generators of Python of their own.
+    held = [(one, one.getstate()) for one in (operations, layers) if one is not None]
+    elsewhere = f"elsewhere {random.random()}"
+    with values_kept([own.state] if own is not None else []):
+        try:
+            random.seed(elsewhere)
+            if layers is not None:
+                layers.seed(elsewhere)
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy_state)  # noqa: NPY002
+            global_state.set_global_attribute(_OF_KERAS, own)
+            for generator, state in held:
+                generator.setstate(state)
+            if context:
+                context._seed, context._rng = seed, operations
+            if _tf_keras_generator() is not layers:
+                backend = sys.modules["tf_keras.src.backend"]
+                backend._SEED_GENERATOR.generator = layers
+
+
+@contextlib.contextmanager
 def same_randomness(model: Any, seed: int = 0) -> Iterator[None]:
     """Let all copies of a model draw the same random numbers, whoever draws them.
 
@@ -63,32 +98,27 @@ def same_randomness(model: Any, seed: int = 0) -> Iterator[None]:
         model: A model of either flavour.
         seed: What all seeds are.
     """
-    numpy_state = np.random.get_state()  # noqa: NPY002
-    own = global_state.get_global_attribute(_OF_KERAS)
-    context = _tensorflow_context()
-    seeds = (getattr(context, "_seed", None), getattr(context, "_rng", None))
-    with states_kept(model):
-        try:
-            np.random.seed(seed)  # noqa: NPY002
-            if context:
-                context._set_global_seed(seed)
-            generator = keras.random.SeedGenerator(seed=seed)
-            global_state.set_global_attribute(_OF_KERAS, generator)
-            for variable in _seeds(model):
-                shape = tuple(variable.shape)
-                write_values(variable, np.full(shape, seed))
-            yield
-        finally:
-            np.random.set_state(numpy_state)  # noqa: NPY002
-            if context:
-                context._seed, context._rng = seeds
-            global_state.set_global_attribute(_OF_KERAS, own)
+    with states_kept(model), streams_kept():
+        np.random.seed(seed)  # noqa: NPY002
+        if context := _tensorflow_context():
+            context._set_global_seed(seed)
+        generator = keras.random.SeedGenerator(seed=seed)
+        global_state.set_global_attribute(_OF_KERAS, generator)
+        for variable in _seeds(model):
+            write_values(variable, np.full(tuple(variable.shape), seed))
+        yield
 
 
 def _tensorflow_context() -> Any:
     """Give TensorFlow's eager context, which holds its seed, if it is at work."""
     module = sys.modules.get("tensorflow.python.eager.context")
     return module.context() if module is not None else None
+
+
+def _tf_keras_generator() -> Any:
+    """Give the generator that tf_keras draws seeds of layers from, if there is one."""
+    module = sys.modules.get("tf_keras.src.backend")
+    return getattr(getattr(module, "_SEED_GENERATOR", None), "generator", None)
 
 
 def _layers(model: Any) -> Iterator[Any]:

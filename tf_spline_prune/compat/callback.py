@@ -12,6 +12,8 @@ from tf_spline_prune.compat.distribution import Workers
 from tf_spline_prune.compat.weights import values_of
 from tf_spline_prune.files import PathLike, atomic_file
 
+_TOGETHER = "_callbacks_by_entry_of_the_logs"
+
 
 class Callback(keras.callbacks.Callback):
     """A Keras 3 callback that tf_keras' `fit` takes as one of its own.
@@ -33,6 +35,23 @@ class Callback(keras.callbacks.Callback):
                 "on_train_batch_end",
             )
         )
+
+    def named_in_fit(self, name: str) -> str:
+        """Give the name of an entry of the logs, of which others may log one too.
+
+        Args:
+            name: The name of the entry.
+
+        Returns:
+            The name; for the second callback of one `fit` that asks for it with a
+            `_2` behind it, and so on.
+        """
+        shared = self.params if isinstance(self.params, dict) else {}
+        alike = shared.setdefault(_TOGETHER, {}).setdefault(name, [])
+        if not any(one is self for one in alike):
+            alike.append(self)
+        number = 1 + next(i for i, one in enumerate(alike) if one is self)
+        return name if number == 1 else f"{name}_{number}"
 
     def _implements_test_batch_hooks(self) -> bool:
         return False

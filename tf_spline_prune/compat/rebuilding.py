@@ -12,6 +12,7 @@ from keras.src.saving.serialization_lib import SafeModeScope
 
 from tf_spline_prune.compat._adapted_state import hand_on_state, is_adapted, keeps_words
 from tf_spline_prune.compat._model_class import build_as
+from tf_spline_prune.compat._states import streams_kept
 from tf_spline_prune.compat.call_graph import (
     Arguments,
     Call,
@@ -26,6 +27,9 @@ from tf_spline_prune.compat.parts import in_policy, part_configs
 from tf_spline_prune.compat.progress import Progress
 from tf_spline_prune.compat.weights import CurrentWeights
 from tf_spline_prune.errors import ModelError
+
+# What tf_keras makes of `model.add_loss(tensor)` and `model.add_metric(tensor)`.
+_BESIDE_OUTPUTS = ("AddLoss", "AddMetric")
 
 
 def rebuild(
@@ -61,7 +65,9 @@ def rebuild(
         ModelError: If a layer cannot be built again.
     """
     builder = _Builder(graph, changes or {}, dtype, names=names or {})
-    model = builder.build(graph)
+    # Fresh layers draw as any new ones do; of a copy nothing is drawn that stays.
+    with contextlib.nullcontext() if fresh else streams_kept():
+        model = builder.build(graph)
     current = CurrentWeights(graph)
     for path, source in {call.path: call.layer for call in graph.leaves()}.items():
         layer = builder.layers.get(path)
@@ -135,12 +141,17 @@ class _Builder:
             )
             for i, shape in zip(graph.inputs, _known(graph, shapes), strict=True)
         ]
-        if graph.sequential:
+        if graph.sequential and not any(c.kind in _BESIDE_OUTPUTS for c in graph.calls):
             layers = self._chain(graph, tuple(inputs[0].shape))
             name = self._named(graph.model.name)
             return build_as(graph.model, [*inputs, *layers], name=name)
 
+        beside: list[tuple[Call, Any]] = []
+
         def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if call.kind in _BESIDE_OUTPUTS:
+                beside.append((call, args[0]))
+                return args[0]
             given = in_order(call.layer, args, kwargs)
             tensors = [t for t in given if hasattr(t, "_keras_history")]
             entering = tensors
@@ -156,12 +167,19 @@ class _Builder:
 
         outputs = graph.run(inputs, apply, enter=False)
         structure = graph.structure
-        return build_as(
+        model = build_as(
             graph.model,
             pack(structure[0], inputs),
             pack(structure[1], outputs),
             name=self._named(graph.model.name),
         )
+        for call, value in beside:
+            if call.kind == "AddLoss":
+                model.add_loss(value)
+            else:
+                how = {"aggregation": call.layer.aggregation}
+                model.add_metric(value, name=call.layer.metric_name, **how)
+        return model
 
     def _named(self, name: str) -> str:
         return self.names.get(name, name)
@@ -228,11 +246,12 @@ class _Builder:
     def _from_config(self, call: Call, config: dict[str, Any]) -> Any:
         """Make a layer from a config that was never out of this process."""
         layer = call.layer
-        known = {
-            thing.__name__: thing
-            for thing in vars(layer).values()
-            if callable(thing) and hasattr(thing, "__name__")
-        }
+        known = {}
+        for thing in vars(layer).values():
+            # An initializer, a regularizer and the like are named by their class.
+            thing = type(thing) if hasattr(thing, "get_config") else thing
+            if callable(thing) and hasattr(thing, "__name__"):
+                known[thing.__name__] = thing
         try:
             with (
                 SafeModeScope(False),

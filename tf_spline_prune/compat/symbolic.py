@@ -1,7 +1,8 @@
 """Graphs of models and layers whose `call` has to be run to know them."""
 
+import contextlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -9,7 +10,7 @@ import numpy as np
 
 from tf_spline_prune.compat.call_graph import Arguments, pack
 from tf_spline_prune.compat.flavour import keras_of
-from tf_spline_prune.compat.kinds import kind_of
+from tf_spline_prune.compat.kinds import calls_as_keras, kind_of
 from tf_spline_prune.compat.nodes import dtype_of, filler, shape_of, structure_of
 from tf_spline_prune.compat.samples import random_inputs
 from tf_spline_prune.compat.tied import reads_weights
@@ -35,13 +36,15 @@ def symbolic_model(model: Any) -> Any:
         )
     inputs = _inputs(keras_module, shape)
     try:
-        outputs = _symbolic_call(model, (inputs,), {})
+        with _losses_kept(model):
+            outputs = _symbolic_call(model, (inputs,), {})
         traced = keras_module.Model(inputs, outputs, name=model.name)
     except Exception as error:
         raise ModelError(
             "The `call` of this subclassed model cannot be traced on symbolic "
             "inputs, so its graph is not known. Use layers and `keras.ops` in "
-            "`call`, and no Python branches on values. Received: model "
+            "`call`, add losses inside of layers, and have no Python branches on "
+            "values. Received: model "
             f"{model.name!r}, which raised {type(error).__name__}: {error}"
         ) from error
     if _kinds_in_training(model, ((inputs,), {})) not in (None, _kinds(traced)):
@@ -185,6 +188,38 @@ def _symbolic_call(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     return layer.call(*args, **kwargs)
 
 
+@contextlib.contextmanager
+def _losses_kept(layer: Any) -> Iterator[list[Any]]:
+    """Take back the losses that a `call` adds to its own layer (tf_keras).
+
+    Yields:
+        A list, which holds them afterwards.
+    """
+    held = list(getattr(layer, "_losses", ()))
+    added: list[Any] = []
+    try:
+        yield added
+    finally:
+        losses = getattr(layer, "_losses", [])
+        added += losses[len(held) :]
+        del losses[len(held) :]
+
+
+def adds_losses(model: Any) -> bool:
+    """Tell whether a model has losses that a graph of its layers does not hold.
+
+    That are functions given to `add_loss`, and what the `call` of a subclassed model
+    adds, in tf_keras; in Keras 3 such a `call` cannot be traced.
+    """
+    if vars(model).get("_callable_losses"):
+        return True
+    if not hasattr(model, "_callable_losses") or calls_as_keras(model):
+        return False
+    with _losses_kept(model) as added:
+        _symbolic_call(model, (_inputs(keras_of(model), _built_shape(model)),), {})
+    return bool(added)
+
+
 def _kinds(functional: Any) -> list[str]:
     """List the kinds of layers of a traced model, in the order of computation."""
     depths = sorted(functional._nodes_by_depth, reverse=True)
@@ -201,7 +236,8 @@ def _kinds_in_training(layer: Any, given: Arguments) -> list[str] | None:
     args, kwargs = given
     if "training" not in inspect.signature(layer.call).parameters:
         return None
-    outputs = layer.call(*args, **{**kwargs, "training": True})
+    with _losses_kept(layer):
+        outputs = layer.call(*args, **{**kwargs, "training": True})
     tensors = keras.tree.flatten((args, kwargs))
     inputs = [tensor for tensor in tensors if hasattr(tensor, "_keras_history")]
     return _kinds(keras_of(layer).Model(inputs, outputs))
@@ -224,7 +260,10 @@ def symbolic_layer(layer: Any, node: Any, tensors: list[Any]) -> Any | None:
     ]
     values = {id(t): x for t, x in zip(tensors, inputs, strict=True)}
     try:
-        outputs = _symbolic_call(layer, *filler(node)(values))
+        with _losses_kept(layer) as added:
+            outputs = _symbolic_call(layer, *filler(node)(values))
+        if added:  # what is beside the outputs would be lost
+            return None
         traced = keras_module.Model(inputs if len(inputs) > 1 else inputs[0], outputs)
         lost = _lost_weights(layer, traced) or reads_weights(traced, layer)
         other = _kinds_in_training(layer, filler(node)(values))

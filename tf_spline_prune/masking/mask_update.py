@@ -22,9 +22,11 @@ from tf_spline_prune.masking.choosing import choose
 from tf_spline_prune.masking.granularity import Granularity
 from tf_spline_prune.masking.layout import layout_of
 from tf_spline_prune.masking.scoring import weight_scores
+from tf_spline_prune.masking.targets import ask
 from tf_spline_prune.masking.thinning import Thinning
 from tf_spline_prune.masking.unit_masks import masks_of_units, units_gone
 from tf_spline_prune.pruning import plan
+from tf_spline_prune.pruning.candidates import reasons
 
 Arrays = list[np.ndarray]
 Shares = float | Mapping[str, float]
@@ -68,6 +70,7 @@ class MaskUpdate:
         self.workers = Workers(model)
         self.granularity = None
         self.thinning: Thinning | None = None
+        self._barriers = ""  # why no unit may go, if none may
         self.data = data
         self.chosen = slots
         if granularity == "unit":
@@ -95,6 +98,8 @@ class MaskUpdate:
         Args:
             shares: The sparsity, in [0, 1), or one for each path of a layer.
         """
+        for slot in self.slots:
+            ask(slot, _share_of(slot, shares))
         if self.thinning is not None:
             self.thinning([_share_of(slot, shares) for slot in self.slots])
             return
@@ -150,6 +155,46 @@ class MaskUpdate:
 
     def _units(self, shares: Shares, old: Arrays, arrays: Arrays) -> Arrays:
         """Decide about whole units; their criterion reads the model itself."""
+        removed = self._removed(shares)
+        masks = masks_of_units(self.graph, removed, self.slots)
+        return [keep & before for keep, before in zip(masks, old, strict=True)]
+
+    def units_missing(self, shares: Shares) -> int:
+        """Count the units that are not gone and would go at a sparsity.
+
+        Args:
+            shares: As in a call.
+
+        Raises:
+            BudgetError: If the sparsity is out of reach.
+        """
+        gone = units_gone(self.graph, self.slots)
+        return int(np.count_nonzero(self._removed(shares) & ~gone))
+
+    def why_nothing(self, shares: Shares) -> str | None:
+        """Say why a sparsity that is no zero removes nothing, if that is so.
+
+        Args:
+            shares: As in a call.
+        """
+        each = shares.values() if isinstance(shares, Mapping) else [shares]
+        if not any(each):
+            return None
+        if self.granularity is None:
+            gone = units_gone(self.graph, self.slots)
+            if gone.any() or self._removed(shares).any():
+                return None
+            if self._barriers:
+                return f"no units may be masked: {self._barriers}"
+        elif not all(slot.keep().all() for slot in self.slots):
+            return None
+        what = "units" if self.granularity is None else "weights"
+        if self.granularity is not None and self.granularity.spec != "weight":
+            what += f" in cells of granularity={self.granularity.spec!r}"
+        return f"{max(each):.2%} of so few {what} is not one"
+
+    def _removed(self, shares: Shares) -> np.ndarray:
+        """Plan, and tell which units are gone then: an array of bool, by unit."""
         gone = units_gone(self.graph, self.slots)
         self.criterion.gone = gone
         paths = {slot.path for slot in self.chosen}
@@ -167,9 +212,9 @@ class MaskUpdate:
                 data=self.data,
                 seed=self.seed,
             )
-        removed = self.graph.removal(dict(decision.removed)) | gone
-        masks = masks_of_units(self.graph, removed, self.slots)
-        return [keep & before for keep, before in zip(masks, old, strict=True)]
+        none = decision.achieved is None or not decision.achieved[0]
+        self._barriers = reasons(decision.barriers) if none else ""
+        return np.asarray(self.graph.removal(dict(decision.removed)) | gone)
 
     def _layers(self) -> Callable[[Any], bool]:
         masked = {id(slot.layer) for slot in self.chosen}

@@ -27,19 +27,38 @@ class Target:
     """What the masks of one wrapper were to reach, and what they have reached.
 
     Attributes:
-        sparsity: The sparsity that the schedule was to reach.
+        sparsity: The sparsity that the schedule was to reach; `None` where that is
+            not known in weights, as where whole units go.
         most_gone: The most entries that were seen masked.
-        cause: Why the schedule asked for less, a sentence.
+        asked: The largest share that was asked for so far.
+        cause: Why the masks remove less, a sentence.
+        nothing: Why nothing went although something was asked for, part of one.
     """
 
-    sparsity: float
+    sparsity: float | None
     most_gone: int = 0
+    asked: float = 0.0
     cause: str = "Training ended before the schedule did."
+    nothing: str | None = None
 
 
-def set_target(slot: MaskSlot, sparsity: float) -> None:
+def set_target(slot: MaskSlot, sparsity: float | None) -> None:
     """Remember the sparsity that a weight is to reach."""
     slot.wrapper.mask_target = Target(sparsity)
+
+
+def ask(slot: MaskSlot, share: float) -> None:
+    """Remember that a share of a weight, or of its units, was to go."""
+    if target_of(slot.wrapper) is None:
+        set_target(slot, None)
+    target = slot.wrapper.mask_target
+    target.asked = max(target.asked, share)
+
+
+def remember_nothing(slots: list[MaskSlot], why: str | None) -> None:
+    """Remember why nothing went although something was asked for."""
+    for slot in slots:
+        slot.wrapper.mask_target.nothing = why
 
 
 def target_of(wrapper: Any) -> Target | None:
@@ -69,7 +88,8 @@ def _gone(slots: list[MaskSlot]) -> list[tuple[Any, int]]:
 def below_target(slots: list[MaskSlot]) -> str | None:
     """Say how far masks are below what they were to reach, if they are, and why.
 
-    All weights count together, as some scopes give each layer its own fraction.
+    All weights count together, as some scopes give each layer its own fraction. Where
+    nothing is known but what was there, that is compared.
 
     Args:
         slots: The masked weights.
@@ -77,12 +97,13 @@ def below_target(slots: list[MaskSlot]) -> str | None:
     Returns:
         Some sentences, or `None`.
     """
-    meant = [slot for slot in slots if target_of(slot.wrapper)]
-    size = wanted = 0.0
-    for slot in meant:
-        entries = float(np.prod(slot.mask.shape))
-        size += entries
-        wanted += slot.wrapper.mask_target.sparsity * entries
+    known = [slot for slot in slots if target_of(slot.wrapper)]
+    meant = [s for s in known if s.wrapper.mask_target.sparsity is not None]
+    sizes = {slot: float(np.prod(slot.mask.shape)) for slot in known}
+    if not meant:
+        return _set_back(known, sum(sizes.values()))
+    size = sum(sizes[slot] for slot in meant)
+    wanted = sum(sizes[slot] * slot.wrapper.mask_target.sparsity for slot in meant)
     counts = _gone(meant)
     gone = sum(count for _, count in counts)
     if not size or gone / size >= wanted / size - SLACK:
@@ -96,10 +117,25 @@ def below_target(slots: list[MaskSlot]) -> str | None:
     )
 
 
+def _set_back(slots: list[MaskSlot], size: float) -> str | None:
+    """Say that masks remove less than they were seen to remove."""
+    counts = _gone(slots)
+    gone = sum(count for _, count in counts)
+    most = sum(wrapper.mask_target.most_gone for wrapper, _ in counts)
+    if gone >= most:
+        return None
+    return (
+        f"The masks remove {gone / size:.1%} of the weights, and removed "
+        f"{most / size:.1%} before. {_RESTORED}"
+    )
+
+
 def warn_below_target(slots: list[MaskSlot]) -> None:
-    """Warn if masks are below what they were to reach, or were never set at all."""
+    """Warn if masks are below what they were to reach, or remove nothing at all."""
     message = below_target(slots)
     if not message and not any(gone for _, gone in _gone(slots)):
-        message = _NEVER_SET
+        targets = [t for slot in slots if (t := target_of(slot.wrapper))]
+        why = next((target.nothing for target in targets if target.nothing), None)
+        message = f"The masks remove nothing, because {why}." if why else _NEVER_SET
     if message:
         warn(message, SparsityWarning)

@@ -20,9 +20,11 @@ from tf_spline_prune._checks import (
 )
 from tf_spline_prune.compat import MaskSlot
 from tf_spline_prune.criteria import Criterion
+from tf_spline_prune.errors import NothingPrunedWarning, warn
 from tf_spline_prune.masking.granularity import Granularity, Pooling
 from tf_spline_prune.masking.mask_update import MaskUpdate, Shares
 from tf_spline_prune.masking.slots import chosen_layers, matching, require_slots
+from tf_spline_prune.masking.targets import remember_nothing
 from tf_spline_prune.masking.wrapping import wrap_with_masks
 from tf_spline_prune.pruning.scopes import SCOPE
 from tf_spline_prune.pruning.selection import Selector
@@ -72,7 +74,8 @@ def update_masks(
 
     This is what `MaskPruning` does at the firing steps of its schedule; call it from
     a training loop of your own. The optimizer then holds the zeros. Masks only
-    ever grow: below the sparsity that is there, nothing happens.
+    ever grow: below the sparsity that is there, nothing happens. Where nothing is
+    masked although something was asked for, a `NothingPrunedWarning` says why.
 
     Args:
         model: A masked model of either flavour. Its masks and weights change.
@@ -121,6 +124,9 @@ def update_masks(
         model, slots, criterion, granularity, scope, pooling, data, seed
     )
     update(shares)
+    if why := update.why_nothing(shares):
+        remember_nothing(update.slots, why)
+        warn(f"Nothing is masked, because {why}.", NothingPrunedWarning)
 
 
 def apply_masks(model: Any) -> None:

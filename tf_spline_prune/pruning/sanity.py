@@ -11,6 +11,7 @@ from tf_spline_prune.compat import (
     Progress,
     keras_of,
     require_flavour,
+    streams_kept,
     trace,
     weight_names,
     with_weights,
@@ -60,7 +61,8 @@ def sanity_checks(
 
     Before each training `keras.utils.set_random_seed` is called with a seed derived
     from `seed`, so that runs can be repeated and differ from each other; new initial
-    weights are drawn after it too.
+    weights are drawn after it too. Afterwards the generators of the session are as
+    they were.
 
     Args:
         model: The model that the plan was made for. It is not changed.
@@ -110,19 +112,22 @@ def sanity_checks(
     right_away: dict[str, list[float]] = {kind: [] for kind in makers}
     after: dict[str, list[float]] = {kind: [] for kind in makers}
     progress = Progress(len(makers) * num_seeds, "model")
-    for number in range(num_seeds):
-        for place, (kind, make) in enumerate(makers.items()):
-            # Seeds of 32 bits, for that is what Keras takes.
-            drawn = np.random.SeedSequence([seed, number, place]).generate_state(1)
-            set_seed(int(drawn[0]))
-            small = make(np.random.default_rng([seed, number, place]))
-            if kind != "ticket" or number == 0:  # untrained, the ticket never differs
-                right_away[kind].append(measured(evaluate, small))
-            if train is not None:
+    with streams_kept():
+        for number in range(num_seeds):
+            for place, (kind, make) in enumerate(makers.items()):
+                # Seeds of 32 bits, for that is what Keras takes.
+                drawn = np.random.SeedSequence([seed, number, place]).generate_state(1)
                 set_seed(int(drawn[0]))
-                train(small)
-                after[kind].append(measured(evaluate, small))
-            progress.step()
+                small = make(np.random.default_rng([seed, number, place]))
+                if (
+                    kind != "ticket" or number == 0
+                ):  # untrained, the ticket never differs
+                    right_away[kind].append(measured(evaluate, small))
+                if train is not None:
+                    set_seed(int(drawn[0]))
+                    train(small)
+                    after[kind].append(measured(evaluate, small))
+                progress.step()
     return SanityReport(
         right_away={kind: tuple(values) for kind, values in right_away.items()},
         after_training=(

@@ -191,6 +191,11 @@ def why_short(schedule: Any, first: int, last: int) -> str | None:
             f"The training ends at step {last}, before the schedule does: {said} Train "
             "longer, or let the schedule end earlier or fire more often (`frequency`)."
         )
+    if falls(schedule):
+        return (
+            f"The schedule falls from {meant:.1%} to {share:.1%}. Masks only grow, so "
+            "what has gone before stays gone: let it rise."
+        )
     names = ("begin_step", "end_step", "frequency")
     begin, end, every = (getattr(schedule, name, None) for name in names)
     if begin is None or end is None or every is None:
@@ -201,6 +206,13 @@ def why_short(schedule: Any, first: int, last: int) -> str | None:
         f"`frequency={every}` steps from `begin_step={begin}` on; {said} Let "
         f"`frequency` divide the steps between: `frequency={fitting}`."
     )
+
+
+def falls(schedule: Any) -> bool:
+    """Tell whether a schedule asks for more at its beginning than at its end."""
+    names = ("initial_sparsity", "final_sparsity")
+    initial, final = (_sparsity(getattr(schedule, name, None)) for name in names)
+    return initial is not None and final is not None and initial > final
 
 
 def is_over(schedule: Any, step: int) -> bool:
