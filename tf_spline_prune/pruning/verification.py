@@ -14,6 +14,7 @@ from tf_spline_prune.compat import (
     Program,
     call_layer,
     coarsest_dtype,
+    fixed_size,
     in_batches,
     on_kept,
     predict,
@@ -28,8 +29,14 @@ from tf_spline_prune.compat import (
     with_mask,
     with_weights,
 )
-from tf_spline_prune.errors import BlindVerificationWarning, VerificationError, warn
+from tf_spline_prune.errors import (
+    BlindVerificationWarning,
+    FlavourError,
+    VerificationError,
+    warn,
+)
 from tf_spline_prune.graph import ChannelGraph, Meeting
+from tf_spline_prune.graph.costing import cost_after
 from tf_spline_prune.pruning.execution import PLAN
 from tf_spline_prune.pruning.pruning_plan import PruningPlan
 
@@ -43,10 +50,15 @@ _TOLERANCES = {
     ("float32", "float32"): (1e-4, 1e-5),
 }
 _COARSE = (5e-2, 5e-2)
+# How far apart neighbouring numbers near one are, in the dtype of a run.
+_EPSILONS = {"float64": 2**-52, "float32": 2**-23, "float16": 2**-10}
 # A change so many times the tolerance is one that is seen.
 _SEEN = 10.0
 # Inputs so many times as large are tried where nothing is seen.
 _SCALES = (10.0, 1000.0)
+# How many inputs a comparison takes: as many as so many multiply-accumulates allow,
+# for of few inputs none may wake a unit.
+_FEWEST, _MOST, _MACS = 8, 64, 2**26
 
 Outputs = list[np.ndarray]
 
@@ -69,13 +81,13 @@ class Verdict:
     left_out: tuple[int, ...] = ()
 
 
-@checked(plan=PLAN, num_inputs=COUNT, seed=SEED)
+@checked(plan=PLAN, num_inputs=[COUNT, None], seed=SEED)
 def verify(
     model: Any,
     small: Any,
     plan: PruningPlan,
     *,
-    num_inputs: int = 8,
+    num_inputs: int | None = None,
     seed: int = 0,
 ) -> float:
     """Compare a shrunk model with the original in which nobody reads the units.
@@ -84,10 +96,10 @@ def verify(
     set to zero, which is what removing a unit means, whatever its bias or
     normalisation. Both are run in float64 where the backend and the layers can, on
     random inputs of the kind that the model takes: ids over the whole vocabulary,
-    smooth images in the range of its Rescaling or Normalization, numbers. So is an
-    unchanged copy of the model, next to the model itself: a fault of copying must
-    not hide. Recurrent states and seeds are the same in all runs, and as they were
-    afterwards.
+    words that it knows, smooth images in the range of its Rescaling or Normalization,
+    numbers; open sizes are such as it can be run with. So is an unchanged copy of the
+    model, next to the model itself: a fault of copying must not hide. Recurrent
+    states and seeds are the same in all runs, and as they were afterwards.
 
     Compared is what enters the last softmax, sigmoid or tanh of an output, and the
     difference is measured against how far the reference moves from input to input.
@@ -95,27 +107,31 @@ def verify(
     The comparison is blind if the reference does not answer to the removed units:
     neither their removal nor other weights of their readers move an output by more
     than rounding does, larger inputs tried. It is blind, too, if all outputs are
-    random even with the same seeds. Nothing is proven then: the answer is NaN, and a
-    warning says so.
+    random even with the same seeds, or if the model itself cannot be run on such
+    inputs. Nothing is proven then: the answer is NaN, and a warning says so. A
+    difference that is seen all the same is an error, and never blind.
 
     Args:
         model: The model that the plan was applied to.
         small: What `plan.apply(model)` gave, before any further training.
         plan: The plan.
         num_inputs: How many random inputs to compare on; at least two, and a
-            multiple of the size of a batch that the model fixes.
+            multiple of the size of a batch that the model fixes. Defaults to 8, and
+            up to 64 for a small model.
         seed: Seed of the inputs.
 
     Returns:
         The largest relative error: of each output `max|a - b| / spread`, where the
         spread is the root mean square, over the output's entries, of the reference's
-        standard deviation over the inputs. Where both are NaN or the same infinity,
+        standard deviation over the inputs; of an output that does not move, its
+        size. Where both are NaN or the same infinity,
         they agree; where one of them is, the error is NaN. So it is if the comparison
         is blind.
 
     Raises:
         PlanError: If the plan was made for another structure.
-        VerificationError: If the two differ in the shapes of their outputs.
+        VerificationError: If the two differ in the shapes of their outputs, or the
+            shrunk model cannot be run where the model can.
 
     Example:
 
@@ -140,7 +156,7 @@ def require_verified(model: Any, small: Any, plan: PruningPlan) -> float:
     Raises:
         VerificationError: If the two differ by more than rounding explains.
     """
-    verdict = _judge(model, small, plan, num_inputs=8, seed=0)
+    verdict = _judge(model, small, plan, num_inputs=None, seed=0)
     if not verdict.excess <= 1:
         raise VerificationError(
             "The shrunk model does not compute what the original computes without "
@@ -171,21 +187,60 @@ def _warned(verdict: Verdict) -> float:
 
 
 def _judge(
-    model: Any, small: Any, plan: PruningPlan, num_inputs: int, seed: int
+    model: Any, small: Any, plan: PruningPlan, num_inputs: int | None, seed: int
 ) -> Verdict:
     graph = plan.graph_of(model)
     removed = graph.removal(dict(plan.removed))
-    count = max(2, num_inputs)
-    first = verdict_on(graph, small, removed, sample_inputs(graph.graph, count, seed))
+    count = _enough(graph) if num_inputs is None else max(2, num_inputs)
+    first = _tried(graph, small, removed, sample_inputs(graph.graph, count, seed))
     # Noise beside larger inputs is small, and would pass for a fault.
-    if not first.blind or first.left_out or not first.excess <= 1:
+    if not first.blind or first.left_out:
         return first
     for scale in _SCALES:  # perhaps more is seen from further away
         inputs = sample_inputs(graph.graph, count, seed, scale)
-        found = verdict_on(graph, small, removed, inputs)
-        if np.isfinite(found.error) and not (found.blind and found.excess <= 1):
+        found = _tried(graph, small, removed, inputs)
+        if np.isfinite(found.error) and not found.blind:
             return found
     return first
+
+
+def _enough(graph: ChannelGraph) -> int:
+    """Say how many inputs are compared on, if nobody does."""
+    macs = cost_after(graph, graph.nothing_removed()).macs
+    if macs is None or fixed_size(graph.graph.inputs):
+        return _FEWEST
+    return min(max(_FEWEST, _MACS // max(1, macs)), _MOST)
+
+
+def _tried(
+    graph: ChannelGraph, small: Any, removed: np.ndarray, inputs: list[np.ndarray]
+) -> Verdict:
+    """Compare as `verdict_on` does; blind where the model itself cannot be run."""
+    try:
+        return verdict_on(graph, small, removed, inputs)
+    except (VerificationError, FlavourError):
+        raise
+    except Exception as error:  # whatever layers raise on drawn inputs
+        raised = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        if not _can_run(graph.model, inputs):
+            why = "the model itself cannot be run on drawn inputs"
+            shapes = [x.shape for x in inputs]
+            return Verdict(0.0, 0.0, f"{why}, of shapes {shapes} ({raised})")
+        if not _can_run(small, inputs):
+            raise VerificationError(
+                "The shrunk model cannot be run, and the original can. This is a "
+                "fault of a rule, or of a layer's `from_config`; the original model "
+                f"is untouched. Received: {raised}"
+            ) from error
+        raise
+
+
+def _can_run(model: Any, inputs: list[np.ndarray]) -> bool:
+    try:
+        _run(predict, model, inputs)
+    except Exception:  # whatever its layers raise
+        return False
+    return True
 
 
 def verdict_on(
@@ -229,7 +284,7 @@ def verdict_on(
         variable.assign(np.where(gone, 0, array))
     apply = _without_units(graph, cut, removed)
     reference = chosen(_signals(copy, inputs, apply)[1])
-    scales = [_scale(output) for output in reference]
+    scales = [_scale(output, dtype) for output in reference]
     seen = _answers(chosen(found), reference, scales, tolerances)
     if not seen and removed.any():
         rng = np.random.default_rng(0)
@@ -250,11 +305,9 @@ def verdict_on(
         excess = _larger(excess, distance / _allowed(scale, tolerances))
     if not apart <= rounding:
         error, excess = _larger(error, apart), _larger(excess, apart / rounding)
-    blind = (
-        ""
-        if seen or not removed.any()
-        else ("no output answers to the removed units, or to those that read them")
-    )
+    blind = ""
+    if not seen and removed.any() and excess <= 1:
+        blind = "no output answers to the removed units, or to those that read them"
     return Verdict(error, excess, blind, random)
 
 
@@ -368,18 +421,19 @@ def _size(output: np.ndarray) -> float:
     return float(np.abs(output).max(initial=0.0, where=np.isfinite(output)))
 
 
-def _scale(output: np.ndarray) -> tuple[float, float]:
+def _scale(output: np.ndarray, dtype: str) -> tuple[float, float]:
     """Give the spread of an output over the inputs, and its size.
 
-    An output that is the same for all inputs has its size for a spread. What is NaN
-    or infinite has none.
+    An output that is the same for all inputs, but for the rounding of a run in this
+    dtype, has its size for a spread. What is NaN or infinite has none.
     """
     if not output.size:
         return 1.0, 0.0
     size = _size(output)
     variances = np.ma.masked_invalid(output).var(axis=0)
     spread = float(np.sqrt(np.ma.filled(np.ma.mean(variances), 0.0)))
-    return spread or size or 1.0, size
+    moves = spread > 16 * _EPSILONS.get(dtype, 2**-7) * size
+    return spread if moves else size or 1.0, size
 
 
 def _allowed(scale: tuple[float, float], tolerances: tuple[float, float]) -> float:
