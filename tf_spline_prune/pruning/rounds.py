@@ -18,6 +18,7 @@ from tf_spline_prune._checks import (
 from tf_spline_prune.compat import Calibration, require_flavour, trace
 from tf_spline_prune.criteria import AnyCriterion
 from tf_spline_prune.criteria.finding import CRITERION
+from tf_spline_prune.errors import BudgetError
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.graph.costing import cost_after, require_macs
 from tf_spline_prune.pruning.batchnorm import recalibrate_batchnorm
@@ -127,13 +128,27 @@ def prune_in_rounds(
         data = Calibration.of(data, trace(model))
     way = _Way(model, budget, settings)
     origin: Origin | None = None
-    if rounds > 1:  # where one round would end, and whether it can get there
-        end: dict[str, Any] = {**settings, budget.kind: way.target(1.0, None)}
-        _, origin = decide(model, criterion, data=data, **end)
 
-    def one_round(base: Any, target: float | int | None) -> tuple[Any, PruningPlan]:
+    def decided(
+        base: Any, target: float | int | None, number: int
+    ) -> tuple[PruningPlan, Origin]:
         asked: dict[str, Any] = {**settings, budget.kind: target}
-        decision, _ = decide(base, criterion, data=data, origin=origin, **asked)
+        try:
+            return decide(base, criterion, data=data, origin=origin, **asked)
+        except BudgetError as error:  # which knows of the round alone
+            raise BudgetError(
+                f"{str(error).rpartition(' Received: ')[0]} Received: {budget.kind}="
+                f"{budget.value}, of which round {number} of {rounds} asks for "
+                f"{budget.kind}={target}"
+            ) from error
+
+    if rounds > 1:  # where one round would end, and whether it can get there
+        _, origin = decided(model, way.target(1.0, None), rounds)
+
+    def one_round(
+        base: Any, target: float | int | None, number: int
+    ) -> tuple[Any, PruningPlan]:
+        decision, _ = decided(base, target, number)
         if "merge" in steps and decision.merges:
             base = merge(base, decision)
         found = decision.apply(base)
@@ -151,15 +166,15 @@ def prune_in_rounds(
             found = recalibrate_batchnorm(found, data)
         return found
 
-    small, total = one_round(model, way.target(shares[0], None))
+    small, total = one_round(model, way.target(shares[0], None), 1)
     small = recovered(model, small, total)
-    for share in shares[1:]:
+    for number, share in enumerate(shares[1:], 2):
         if train is not None:
             train(small)
         target = way.target(share, total)
         if target is not None:  # an earlier round may have come so far already
             base = small
-            small, decision = one_round(base, target)
+            small, decision = one_round(base, target, number)
             if not decision.removed:
                 small = base
                 continue
