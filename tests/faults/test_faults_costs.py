@@ -80,14 +80,73 @@ CASES = {
         ),
         5 * 64 * 9 * 2 * 6,
     ),
+    # Places of the output, entries of a filter, channels in and out.
+    "grouped_with_strides": (
+        (9, 9, 6),
+        lambda K: K.layers.Conv2D(6, (3, 5), 2, padding="same", groups=3),
+        25 * 15 * 2 * 6,
+    ),
+    "dilated": (
+        (11, 10, 3),
+        lambda K: K.layers.Conv2D(4, 3, dilation_rate=(2, 3)),
+        7 * 4 * 9 * 3 * 4,
+    ),
+    "causal": (
+        (9, 3),
+        lambda K: K.layers.Conv1D(5, 4, padding="causal", dilation_rate=2),
+        9 * 4 * 3 * 5,
+    ),
+    "transposed": (  # places of the input
+        (5, 6, 3),
+        lambda K: K.layers.Conv2DTranspose(4, 4, (2, 3), padding="same"),
+        5 * 6 * 16 * 3 * 4,
+    ),
+    "separable": (
+        (9, 9, 3),
+        lambda K: K.layers.SeparableConv2D(5, 3, 2, padding="same", depth_multiplier=2),
+        25 * (9 * 6 + 6 * 5),
+    ),
+    "depthwise": (
+        (9, 9, 3),
+        lambda K: K.layers.DepthwiseConv2D(3, 2, depth_multiplier=4),
+        16 * 9 * 12,
+    ),
+    "channels_first": (
+        (3, 9, 9),
+        lambda K: K.layers.Conv2D(4, 3, 2, data_format="channels_first"),
+        16 * 9 * 3 * 4,
+    ),
+    "conv_lstm_with_strides": (
+        (3, 9, 9, 2),
+        lambda K: K.layers.ConvLSTM2D(4, 3, 2, return_sequences=True),
+        3 * 16 * 9 * (2 + 4) * 16,
+    ),
+    "two_outputs_of_both_ways": (
+        (6, 4),
+        lambda K: K.layers.Bidirectional(K.layers.GRU(5), merge_mode=None),
+        2 * 6 * (4 * 15 + 5 * 15),
+    ),
+    "steps_of_steps": (
+        (2, 3, 5, 4),
+        lambda K: K.layers.TimeDistributed(K.layers.TimeDistributed(K.layers.LSTM(5))),
+        2 * 3 * 5 * LSTM,
+    ),
+    "steps_of_both_ways": (
+        (3, 5, 4),
+        lambda K: K.layers.TimeDistributed(K.layers.Bidirectional(K.layers.LSTM(5))),
+        3 * 2 * 5 * LSTM,
+    ),
 }
 
 
 @pytest.mark.parametrize("case", list(CASES))
-def test_sequences_by_hand(K, case):
+def test_layers_by_hand(K, case):
     shape, layer, macs = CASES[case]
-    found = tsp.cost(K.Sequential([K.Input(shape), layer(K)]))
+    inputs = K.Input(shape)
+    model = K.Model(inputs, layer(K)(inputs))
+    found = tsp.cost(model)
     assert (found.macs, found.uncounted) == (macs, ())
+    assert found.params == sum(weight.size for weight in model.get_weights())
 
 
 def test_attention_by_hand(K):
@@ -106,6 +165,10 @@ def test_attention_by_hand(K):
     heads = L.MultiHeadAttention(2, 4)
     macs = 2 * 6 * 8 * 8 + 2 * 4 * 8 * 8 + 2 * pairs * 8
     assert tsp.cost(K.Model([query, key], heads(query, key))).macs == macs
+    apart = [K.Input((6, 8)), K.Input((4, 7)), K.Input((4, 5))]
+    heads = L.MultiHeadAttention(2, 3, value_dim=5, output_shape=9)
+    macs = 6 * 8 * 6 + 4 * 5 * 6 + 4 * 7 * 10 + 2 * pairs * (3 + 5) + 6 * 10 * 9
+    assert tsp.cost(K.Model(apart, heads(*apart))).macs == macs
     if K is keras:
         grouped = L.GroupQueryAttention(4, 4, 2)
         macs = 2 * 6 * 8 * 16 + 2 * 4 * 8 * 8 + 2 * pairs * 16

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import tf_spline_prune as tsp
-from tf_spline_prune.errors import BlindVerificationWarning
+from tf_spline_prune.errors import BlindVerificationWarning, VerificationError
 
 
 def functions(K):
@@ -169,3 +169,67 @@ def test_noise_that_is_always_on(K, name):
     weights[-2] = weights[-2][::-1]
     small.set_weights(weights)
     assert tsp.verify(model, small, plan) > 1e-2
+
+
+def open_length(K, how):
+    """Build a model of open length that 32 does not suit."""
+    K.utils.set_random_seed(0)
+    L = K.layers
+    x = inputs = K.Input((None, None, 3) if how == "strides" else (None, 4))
+    if how == "strides":  # at 32 nothing is left after five of them
+        for _ in range(6):
+            x = L.Conv2D(6, 3, strides=2, activation="elu")(x)
+        return K.Model(inputs, L.Dense(2)(L.GlobalAveragePooling2D()(x)))
+    if how == "long":
+        x = L.Conv1D(6, 80, activation="relu")(x)
+    elif how == "thirds":
+        down = L.Conv1D(6, 3, strides=3, padding="same", activation="relu")(x)
+        x = L.Concatenate()([x, L.UpSampling1D(3)(down)])
+    else:  # a length of three, or of thirteen
+        width = 10 * (3 if how == "multiple" else 13)
+        x = L.Reshape((-1, width))(L.Dense(10, activation="relu")(x))
+    x = L.Dense(8, activation="relu")(x)
+    return K.Model(inputs, L.Dense(2)(L.GlobalAveragePooling1D()(x)))
+
+
+@pytest.mark.parametrize("how", ["multiple", "thirds", "long", "strides"])
+def test_an_open_size_is_one_that_the_model_takes(K, how):
+    model = open_length(K, how)
+    plan = tsp.plan(model, "magnitude", sparsity=0.3, scope="layer")
+    small = plan.apply(model)
+    assert tsp.verify(model, small, plan) < 1e-9
+    weights = small.get_weights()
+    weights[0] = np.roll(weights[0], 1, -1)
+    small.set_weights(weights)
+    assert tsp.verify(model, small, plan) > 1e-2
+
+
+def test_a_model_that_takes_nothing_that_is_drawn_is_no_error(K):
+    model = open_length(K, "thirteen")
+    why = "itself cannot be run.*[Rr]eshape"
+    with pytest.warns(BlindVerificationWarning, match=why):
+        small = tsp.prune(model, "magnitude", sparsity=0.3, recover=None)
+    assert small.count_params() < model.count_params()
+
+
+def test_a_shrunk_model_that_cannot_be_run_is_an_error_of_ours(K):
+    L = K.layers
+    model = K.Sequential([K.Input((6,)), L.Dense(12, activation="relu"), L.Dense(3)])
+    plan = tsp.plan(model, "magnitude", sparsity=0.3)
+    small = plan.apply(model)
+    small.layers[-1].activation = lambda x: x @ x
+    with pytest.raises(VerificationError, match="cannot be run, and the original can"):
+        tsp.verify(model, small, plan)
+
+
+def test_rounding_is_no_spread(K):
+    """The outputs are the same for all inputs, but for the last digit."""
+    L = K.layers
+    model = K.Sequential(
+        [
+            *(K.Input((6,)), L.Rescaling(3e-17)),
+            *(L.Dense(12, activation="relu", bias_initializer="ones"), L.Dense(3)),
+        ]
+    )
+    plan = tsp.plan(model, "magnitude", sparsity=0.3)
+    assert tsp.verify(model, plan.apply(model), plan) < 1e-9

@@ -1,5 +1,8 @@
 """Masks cover every kernel, wherever a layer holds it, and every number counts all."""
 
+import warnings
+
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ import tf_keras
 
 import tf_spline_prune as tsp
 from tf_spline_prune.compat import mask_slots, weight_names
+from tf_spline_prune.errors import NothingPrunedWarning
 
 CELLS = ("lstm_cell", "lstm_cell_1")
 RNN = {f"rnn/{c}/{w}kernel" for c in CELLS for w in ("", "recurrent_")}
@@ -269,3 +273,84 @@ def test_masks_in_a_model_that_cannot_be_traced_are_counted_with_the_rest():
     tsp.update_masks(net, 0.5)
     found = tsp.weight_sparsity(net)
     assert found == {"first/kernel": 0.5, "last/kernel": 0.0, "total": 0.25}
+
+
+# Layers of all kinds that hold kernels, with the number of matrices in each.
+KINDS = {
+    "Dense": ((8,), lambda L: L.Dense(6), 1),
+    "EinsumDense": ((4, 8), lambda L: L.EinsumDense("abc,cd->abd", (4, 6)), 1),
+    "Embedding": ((8,), lambda L: L.Embedding(20, 6), 1),
+    "grouped": ((6, 6, 4), lambda L: L.Conv2D(6, 2, groups=2), 1),
+    "transposed": ((6, 6, 4), lambda L: L.Conv2DTranspose(6, 2), 1),
+    "separable": ((6, 6, 4), lambda L: L.SeparableConv2D(6, 2), 1),
+    "depthwise": ((6, 6, 4), lambda L: L.DepthwiseConv2D(2), 0),
+    "ConvLSTM": ((3, 6, 6, 2), lambda L: L.ConvLSTM2D(4, 2), 2),
+    "cell": ((5, 4), lambda L: L.RNN(L.GRUCell(6)), 2),
+    "stacked": (
+        (5, 4),
+        lambda L: L.RNN(L.StackedRNNCells([L.LSTMCell(6), L.SimpleRNNCell(5)])),
+        4,
+    ),
+    "both ways": ((5, 4), lambda L: L.Bidirectional(L.LSTM(6)), 4),
+    "in time": ((5, 4), lambda L: L.TimeDistributed(L.Dense(6)), 1),
+    "twice in time": (
+        (2, 3, 5, 4),
+        lambda L: L.TimeDistributed(L.TimeDistributed(L.Bidirectional(L.GRU(6)))),
+        4,
+    ),
+    "normalised": ((8,), lambda L: L.SpectralNormalization(L.Dense(6)), 1),
+    "PReLU": ((6, 6, 4), lambda L: L.PReLU(), 0),
+}
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_the_numbers_of_every_kind_of_layer_are_those_in_the_file(K, kind, tmp_path):
+    """What is said is counted in the saved file; what is left out is in a warning."""
+    shape, make, matrices = KINDS[kind]
+    L = K.layers
+    inputs = K.Input(shape)
+    x = L.Flatten()(make(L)(inputs))
+    model = K.Model(inputs, L.Dense(3, name="head")(x))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        masked = tsp.prune_once(model, 0.5)
+    found = tsp.weight_sparsity(masked)
+    assert len(found) == matrices + 2
+    plain = tsp.strip_masks(masked)
+    plain.save_weights(tmp_path / "m.weights.h5")
+    held = []
+    with h5py.File(tmp_path / "m.weights.h5") as file:
+        file.visititems(lambda _, one: held.append(one))
+        arrays = [np.array(one) for one in held if isinstance(one, h5py.Dataset)]
+    kernels = {one.tobytes(): one for one in arrays if multiplies(one, kind)}
+    zeros = sum(int((one == 0).sum()) for one in kernels.values())
+    assert found["total"] == zeros / sum(one.size for one in kernels.values())
+    assert found == tsp.weight_sparsity(plain)
+    told = any(issubclass(one.category, NothingPrunedWarning) for one in said)
+    assert told == (abs(found["total"] - 0.5) > 0.01)
+    again = K.models.clone_model(plain)
+    again.load_weights(tmp_path / "m.weights.h5")
+    assert tsp.weight_sparsity(again) == found
+
+
+def multiplies(array, kind):
+    """Tell matrices from all else of two axes and more; the file says only sizes."""
+    if array.ndim < 2 or array.dtype.kind != "f":
+        return False
+    if kind in ("depthwise", "PReLU"):
+        return array.ndim == 2
+    if kind == "separable":  # of two arrays, the one at a single place
+        return array.ndim == 2 or array.shape[:2] == (1, 1)
+    # The biases of a GRU are two rows, and a power iteration is one.
+    return array.shape[0] > 2 or kind in ("grouped", "transposed", "ConvLSTM")
+
+
+def test_frozen_layers_are_named(K):
+    L = K.layers
+    model = K.Sequential([K.Input((8,)), *(L.Dense(8, name=f"d{i}") for i in range(9))])
+    for layer in model.layers[:7]:
+        layer.trainable = False
+    with pytest.warns(NothingPrunedWarning, match="d0: it is frozen.*and 2 more"):
+        masked = tsp.prune_once(model, 0.5)
+    assert tsp.weight_sparsity(masked)["total"] == pytest.approx(0.5 * 2 / 9)
+    assert keys(tsp.wrap_with_masks(model, ["d7", "d8"])) == ["d7/kernel", "d8/kernel"]

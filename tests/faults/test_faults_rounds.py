@@ -99,6 +99,34 @@ def test_what_is_out_of_reach_is_said_before_any_training(K):
     assert not trained
 
 
+@pytest.mark.parametrize(
+    "asked", [{"target_macs": 0.2}, {"target_params": 0.1}, {"sparsity": "80%"}]
+)
+def test_the_number_in_an_error_is_the_one_that_was_given(K, asked):
+    """It was that of a round: so many units, or a share of a share."""
+    ((kind, value),) = asked.items()
+    value = 0.8 if value == "80%" else value
+    words = f"Received: {kind}={value}, of which round 3 of 3 asks for {kind}="
+    with pytest.raises(BudgetError, match=words) as seen:
+        tsp.prune_in_rounds(chain(K, 8, 8), "magnitude", rounds=3, min_units=6, **asked)
+    assert str(seen.value).count("Received") == 1
+
+
+def test_a_round_that_fails_says_which_it_is(K):
+    """Training may leave a model in which no more can go."""
+    model = chain(K, 8, 8)
+    calls = []
+
+    def scores(graph, group):
+        calls.append(group)
+        if len(calls) > 4:  # the second round, after the end and the first
+            raise BudgetError("No more goes. Received: nothing")
+        return np.arange(graph.unit_counts()[group.name]) + 1.0
+
+    with pytest.raises(BudgetError, match="sparsity=0.5, of which round 2 of 2"):
+        tsp.prune_in_rounds(model, scores, sparsity=0.5, rounds=2)
+
+
 def test_rounds_in_which_nothing_goes_are_silent_and_rounds_without_any_are_not(K):
     model = chain(K, 4, 4)
     _, plan = tsp.prune_in_rounds(

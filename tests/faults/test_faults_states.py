@@ -230,3 +230,93 @@ def test_new_weights_are_new_each_time(K):
     plan = tsp.plan(model := small_net(K), "magnitude", sparsity=0.5)
     one, other = (plan.apply(model, weights="reinitialize") for _ in range(2))
     assert not np.array_equal(one.get_weights()[0], other.get_weights()[0])
+
+
+def drawing(K, how):
+    """Build a model that is traced, reads open sizes, and counts or draws at that."""
+    L = K.layers
+
+    class Block(L.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.inner = L.Dense(8, name="inner")
+            self.drawn = L.Dropout(0.5, seed=3)
+            if how == "seed":
+                self.seed = keras.random.SeedGenerator(7)
+
+        def build(self, shape):
+            self.inner.build(shape)
+            if how == "count":
+                self.count = self.add_weight(
+                    name="count", shape=(), initializer="zeros", trainable=False
+                )
+            self.built = True
+
+        def call(self, x):
+            y = self.inner(x)
+            if how == "count":
+                self.count.assign(self.count + 1.0)
+            elif how == "seed":
+                y = y + keras.random.normal((1, 1, 8), seed=self.seed)
+            elif how == "dropout":
+                y = self.drawn(y, training=True)
+            if K is keras:
+                shape = keras.ops.shape
+                y = keras.ops.reshape(y, (shape(y)[0], shape(y)[1], 2, 4))
+                y = keras.ops.reshape(y, (shape(y)[0], shape(y)[1], 8))
+            return y
+
+    K.utils.set_random_seed(0)
+    inputs = K.Input((None, 6))
+    x = L.Dense(10, activation="relu", name="first")(inputs)
+    x = Block(name="block")(L.Dense(6, name="second")(x))
+    model = K.Model(inputs, L.Dense(2)(x))
+    model(np.ones((2, 3, 6), "float32"))
+    return model
+
+
+@pytest.mark.parametrize("how", ["count", "seed", "dropout"])
+def test_tracing_keeps_what_counts_and_what_is_drawn(K, how):
+    """A `call` that is run to be traced counted on, and drew, in the user's model."""
+    if how != "count" and K is not keras:
+        pytest.skip("tf_keras keeps no such seeds")
+    model = drawing(K, how)
+    layer = model.get_layer("block")
+    if how == "count":
+        held = layer.count
+    else:
+        held = layer.seed.state if how == "seed" else layer.drawn.seed_generator.state
+    before = held.numpy()
+    tsp.cost(model)
+    plan = tsp.plan(model, "magnitude", sparsity=0.3, layers=["first"])
+    assert len(plan.removed["first"]) == 3
+    np.testing.assert_array_equal(held.numpy(), before)
+    # What it adds is no constant of the copy, either.
+    small = plan.apply(model)
+    copied = small.get_layer("block")
+    if how == "count":
+        small(np.ones((2, 3, 6), "float32"))
+        assert float(copied.count.numpy()) == float(before) + 1
+    elif how == "seed":
+        x = np.ones((2, 3, 6), "float32")
+        assert np.ptp([float(small(x).numpy().sum()) for _ in range(3)]) > 0
+
+
+def test_a_model_whose_call_draws_by_itself_is_refused():
+    class Noisy(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.seed = keras.random.SeedGenerator(7)
+            self.first, self.last = keras.layers.Dense(8), keras.layers.Dense(3)
+
+        def call(self, x):
+            return self.last(
+                self.first(x) + keras.random.normal((1, 8), seed=self.seed)
+            )
+
+    model = Noisy()
+    model(np.ones((2, 6), "float32"))
+    before = model.seed.state.numpy()
+    with pytest.raises(tsp.errors.ModelError, match="draws random numbers of a fixed"):
+        tsp.plan(model, "magnitude", sparsity=0.3)
+    np.testing.assert_array_equal(model.seed.state.numpy(), before)

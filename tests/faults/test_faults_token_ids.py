@@ -109,3 +109,31 @@ def test_floats_of_which_nothing_is_known(K):
     inputs = K.Input((7,))
     (x,) = sample_inputs(trace(K.Model(inputs, K.layers.Dense(2)(inputs))), 99, seed=0)
     assert abs(x.mean()) < 0.2 and 0.8 < x.std() < 1.2
+
+
+@pytest.mark.parametrize("oov", [0, 1])
+@pytest.mark.parametrize("name", ["StringLookup", "IntegerLookup", "TextVectorization"])
+def test_words_are_those_that_a_layer_knows(K, name, oov):
+    """Drawn at random all were unknown, and where none may be, that is an error."""
+    L = K.layers
+    known = [70, 80, 90] if name == "IntegerLookup" else ["ab", "cd", "ef"]
+    inputs = K.Input((1,), dtype="int64" if name == "IntegerLookup" else "string")
+    if name == "TextVectorization":
+        layer = L.TextVectorization(vocabulary=known, output_sequence_length=4)
+    else:
+        layer = getattr(L, name)(vocabulary=known, num_oov_indices=oov)
+    x = L.Flatten()(L.Embedding(6, 5)(layer(inputs)))
+    model = K.Model(inputs, L.Dense(2)(L.Dense(8, activation="relu")(x)))
+    (drawn,) = sample_inputs(trace(model), 100, seed=0)
+    words = {word for entry in drawn.ravel() for word in str(entry).split()}
+    assert {str(word) for word in known} <= words
+    assert len(words) == 3 + (oov or name == "TextVectorization")
+    plan = tsp.plan(model, "magnitude", sparsity=0.3)
+    assert tsp.verify(model, plan.apply(model), plan) < 1e-9
+
+
+def test_numbers_of_all_bins(K):
+    layer = K.layers.Discretization(bin_boundaries=[100.0, 200.0, 300.0])
+    inputs = K.Input((1,))
+    (x,) = sample_inputs(trace(K.Model(inputs, layer(inputs))), 100, seed=0)
+    assert set(np.searchsorted([100.0, 200.0, 300.0], x.ravel())) == {0, 1, 2, 3}

@@ -254,3 +254,41 @@ def test_layers_that_compute_in_one_precision_only_are_still_compared(K):
     assert tsp.verify(model, small, plan) < 1e-4
     shuffled(small)
     assert tsp.verify(model, small, plan) > 1e-2
+
+
+@pytest.mark.parametrize("how", ["rescaled", "mean", "beside"])
+def test_what_is_seen_is_not_called_blind(K, how):
+    """Tiny logits behind a softmax that is not the end; a bias is off by one place."""
+    L = K.layers
+    x = inputs = K.Input((6,))
+    x = L.Rescaling(1e-6)(L.Dense(12, activation="relu")(x))
+    x = L.Dense(4, activation="softmax", bias_initializer="uniform")(x)
+    if how == "rescaled":
+        x = L.Rescaling(2.0, -1.0)(x)
+    else:
+        other = L.Dense(4, activation="sigmoid")(inputs)
+        x = (L.Average if how == "mean" else L.Concatenate)()([x, other])
+    model = K.Model(inputs, x)
+    plan = tsp.plan(model, "magnitude", sparsity=0.3)
+    small = plan.apply(model)
+    small.layers[3].bias.assign(np.roll(np.array(small.layers[3].bias), 1))
+    assert tsp.verify(model, small, plan) > 1e-3
+    with pytest.raises(tsp.errors.VerificationError, match="rounding explains"):
+        require_verified(model, small, plan)
+
+
+def test_units_that_are_seldom_awake_are_seen(K):
+    """Each unit answers to one input in twenty: of eight, two or three answer to it."""
+    L = K.layers
+    model = K.Sequential([K.Input((6,)), L.Dense(12, activation="relu"), L.Dense(3)])
+    kernel = np.array(model.layers[0].kernel)
+    model.layers[0].bias.assign(-1.65 * np.linalg.norm(kernel, axis=0))
+    plan = tsp.plan(model, "magnitude", sparsity=0.3)
+    small = plan.apply(model)
+    assert tsp.verify(model, small, plan) < 1e-9
+    weights = small.get_weights()
+    for unit in range(len(weights[1]) - 1):
+        changed = [w.copy() for w in weights]
+        changed[2][[unit, unit + 1]] = weights[2][[unit + 1, unit]]
+        small.set_weights(changed)
+        assert tsp.verify(model, small, plan) > 1e-3

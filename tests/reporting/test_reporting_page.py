@@ -15,7 +15,7 @@ def a_report(**changes):
     values = {
         "names": ("net", NASTY),
         "before": Cost(1000, 130, 520),
-        "after": Cost(500, 70, 280),
+        "after": Cost(500, 70, 280, (f"odd/{NASTY}",)),
         "units": {"first": (32, 20), NASTY: (24, None), "new": (None, 9)},
         "barriers": (Barrier(NASTY, 5, f"they are {NASTY}"),),
         "tflite_bytes": (4004, 2002),
@@ -136,6 +136,22 @@ def test_the_rows_say_before_after_and_kept():
 def test_names_are_text_and_nothing_else():
     text = a_report().to_html()
     assert "<script" not in text and NASTY in "".join(Page(text).words)
+    assert f"odd/{NASTY}" in "".join(Page(text).words)
+
+
+def test_layers_whose_macs_nobody_counted_have_a_sentence():
+    report = a_report(
+        before=Cost(None, 130, 520, ("odd", NASTY)),
+        after=Cost(None, 70, 280, ("odd",)),
+        unmeasured={"macs": "those of odd cannot be counted"},
+    )
+    words = "".join(Page(report.to_html()).words)
+    assert f"MACs not known, in the original model: odd, {NASTY}." in words
+    assert "MACs not known, in the pruned model: odd." in words
+    assert words.count("cannot be counted") == 1  # in the table
+    assert "not known" not in "".join(
+        Page(a_report(after=Cost(5, 7, 8)).to_html()).words
+    )
 
 
 def test_what_is_not_there_is_left_out():

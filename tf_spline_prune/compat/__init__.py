@@ -90,13 +90,14 @@ from tf_spline_prune.compat.mask_slots import (
 )
 from tf_spline_prune.compat.masking import on_kept, run_eagerly, with_mask
 from tf_spline_prune.compat.messages import say
+from tf_spline_prune.compat.model_inputs import sample_inputs
 from tf_spline_prune.compat.parts import parts_of
 from tf_spline_prune.compat.passes import Passes, numpy_of
 from tf_spline_prune.compat.probing import probe_model, require_layer
 from tf_spline_prune.compat.program import Program, ProgramStep, Slot, Values
 from tf_spline_prune.compat.progress import Progress
 from tf_spline_prune.compat.rebuilding import config_of, rebuild, rewire
-from tf_spline_prune.compat.samples import random_inputs, sample_inputs
+from tf_spline_prune.compat.samples import random_inputs
 from tf_spline_prune.compat.scaling import with_scales
 from tf_spline_prune.compat.summaries import SummaryWriter
 from tf_spline_prune.compat.teaching import (

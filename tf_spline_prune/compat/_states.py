@@ -7,7 +7,7 @@ TensorFlow, of which only the variables are known, within `values_kept`.
 import contextlib
 import random
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -20,37 +20,49 @@ _OF_KERAS = "global_seed_generator"  # which layers without a seed draw from
 
 
 @contextlib.contextmanager
-def states_kept(*models: Any, fresh: bool = False) -> Iterator[None]:
+def states_kept(*models: Any, fresh: bool = False) -> Iterator[Callable[[], bool]]:
     """Give all that running a model may change its value back afterwards.
 
     That are the states of recurrent layers, seeds, and every other variable that no
     optimizer trains.
 
     Args:
-        *models: Models of either flavour.
+        *models: Models or layers of either flavour.
         fresh: Whether recurrent states begin at zero, as those of a new model.
+
+    Yields:
+        As `values_kept`.
     """
-    with values_kept(v for model in models for v in _state_variables(model)):
+    held = values_kept(v for model in models for v in _state_variables(model))
+    with held as have_changed:
         if fresh:
             for variable in (v for model in models for v in _recurrent(model)):
                 write_values(variable, np.zeros(tuple(variable.shape)))
-        yield
+        yield have_changed
 
 
 @contextlib.contextmanager
-def values_kept(variables: Iterable[Any]) -> Iterator[None]:
+def values_kept(variables: Iterable[Any]) -> Iterator[Callable[[], bool]]:
     """Give variables, of either flavour or TensorFlow's, their values back afterwards.
 
     Args:
         variables: The variables.
+
+    Yields:
+        A function that tells whether any has another value by now.
     """
     held = [(variable, np.array(values_of(variable))) for variable in variables]
+
+    def changed() -> list[tuple[Any, np.ndarray]]:
+        return [
+            pair for pair in held if not np.array_equal(values_of(pair[0]), pair[1])
+        ]
+
     try:
-        yield
+        yield lambda: bool(changed())
     finally:
-        for variable, value in held:
-            if not np.array_equal(values_of(variable), value):
-                write_values(variable, value)
+        for variable, value in changed():
+            write_values(variable, value)
 
 
 @contextlib.contextmanager

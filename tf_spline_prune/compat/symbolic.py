@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tf_spline_prune.compat._states import same_randomness, states_kept
 from tf_spline_prune.compat.call_graph import Arguments, pack
 from tf_spline_prune.compat.flavour import keras_of
 from tf_spline_prune.compat.kinds import calls_as_keras, kind_of
@@ -23,7 +24,10 @@ UNBUILT = (
 
 
 def symbolic_model(model: Any) -> Any:
-    """Trace a subclassed model by calling `call` on symbolic inputs."""
+    """Trace a subclassed model by calling `call` on symbolic inputs.
+
+    What runs the model leaves its states and seeds as they were.
+    """
     if not model.built:
         raise ModelError(UNBUILT.format(model.name))
     keras_module = keras_of(model)
@@ -35,25 +39,38 @@ def symbolic_model(model: Any) -> Any:
             f"model.call(x))`. Received: model {model.name!r}."
         )
     inputs = _inputs(keras_module, shape)
-    try:
-        with _losses_kept(model):
-            outputs = _symbolic_call(model, (inputs,), {})
-        traced = keras_module.Model(inputs, outputs, name=model.name)
-    except Exception as error:
-        raise ModelError(
-            "The `call` of this subclassed model cannot be traced on symbolic "
-            "inputs, so its graph is not known. Use layers and `keras.ops` in "
-            "`call`, add losses inside of layers, and have no Python branches on "
-            "values. Received: model "
-            f"{model.name!r}, which raised {type(error).__name__}: {error}"
-        ) from error
-    if _kinds_in_training(model, ((inputs,), {})) not in (None, _kinds(traced)):
+    with states_kept(model) as have_changed:
+        try:
+            with _losses_kept(model):
+                outputs = _symbolic_call(model, (inputs,), {})
+            traced = keras_module.Model(inputs, outputs, name=model.name)
+        except Exception as error:
+            raise ModelError(
+                "The `call` of this subclassed model cannot be traced on symbolic "
+                "inputs, so its graph is not known. Use layers and `keras.ops` in "
+                "`call`, add losses inside of layers, and have no Python branches on "
+                "values. Received: model "
+                f"{model.name!r}, which raised {type(error).__name__}: {error}"
+            ) from error
+        if have_changed():
+            raise ModelError(
+                "The `call` of this subclassed model changes a state or draws random "
+                "numbers of a fixed shape by itself, which its graph cannot hold. "
+                "Put what does so into a layer, such as GaussianNoise. Received: "
+                f"model {model.name!r}."
+            )
+        other = _kinds_in_training(model, ((inputs,), {}))
+    if other not in (None, _kinds(traced)):
         raise ModelError(
             "The `call` of this subclassed model does other things in training than "
             "else, which its graph cannot hold. Put what differs into a layer, such "
             f"as Dropout. Received: model {model.name!r}."
         )
-    if not _settled(traced, lambda given: model(pack(inputs, given), training=False)):
+
+    def run(given: list[Any]) -> Any:
+        return model(pack(inputs, given), training=False)
+
+    if not _settled(traced, model, run):
         raise ModelError(
             "The `call` of this subclassed model uses a size that is open until it "
             "runs, in another way than to reshape. Give its inputs fixed sizes, or "
@@ -76,7 +93,7 @@ def symbolic_model(model: Any) -> Any:
     return traced
 
 
-def _settled(traced: Any, run: Callable[[list[Any]], Any]) -> bool:
+def _settled(traced: Any, owner: Any, run: Callable[[list[Any]], Any]) -> bool:
     """Say what the sizes are that were open in a trace, and test what it then gives.
 
     Keras 3 reads an open size off a symbolic tensor as `None`, and writes that into
@@ -84,6 +101,8 @@ def _settled(traced: Any, run: Callable[[list[Any]], Any]) -> bool:
 
     Args:
         traced: The traced model; only operations of the trace change.
+        owner: What was traced: it draws the same random numbers in both, and its
+            states stay.
         run: Takes one array an input; calls what was traced.
 
     Returns:
@@ -109,8 +128,11 @@ def _settled(traced: Any, run: Callable[[list[Any]], Any]) -> bool:
         arrays = list(random_inputs(specs, batch, seed=0).values())
         given = [keras.ops.convert_to_tensor(array) for array in arrays]
         try:
-            found = traced(pack(structure_of(traced)[0], given), training=False)
-            pairs = [keras.tree.flatten(result) for result in (run(given), found)]
+            with same_randomness(owner):
+                # Without `training`, which would go before what a call says itself.
+                found = traced(pack(structure_of(traced)[0], given))
+            with same_randomness(owner):
+                pairs = [keras.tree.flatten(result) for result in (run(given), found)]
             if not all(_are_close(*pair) for pair in zip(*pairs, strict=True)):
                 return False
         except Exception:  # whatever an operation raises that is given no size
@@ -259,14 +281,18 @@ def symbolic_layer(layer: Any, node: Any, tensors: list[Any]) -> Any | None:
         keras_module.Input(batch_shape=shape_of(t), dtype=dtype_of(t)) for t in tensors
     ]
     values = {id(t): x for t, x in zip(tensors, inputs, strict=True)}
+    one = inputs if len(inputs) > 1 else inputs[0]
     try:
-        with _losses_kept(layer) as added:
-            outputs = _symbolic_call(layer, *filler(node)(values))
-        if added:  # what is beside the outputs would be lost
-            return None
-        traced = keras_module.Model(inputs if len(inputs) > 1 else inputs[0], outputs)
-        lost = _lost_weights(layer, traced) or reads_weights(traced, layer)
-        other = _kinds_in_training(layer, filler(node)(values))
+        with states_kept(layer) as have_changed:
+            with _losses_kept(layer) as added:
+                outputs = _symbolic_call(layer, *filler(node)(values))
+            if added:  # what is beside the outputs would be lost
+                return None
+            traced = keras_module.Model(one, outputs)
+            # What it changes, or draws by a seed, would be a constant of the trace.
+            lost = have_changed() or _lost_weights(layer, traced)
+            other = _kinds_in_training(layer, filler(node)(values))
+        lost = lost or reads_weights(traced, layer)
         if lost or other not in (None, _kinds(traced)):
             return None
 
@@ -274,6 +300,6 @@ def symbolic_layer(layer: Any, node: Any, tensors: list[Any]) -> Any | None:
             args, kwargs = filler(node)(dict(zip(map(id, tensors), given, strict=True)))
             return layer(*args, **kwargs)
 
-        return traced if _settled(traced, run) else None
+        return traced if _settled(traced, layer, run) else None
     except Exception:  # whatever the user's `call` raises: it cannot be traced
         return None

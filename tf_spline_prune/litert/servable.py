@@ -192,7 +192,7 @@ class Servable:
 
         Args:
             batch: Batch size, where the model leaves it open; other open sizes
-                become 32.
+                become such as the model can be run with, 32 if it takes that.
             seed: Seed of the numbers.
 
         Returns:

@@ -31,9 +31,9 @@ def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
 
     Layers that have nothing to mask, and frozen ones, stay as they are. A layer made
     of layers has a mask for each kernel inside it; where matrices stay dense because
-    nobody says that they may be thinned out, a warning names them. A masked
-    model computes what the model computes, until its masks are set: by the callback
-    `MaskPruning` while it trains, or by `update_masks` at once.
+    nobody says that they may be thinned out, or they are frozen, a warning names them.
+    A masked model computes what the model computes, until its masks are set: by the
+    callback `MaskPruning` while it trains, or by `update_masks` at once.
 
     In Keras 3 the wrapper is `MaskedLayer`; in tf_keras it is TFMOT's own, with a
     schedule that never fires. A layer that is masked already keeps its masks. A
@@ -119,7 +119,8 @@ def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
         warn(
             f"Some matrices get no masks, and stay dense: {_listed(left)}. A layer of "
             "your own names them by a method `get_prunable_weights()`, with those of "
-            "the layers inside it. Choose by `layers=` what else is not meant.",
+            "the layers inside it; a frozen one must be trainable. Where it is meant, "
+            "choose the other layers by `layers=`.",
             NothingPrunedWarning,
         )
     slots = {slot.key: slot for slot in mask_slots(masked)}
@@ -132,16 +133,15 @@ def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
 
 
 def _left_out(calls: dict[str, Any], paths: set[str]) -> dict[str, str]:
-    """Say what stays dense though nobody meant it to, by path of layer."""
+    """Say what stays dense without having been left out by name, by path of layer."""
     found = {}
     for path in sorted(paths):
-        layer = calls[path].layer
-        if getattr(layer, "trainable", True):  # frozen layers are left alone
-            for part, why in left_out(layer).items():
-                found[f"{path}/{part}".rstrip("/")] = why
+        for part, why in left_out(calls[path].layer).items():
+            found[f"{path}/{part}".rstrip("/")] = why
     return found
 
 
 def _listed(reasons: dict[str, str]) -> str:
     some = [f"{path}: {why}" for path, why in list(reasons.items())[:5]]
-    return "; ".join(some) or "it has none"
+    more = [f"and {len(reasons) - 5} more"] if len(reasons) > 5 else []
+    return "; ".join(some + more) or "it has none"

@@ -18,6 +18,7 @@ from tf_spline_prune._checks import (
 from tf_spline_prune.compat import Calibration, require_flavour, trace
 from tf_spline_prune.criteria import AnyCriterion
 from tf_spline_prune.criteria.finding import CRITERION
+from tf_spline_prune.errors import BudgetError
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.graph.costing import cost_after, require_macs
 from tf_spline_prune.pruning.batchnorm import recalibrate
@@ -131,20 +132,27 @@ def prune_in_rounds(
     origin: Origin | None = None
 
     def decided(
-        graph: ChannelGraph, target: float | int | None
+        graph: ChannelGraph, target: float | int | None, number: int
     ) -> tuple[PruningPlan, Origin]:
         asked = Settings.of(
             criterion=criterion, data=data, **{**settings, budget.kind: target}
         )
-        return decide(graph, asked, origin)
+        try:
+            return decide(graph, asked, origin)
+        except BudgetError as error:  # which knows of the round alone
+            raise BudgetError(
+                f"{str(error).rpartition(' Received: ')[0]} Received: {budget.kind}="
+                f"{budget.value}, of which round {number} of {rounds} asks for "
+                f"{budget.kind}={target}"
+            ) from error
 
     if rounds > 1:  # where one round would end, and whether it can get there
-        _, origin = decided(original, way.target(1.0, None))
+        _, origin = decided(original, way.target(1.0, None), rounds)
 
     def one_round(
-        graph: ChannelGraph, target: float | int | None
+        graph: ChannelGraph, target: float | int | None, number: int
     ) -> tuple[Any, PruningPlan]:
-        decision, _ = decided(graph, target)
+        decision, _ = decided(graph, target, number)
         proven = verify and bool(decision.removed)
         kept = [step for step in steps if step == "merge"]
         found, _ = carried_out(graph, decision, None, kept, verify=proven)
@@ -161,15 +169,15 @@ def prune_in_rounds(
             recalibrate(cut, data)
         return found
 
-    small, total = one_round(original, way.target(shares[0], None))
+    small, total = one_round(original, way.target(shares[0], None), 1)
     small = recovered(original, small, total)
-    for share in shares[1:]:
+    for number, share in enumerate(shares[1:], 2):
         if train is not None:
             train(small)
         target = way.target(share, total)
         if target is not None:  # an earlier round may have come so far already
             base = ChannelGraph(small, approximate=approximate)
-            found, decision = one_round(base, target)
+            found, decision = one_round(base, target, number)
             if not decision.removed:
                 continue
             total = compose(total, decision)

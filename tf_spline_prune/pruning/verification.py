@@ -19,6 +19,7 @@ from tf_spline_prune.compat import (
     can_overlay,
     coarsest_dtype,
     copied,
+    fixed_size,
     in_batches,
     on_kept,
     overlaid,
@@ -31,8 +32,14 @@ from tf_spline_prune.compat import (
     widest_dtype,
     with_mask,
 )
-from tf_spline_prune.errors import BlindVerificationWarning, VerificationError, warn
+from tf_spline_prune.errors import (
+    BlindVerificationWarning,
+    FlavourError,
+    VerificationError,
+    warn,
+)
 from tf_spline_prune.graph import ChannelGraph, Meeting
+from tf_spline_prune.graph.costing import cost_after
 from tf_spline_prune.pruning.execution import PLAN
 from tf_spline_prune.pruning.pruning_plan import PruningPlan
 
@@ -50,8 +57,13 @@ _COARSE = (5e-2, 5e-2)
 _SEEN = 10.0
 # Where so much is seen, no more precise dtype is needed to see more.
 _CLEARLY = 100.0
+# How far apart neighbouring numbers near one are, in the dtype of a run.
+_EPSILONS = {"float64": 2**-52, "float32": 2**-23, "float16": 2**-10}
 # Inputs so many times as large are tried where nothing is seen.
 _SCALES = (10.0, 1000.0)
+# How many inputs a comparison takes: as many as so many multiply-accumulates allow,
+# for of few inputs none may wake a unit.
+_FEWEST, _MOST, _MACS = 4, 64, 2**27
 
 Outputs = list[np.ndarray]
 Weights = Mapping[str, Mapping[str, np.ndarray]]
@@ -79,13 +91,13 @@ class Verdict:
     seen: float = 0.0
 
 
-@checked(plan=PLAN, num_inputs=COUNT, seed=SEED)
+@checked(plan=PLAN, num_inputs=[COUNT, None], seed=SEED)
 def verify(
     model: Any,
     small: Any,
     plan: PruningPlan,
     *,
-    num_inputs: int = 8,
+    num_inputs: int | None = None,
     seed: int = 0,
 ) -> float:
     """Compare a shrunk model with the original in which nobody reads the units.
@@ -94,10 +106,10 @@ def verify(
     set to zero, which is what removing a unit means, whatever its bias or
     normalisation. Both are run in float64 where the backend and the layers can, on
     random inputs of the kind that the model takes: ids over the whole vocabulary,
-    smooth images in the range of its Rescaling or Normalization, numbers. So is an
-    unchanged copy of the model, next to the model itself: a fault of copying must
-    not hide. Recurrent states and seeds are the same in all runs, and as they were
-    afterwards.
+    words that it knows, smooth images in the range of its Rescaling or Normalization,
+    numbers; open sizes are such as it can be run with. So is an unchanged copy of the
+    model, next to the model itself: a fault of copying must not hide. Recurrent
+    states and seeds are the same in all runs, and as they were afterwards.
 
     Compared is what enters the last softmax, sigmoid or tanh of an output, and the
     difference is measured against how far the reference moves from input to input.
@@ -105,27 +117,31 @@ def verify(
     The comparison is blind if the reference does not answer to the removed units:
     neither their removal nor other weights of their readers move an output by more
     than rounding does, larger inputs tried. It is blind, too, if all outputs are
-    random even with the same seeds. Nothing is proven then: the answer is NaN, and a
-    warning says so.
+    random even with the same seeds, or if the model itself cannot be run on such
+    inputs. Nothing is proven then: the answer is NaN, and a warning says so. A
+    difference that is seen all the same is an error, and never blind.
 
     Args:
         model: The model that the plan was applied to.
         small: What `plan.apply(model)` gave, before any further training.
         plan: The plan.
         num_inputs: How many random inputs to compare on; at least two, and a
-            multiple of the size of a batch that the model fixes.
+            multiple of the size of a batch that the model fixes. Defaults to 4, and
+            up to 64 for a small model.
         seed: Seed of the inputs.
 
     Returns:
         The largest relative error: of each output `max|a - b| / spread`, where the
         spread is the root mean square, over the output's entries, of the reference's
-        standard deviation over the inputs. Where both are NaN or the same infinity,
+        standard deviation over the inputs; of an output that does not move, its
+        size. Where both are NaN or the same infinity,
         they agree; where one of them is, the error is NaN. So it is if the comparison
         is blind.
 
     Raises:
         PlanError: If the plan was made for another structure.
-        VerificationError: If the two differ in the shapes of their outputs.
+        VerificationError: If the two differ in the shapes of their outputs, or the
+            shrunk model cannot be run where the model can.
 
     Example:
 
@@ -234,18 +250,39 @@ class Comparison:
         self._changed = changed
         self._only_exact = exact
 
-    def verdict(self, num_inputs: int = 8, seed: int = 0) -> Verdict:
+    def verdict(self, num_inputs: int | None = None, seed: int = 0) -> Verdict:
         """Compare on random inputs of the kind that the model takes, as in `verify`."""
-        graph, count = self._graph.graph, max(2, num_inputs)
-        first = self.verdict_on(sample_inputs(graph, count, seed))
+        graph = self._graph.graph
+        count = _enough(self._graph) if num_inputs is None else max(2, num_inputs)
+        first = self._tried(sample_inputs(graph, count, seed))
         # Noise beside larger inputs is small, and would pass for a fault.
-        if not first.blind or first.left_out or not first.excess <= 1:
+        if not first.blind or first.left_out:
             return first
         for scale in _SCALES:  # perhaps more is seen from further away
-            found = self.verdict_on(sample_inputs(graph, count, seed, scale))
-            if np.isfinite(found.error) and not (found.blind and found.excess <= 1):
+            found = self._tried(sample_inputs(graph, count, seed, scale))
+            if np.isfinite(found.error) and not found.blind:
                 return found
         return first
+
+    def _tried(self, inputs: list[np.ndarray]) -> Verdict:
+        """Compare as `verdict_on` does; blind where the model itself cannot be run."""
+        try:
+            return self.verdict_on(inputs)
+        except (VerificationError, FlavourError):
+            raise
+        except Exception as error:  # whatever layers raise on drawn inputs
+            raised = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            if not _can_run(self._graph.graph, inputs):
+                why = "the model itself cannot be run on drawn inputs"
+                shapes = [x.shape for x in inputs]
+                return Verdict(0.0, 0.0, f"{why}, of shapes {shapes} ({raised})")
+            if not _can_run(self._cut, inputs):
+                raise VerificationError(
+                    "The shrunk model cannot be run, and the original can. This is a "
+                    "fault of a rule, or of a layer's `from_config`; the original "
+                    f"model is untouched. Received: {raised}"
+                ) from error
+            raise
 
     def verdict_on(self, inputs: list[np.ndarray]) -> Verdict:
         """Compare on some inputs, one array an input of the model.
@@ -323,7 +360,7 @@ class Comparison:
         with pair.holding(whole, held):
             reference = chosen(_signals(whole, inputs, apply)[1])
         tolerances = _tolerances(self._own, pair.dtype)
-        scales = [_scale(output) for output in reference]
+        scales = [_scale(output, pair.dtype) for output in reference]
         answer = chosen(_signals(pair.cut, inputs)[1])
         error = excess = 0.0
         for wanted, given, scale in zip(reference, answer, scales, strict=True):
@@ -348,7 +385,7 @@ class Comparison:
         if not apart <= rounding:
             error, excess = _larger(error, apart), _larger(excess, apart / rounding)
         blind = ""
-        if seen <= _SEEN and self._removed.any():
+        if seen <= _SEEN and self._removed.any() and excess <= 1:
             blind = "no output answers to the removed units, or to those that read them"
         if not self._removed.any():
             seen = float("inf")
@@ -362,6 +399,22 @@ class Comparison:
         for path, name, array, gone in self._readers:
             weights.setdefault(path, {})[name] = change(array, gone)
         return weights
+
+
+def _enough(graph: ChannelGraph) -> int:
+    """Say how many inputs are compared on, if nobody does."""
+    macs = cost_after(graph, graph.nothing_removed()).macs
+    if macs is None or fixed_size(graph.graph.inputs):
+        return _FEWEST
+    return min(max(_FEWEST, _MACS // max(1, macs)), _MOST)
+
+
+def _can_run(graph: Graph, inputs: list[np.ndarray]) -> bool:
+    try:
+        _run(own_outputs, graph, inputs)
+    except Exception:  # whatever its layers raise
+        return False
+    return True
 
 
 def _tolerances(own: str, dtype: str) -> tuple[float, float]:
@@ -454,18 +507,19 @@ def _size(output: np.ndarray) -> float:
     return float(np.abs(output).max(initial=0.0, where=np.isfinite(output)))
 
 
-def _scale(output: np.ndarray) -> tuple[float, float]:
+def _scale(output: np.ndarray, dtype: str) -> tuple[float, float]:
     """Give the spread of an output over the inputs, and its size.
 
-    An output that is the same for all inputs has its size for a spread. What is NaN
-    or infinite has none.
+    An output that is the same for all inputs, but for the rounding of a run in this
+    dtype, has its size for a spread. What is NaN or infinite has none.
     """
     if not output.size:
         return 1.0, 0.0
     size = _size(output)
     variances = np.ma.masked_invalid(output).var(axis=0)
     spread = float(np.sqrt(np.ma.filled(np.ma.mean(variances), 0.0)))
-    return spread or size or 1.0, size
+    moves = spread > 16 * _EPSILONS.get(dtype, 2**-7) * size
+    return spread if moves else size or 1.0, size
 
 
 def _allowed(scale: tuple[float, float], tolerances: tuple[float, float]) -> float:

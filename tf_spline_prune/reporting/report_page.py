@@ -122,7 +122,18 @@ def _costs(report: Any) -> str:
     parts.append(_table(("", "before", "after", "kept"), rows, "Costs"))
     if report.asked:
         parts.append(f"<p>Plan, {escape(report.asked)}.</p>")
-    reasons = dict.fromkeys(report.unmeasured.values())
+    uncounted = [
+        f"<p>MACs not known, in the {which} model: {escape(', '.join(cost.uncounted))}."
+        "</p>"
+        for cost, which in ((report.before, "original"), (report.after, "pruned"))
+        if cost.uncounted
+    ]
+    reasons = dict.fromkeys(
+        reason
+        for key, reason in report.unmeasured.items()
+        if not (key == "macs" and uncounted)
+    )
+    parts += uncounted
     parts += [f"<p>Not measured: {escape(reason)}</p>" for reason in reasons]
     return _section("What it costs", parts)
 
