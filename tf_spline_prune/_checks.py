@@ -274,11 +274,9 @@ class Having(Constraint):
         self.attributes, self.what, self.hint = attributes, what, hint
 
     def take(self, value: Any) -> Any:
-        if isinstance(value, type):
-            raise Misfit(of_type=True)
         # The class first: a property may raise, as `weights` of an unbuilt model does.
-        kind = type(value)
-        if not all(hasattr(kind, n) or hasattr(value, n) for n in self.attributes):
+        held = (hasattr(type(value), n) or hasattr(value, n) for n in self.attributes)
+        if isinstance(value, type) or not all(held):
             raise Misfit(of_type=True)
         return value
 

@@ -274,7 +274,7 @@ def test_what_is_seen_is_not_called_blind(K, how):
     small.layers[3].bias.assign(np.roll(np.array(small.layers[3].bias), 1))
     assert tsp.verify(model, small, plan) > 1e-3
     with pytest.raises(tsp.errors.VerificationError, match="rounding explains"):
-        require_verified(model, small, plan)
+        require_verified(*compared(model, small, plan))
 
 
 def test_units_that_are_seldom_awake_are_seen(K):

@@ -40,32 +40,29 @@ from tf_spline_prune.errors import (
 )
 from tf_spline_prune.graph import ChannelGraph, Meeting
 from tf_spline_prune.graph.costing import cost_after
+from tf_spline_prune.pruning.closeness import (
+    Outputs,
+    allowed,
+    answers,
+    difference,
+    larger,
+    relative_distance,
+    scale_of,
+    tolerances_of,
+)
 from tf_spline_prune.pruning.execution import PLAN
 from tf_spline_prune.pruning.pruning_plan import PruningPlan
 
-# How far two equal models may lie apart, relative to the spread of the outputs, and
-# what rounding makes of their size: by the dtype of the model, and by that in which
-# both were run.
-_TOLERANCES = {
-    ("float64", "float64"): (1e-9, 1e-13),
-    ("float32", "float64"): (1e-5, 1e-6),
-    ("float16", "float64"): (1e-2, 1e-3),
-    ("float32", "float32"): (1e-4, 1e-5),
-}
-_COARSE = (5e-2, 5e-2)
 # A change so many times the tolerance is one that is seen.
 _SEEN = 10.0
 # Where so much is seen, no more precise dtype is needed to see more.
 _CLEARLY = 100.0
-# How far apart neighbouring numbers near one are, in the dtype of a run.
-_EPSILONS = {"float64": 2**-52, "float32": 2**-23, "float16": 2**-10}
 # Inputs so many times as large are tried where nothing is seen.
 _SCALES = (10.0, 1000.0)
 # How many inputs a comparison takes: as many as so many multiply-accumulates allow,
 # for of few inputs none may wake a unit.
 _FEWEST, _MOST, _MACS = 4, 64, 2**27
 
-Outputs = list[np.ndarray]
 Weights = Mapping[str, Mapping[str, np.ndarray]]
 Holding = Callable[[Graph, Weights], contextlib.AbstractContextManager[None]]
 
@@ -290,7 +287,7 @@ class Comparison:
         Raises:
             VerificationError: If the two differ in the shapes of their outputs.
         """
-        rounding = max(_tolerances(self._own, self._own))
+        rounding = max(tolerances_of(self._own, self._own))
         outputs, entering = _signals(self._graph.graph, inputs)
         apart, random = _own_call(self._graph.graph, inputs, outputs, rounding)
         if len(random) == len(outputs):
@@ -344,23 +341,23 @@ class Comparison:
         def chosen(outputs: Outputs) -> Outputs:
             return [y for place, y in enumerate(outputs) if place not in random]
 
-        whole, rounding = pair.whole, max(_tolerances(self._own, self._own))
+        whole, rounding = pair.whole, max(tolerances_of(self._own, self._own))
         found = entering
         if whole is not self._graph.graph:  # a fault of copying must not hide
             found = _signals(whole, inputs)[1]
-            copied_apart = _distance(chosen(entering), chosen(found))
+            copied_apart = relative_distance(chosen(entering), chosen(found))
             if not copied_apart <= rounding and pair.dtype != self._own:
                 # Rounding, or a fault of copying: a copy in the own dtype tells.
                 same = trace(copied(self._graph.graph))
                 again = chosen(_signals(same, inputs)[1])
-                copied_apart = _distance(chosen(entering), again)
-            apart = _larger(apart, copied_apart)
+                copied_apart = relative_distance(chosen(entering), again)
+            apart = larger(apart, copied_apart)
         apply = _without_units(self._graph, pair.cut, self._removed)
         held = self._weights(lambda array, gone: np.where(gone, 0, array))
         with pair.holding(whole, held):
             reference = chosen(_signals(whole, inputs, apply)[1])
-        tolerances = _tolerances(self._own, pair.dtype)
-        scales = [_scale(output, pair.dtype) for output in reference]
+        tolerances = tolerances_of(self._own, pair.dtype)
+        scales = [scale_of(output, pair.dtype) for output in reference]
         answer = chosen(_signals(pair.cut, inputs)[1])
         error = excess = 0.0
         for wanted, given, scale in zip(reference, answer, scales, strict=True):
@@ -369,10 +366,10 @@ class Comparison:
                     "A shrunk model must keep the shapes of its outputs. Expected: "
                     f"{wanted.shape}. Received: {given.shape}"
                 )
-            distance = _apart(wanted, given)
-            error = _larger(error, distance / scale[0])
-            excess = _larger(excess, distance / _allowed(scale, tolerances))
-        seen = _answers(chosen(found), reference, scales, tolerances)
+            distance = difference(wanted, given)
+            error = larger(error, distance / scale[0])
+            excess = larger(excess, distance / allowed(scale, tolerances))
+        seen = answers(chosen(found), reference, scales, tolerances)
         if seen <= _CLEARLY and self._removed.any():
             rng = np.random.default_rng(0)
 
@@ -381,9 +378,9 @@ class Comparison:
 
             with pair.holding(whole, self._weights(turned)):
                 other = chosen(_signals(whole, inputs, apply)[1])
-            seen = max(seen, _answers(other, reference, scales, tolerances))
+            seen = max(seen, answers(other, reference, scales, tolerances))
         if not apart <= rounding:
-            error, excess = _larger(error, apart), _larger(excess, apart / rounding)
+            error, excess = larger(error, apart), larger(excess, apart / rounding)
         blind = ""
         if seen <= _SEEN and self._removed.any() and excess <= 1:
             blind = "no output answers to the removed units, or to those that read them"
@@ -417,12 +414,6 @@ def _can_run(graph: Graph, inputs: list[np.ndarray]) -> bool:
     return True
 
 
-def _tolerances(own: str, dtype: str) -> tuple[float, float]:
-    if own == "bfloat16":
-        own = "float16"
-    return _TOLERANCES.get((own, dtype), _COARSE)
-
-
 def _own_call(
     graph: Graph, inputs: list[np.ndarray], traced: Outputs, rounding: float
 ) -> tuple[float, tuple[int, ...]]:
@@ -436,15 +427,15 @@ def _own_call(
     other: Outputs | None = None
     apart, random = 0.0, []
     for place, (one, again) in enumerate(zip(own, traced, strict=True)):
-        distance = _distance([one], [again])
+        distance = relative_distance([one], [again])
         if distance <= rounding:
             continue
         if other is None:
             other = _run(own_outputs, graph, inputs, seed=1)
             once_more = _signals(graph, inputs)[0]
-        if _distance([one], [other[place]]) <= rounding:
-            apart = _larger(apart, distance)  # not by chance
-        elif not _distance([again], [once_more[place]]) <= rounding:
+        if relative_distance([one], [other[place]]) <= rounding:
+            apart = larger(apart, distance)  # not by chance
+        elif not relative_distance([again], [once_more[place]]) <= rounding:
             random.append(place)
     return apart, tuple(random)
 
@@ -477,72 +468,6 @@ def _run(
     """Run a model from fresh states and with the seeds of every other run."""
     with states_kept(graph.model, fresh=True), same_randomness(graph.model, seed):
         return run(graph, inputs)
-
-
-def _distance(expected: Outputs, found: Outputs) -> float:
-    """Give the largest difference of any output, relative to the output's size."""
-    worst = 0.0
-    for one, other in zip(expected, found, strict=True):
-        if one.shape != other.shape:
-            return float("inf")
-        error = _apart(one, other)
-        worst = _larger(worst, error / (_size(one) or 1.0))
-    return worst
-
-
-def _apart(one: np.ndarray, other: np.ndarray) -> float:
-    """Give the largest difference of two outputs.
-
-    NaN is equal to NaN, and an infinity to itself; NaN if such an entry differs.
-    """
-    equal = (one == other) | (np.isnan(one) & np.isnan(other))
-    with np.errstate(invalid="ignore"):
-        differences = np.where(equal, 0.0, np.abs(one - other))
-    finite = np.isfinite(differences).all()
-    return float(differences.max(initial=0.0)) if finite else float("nan")
-
-
-def _size(output: np.ndarray) -> float:
-    """Give the largest number of an output that is finite."""
-    return float(np.abs(output).max(initial=0.0, where=np.isfinite(output)))
-
-
-def _scale(output: np.ndarray, dtype: str) -> tuple[float, float]:
-    """Give the spread of an output over the inputs, and its size.
-
-    An output that is the same for all inputs, but for the rounding of a run in this
-    dtype, has its size for a spread. What is NaN or infinite has none.
-    """
-    if not output.size:
-        return 1.0, 0.0
-    size = _size(output)
-    variances = np.ma.masked_invalid(output).var(axis=0)
-    spread = float(np.sqrt(np.ma.filled(np.ma.mean(variances), 0.0)))
-    moves = spread > 16 * _EPSILONS.get(dtype, 2**-7) * size
-    return spread if moves else size or 1.0, size
-
-
-def _allowed(scale: tuple[float, float], tolerances: tuple[float, float]) -> float:
-    """Give the difference that rounding explains."""
-    return max(tolerances[0] * scale[0], tolerances[1] * scale[1])
-
-
-def _answers(
-    found: Outputs,
-    reference: Outputs,
-    scales: list[tuple[float, float]],
-    tolerances: tuple[float, float],
-) -> float:
-    """Tell how many times what rounding explains an output differs; NaN counts."""
-    ratios = (
-        _apart(one, other) / _allowed(scale, tolerances)
-        for one, other, scale in zip(found, reference, scales, strict=True)
-    )
-    return max((float("inf") if np.isnan(r) else r for r in ratios), default=0.0)
-
-
-def _larger(first: float, second: float) -> float:
-    return float(np.maximum(first, second))  # unlike max(), this keeps a NaN
 
 
 def _readers(
