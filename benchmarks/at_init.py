@@ -234,7 +234,7 @@ def main():
     options = parser.parse_args()
     import keras
 
-    from tf_spline_prune.files import atomic_file
+    from tf_spline_prune._files import atomic_file
 
     study, runs = Study(), stored(options.output)
     kinds = [

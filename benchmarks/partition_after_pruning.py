@@ -24,7 +24,7 @@ import numpy as np
 from machine import machine
 
 import tf_spline_prune as tsp
-from tf_spline_prune.files import atomic_file
+from tf_spline_prune._files import atomic_file
 
 L = keras.layers
 CRITERIA = ("spline", "magnitude", "random")

@@ -37,7 +37,7 @@ from nets import NETS
 
 import tf_spline_prune as tsp
 from tf_spline_prune import criteria
-from tf_spline_prune.files import atomic_file
+from tf_spline_prune._files import atomic_file
 
 # Name: criterion and scope. Network slimming prunes a net that was trained for it.
 METHODS = {

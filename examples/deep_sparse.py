@@ -22,7 +22,7 @@ import keras
 import numpy as np
 
 import tf_spline_prune as tsp
-from tf_spline_prune.files import check_destination
+from tf_spline_prune._files import check_destination
 
 # Weights and biases by the square root of their second moment: on the edge of chaos
 # of tanh, and where signals shrink towards one another.
@@ -167,7 +167,7 @@ def main():
 
 def draw(curves, path):
     """Draw the accuracies, epoch by epoch."""
-    from tf_spline_prune.visualize.figures import axes_or_new, written
+    from tf_spline_prune.visualize._figures import axes_or_new, written
 
     axes = axes_or_new(None, (6.4, 3.6))
     for (name, values), mark in zip(curves.items(), "osD^v", strict=False):

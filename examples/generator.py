@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from quickstart import fresh_folder
 
 import tf_spline_prune as tsp
-from tf_spline_prune.files import atomic_file
+from tf_spline_prune._files import atomic_file
 
 WIDTHS = (48, 48)
 REACH = 3.0  # of the latent plane that is looked at: 99.5 % of normal latents

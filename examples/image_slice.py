@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 import tf_spline_prune as tsp
-from tf_spline_prune.files import check_destination
+from tf_spline_prune._files import check_destination
 
 
 def build(input_shape, num_classes):

@@ -24,7 +24,7 @@ import keras
 import numpy as np
 
 import tf_spline_prune as tsp
-from tf_spline_prune.files import atomic_file, check_destination
+from tf_spline_prune._files import atomic_file, check_destination
 
 HERE = pathlib.Path(__file__).parent
 

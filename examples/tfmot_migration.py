@@ -20,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 import tf_spline_prune as tsp
-from tf_spline_prune.files import check_destination
+from tf_spline_prune._files import check_destination
 
 BATCH_SIZE = 32
 

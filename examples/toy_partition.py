@@ -20,7 +20,7 @@ import keras
 import numpy as np
 
 import tf_spline_prune as tsp
-from tf_spline_prune.files import check_destination
+from tf_spline_prune._files import check_destination
 
 SHARES = (0.2, 0.4, 0.6, 0.8)
 # The plane itself: u is x, v is y.

@@ -136,4 +136,4 @@ def __dir__() -> list[str]:
 
 
 if "keras" in sys.modules:
-    importlib.import_module(f"{__name__}.masking.masked_layer")
+    importlib.import_module(f"{__name__}.masking._masked_layer")

@@ -174,7 +174,9 @@ def test_a_schedule_that_is_over_costs_no_look_at_the_steps(K, monkeypatch):
         looks.append(1)
         return tsp.compat.optimizer_steps(model)
 
-    monkeypatch.setattr("tf_spline_prune.callbacks.mask_pruning.optimizer_steps", count)
+    monkeypatch.setattr(
+        "tf_spline_prune.callbacks._mask_pruning.optimizer_steps", count
+    )
     model = masked_mlp(K)
     fit(model, [tsp.MaskPruning(shot(0.5, 2))], epochs=1)  # 4 batches
     few = len(looks)

@@ -11,8 +11,10 @@ import zoo
 from command_line import listing
 
 import tf_spline_prune as tsp
-from tf_spline_prune.cli import main, pruning_command, slice_command
-from tf_spline_prune.criteria import finding
+from tf_spline_prune.cli import _pruning_command as pruning_command
+from tf_spline_prune.cli import _slice_command as slice_command
+from tf_spline_prune.cli import main
+from tf_spline_prune.criteria import _get as finding
 
 COMMANDS = ("inspect", "prune", "export", "compare", "report")
 # A command, and what the error says. M is a model, N is nothing, O an existing file.
@@ -151,7 +153,7 @@ def test_an_interrupt_leaves_nothing_half_written(
 
 
 def test_a_failed_verification_is_1(saved, tool, tmp_path, monkeypatch):
-    from tf_spline_prune.pruning import verification
+    from tf_spline_prune.pruning.checks import _verify as verification
 
     apart = verification.Verdict(error=0.5, excess=2.0)
     monkeypatch.setattr(
@@ -203,8 +205,9 @@ def test_the_top_level_shows_the_path(capsys):
 def test_the_choices_are_those_of_the_library():
     from typing import get_args
 
-    from tf_spline_prune.pruning import pipeline, scopes
-    from tf_spline_prune.visualize import slice_contents
+    from tf_spline_prune.pruning import _prune as pipeline
+    from tf_spline_prune.pruning.planning import _scopes as scopes
+    from tf_spline_prune.visualize import _plot_slice as slice_contents
 
     assert set(pruning_command.CRITERIA) == {"auto", *finding._BY_NAME}
     assert pruning_command.SCOPES == get_args(scopes.NamedScope)

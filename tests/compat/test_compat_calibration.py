@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tf_spline_prune.compat import Calibration
-from tf_spline_prune.compat.call_graph import Graph, Input
+from tf_spline_prune.compat.graph._call_graph import Graph, Input
 from tf_spline_prune.errors import CalibrationError
 
 ONE = [Input("x", (None, 3), "float32")]

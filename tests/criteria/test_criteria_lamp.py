@@ -4,7 +4,7 @@ import numpy as np
 from criteria_models import applies, prepared, small_residual, weight
 
 from tf_spline_prune import criteria
-from tf_spline_prune.criteria.lamp import shares_among_larger
+from tf_spline_prune.criteria._lamp import shares_among_larger
 
 
 def lamp(squares):

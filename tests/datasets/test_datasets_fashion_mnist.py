@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tf_spline_prune import datasets
-from tf_spline_prune.datasets import fashion_mnist
-from tf_spline_prune.datasets.idx import read_idx
+from tf_spline_prune.datasets import _fashion_mnist as fashion_mnist
+from tf_spline_prune.datasets._fashion_mnist import read_idx
 from tf_spline_prune.errors import DatasetError
 
 

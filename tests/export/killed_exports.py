@@ -21,7 +21,7 @@ import keras
 import numpy as np
 
 import tf_spline_prune as tsp
-from tf_spline_prune.export import warmup
+from tf_spline_prune.export import _warmup as warmup
 
 UNSAFE = 77
 

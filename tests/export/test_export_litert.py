@@ -153,7 +153,7 @@ def test_sparse_files_that_are_known_to_be_broken(
     with pytest.raises(ExportError, match=message):
         tsp.export_litert(model, tmp_path / "new" / "x.tflite", quantize, **settings)
     assert not (tmp_path / "new").exists()
-    from tf_spline_prune.litert import conversion
+    from tf_spline_prune.litert import _convert as conversion
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(conversion, "sparse_fault", lambda model, quantize: None)

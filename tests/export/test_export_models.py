@@ -227,7 +227,7 @@ def test_a_model_that_answers_differently_is_not_kept(K, export, tmp_path):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_answers_that_are_not_finite(K, export, value, tmp_path, monkeypatch):
     """NaN from the written model alone is a difference; on both sides it is not."""
-    from tf_spline_prune.export import comparison
+    from tf_spline_prune.export import _comparison as comparison
 
     found = {"y": np.array([[1.0, value], [2.0, 3.0]])}
     assert comparison.relative_difference(found["y"], found["y"]) == 0.0
@@ -319,7 +319,7 @@ def test_a_full_disk_leaves_earlier_exports_alone(tmp_path):
             except (OSError, tsp.errors.ExportError) as error:
                 print("refused", repr(error))
         # The converter itself needs room; with enough of that, the file alone fails.
-        tsp.export.litert_file.convert = lambda *_, **__: content
+        tsp.export._export_litert.convert = lambda *_, **__: content
         try:
             tsp.export_litert(model, folder / "model.tflite")
         except OSError as error:

@@ -6,7 +6,7 @@ import zoo
 
 import tf_spline_prune as tsp
 from tf_spline_prune.errors import ModelError
-from tf_spline_prune.export.served_model import ServedModel
+from tf_spline_prune.export._served_model import ServedModel
 
 
 def test_it_answers_as_the_model(K, tmp_path):

@@ -229,7 +229,7 @@ def test_a_servable_takes_what_fits_its_inputs(K):
 
 
 def test_integers_that_do_not_fit_are_not_wrapped():
-    from tf_spline_prune.litert.arrays import fitting
+    from tf_spline_prune.litert._servable import fitting
 
     assert fitting("x", np.array([7], "uint8"), (None,), "int8").tolist() == [7]
     for value, dtype in ((np.array([200], "uint8"), "int8"), ([2**40], "int32")):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tf_spline_prune as tsp
-from tf_spline_prune.cli.entry import main
+from tf_spline_prune.cli._entry import main
 from tf_spline_prune.compat import load_model
 from tf_spline_prune.errors import ModelError, PlanError
 

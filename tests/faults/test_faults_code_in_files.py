@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 import tf_spline_prune as tsp
-from tf_spline_prune.cli.entry import main
+from tf_spline_prune.cli._entry import main
 from tf_spline_prune.compat import check_saved_model, load_model
-from tf_spline_prune.compat._foreign_code import foreign_code
-from tf_spline_prune.compat._model_files import ModelFile
+from tf_spline_prune.compat.files._foreign_code import foreign_code
+from tf_spline_prune.compat.files._model_files import ModelFile
 from tf_spline_prune.errors import ModelError
 
 SAVED = "ignore:You are saving your model as an HDF5:UserWarning"

@@ -327,8 +327,8 @@ def test_the_report_says_what_is_not_counted():
         "bytes": 4 * (9 * 12 + 13 * 3),
         "uncounted": ["odd"],
     }
-    from tf_spline_prune.cli.inspect_command import _facts_of_model, _lines_of_model
-    from tf_spline_prune.cli.outcome import as_json
+    from tf_spline_prune.cli._inspect_command import _facts_of_model, _lines_of_model
+    from tf_spline_prune.cli._outcome import as_json
 
     facts = _facts_of_model(model)
     assert f"MACs not known ({said})" in _lines_of_model(facts)[0]

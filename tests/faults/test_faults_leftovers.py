@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 import tf_spline_prune as tsp
-from tf_spline_prune.files import atomic_file, atomic_folder
+from tf_spline_prune._files import atomic_file, atomic_folder
 
 WRITER = """
 import sys, time
-from tf_spline_prune.files import atomic_file, atomic_folder
+from tf_spline_prune._files import atomic_file, atomic_folder
 kind, place = sys.argv[1:]
 if kind == "file":
     with atomic_file(place) as temporary:
@@ -78,7 +78,7 @@ def test_of_the_dead_and_of_the_living(tmp_path, kind):
 
 
 def test_of_others_and_of_other_machines(tmp_path):
-    from tf_spline_prune import files
+    from tf_spline_prune import _files as files
 
     others = tmp_path / ".partial-download"  # of another program
     others.mkdir()
@@ -111,7 +111,7 @@ def test_of_others_and_of_other_machines(tmp_path):
 
 def test_many_cleaners_at_once(tmp_path):
     """Twenty leftovers, four processes: all go, and every output appears."""
-    from tf_spline_prune import files
+    from tf_spline_prune import _files as files
 
     for i in range(20):
         place = tmp_path / f".partial-abcdef{i:02}"
@@ -121,7 +121,7 @@ def test_many_cleaners_at_once(tmp_path):
     make_old(tmp_path)
     program = (
         "import sys\n"
-        "from tf_spline_prune.files import atomic_file\n"
+        "from tf_spline_prune._files import atomic_file\n"
         "sys.stdin.readline()\n"
         "with atomic_file(sys.argv[1]) as temporary: temporary.touch()\n"
     )

@@ -12,8 +12,8 @@ import zoo
 
 import tf_spline_prune as tsp
 from tf_spline_prune.compat import load_model
-from tf_spline_prune.compat._foreign_code import foreign_code
-from tf_spline_prune.compat._model_files import ModelFile
+from tf_spline_prune.compat.files._foreign_code import foreign_code
+from tf_spline_prune.compat.files._model_files import ModelFile
 from tf_spline_prune.errors import ModelError
 
 R = np.random.default_rng(0)

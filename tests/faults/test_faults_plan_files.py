@@ -6,7 +6,7 @@ import pytest
 import zoo
 
 import tf_spline_prune as tsp
-from tf_spline_prune.cli.entry import main
+from tf_spline_prune.cli._entry import main
 from tf_spline_prune.errors import PlanError
 
 HUGE = 10**400

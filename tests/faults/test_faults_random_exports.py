@@ -126,7 +126,7 @@ def test_a_file_is_random_or_refused(K, tmp_path, kind, format):
 
 def test_what_is_frozen_is_refused(K, monkeypatch):
     """Were a converter to fold the random numbers: averages alone would not tell."""
-    from tf_spline_prune.export.comparison import compare
+    from tf_spline_prune.export._comparison import compare
     from tf_spline_prune.litert import Servable
 
     for kind in ("dropout", "sampling"):
@@ -142,7 +142,7 @@ def test_what_is_frozen_is_refused(K, monkeypatch):
 
 def test_random_answers_that_are_others(K):
     """The same numbers, shifted by half a deviation: more than chance."""
-    from tf_spline_prune.export.comparison import compare
+    from tf_spline_prune.export._comparison import compare
     from tf_spline_prune.litert import Servable
 
     servable = Servable(model_of(K, sampling(K)))

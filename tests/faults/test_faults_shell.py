@@ -9,7 +9,7 @@ import zoo
 import tf_spline_prune as tsp
 from tf_spline_prune.cli import main
 from tf_spline_prune.compat import Progress
-from tf_spline_prune.partition import slicing
+from tf_spline_prune.partition.slices import _slice2d as slicing
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 import zoo
 
 import tf_spline_prune as tsp
-from tf_spline_prune.compat import _model_class
+from tf_spline_prune.compat.build import _model_class as _model_class
 
 X = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
 

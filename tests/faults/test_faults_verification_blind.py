@@ -12,7 +12,7 @@ import zoo
 import tf_spline_prune as tsp
 from tf_spline_prune.compat import trace
 from tf_spline_prune.errors import BlindVerificationWarning
-from tf_spline_prune.pruning.verification import require_verified
+from tf_spline_prune.pruning.checks._verify import require_verified
 
 
 def compared(model, small, plan):

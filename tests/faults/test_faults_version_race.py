@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tf_spline_prune as tsp
-from tf_spline_prune.files import atomic_folder
+from tf_spline_prune._files import atomic_folder
 
 
 def number_after(folder):
@@ -38,7 +38,7 @@ def test_threads_that_choose_the_same_number(tmp_path):
 
 def test_the_loser_of_the_race_takes_the_next_number(K, tmp_path, monkeypatch):
     """Another exporter takes the number while this one writes."""
-    from tf_spline_prune.export import signatures
+    from tf_spline_prune.export import _export_saved_model as signatures
 
     model = K.Sequential([K.Input((3,)), K.layers.Dense(2)])
     write = signatures.Signatures.write
@@ -58,7 +58,7 @@ def test_the_loser_of_the_race_takes_the_next_number(K, tmp_path, monkeypatch):
 
 
 def test_a_version_that_was_asked_for_is_not_exchanged(K, tmp_path, monkeypatch):
-    from tf_spline_prune.export import signatures
+    from tf_spline_prune.export import _export_saved_model as signatures
 
     model = K.Sequential([K.Input((3,)), K.layers.Dense(2)])
     write = signatures.Signatures.write

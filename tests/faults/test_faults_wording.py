@@ -6,7 +6,7 @@ import pytest
 import zoo
 
 import tf_spline_prune as tsp
-from tf_spline_prune.cli.parsing import Parser, in_options
+from tf_spline_prune.cli._parsing import Parser, in_options
 from tf_spline_prune.errors import CalibrationError, ProbeError
 
 

@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 
 import tf_spline_prune as tsp
-from tf_spline_prune import files
+from tf_spline_prune import _files as files
+from tf_spline_prune._files import atomic_file
 from tf_spline_prune.compat import load_model, save_model
 from tf_spline_prune.errors import ExportError
-from tf_spline_prune.files import atomic_file
 
 # Writes one long text after the other, each of a single letter.
 WRITER = """
 import itertools, sys
-from tf_spline_prune.files import atomic_file
+from tf_spline_prune._files import atomic_file
 print("ready", flush=True)
 for letter in itertools.cycle(sys.argv[2]):
     with atomic_file(sys.argv[1]) as temporary:

@@ -10,7 +10,7 @@ import pytest
 import zoo
 
 import tf_spline_prune as tsp
-from tf_spline_prune.graph.recorder import Recorder
+from tf_spline_prune.graph._recorder import Recorder
 
 
 def groups_of(model):

@@ -6,7 +6,7 @@ import pytest
 import zoo
 
 import tf_spline_prune as tsp
-from tf_spline_prune.graph.costing import layer_costs
+from tf_spline_prune.graph._cost import layer_costs
 
 
 def test_mlp(K):

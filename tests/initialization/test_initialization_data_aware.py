@@ -5,7 +5,7 @@ import pytest
 
 import tf_spline_prune as tsp
 from tf_spline_prune.errors import CalibrationError, ModelError
-from tf_spline_prune.initialization.clusters import centres_of, pairs_of
+from tf_spline_prune.initialization.repair._data_aware import centres_of, pairs_of
 
 RNG = np.random.default_rng(0)
 CORNERS = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0], [9.0, 9.0]])

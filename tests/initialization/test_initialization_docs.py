@@ -4,7 +4,7 @@ import pathlib
 import re
 
 import tf_spline_prune as tsp
-from tf_spline_prune.initialization.early_masks import _NAMES
+from tf_spline_prune.initialization._prune_at_init import _NAMES
 
 
 def test_the_guide(capsys):

@@ -8,8 +8,8 @@ from test_initialization_rescaling import masks, randomly
 import tf_spline_prune as tsp
 from tf_spline_prune.compat import mask_slots
 from tf_spline_prune.errors import ModelError
-from tf_spline_prune.initialization.isometry import descend
-from tf_spline_prune.initialization.sparse_rotation import sparse_rotation
+from tf_spline_prune.initialization.repair._approximate_isometry import descend
+from tf_spline_prune.initialization.repair._exact_orthogonal import sparse_rotation
 
 isometry = tsp.initialization.approximate_isometry
 exact = tsp.initialization.exact_orthogonal

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import tf_spline_prune as tsp
 from tf_spline_prune.errors import BudgetError
-from tf_spline_prune.initialization.profiles import erk, smart_ratio
+from tf_spline_prune.initialization._prune_at_init import erk, smart_ratio
 
 VGG = [(3, 3, 3, 64), (3, 3, 64, 128), (3, 3, 128, 256), (256, 10)]
 shapes = st.lists(

@@ -122,7 +122,7 @@ def test_sculpting_to_a_count(K, target, rounds):
 
 def test_rounds_of_units_take_equal_factors(K, monkeypatch):
     """Two rounds to a quarter: the first goes to a half, for shares and for numbers."""
-    from tf_spline_prune.initialization import early_pruning
+    from tf_spline_prune.initialization import _prune_at_init as early_pruning
 
     seen = []
     real = early_pruning.prune_in_rounds

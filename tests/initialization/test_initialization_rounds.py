@@ -6,8 +6,8 @@ import pytest
 
 import tf_spline_prune as tsp
 from tf_spline_prune.errors import BudgetError, InitializationWarning
-from tf_spline_prune.initialization import early_masks
-from tf_spline_prune.initialization.strongest import strongest
+from tf_spline_prune.initialization import _prune_at_init as early_masks
+from tf_spline_prune.initialization._prune_at_init import strongest
 
 MLPS = {"784-300-100-10": (784, 300, 100, 10), "64-64x10-10": (64, *[64] * 10, 10)}
 # The largest compression, as a power of ten, that leaves a weight in each layer when

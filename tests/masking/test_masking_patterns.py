@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from tf_spline_prune import criteria
 from tf_spline_prune.errors import BudgetError, CriterionError
-from tf_spline_prune.masking.choosing import choose
-from tf_spline_prune.masking.granularity import Granularity
-from tf_spline_prune.masking.layout import Layout
-from tf_spline_prune.masking.scoring import weight_scores
+from tf_spline_prune.masking._choosing import choose
+from tf_spline_prune.masking._granularity import Granularity
+from tf_spline_prune.masking._scoring import weight_scores
+from tf_spline_prune.masking._slots import Layout
 
 
 @pytest.fixture(autouse=True)

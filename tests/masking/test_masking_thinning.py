@@ -6,8 +6,7 @@ import pytest
 
 import tf_spline_prune as tsp
 from tf_spline_prune.compat import mask_slots, zeroed
-from tf_spline_prune.masking.choosing import choose
-from tf_spline_prune.masking.thinning import lightest
+from tf_spline_prune.masking._choosing import choose, lightest
 
 SHARES = (1e-4, 0.1, 0.11, 0.5, 0.8, 0.8001, 0.95, 0.999, 0.99999)
 

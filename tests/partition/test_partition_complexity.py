@@ -10,7 +10,7 @@ from partition_reference import randomize
 
 import tf_spline_prune as tsp
 from tf_spline_prune.errors import ModelError, ProbeError
-from tf_spline_prune.partition.complexity import ComplexityMeter
+from tf_spline_prune.partition.codes._local_complexity import ComplexityMeter
 
 
 def mlp(K, widths=(30, 20), size=6):
@@ -94,7 +94,9 @@ def test_images_and_many_lots(K, monkeypatch):
     model = zoo.resnet(K)
     x = np.random.default_rng(1).normal(size=(9, *model.inputs[0].shape[1:]))
     at_once = tsp.local_complexity(model, x, 0.05, directions=5)
-    monkeypatch.setattr("tf_spline_prune.partition.complexity._AT_ONCE", 1000)
+    monkeypatch.setattr(
+        "tf_spline_prune.partition.codes._local_complexity._AT_ONCE", 1000
+    )
     for name, count in tsp.local_complexity(model, x, 0.05, directions=5).items():
         np.testing.assert_array_equal(count, at_once[name])
         assert count.shape == (9,)

@@ -37,7 +37,7 @@ def test_volumes_are_those_of_small_cells(K, ending):
 
 
 def test_slopes_come_in_lots_that_fit_into_memory(monkeypatch, K):
-    from tf_spline_prune.partition.generative import slopes
+    from tf_spline_prune.partition.generative import _slopes as slopes
 
     model, z = generators.leaky(K, 3, 8, 5), latents(50, 3)
     whole = tsp.generative.log_volumes(model, z)
@@ -112,7 +112,7 @@ def neighbours_by_hand(model, z):
 
 
 def test_neighbouring_pieces_share_all_directions_but_one(K):
-    from tf_spline_prune.partition.generative.neighbours import one_apart
+    from tf_spline_prune.partition.generative._neighbour_angles import one_apart
 
     size = 3
     model = generators.leaky(K, size, 20, 6)

@@ -8,7 +8,7 @@ from partition_reference import randomize
 import tf_spline_prune as tsp
 from tf_spline_prune.compat import predict, with_dtype
 from tf_spline_prune.errors import ModelError
-from tf_spline_prune.partition.local_maps import jacobians
+from tf_spline_prune.partition._local_affine import jacobians
 
 
 def dense_chain(K, slope):

@@ -8,7 +8,7 @@ import zoo
 
 import tf_spline_prune as tsp
 from tf_spline_prune.errors import ModelError, RegionLimitError
-from tf_spline_prune.partition import sliced_network
+from tf_spline_prune.partition.slices import _sliced_network as sliced_network
 
 PLANE = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
 

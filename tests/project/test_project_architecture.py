@@ -15,7 +15,7 @@ FLOORS = {
     "_amounts": 0,
     "_checks": 0,
     "errors": 0,
-    "files": 0,
+    "_files": 0,
     "compat": 1,
     "datasets": 1,
     "litert": 1,

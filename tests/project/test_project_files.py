@@ -6,7 +6,7 @@ import pytest
 import zoo
 
 import tf_spline_prune as tsp
-from tf_spline_prune.files import atomic_file, atomic_folder
+from tf_spline_prune._files import atomic_file, atomic_folder
 
 
 def new_folder(path):

@@ -2,7 +2,7 @@
 
 import gzip
 
-from tf_spline_prune.files import sizes_of
+from tf_spline_prune._files import sizes_of
 
 
 def test_sizes_of_files_and_folders(tmp_path):

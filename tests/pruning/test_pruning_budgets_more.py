@@ -9,7 +9,7 @@ import zoo
 
 import tf_spline_prune as tsp
 from tf_spline_prune.errors import BudgetError, NothingPrunedWarning, PlanError
-from tf_spline_prune.graph.cost_of_counts import CostOfCounts
+from tf_spline_prune.graph._cost import CostOfCounts
 
 NAN = float("nan")
 

@@ -22,8 +22,8 @@ from tf_spline_prune.errors import (
     FlavourError,
     PlanError,
 )
-from tf_spline_prune.pruning.linear_view import linear_view
-from tf_spline_prune.pruning.regression import Regression
+from tf_spline_prune.pruning.recovery._least_squares import Regression
+from tf_spline_prune.pruning.recovery._linear_view import linear_view
 
 
 def points(*shape, seed=0):

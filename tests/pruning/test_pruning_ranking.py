@@ -6,7 +6,7 @@ import zoo
 
 import tf_spline_prune as tsp
 from tf_spline_prune.criteria import Criterion, UnitPairs
-from tf_spline_prune.pruning import ranking
+from tf_spline_prune.pruning.planning import _ranking as ranking
 
 
 def make_pairs(distances, worth, dead=()):

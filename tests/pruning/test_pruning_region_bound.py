@@ -9,8 +9,8 @@ import zoo
 
 import tf_spline_prune as tsp
 from tf_spline_prune.errors import BudgetError
-from tf_spline_prune.partition.region_bounds import log_regions
-from tf_spline_prune.pruning.region_bound import RegionBound
+from tf_spline_prune.partition.codes._max_regions import log_regions
+from tf_spline_prune.pruning.planning._allocation import RegionBound
 
 
 def net(K, inputs, *widths):

@@ -163,12 +163,12 @@ def test_what_cannot_be_converted_is_not_measured(monkeypatch):
             raise ExportError("No counterpart. Exchange it. Received: /home/me")
         return b"converted"
 
-    monkeypatch.setattr("tf_spline_prune.reporting.comparing.convert", convert)
+    monkeypatch.setattr("tf_spline_prune.reporting._report.convert", convert)
     report = tsp.report(model, small)
     assert set(report.unmeasured.values()) == {"No counterpart. Exchange it."}
     assert str(report).count("  not measured: No counterpart\n") == 3
     monkeypatch.setattr(
-        "tf_spline_prune.reporting.comparing.convert", lambda one: b"no such file"
+        "tf_spline_prune.reporting._report.convert", lambda one: b"no such file"
     )
     report = tsp.report(model, small)
     assert report.tflite_bytes == (12, 12) and set(report.unmeasured) == {"latency_us"}
@@ -278,7 +278,7 @@ WRONG += ("evaluate", "compiled", "labels", "list", "shape", "count", "used up")
 def test_bad_input_is_refused_before_any_work(case, monkeypatch):
     models, options, kind, words = wrong()[case]
     work = []
-    monkeypatch.setattr("tf_spline_prune.reporting.comparing.convert", work.append)
+    monkeypatch.setattr("tf_spline_prune.reporting._report.convert", work.append)
     with pytest.raises(kind, match=words):
         tsp.report(*models, **options)
     assert not work

@@ -157,7 +157,7 @@ def test_s7_a_schedule_that_never_fires_is_known_to():
 
 
 def test_what_is_over_is_known_without_a_try():
-    from tf_spline_prune.schedules.firing import is_over
+    from tf_spline_prune.schedules._firing import is_over
 
     shot = schedules.OneShot(0.5, step=7)
     assert [is_over(shot, step) for step in (6, 7, 8)] == [False, True, True]

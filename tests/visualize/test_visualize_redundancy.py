@@ -7,7 +7,7 @@ import zoo
 from matplotlib.figure import Figure
 
 import tf_spline_prune as tsp
-from tf_spline_prune.visualize.redundancy import _in_line
+from tf_spline_prune.visualize._plot_redundancy import _in_line
 
 
 def one_layer(K, weights, biases):

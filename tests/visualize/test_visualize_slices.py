@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 import tf_spline_prune as tsp
 from tf_spline_prune.compat import with_dtype
-from tf_spline_prune.visualize import slice_contents
+from tf_spline_prune.visualize import _plot_slice as slice_contents
 
 PLANE = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
 

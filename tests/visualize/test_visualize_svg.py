@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tf_spline_prune.visualize.svg import STYLE, distance_curve, pair_bars
+from tf_spline_prune.visualize._svg import STYLE, distance_curve, pair_bars
 
 
 def share(text):

@@ -5,6 +5,6 @@ cannot, and gives an `Outcome`; only `entry` writes to stdout. Until the argumen
 known to be right, neither TensorFlow nor Keras is imported.
 """
 
-from tf_spline_prune.cli.entry import main
+from tf_spline_prune.cli._entry import main
 
 __all__ = ["main"]

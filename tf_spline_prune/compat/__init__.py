@@ -6,115 +6,16 @@ meaning of "call", weights by name, rebuilt models, and callbacks that either
 flavour's `fit` accepts. Asking costs no import of the other flavour.
 """
 
-from tf_spline_prune.compat._data_range import guesses, misfit
-from tf_spline_prune.compat._endings import run_to_ends
-from tf_spline_prune.compat._functions import tensorflow_operations, trace_function
-from tf_spline_prune.compat._model_class import warn_of_lost_training
-from tf_spline_prune.compat._model_files import nested_within
-from tf_spline_prune.compat._states import (
-    same_randomness,
-    states_kept,
-    streams_kept,
-    values_kept,
-)
-from tf_spline_prune.compat._traced_macs import traced_macs
-from tf_spline_prune.compat.averages import mask_averages
-from tf_spline_prune.compat.calibration import Calibration, arranged, check_inputs
-from tf_spline_prune.compat.call_graph import (
-    Call,
-    Graph,
-    Input,
-    fixed_size,
-    in_order,
-)
-from tf_spline_prune.compat.call_views import with_sizes, without_masks
-from tf_spline_prune.compat.callback import (
-    Callback,
-    batches_a_step,
-    learning_rate,
-    optimizer_steps,
-    save_model,
-)
-from tf_spline_prune.compat.compiling import compile_alike, is_compiled
-from tf_spline_prune.compat.copying import (
-    assigned,
-    can_overlay,
-    copied,
-    overlaid,
-    with_dtype,
-    with_plain_names,
-    with_weights,
-)
-from tf_spline_prune.compat.differentiation import (
-    Gradients,
-    hessian_products,
-    weight_gradients,
-)
-from tf_spline_prune.compat.distribution import Workers
-from tf_spline_prune.compat.execution import (
-    call_layer,
-    call_tapped,
-    compiled,
-    in_batches,
-    own_outputs,
-    predict,
-    to_numpy,
-    widest_dtype,
-)
-from tf_spline_prune.compat.flavour import (
+from tf_spline_prune.compat._flavour import (
     activation_name,
     flavour_of,
     keras_of,
     keras_root,
     require_flavour,
 )
-from tf_spline_prune.compat.gradients import (
-    hand_on_loss,
-    loss_hessian_products,
-    require_loss,
-    value_and_grad,
-)
-from tf_spline_prune.compat.initializer import initializer_base
-from tf_spline_prune.compat.jacobians import jacobians_of
-from tf_spline_prune.compat.kinds import check_plain, is_layer, kind_of
-from tf_spline_prune.compat.loading import (
-    check_saved_model,
-    load_model,
-    model_format,
-)
-from tf_spline_prune.compat.mask_constraint import MaskConstraint
-from tf_spline_prune.compat.mask_slots import (
-    MaskSlot,
-    mask_slots,
-    zeroed,
-)
-from tf_spline_prune.compat.masking import on_kept, run_eagerly, with_mask
-from tf_spline_prune.compat.messages import say
-from tf_spline_prune.compat.model_inputs import sample_inputs
-from tf_spline_prune.compat.parts import parts_of
-from tf_spline_prune.compat.passes import Passes, numpy_of
-from tf_spline_prune.compat.probing import probe_model, require_layer
-from tf_spline_prune.compat.program import Program, ProgramStep, Slot, Values
-from tf_spline_prune.compat.progress import Progress
-from tf_spline_prune.compat.rebuilding import config_of, rebuild, rewire
-from tf_spline_prune.compat.samples import random_inputs
-from tf_spline_prune.compat.scaling import with_scales
-from tf_spline_prune.compat.summaries import SummaryWriter
-from tf_spline_prune.compat.teaching import (
-    require_distillation,
-    softmax_outputs,
-    trainability_kept,
-)
-from tf_spline_prune.compat.tfmot import (
-    import_tfmot,
-    loading_saved_model,
-    register_class,
-    restore_schedule,
-)
-from tf_spline_prune.compat.tfmot_wrappers import drive, take_over, wrap_with_tfmot
-from tf_spline_prune.compat.tracing import trace
-from tf_spline_prune.compat.unrolling import plain_recurrence
-from tf_spline_prune.compat.weights import (
+from tf_spline_prune.compat._kinds import check_plain, is_layer, kind_of
+from tf_spline_prune.compat._progress import Progress, say
+from tf_spline_prune.compat._weights import (
     CurrentWeights,
     HeldWeight,
     check_finite,
@@ -123,6 +24,113 @@ from tf_spline_prune.compat.weights import (
     read_weights,
     weight_names,
     weight_variables,
+)
+from tf_spline_prune.compat.autodiff._differentiation import (
+    Gradients,
+    hessian_products,
+    weight_gradients,
+)
+from tf_spline_prune.compat.autodiff._gradients import (
+    hand_on_loss,
+    loss_hessian_products,
+    require_loss,
+    value_and_grad,
+)
+from tf_spline_prune.compat.autodiff._jacobians import jacobians_of
+from tf_spline_prune.compat.build._copies import (
+    assigned,
+    can_overlay,
+    copied,
+    overlaid,
+    with_dtype,
+    with_plain_names,
+    with_scales,
+    with_weights,
+)
+from tf_spline_prune.compat.build._model_class import warn_of_lost_training
+from tf_spline_prune.compat.build._parts import parts_of
+from tf_spline_prune.compat.build._probe_model import probe_model, require_layer
+from tf_spline_prune.compat.build._rebuild import config_of, rebuild, rewire
+from tf_spline_prune.compat.data._calibration import Calibration, arranged, check_inputs
+from tf_spline_prune.compat.data._data_range import guesses, misfit
+from tf_spline_prune.compat.data._model_inputs import sample_inputs
+from tf_spline_prune.compat.data._samples import random_inputs
+from tf_spline_prune.compat.files._load_model import (
+    check_saved_model,
+    load_model,
+    model_format,
+)
+from tf_spline_prune.compat.files._model_files import nested_within
+from tf_spline_prune.compat.fit._callback import (
+    Callback,
+    batches_a_step,
+    learning_rate,
+    mask_averages,
+    optimizer_steps,
+    save_model,
+)
+from tf_spline_prune.compat.fit._compile import (
+    compile_alike,
+    initializer_base,
+    is_compiled,
+    require_distillation,
+    softmax_outputs,
+    trainability_kept,
+)
+from tf_spline_prune.compat.fit._distribution import Workers
+from tf_spline_prune.compat.fit._summaries import SummaryWriter
+from tf_spline_prune.compat.graph._call_graph import (
+    Call,
+    Graph,
+    Input,
+    fixed_size,
+    in_order,
+    with_sizes,
+    without_masks,
+)
+from tf_spline_prune.compat.graph._endings import run_to_ends
+from tf_spline_prune.compat.graph._functions import (
+    tensorflow_operations,
+    trace_function,
+)
+from tf_spline_prune.compat.graph._program import Program, ProgramStep, Slot, Values
+from tf_spline_prune.compat.graph._trace import trace
+from tf_spline_prune.compat.graph._traced_macs import traced_macs
+from tf_spline_prune.compat.run._execution import (
+    call_layer,
+    call_tapped,
+    compiled,
+    in_batches,
+    on_kept,
+    own_outputs,
+    plain_recurrence,
+    predict,
+    run_eagerly,
+    to_numpy,
+    widest_dtype,
+    with_mask,
+)
+from tf_spline_prune.compat.run._passes import Passes, numpy_of
+from tf_spline_prune.compat.run._states import (
+    same_randomness,
+    states_kept,
+    streams_kept,
+    values_kept,
+)
+from tf_spline_prune.compat.tfmot._mask_slots import (
+    MaskConstraint,
+    MaskSlot,
+    mask_slots,
+    zeroed,
+)
+from tf_spline_prune.compat.tfmot._tfmot import (
+    drive,
+    import_tfmot,
+    loading_saved_model,
+    register_class,
+    restore_schedule,
+    take_over,
+    wrap_with_tfmot,
 )
 
 __all__ = [

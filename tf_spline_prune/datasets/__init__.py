@@ -9,16 +9,15 @@ builder classes are imported, and so registered with TFDS, at their first use.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from tf_spline_prune.datasets.dataset_info import DatasetInfo
-from tf_spline_prune.datasets.loading import describe, load
+from tf_spline_prune.datasets._load import DatasetInfo, describe, load
 
 if TYPE_CHECKING:
-    from tf_spline_prune.datasets.optical_digits import OpticalDigits
-    from tf_spline_prune.datasets.x_quadrants import XQuadrants
+    from tf_spline_prune.datasets._optical_digits import OpticalDigits
+    from tf_spline_prune.datasets._x_quadrants import XQuadrants
 
 __all__ = ["DatasetInfo", "OpticalDigits", "XQuadrants", "describe", "load"]
 
-_BUILDERS = {"OpticalDigits": "optical_digits", "XQuadrants": "x_quadrants"}
+_BUILDERS = {"OpticalDigits": "_optical_digits", "XQuadrants": "_x_quadrants"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,18 +1,18 @@
 """The channel view of a network: units, groups, barriers, cost."""
 
 from tf_spline_prune.compat import Call
-from tf_spline_prune.graph.axes import (
+from tf_spline_prune.graph._axes import (
     TensorAxes,
     channel_axis,
     norm_axis,
     positions,
 )
-from tf_spline_prune.graph.channel_graph import ChannelGraph
-from tf_spline_prune.graph.costing import Cost, cost
-from tf_spline_prune.graph.facts import Barrier, Group, Meeting, Member, WeightFact
-from tf_spline_prune.graph.recorder import Recorder
+from tf_spline_prune.graph._channel_graph import ChannelGraph
+from tf_spline_prune.graph._cost import Cost, cost
+from tf_spline_prune.graph._facts import Barrier, Group, Meeting, Member, WeightFact
+from tf_spline_prune.graph._recorder import Recorder
+from tf_spline_prune.graph._unit_path import UnitPath
 from tf_spline_prune.graph.rules import per_unit, register_rule
-from tf_spline_prune.graph.unit_path import UnitPath
 
 __all__ = [
     "Barrier",

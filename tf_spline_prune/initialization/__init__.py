@@ -4,24 +4,28 @@ Pruning without training, the theory of wide random networks, initial weights on
 edge of chaos, and repairs of what pruning before training breaks.
 """
 
-from tf_spline_prune.initialization.connection_scoring import connection_scores
-from tf_spline_prune.initialization.control_models import controls
-from tf_spline_prune.initialization.criticality import (
+from tf_spline_prune.initialization._connection_scores import connection_scores
+from tf_spline_prune.initialization._controls import controls, transfer_masks
+from tf_spline_prune.initialization._prune_at_init import prune_at_init
+from tf_spline_prune.initialization.repair._approximate_isometry import (
+    approximate_isometry,
+)
+from tf_spline_prune.initialization.repair._data_aware import DataAware
+from tf_spline_prune.initialization.repair._exact_orthogonal import exact_orthogonal
+from tf_spline_prune.initialization.repair._rescale import rescale
+from tf_spline_prune.initialization.repair._stable_residual import stable_residual
+from tf_spline_prune.initialization.signal._critical_sparsity import (
     critical_sparsity,
     magnitude_critical_sparsity,
 )
-from tf_spline_prune.initialization.data_aware import DataAware
-from tf_spline_prune.initialization.diagnosis import signal_propagation
-from tf_spline_prune.initialization.early_pruning import prune_at_init
-from tf_spline_prune.initialization.edge_initializer import EdgeOfChaos
-from tf_spline_prune.initialization.edge_point import EdgePoint
-from tf_spline_prune.initialization.isometry import approximate_isometry
-from tf_spline_prune.initialization.mask_transfer import transfer_masks
-from tf_spline_prune.initialization.mean_field import MeanField, edge_of_chaos
-from tf_spline_prune.initialization.orthogonal_masks import exact_orthogonal
-from tf_spline_prune.initialization.rescaling import rescale
-from tf_spline_prune.initialization.residual import stable_residual
-from tf_spline_prune.initialization.signal_report import SignalPropagation
+from tf_spline_prune.initialization.signal._edge_of_chaos import EdgeOfChaos
+from tf_spline_prune.initialization.signal._mean_field import (
+    EdgePoint,
+    MeanField,
+    edge_of_chaos,
+)
+from tf_spline_prune.initialization.signal._signal_propagation import signal_propagation
+from tf_spline_prune.initialization.signal._signal_report import SignalPropagation
 
 __all__ = [
     "DataAware",

@@ -6,12 +6,11 @@ file; `Runner` runs such bytes or files and measures their latency, and
 `tsp.export_litert` is what writes a file and compares its answers.
 """
 
-from tf_spline_prune.litert.attachments import attach, read_attachments
-from tf_spline_prune.litert.conversion import SIGNATURE, convert
-from tf_spline_prune.litert.interleaving import interleaved_latencies
-from tf_spline_prune.litert.quantization import Quantize
-from tf_spline_prune.litert.runner import Runner
-from tf_spline_prune.litert.servable import Servable
+from tf_spline_prune.litert._attachments import attach, read_attachments
+from tf_spline_prune.litert._convert import SIGNATURE, convert
+from tf_spline_prune.litert._quantization import Quantize
+from tf_spline_prune.litert._runner import Runner, interleaved_latencies
+from tf_spline_prune.litert._servable import Servable
 
 __all__ = [
     "SIGNATURE",

@@ -3,16 +3,16 @@
 Wrapping, choosing what the masks remove, stripping, and shrinking by them.
 """
 
-from tf_spline_prune.masking.masked_layer import MaskedLayer
-from tf_spline_prune.masking.sparsities import weight_sparsity
-from tf_spline_prune.masking.stripping import shrink, strip_masks
-from tf_spline_prune.masking.updating import (
+from tf_spline_prune.masking._load_weights import load_weights
+from tf_spline_prune.masking._masked_layer import MaskedLayer
+from tf_spline_prune.masking._strip_masks import shrink, strip_masks
+from tf_spline_prune.masking._update_masks import (
     apply_masks,
     prune_once,
     update_masks,
 )
-from tf_spline_prune.masking.weight_files import load_weights
-from tf_spline_prune.masking.wrapping import wrap_with_masks
+from tf_spline_prune.masking._weight_sparsity import weight_sparsity
+from tf_spline_prune.masking._wrap_with_masks import wrap_with_masks
 
 __all__ = [
     "MaskedLayer",

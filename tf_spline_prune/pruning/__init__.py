@@ -1,20 +1,21 @@
 """Decisions on structured pruning, and their execution."""
 
-from tf_spline_prune.pruning.batchnorm import recalibrate_batchnorm
-from tf_spline_prune.pruning.composition import compose
-from tf_spline_prune.pruning.execution import merge, remove_units
-from tf_spline_prune.pruning.layer_sensitivity import Sensitivity, sensitivity
-from tf_spline_prune.pruning.lossless_pass import lossless
-from tf_spline_prune.pruning.pipeline import prune
-from tf_spline_prune.pruning.planner import plan
-from tf_spline_prune.pruning.pruning_plan import PruningPlan
-from tf_spline_prune.pruning.reader_regression import least_squares
-from tf_spline_prune.pruning.rounds import prune_in_rounds
-from tf_spline_prune.pruning.rule_check import check_rule
-from tf_spline_prune.pruning.sanity import sanity_checks
-from tf_spline_prune.pruning.sanity_report import SanityReport
-from tf_spline_prune.pruning.teaching import distill
-from tf_spline_prune.pruning.verification import verify
+from tf_spline_prune.pruning._prune import prune
+from tf_spline_prune.pruning._prune_in_rounds import prune_in_rounds
+from tf_spline_prune.pruning._remove_units import merge, remove_units
+from tf_spline_prune.pruning.checks._check_rule import check_rule
+from tf_spline_prune.pruning.checks._sanity_checks import SanityReport, sanity_checks
+from tf_spline_prune.pruning.checks._sensitivity import Sensitivity, sensitivity
+from tf_spline_prune.pruning.checks._verify import verify
+from tf_spline_prune.pruning.lossless._lossless import lossless
+from tf_spline_prune.pruning.planning._compose import compose
+from tf_spline_prune.pruning.planning._plan import plan
+from tf_spline_prune.pruning.planning._pruning_plan import PruningPlan
+from tf_spline_prune.pruning.recovery._distill import distill
+from tf_spline_prune.pruning.recovery._least_squares import least_squares
+from tf_spline_prune.pruning.recovery._recalibrate_batchnorm import (
+    recalibrate_batchnorm,
+)
 
 __all__ = [
     "PruningPlan",

@@ -5,13 +5,13 @@ subclasses of the same `PruningSchedule`, so they work in TFMOT's wrappers too.
 """
 
 from tf_spline_prune.compat import import_tfmot
-from tf_spline_prune.schedules.cyclic import Cyclic
-from tf_spline_prune.schedules.early_bird_sparsity import EarlyBirdSparsity
-from tf_spline_prune.schedules.exponential import Exponential
-from tf_spline_prune.schedules.firing import evaluate, final_sparsity, fires_within
-from tf_spline_prune.schedules.one_shot import OneShot
-from tf_spline_prune.schedules.schedule import Schedule
-from tf_spline_prune.schedules.timed import Timed
+from tf_spline_prune.schedules._cyclic import Cyclic
+from tf_spline_prune.schedules._early_bird_sparsity import EarlyBirdSparsity
+from tf_spline_prune.schedules._exponential import Exponential
+from tf_spline_prune.schedules._firing import evaluate, final_sparsity, fires_within
+from tf_spline_prune.schedules._one_shot import OneShot
+from tf_spline_prune.schedules._schedule import Schedule
+from tf_spline_prune.schedules._timed import Timed
 
 _tfmot = import_tfmot().sparsity.keras
 ConstantSparsity = _tfmot.ConstantSparsity

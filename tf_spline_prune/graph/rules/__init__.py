@@ -1,20 +1,17 @@
 """One rule file a layer family; a new family is one new file, imported here."""
 
-from tf_spline_prune.graph.rules import (
-    attention,
-    contraction,
-    convolution,
-    dense,
-    elementwise,
-    embedding,
-    merging,
-    normalization,
-    operations,
-    recurrent,
-    reshaping,
-    spatial,
+from tf_spline_prune.graph.rules import (  # noqa: F401
+    _attention,
+    _contraction,
+    _convolution,
+    _dense,
+    _elementwise,
+    _normalization,
+    _operations,
+    _recurrent,
+    _reshaping,
 )
-from tf_spline_prune.graph.rules.registry import (
+from tf_spline_prune.graph.rules._registry import (
     describe,
     has_own_rule,
     per_unit,
@@ -23,21 +20,9 @@ from tf_spline_prune.graph.rules.registry import (
 )
 
 __all__ = [
-    "attention",
-    "contraction",
-    "convolution",
-    "dense",
     "describe",
-    "elementwise",
-    "embedding",
     "has_own_rule",
-    "merging",
-    "normalization",
-    "operations",
     "per_unit",
-    "recurrent",
     "register_rule",
-    "reshaping",
     "rule_of",
-    "spatial",
 ]

@@ -10,18 +10,18 @@ Source: Balestriero, Paris and Baraniuk, "Max-Affine Spline Insights into Deep
 Generative Networks", 2020, arXiv:2002.11912.
 """
 
-from tf_spline_prune.partition.generative.densities import entropy, log_density
-from tf_spline_prune.partition.generative.dropping import (
+from tf_spline_prune.partition.generative._densities import entropy, log_density
+from tf_spline_prune.partition.generative._dropout_ranks import (
     dropout_ranks,
     full_rank_probability,
 )
-from tf_spline_prune.partition.generative.neighbours import neighbour_angles
-from tf_spline_prune.partition.generative.sampler import Sampler
-from tf_spline_prune.partition.generative.slopes import (
+from tf_spline_prune.partition.generative._neighbour_angles import neighbour_angles
+from tf_spline_prune.partition.generative._sampler import Sampler
+from tf_spline_prune.partition.generative._slopes import (
     disentanglement,
     log_volumes,
 )
-from tf_spline_prune.partition.generative.surface import Surface
+from tf_spline_prune.partition.generative._surface import Surface
 
 __all__ = [
     "Sampler",

@@ -1,0 +1,240 @@
+"""`SplineEarlyBird`: stop the first training when the partition has settled."""
+
+import copy
+import math
+import zlib
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from tf_spline_prune._checks import (
+    BETWEEN,
+    COUNT,
+    LAYERS,
+    SEED,
+    Array,
+    Data,
+    Integer,
+    OneOf,
+    checked,
+)
+from tf_spline_prune._files import PathLike
+from tf_spline_prune.callbacks._early_bird import EarlyBird
+from tf_spline_prune.compat import trace
+from tf_spline_prune.partition import PartitionCoder, partition_distance
+from tf_spline_prune.partition.codes._partition_codes import PartitionCodes
+from tf_spline_prune.partition.probes import arrays_of, check_probe
+
+Mode = Literal["max_below", "plateau"]
+
+
+class SplineEarlyBird(EarlyBird):
+    """Stops training when the codes of a probe settle: the spline early bird.
+
+    After each epoch the codes of the probe are compared with those of the last
+    `lookback` epochs; the distance is the mean over layers of the share of bits
+    that differ. The ticket is then drawn from the model as it is.
+
+    - `"max_below"` (the published detector): the largest of the `lookback`
+      distances is below `threshold`.
+    - `"plateau"`: the distance between neighbouring epochs has stopped changing:
+      over `lookback` epochs its values differ by at most `tolerance` of the
+      largest.
+
+    The distance is in the logs as `spline_distance`, from the first epoch on (NaN
+    until it exists; of a second such detector in one `fit` as `spline_distance_2`, and
+    so on), so History, TensorBoard and CSVLogger see it if they come
+    after this callback. What settles is the speed at which the partition moves
+    at this learning rate, not the partition itself: it still moves, and a drop of
+    the rate makes any distance fall, which gives a warning.
+
+    Args:
+        probe: Inputs on which codes are taken, shape `(n, *input shape)`, or a list
+            or dict of such arrays; about 1,024 suffice. See `tsp.probes`.
+        threshold: Bound of `"max_below"`, in (0, 1).
+        lookback: Number of earlier epochs that are compared with.
+        mode: `"max_below"` or `"plateau"`.
+        stop: Whether training stops when the early bird is found.
+        filepath: File for the ticket: `*.keras` or `*.h5` for the model,
+            `*.weights.h5` for its weights.
+        keep_history: Whether the codes of all epochs are kept, on disk, for
+            `distance_matrix`.
+        tolerance: Bound of `"plateau"`, in (0, 1).
+        layers: Names of the layers to code; `None` means all that have knots.
+        max_units_per_layer: As in `PartitionCoder`.
+        max_bytes: Bound on the bytes of all codes held together; the coded
+            subsets are made smaller until they fit.
+        seed: Seed of the subsets.
+        batch_size: Number of probe inputs that are run at a time.
+        backup_dir: Folder for the detector's state, for runs that resume.
+        verbose: 1 prints a line when the early bird is found.
+
+    Raises:
+        ValueError: If an argument is out of range.
+        ProbeError: When training begins, if the probe is empty, misshapen or
+            not finite.
+        ModelError: When training begins, if the model has no knots.
+
+    Example:
+
+    ```python
+    bird = tsp.SplineEarlyBird(probe=x_train[:1024])
+    model.fit(train, epochs=160, callbacks=[bird])
+    bird.ticket_epoch        # the epoch it stopped after, counted from 0
+    ```
+
+    Source: You et al., "Max-Affine Spline Insights Into Deep Network Pruning",
+    TMLR 2022, section 4; threshold and window are those of its released code.
+    """
+
+    log_name = "spline_distance"
+
+    @checked(
+        probe=Data("inputs: an array, or several in a list or dictionary"),
+        threshold=BETWEEN,
+        mode=OneOf(*get_args(Mode)),
+        tolerance=BETWEEN,
+        layers=LAYERS,
+        max_units_per_layer=[COUNT, None],
+        max_bytes=Integer(1),
+        seed=SEED,
+        batch_size=COUNT,
+    )
+    def __init__(
+        self,
+        probe: Any,
+        threshold: float = 0.16,
+        lookback: int = 3,
+        mode: Mode = "max_below",
+        stop: bool = True,
+        filepath: PathLike | None = None,
+        keep_history: bool = False,
+        *,
+        tolerance: float = 0.1,
+        layers: list[str] | None = None,
+        max_units_per_layer: int | None = 4096,
+        max_bytes: int = 64 * 2**20,
+        seed: int = 0,
+        batch_size: int = 128,
+        backup_dir: PathLike | None = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(lookback, stop, filepath, keep_history, backup_dir, verbose)
+        if mode == "plateau" and lookback < 2:
+            raise ValueError(
+                'mode="plateau" compares distances of several epochs, so `lookback` '
+                f"must be at least 2. Received: {lookback}"
+            )
+        self.probe = probe
+        self.threshold = threshold
+        self.mode = mode
+        self.tolerance = tolerance
+        self.layers = layers
+        self.max_units_per_layer = max_units_per_layer
+        self.max_bytes = max_bytes
+        self.seed = seed
+        self.batch_size = batch_size
+        self.coder: PartitionCoder | None = None
+        self._layout: PartitionCodes | None = None
+
+    @property
+    def distance_bound(self) -> float | None:
+        """The bound on distances; `None` for a plateau, which has none."""
+        return self.threshold if self.mode == "max_below" else None
+
+    @checked(distances=Array("a square array of distances", finite=False, empty=True))
+    def replay(self, distances: Any) -> int | None:
+        """Tell when these settings would have found the early bird in a past training.
+
+        Args:
+            distances: The distances between the snapshots of its epochs, of shape
+                `(epochs, epochs)`: what `distance_matrix` gave.
+
+        Returns:
+            The epoch, counted from 0; `None` if it would not have been found.
+
+        Raises:
+            ValueError: If the array is not square, or not of distances.
+
+        Example:
+
+        ```python
+        past = bird.distance_matrix()  # bird = SplineEarlyBird(..., keep_history=True)
+        tsp.SplineEarlyBird(bird.probe, threshold=0.1, lookback=5).replay(past)
+        ```
+        """
+        matrix = np.asarray(distances, float)
+        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+            raise ValueError(
+                "Expected a square array of distances between epochs. Received: shape "
+                f"{matrix.shape}"
+            )
+        if not ((matrix >= 0) & (matrix <= 1)).all():
+            raise ValueError("Distances must lie in [0, 1], and some do not.")
+        twin = copy.copy(self)
+        twin.records = {}
+        for epoch in range(1, len(matrix)):
+            window = range(epoch - 1, max(epoch - self.lookback, 0) - 1, -1)
+            twin.records[epoch] = matrix[epoch, window].tolist()
+            value = twin._value(list(twin.records.values()))
+            if not math.isnan(value) and twin._settled(value):
+                return epoch
+        return None
+
+    def _check_model(self) -> None:
+        self._layout = None
+        if self.model.built:
+            check_probe(self.probe, trace(self.model).inputs)
+            self.coder = self._make_coder()
+            self._snapshot()  # what cannot be coded is known before training
+        else:  # a subclassed model, which its first batch builds
+            self.coder = None
+
+    def _make_coder(self) -> PartitionCoder:
+        # The window, the newest snapshot, and the one a resumed run may need.
+        snapshots = self._held() + 1
+        return PartitionCoder(
+            self.model,
+            self.layers,
+            self.max_units_per_layer,
+            self.seed,
+            batch_size=self.batch_size,
+            max_bytes=self.max_bytes // snapshots,
+        )
+
+    def _snapshot(self) -> np.ndarray:
+        if self.coder is None:
+            self.coder = self._make_coder()
+        codes = self.coder(self.probe)
+        if self._layout is None:
+            self._layout = codes.like(np.zeros(codes.nbytes, np.uint8))
+        return codes.to_bytes()
+
+    def _distance(self, first: np.ndarray, second: np.ndarray) -> float:
+        layout = self._layout
+        if layout is None:  # a resumed run knows the layout from its first snapshot
+            raise RuntimeError("No snapshot has been taken yet.")
+        return partition_distance(layout.like(first), layout.like(second))
+
+    def _value(self, recent: list[list[float]]) -> float:
+        if self.mode == "max_below":
+            newest = recent[-1] if recent else []
+            return max(newest) if len(newest) == self.lookback else math.nan
+        return recent[-1][0] if recent else math.nan
+
+    def _settled(self, value: float) -> bool:
+        if self.mode == "max_below":
+            return value < self.threshold
+        steps = [self.records[e][0] for e in sorted(self.records)][-self.lookback :]
+        if len(steps) < self.lookback:
+            return False
+        return max(steps) - min(steps) <= self.tolerance * max(steps)
+
+    def _key(self) -> str:
+        arrays = map(np.ascontiguousarray, arrays_of(self.probe))
+        probe = [zlib.crc32(array.tobytes()) for array in arrays]
+        return (
+            f"{super()._key()} probe={probe} layers={self.layers} seed={self.seed} "
+            f"mode={self.mode} threshold={self.threshold} tolerance={self.tolerance} "
+            f"units={self.max_units_per_layer} bytes={self.max_bytes}"
+        )

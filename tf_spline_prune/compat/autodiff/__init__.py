@@ -1,0 +1,1 @@
+"""Derivatives on every backend."""

@@ -1,0 +1,246 @@
+"""Copies of a model: with other weights, in another precision, under other names."""
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+import keras
+import numpy as np
+from tf_spline_prune.compat.run._states import values_kept
+from tf_spline_prune.compat.graph._call_graph import Graph
+from tf_spline_prune.compat.run._execution import widest_dtype
+from tf_spline_prune.compat._flavour import flavour_of
+from tf_spline_prune.compat.build._rebuild import rebuild
+from tf_spline_prune.compat.graph._trace import trace
+from tf_spline_prune.compat._weights import CurrentWeights, weight_variables, write_values
+from tf_spline_prune.errors import FlavourError
+import itertools
+from tf_spline_prune.compat.graph._call_graph import Arguments, Call, Graph
+from tf_spline_prune.compat._flavour import keras_of
+from tf_spline_prune.compat._weights import coarsest_dtype
+
+Weights = Mapping[str, Mapping[str, np.ndarray]]
+
+
+def with_weights(model: Any, weights: Weights) -> Any:
+    """Copy a model, with other values for some of its weights.
+
+    Args:
+        model: A built model of either flavour.
+        weights: New arrays by layer path and weight name; the rest is copied.
+
+    Returns:
+        A new model of the same flavour and shape; the original is untouched.
+    """
+    return copied(trace(model), weights)
+
+
+def with_dtype(model: Any, dtype: str) -> Any:
+    """Copy a model into another floating-point precision.
+
+    Args:
+        model: A built model of either flavour.
+        dtype: `"float64"`, `"float32"` or another dtype policy of Keras.
+
+    Returns:
+        A new model that computes and holds its weights in `dtype`.
+
+    Raises:
+        FlavourError: If `dtype` is float64, and the model's backend has none.
+    """
+    if dtype == "float64" and widest_dtype(model) != dtype:
+        raise FlavourError(
+            "Keras computes in float64 on TensorFlow, and on JAX if told to. Set "
+            "KERAS_BACKEND=tensorflow, or on JAX JAX_ENABLE_X64=1, before the first "
+            f"import. Received: model {model.name!r} on {keras.config.backend()!r}"
+        )
+    return copied(trace(model), dtype=dtype)
+
+
+def copied(
+    graph: Graph, weights: Weights | None = None, dtype: str | None = None
+) -> Any:
+    """Copy a model that is traced, as `with_weights` and `with_dtype` do."""
+    current, changed = CurrentWeights(graph), weights or {}
+    return rebuild(
+        graph if dtype is None else _in_dtype(graph, dtype),
+        weights=lambda path: {**current[path], **changed.get(path, {})},
+        dtype=dtype,
+    )
+
+
+@contextlib.contextmanager
+def overlaid(graph: Graph, weights: Weights) -> Iterator[None]:
+    """Let a model of Keras 3 compute with other weights; it holds its own all along.
+
+    Args:
+        graph: The model, traced.
+        weights: Arrays by layer path and weight name.
+    """
+    tensors = [
+        (variable, keras.ops.convert_to_tensor(array, variable.dtype))
+        for variable, array in _assignments(graph, weights)
+    ]
+    with keras.StatelessScope(state_mapping=tensors):
+        yield
+
+
+@contextlib.contextmanager
+def assigned(graph: Graph, weights: Weights) -> Iterator[None]:
+    """Give a copy of a model other weights, and its own back afterwards.
+
+    Args:
+        graph: The copy, traced; of either flavour.
+        weights: Arrays by layer path and weight name.
+    """
+    pairs = _assignments(graph, weights)
+    with values_kept(variable for variable, _ in pairs):
+        for variable, array in pairs:
+            write_values(variable, array)
+        yield
+
+
+def can_overlay(graph: Graph) -> bool:
+    """Tell whether `overlaid` takes a model."""
+    return flavour_of(graph.model) == "keras"
+
+
+def _assignments(graph: Graph, weights: Weights) -> list[tuple[Any, np.ndarray]]:
+    layers = {call.path: call.layer for call in graph.leaves()}
+    return [
+        (weight_variables(layers[path])[name], array)
+        for path, arrays in weights.items()
+        for name, array in arrays.items()
+    ]
+
+
+def with_plain_names(graph: Graph) -> Any:
+    """Copy a model whose names TensorFlow does not take for parts of a graph.
+
+    Those have letters of English, digits and `_.-`, and begin with a letter or digit.
+
+    Args:
+        graph: The model, traced.
+
+    Returns:
+        The model itself, if all names are such; else a copy in which they are.
+    """
+    names = _plain_names(graph)
+    if all(name == plain for name, plain in names.items()):
+        return graph.model
+    return rebuild(graph, names=names)
+
+
+def _plain_names(graph: Graph) -> dict[str, str]:
+    """Give each name of a layer or model a plain one, no two of them the same."""
+    names = _names(graph)
+    found = {name: name for name in names if _is_plain(name)}
+    taken = {*found, *(i.name for i in graph.inputs)}
+    for name in sorted(names - set(found)):
+        stem = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+        plain = stem = stem if _is_plain(stem) else f"layer{stem}"
+        count = 1
+        while plain in taken:
+            plain = f"{stem}_{count}"
+            count += 1
+        taken.add(plain)
+        found[name] = plain
+    return found
+
+
+def _is_plain(name: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", name) is not None
+
+
+def _names(graph: Graph) -> set[str]:
+    found = {graph.model.name}
+    for call in graph.calls:
+        if call.inner is not None:
+            found |= _names(call.inner)
+        elif hasattr(call.layer, "weights"):
+            found.add(call.path.rpartition("/")[2])
+    return found
+
+
+def _in_dtype(graph: Graph, dtype: str) -> Graph:
+    """Change the dtype of the inputs, those of nested models too."""
+    inputs = tuple(
+        replace(i, dtype=dtype) if i.dtype.startswith(("float", "bf")) else i
+        for i in graph.inputs
+    )
+    calls = tuple(
+        replace(call, inner=_in_dtype(call.inner, dtype)) if call.inner else call
+        for call in graph.calls
+    )
+    return replace(graph, inputs=inputs, calls=calls)
+
+def with_scales(graph: Graph, scales: Mapping[str, Mapping[int, float]]) -> Graph:
+    """Put Keras' own `Rescaling` layers into a graph, to be built from it.
+
+    Args:
+        graph: What `trace` gave.
+        scales: For the path of a layer or operation, the factors of its inputs by
+            their place.
+
+    Returns:
+        The graph, in which these inputs are scaled first.
+    """
+    # Tensors are known by their `id`, which is never negative.
+    return _scaled(graph, scales, coarsest_dtype(graph.model), itertools.count(1))
+
+
+def _scaled(
+    graph: Graph,
+    scales: Mapping[str, Mapping[int, float]],
+    dtype: str,
+    numbers: Iterator[int],
+) -> Graph:
+    calls = []
+    for call in graph.calls:
+        if call.inner is not None:
+            inner = _scaled(call.inner, scales, dtype, numbers)
+            calls.append(replace(call, inner=inner))
+            continue
+        for place, factor in scales.get(call.path, {}).items():
+            scale = _scale_before(call, place, factor, dtype, -next(numbers))
+            call = _reading(call, place, scale)
+            calls.append(scale)
+        calls.append(call)
+    return replace(graph, calls=tuple(calls))
+
+
+def _scale_before(
+    call: Call, place: int, factor: float, dtype: str, output: int
+) -> Call:
+    """Make the call of a layer that scales what a call reads."""
+    source, shape = call.inputs[place], call.input_shapes[place]
+    own = getattr(call.layer, "dtype_policy", None) or dtype
+    path = f"{call.path}_scale_{place}"
+    name = path.rpartition("/")[2]
+    layers = keras_of(call.layer).layers
+    return Call(
+        layer=layers.Rescaling(factor, name=name, dtype=own),
+        kind="Rescaling",
+        path=path,
+        name=f"{call.name}_scale_{place}",
+        inputs=(source,),
+        outputs=(output,),
+        input_shapes=(shape,),
+        input_dtypes=(dtype,),
+        output_shapes=(shape,),
+        inner=None,
+        fill=lambda values: ((values[source],), {}),
+    )
+
+
+def _reading(call: Call, place: int, scale: Call) -> Call:
+    """Let a call read the output of another in the place of one of its inputs."""
+    before, now = call.inputs[place], scale.outputs[0]
+    inputs = list(call.inputs)
+    inputs[place] = now
+
+    def fill(values: dict[int, Any]) -> Arguments:
+        return call.fill({**values, before: values[now]})
+
+    return replace(call, inputs=tuple(inputs), fill=fill)

@@ -1,0 +1,414 @@
+"""Building a model again: the same graph, with other sizes, weights or dtype."""
+
+import contextlib
+import functools
+import inspect
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+import numpy as np
+from keras.src.saving.serialization_lib import SafeModeScope
+from tf_spline_prune.compat.build._model_class import build_as
+from tf_spline_prune.compat.run._states import streams_kept
+from tf_spline_prune.compat.graph._call_graph import Arguments, Call, Graph, for_inner, in_order, pack
+from tf_spline_prune.compat._flavour import keras_of, keras_root
+from tf_spline_prune.compat._kinds import is_layer, is_mask_wrapper, kind_of
+from tf_spline_prune.compat.build._parts import in_policy, part_configs
+from tf_spline_prune.compat._progress import Progress
+from tf_spline_prune.compat._weights import CurrentWeights
+from tf_spline_prune.errors import ModelError
+import tempfile
+
+# What tf_keras makes of `model.add_loss(tensor)` and `model.add_metric(tensor)`.
+_BESIDE_OUTPUTS = ("AddLoss", "AddMetric")
+
+
+def rebuild(
+    graph: Graph,
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+    weights: Callable[[str], Mapping[str, np.ndarray]] | None = None,
+    dtype: str | None = None,
+    fresh: bool = False,
+    names: Mapping[str, str] | None = None,
+) -> Any:
+    """Build a model of new layers from a graph.
+
+    Layer names, nesting, sharing and the structure of inputs and outputs stay.
+    The result is not compiled and shares nothing with the original. A subclassed
+    model comes out as a functional one; a functional model of a user's class as
+    one of that class, where it can be made of inputs and outputs.
+
+    Args:
+        graph: What `trace` gave.
+        changes: For a layer's path, the entries of its config that change.
+        weights: Gives, for the path of any layer that has weights, the new ones
+            by name, in the layer's own order; called for one layer after the
+            other. Without it they are those of the graph.
+        fresh: Whether all layers keep their fresh initial values instead, but for
+            what `adapt` has measured, which no training gives back.
+        dtype: The dtype policy of all layers. Without it each keeps its own.
+        names: Other names for layers and models, by their own.
+
+    Returns:
+        A new model of the same flavour.
+
+    Raises:
+        ModelError: If a layer cannot be built again.
+    """
+    builder = _Builder(graph, changes or {}, dtype, names=names or {})
+    # Fresh layers draw as any new ones do; of a copy nothing is drawn that stays.
+    with contextlib.nullcontext() if fresh else streams_kept():
+        model = builder.build(graph)
+    current = CurrentWeights(graph)
+    for path, source in {call.path: call.layer for call in graph.leaves()}.items():
+        layer = builder.layers.get(path)
+        if layer is None:  # masks between layers are Keras' own
+            continue
+        _freeze_alike(source, layer)
+        held = path in current and not keeps_words(layer)
+        if held and (is_adapted(layer) or not fresh):
+            arrays = weights(path) if weights else current[path]
+            layer.set_weights(list(arrays.values()))
+            if hasattr(layer, "finalize_state"):  # Normalization derives from them
+                layer.finalize_state()
+    return model
+
+
+def rewire(graph: Graph, layer_for: Callable[[Call], Any]) -> Any:
+    """Build the model of a graph from layers that exist.
+
+    Args:
+        graph: What `trace` gave.
+        layer_for: Gives the layer to use in the place of a call's own, once for
+            all its uses; the call's own, or a wrapper around it.
+
+    Returns:
+        A new model of the same flavour, that shares these layers.
+    """
+    return _Builder(graph, {}, None, layer_for).build(graph)
+
+
+def _freeze_alike(source: Any, target: Any) -> None:
+    """Freeze single weights, or layers inside a layer, as they were (Keras 3)."""
+    held, made = (list(getattr(layer, "weights", ())) for layer in (source, target))
+    if len(held) != len(made):
+        raise ModelError(
+            "A layer has other weights than one that is built again from its config, "
+            "as where an activation is a layer with weights of its own. Put what has "
+            f"weights into a layer of the model. Received: {source.name!r} with "
+            f"{len(held)} weights; one built again has {len(made)}"
+        )
+    for old, new in zip(held, made, strict=True):
+        if getattr(old, "trainable", None) is False and new.trainable:
+            with contextlib.suppress(AttributeError):  # tf_keras has no such setter
+                new.trainable = False
+
+
+class _Builder:
+    def __init__(
+        self,
+        graph: Graph,
+        changes: Mapping[str, Mapping[str, Any]],
+        dtype: str | None = None,
+        layer_for: Callable[[Call], Any] | None = None,
+        names: Mapping[str, str] | None = None,
+    ) -> None:
+        self.layer_for = layer_for
+        self.names = names or {}
+        self.keras = keras_of(graph.model)
+        self.changes = changes
+        self.dtype = dtype
+        self.layers: dict[str, Any] = {}
+        self.progress = Progress(len({c.path for c in graph.leaves()}), "layer")
+
+    def build(self, graph: Graph, shapes: list[Any] | None = None) -> Any:
+        """Build one model; a nested one gets the shapes that it is called on."""
+        inputs = [
+            self.keras.Input(
+                batch_shape=shape,
+                dtype=i.dtype,
+                name=i.name,
+                **dict.fromkeys(i.flags, True),
+            )
+            for i, shape in zip(graph.inputs, _known(graph, shapes), strict=True)
+        ]
+        if graph.sequential and not any(c.kind in _BESIDE_OUTPUTS for c in graph.calls):
+            layers = self._chain(graph, tuple(inputs[0].shape))
+            name = self._named(graph.model.name)
+            return build_as(graph.model, [*inputs, *layers], name=name)
+
+        beside: list[tuple[Call, Any]] = []
+
+        def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if call.kind in _BESIDE_OUTPUTS:
+                beside.append((call, args[0]))
+                return args[0]
+            given = in_order(call.layer, args, kwargs)
+            tensors = [t for t in given if hasattr(t, "_keras_history")]
+            entering = tensors
+            if call.inner is not None:
+                entering = for_inner(call, tensors, args, kwargs)
+            layer = self.layer(call, [tuple(t.shape) for t in entering])
+            if is_mask_wrapper(layer):
+                args, kwargs = _named(call.layer, args, kwargs)
+            if call.inner is None or not call.inner.flat:
+                return layer(*args, **kwargs)
+            told = {key: kwargs[key] for key in ("training",) if kwargs.get(key)}
+            return layer(tensors if len(tensors) > 1 else tensors[0], **told)
+
+        outputs = graph.run(inputs, apply, enter=False)
+        structure = graph.structure
+        model = build_as(
+            graph.model,
+            pack(structure[0], inputs),
+            pack(structure[1], outputs),
+            name=self._named(graph.model.name),
+        )
+        for call, value in beside:
+            if call.kind == "AddLoss":
+                model.add_loss(value)
+            else:
+                how = {"aggregation": call.layer.aggregation}
+                model.add_metric(value, name=call.layer.metric_name, **how)
+        return model
+
+    def _named(self, name: str) -> str:
+        return self.names.get(name, name)
+
+    def _chain(self, graph: Graph, shape: Any) -> list[Any]:
+        """Make the layers of a Sequential; sizes matter only to nested models."""
+        nested = any(call.inner is not None for call in graph.calls)
+        layers = []
+        # Keras 3 computes masks by operations in between, which it adds by itself.
+        for call in (call for call in graph.calls if is_layer(call.layer)):
+            layers.append(self.layer(call, [shape]))
+            if nested:
+                made = getattr(layers[-1], "outputs", None)  # of a nested model
+                shape = (
+                    made[0].shape if made else layers[-1].compute_output_shape(shape)
+                )
+                shape = tuple(shape)
+        return layers
+
+    def layer(self, call: Call, shapes: list[Any]) -> Any:
+        """Make the new layer of a call, once for all its uses."""
+        if call.path not in self.layers:
+            if call.inner is not None:
+                self.layers[call.path] = self.build(call.inner, shapes)
+            elif not hasattr(call.layer, "weights"):
+                self.layers[call.path] = self._operation(call)
+            elif self.layer_for is not None:
+                self.layers[call.path] = self.layer_for(call)
+            else:
+                config = self._config(call)
+                if self.dtype is not None:
+                    config = in_policy({**config, "dtype": self.dtype}, self.dtype)
+                config |= self.changes.get(call.path, {})
+                config = part_configs(config, call.path in self.changes)
+                config["name"] = self._named(call.path.rpartition("/")[2])
+                self.layers[call.path] = self._from_config(call, config)
+                # Before it is called: sizes may hang on it.
+                hand_on_state(call.layer, self.layers[call.path])
+            if call.inner is None:
+                self.progress.step()
+        return self.layers[call.path]
+
+    def _operation(self, call: Call) -> Any:
+        changes = self.changes.get(call.path)
+        if not changes:
+            # A copy, for an operation keeps a list of all graphs that it is in.
+            # (Keras' own way of copying goes through a file.)
+            operation = object.__new__(type(call.layer))
+            vars(operation).update(vars(call.layer))
+            operation._inbound_nodes, operation._outbound_nodes = [], []
+            operation.name = call.path.rpartition("/")[2]
+            return operation
+        return type(call.layer).from_config({**call.layer.get_config(), **changes})
+
+    def _config(self, call: Call) -> dict[str, Any]:
+        try:
+            return config_of(call.layer)
+        except NotImplementedError as error:
+            raise ModelError(
+                "A layer without `get_config` cannot be built again. Define it in the "
+                f"class {type(call.layer).__name__}. Received: {call.path!r}"
+            ) from error
+
+    def _from_config(self, call: Call, config: dict[str, Any]) -> Any:
+        """Make a layer from a config that was never out of this process."""
+        layer = call.layer
+        known = {}
+        for thing in vars(layer).values():
+            # An initializer, a regularizer and the like are named by their class.
+            thing = type(thing) if hasattr(thing, "get_config") else thing
+            if callable(thing) and hasattr(thing, "__name__"):
+                known[thing.__name__] = thing
+        try:
+            with (
+                SafeModeScope(False),
+                self.keras.utils.custom_object_scope(known),
+                _default_dtype(self.keras, self.dtype),
+            ):
+                if call.kind == "Lambda":
+                    return _lambda_layer(layer, config)
+                if not call.kind.startswith("op:"):
+                    config = _with_functions(layer, config)
+                return type(layer).from_config(config)
+        except Exception as error:
+            raise ModelError(
+                "A layer cannot be built again from its config, which is how a model "
+                "is copied and shrunk. Give its class a `get_config` that its "
+                f"`from_config` understands. Received: {call.path!r} of type "
+                f"{type(layer).__name__}, which raised {type(error).__name__}: {error}"
+            ) from error
+
+
+def config_of(layer: Any) -> dict[str, Any]:
+    """Copy the config of a layer, whatever functions it holds.
+
+    That these are not safe in a file is not said: a copy gets the functions themselves.
+    A `functools.partial` has no name, so another function stands in for it.
+    """
+    every = getattr(layer, "_flatten_layers", lambda: [layer])
+    nameless = [
+        (part, key, value)
+        for part in every()
+        for key, value in vars(part).items()
+        if isinstance(value, functools.partial)
+    ]
+    for part, key, _ in nameless:
+        setattr(part, key, keras_of(part).activations.linear)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The object being serialized includes")
+            warnings.filterwarnings("ignore", "The `keras.initializers.serialize")
+            return dict(layer.get_config())
+    finally:
+        for part, key, value in nameless:
+            setattr(part, key, value)
+
+
+@contextlib.contextmanager
+def _default_dtype(keras: Any, dtype: str | None) -> Iterator[None]:
+    """Let the layers that a layer makes for itself have its dtype policy."""
+    if dtype is None:
+        yield
+        return
+    policies = keras.mixed_precision
+    old = policies.global_policy()
+    policies.set_global_policy(dtype)
+    try:
+        yield
+    finally:
+        policies.set_global_policy(old)
+
+
+def _named(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    """Name all arguments but the first; TFMOT takes a second one for `training`."""
+    names = list(inspect.signature(layer.call).parameters)
+    rest = dict(zip(names[1:], args[1:], strict=False))
+    return args[:1], {**rest, **kwargs}
+
+
+def _with_functions(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """Put a user's functions into a config, in which they are only names.
+
+    Args:
+        layer: The layer that the config is of, or the like.
+        config: The config, perhaps with changes.
+
+    Returns:
+        A copy, with the functions themselves for the layer and those inside it.
+    """
+    found = dict(config)
+    by_name = kind_of(layer).startswith("custom:")  # what it does with one is its own
+    for key, value in config.items():
+        own = getattr(layer, key, getattr(layer, f"forward_{key}", None))
+        inside = value.get("config") if isinstance(value, dict) else None
+        if is_layer(own):
+            if isinstance(inside, dict):
+                found[key] = {**value, "config": _with_functions(own, inside)}
+        elif _is_own_function(own) and (isinstance(value, dict) or not by_name):
+            found[key] = own
+    return found
+
+
+def _is_own_function(thing: Any) -> bool:
+    """Tell whether something is a user's function, which no config can hold."""
+    made = isinstance(thing, type) or hasattr(thing, "get_config")
+    return callable(thing) and not made and keras_root(thing) is None
+
+
+def _lambda_layer(layer: Any, config: dict[str, Any]) -> Any:
+    """Make a Lambda; in a config its function would lose the names that it uses."""
+    given = {key: config[key] for key in ("name", "trainable", "dtype")}
+    return type(layer)(
+        layer.function,
+        output_shape=layer._output_shape,
+        mask=layer.mask,
+        arguments=layer.arguments,
+        **given,
+    )
+
+
+def _known(graph: Graph, shapes: list[Any] | None) -> list[tuple[int | None, ...]]:
+    """Take new sizes for inputs, where the original had a size at all."""
+    old = [i.shape for i in graph.inputs]
+    if shapes is None:
+        return old
+    return [
+        tuple(None if was is None else now for was, now in zip(o, n, strict=True))
+        for o, n in zip(old, shapes, strict=True)
+    ]
+
+def is_adapted(layer: Any) -> bool:
+    """Tell whether a layer is one that is adapted to data, and not trained."""
+    return hasattr(layer, "adapt")
+
+
+def keeps_words(layer: Any) -> bool:
+    """Tell whether a layer keeps a vocabulary, and its weights are made from that."""
+    return hasattr(layer, "get_vocabulary") and hasattr(layer, "set_vocabulary")
+
+
+def has_no_words(layer: Any) -> bool:
+    """Tell whether a layer's config has no vocabulary, so that it must have adapted."""
+    lookup = getattr(layer, "_lookup_layer", layer)  # of TextVectorization
+    return keeps_words(layer) and lookup.input_vocabulary is None
+
+
+def draw_boundaries(layer: Any) -> None:
+    """Draw the boundaries between bins that tf_keras forgets when it loads a layer.
+
+    Args:
+        layer: A layer of either flavour; only one with a summary of what it has seen,
+            and without boundaries, changes.
+    """
+    seen = getattr(layer, "summary", None)
+    if hasattr(layer, "bin_boundaries") and not layer.bin_boundaries:
+        if seen is not None and not callable(seen) and np.size(seen):
+            layer.finalize_state()
+
+
+def hand_on_state(source: Any, target: Any) -> None:
+    """Hand on what a layer keeps outside its weights, such as a vocabulary.
+
+    Args:
+        source: A layer of either flavour.
+        target: A layer that was built from its config; only this one changes.
+    """
+    if keeps_words(source):
+        # Not by a file, as Keras does: a word may be a line break.
+        words = source.get_vocabulary()
+        lookup = getattr(source, "_lookup_layer", source)  # of TextVectorization
+        if getattr(lookup, "output_mode", None) != "tf_idf":
+            target.set_vocabulary(words)
+        else:  # of which there may be more than words, padded with zeros
+            counts = np.asarray(lookup.idf_weights_const)[: len(words)]
+            target.set_vocabulary(words, idf_weights=counts)
+    elif hasattr(source, "bin_boundaries"):
+        target.bin_boundaries = source.bin_boundaries
+    elif hasattr(source, "save_assets"):
+        with tempfile.TemporaryDirectory() as folder:
+            source.save_assets(folder)
+            target.load_assets(folder)

@@ -1,0 +1,1 @@
+"""Inputs of a model: given by a user, or drawn."""

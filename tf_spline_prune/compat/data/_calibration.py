@@ -1,0 +1,273 @@
+"""`Calibration`: inputs, and labels where there are any, checked and in memory."""
+
+import contextlib
+import functools
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from tf_spline_prune._checks import received
+from tf_spline_prune.compat.data._data_range import warn_of_misfit
+from tf_spline_prune.compat.graph._call_graph import Graph, Input, fixed_size
+from tf_spline_prune.compat.run._execution import to_numpy
+from tf_spline_prune.errors import CalibrationError, CalibrationWarning, warn
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """A few hundred inputs of a model, on which it is looked at.
+
+    Attributes:
+        inputs: One array an input of the model, of shape `(n, *input shape)`.
+        labels: What the model should answer, as the model's loss takes it; `None`
+            where there are no labels.
+        at_once: How many inputs the model takes at a time, if it fixes that; there
+            is a multiple of it.
+    """
+
+    inputs: list[np.ndarray]
+    labels: Any = None
+    at_once: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.inputs[0])
+
+    def batches(self, size: int) -> Iterator[tuple[list[np.ndarray], Any]]:
+        """Yield the inputs and labels, `size` at a time, always in one order.
+
+        A model that fixes the size of its batches gets batches of that size.
+        """
+        size = self.at_once or size
+        for start in range(0, len(self), size):
+            part = self._at(slice(start, start + size))
+            yield part.inputs, part.labels
+
+    def drawn(self, most: int, seed: int) -> "Calibration":
+        """Draw at most so many inputs, with their labels, at random."""
+        if len(self) <= most:
+            return self
+        most = max(most - most % (self.at_once or 1), self.at_once or 1)
+        rng = np.random.default_rng(seed)
+        return self._at(np.sort(rng.choice(len(self), most, replace=False)))
+
+    def _at(self, chosen: Any) -> "Calibration":
+        labels = self.labels
+        if labels is not None:  # which would be a leaf
+            labels = keras.tree.map_structure(lambda y: y[chosen], labels)
+        inputs = [x[chosen] for x in self.inputs]
+        return Calibration(inputs, labels, self.at_once)
+
+    @classmethod
+    def of(cls, data: Any, graph: Graph, trained: bool = True) -> "Calibration":
+        """Take in what a user calls data, and warn if they are not the model's.
+
+        Args:
+            data: Inputs (an array; a list of arrays or a dict by input name for a
+                model with several), a tuple of inputs and labels, or an iterable of
+                batches of these: a `tf.data.Dataset`, a `keras.utils.Sequence`.
+            graph: The traced model.
+            trained: Whether a model that has been trained should know the labels.
+
+        Returns:
+            The data, in memory.
+
+        Raises:
+            CalibrationError: If it is empty, endless, misshapen or not finite.
+        """
+        if isinstance(data, cls):
+            return data
+        if hasattr(data, "__array__") or isinstance(data, (list, tuple, Mapping)):
+            given, labels = _split(data)
+        else:
+            given, labels = _gathered(data)
+        inputs = graph.inputs
+        arrays = check_inputs(given, inputs, "calibration data", CalibrationError)
+        if labels is not None:
+            received_labels = received(labels)
+            labels = keras.tree.map_structure(to_numpy, labels)
+            if any(y.ndim == 0 for y in keras.tree.flatten(labels)):
+                raise CalibrationError(
+                    "Labels are arrays, one label an input. Received: "
+                    f"labels={received_labels}"
+                )
+            counts = {len(y) for y in keras.tree.flatten(labels)}
+            if counts != {len(arrays[0])}:
+                raise CalibrationError(
+                    f"Expected one label an input, that is {len(arrays[0])}. "
+                    f"Received: {sorted(counts)} labels"
+                )
+        ordered = arranged(given, inputs, "calibration data", CalibrationError)
+        known = labels if trained else None
+        warn_of_misfit(graph, [to_numpy(x) for x in ordered], known)
+        return _whole_batches(cls(arrays, labels, fixed_size(inputs)))
+
+
+def _whole_batches(data: Calibration) -> Calibration:
+    """Leave out what does not fill a batch of a model that fixes its size."""
+    size, count = data.at_once, len(data)
+    if not size or not count % size:
+        return data
+    if count < size:
+        raise CalibrationError(
+            f"The model takes {size} inputs at a time, so at least as many are needed. "
+            f"Received: {count}"
+        )
+    used = count - count % size
+    warn(
+        f"The model takes {size} inputs at a time, so the first {used} of the data are "
+        f"used. Received: {count}",
+        CalibrationWarning,
+    )
+    return data._at(slice(used))
+
+
+def _split(batch: Any) -> tuple[Any, Any]:
+    """Part inputs from labels; as in Keras, a tuple holds both."""
+    if not isinstance(batch, tuple):
+        return batch, None
+    if not 1 <= len(batch) <= 3:
+        raise CalibrationError(
+            "A tuple holds inputs, labels, and perhaps sample weights. Received: "
+            f"{len(batch)} items; put the inputs of a model with several into a list"
+        )
+    return batch[0], (batch[1] if len(batch) > 1 else None)
+
+
+def _gathered(data: Any) -> tuple[Any, Any]:
+    """Put the batches of a data set together."""
+    endless = getattr(data, "cardinality", None)
+    if callable(endless) and int(endless()) == -1:
+        raise CalibrationError(
+            "The data set never ends. Take a part of it: `dataset.take(8)`. Received: "
+            f"{received(data)}"
+        )
+    readable = isinstance(data, Iterable) or hasattr(data, "__getitem__")
+    if not readable or isinstance(data, (str, bytes)):
+        raise CalibrationError(
+            "Calibration data are inputs, a tuple of inputs and labels, or batches of "
+            f"these. Received: an object of type {type(data).__name__}"
+        )
+    # A `keras.utils.Sequence` is read by index; iterating it might not end.
+    indexed = hasattr(data, "__len__") and hasattr(data, "__getitem__")
+    batches = (data[i] for i in range(len(data))) if indexed else data
+    parts = list(map(_split, batches))
+    if not parts:
+        raise CalibrationError(
+            f"The data set is empty: it gave no batch. Received: {received(data)}"
+        )
+    inputs, labels = zip(*parts, strict=True)
+    return _joined(inputs), None if labels[0] is None else _joined(labels)
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    try:
+        return keras.tree.map_structure(
+            lambda *arrays: np.concatenate([to_numpy(array) for array in arrays]),
+            *parts,
+        )
+    except (TypeError, ValueError) as error:
+        raise CalibrationError(
+            "The batches of the data set do not go together. What is wrong: "
+            f"{error}. Received: {len(parts)} batches, the first {received(parts[0])}"
+        ) from error
+
+
+def arranged(
+    given: Any, inputs: Sequence[Input], what: str, error: type[ValueError]
+) -> list[Any]:
+    """Bring what a user gives for the inputs of a model into their order.
+
+    Args:
+        given: An array; a list of arrays, one an input; or a dict, by the names of
+            the inputs or as the model itself is called.
+        inputs: The inputs of the traced model.
+        what: What the arrays are, for messages.
+        error: The class of error to raise.
+
+    Returns:
+        What was given, one thing an input, if there are as many.
+    """
+    if not isinstance(given, Mapping):
+        return list(given) if isinstance(given, (list, tuple)) else [given]
+    if all(entry.place for entry in inputs):  # as the model itself is called
+        with contextlib.suppress(KeyError, TypeError, IndexError):
+            return [functools.reduce(operator.getitem, i.place, given) for i in inputs]
+    missing = [entry.name for entry in inputs if entry.name not in given]
+    if missing:
+        raise error(
+            f"The {what} lack the model's inputs {missing}. Received: {sorted(given)}"
+        )
+    return [given[entry.name] for entry in inputs]
+
+
+def check_inputs(
+    given: Any,
+    inputs: Sequence[Input],
+    what: str,
+    error: type[ValueError],
+) -> list[np.ndarray]:
+    """Check arrays against the inputs of a model.
+
+    Args:
+        given: An array; a list of arrays, one an input; or a dict, by the names of
+            the inputs or as the model itself is called.
+        inputs: The inputs of the traced model.
+        what: What the arrays are, for messages.
+        error: The class of error to raise.
+
+    Returns:
+        The arrays, of the inputs' dtypes.
+
+    Raises:
+        ValueError: Of class `error`, if they are empty, misshapen or not finite.
+    """
+    arrays = arranged(given, inputs, what, error)
+    if len(arrays) != len(inputs):
+        raise error(
+            f"Expected one array an input of the model, that is {len(inputs)}. "
+            f"Received: {len(arrays)}"
+        )
+    checked: list[np.ndarray] = []
+    for one, expected in zip(arrays, inputs, strict=True):
+        if not hasattr(one, "__array__"):
+            raise error(
+                f"The {what} must be arrays. Received: an object of type "
+                f"{type(one).__name__} for the input {expected.name!r}"
+            )
+        array = to_numpy(one)
+        fits = array.ndim == len(expected.shape) and all(
+            want in (None, have)
+            for want, have in zip(expected.shape[1:], array.shape[1:], strict=True)
+        )
+        if not fits:
+            single = array.ndim == len(expected.shape) - 1
+            raise error(
+                f"The shape of the {what} does not fit the model's input "
+                f"{expected.name!r}. Expected: shape {('n', *expected.shape[1:])}. "
+                + "The batch axis is missing: give batches, or `x[None]` for one. "
+                * single
+                + f"Received: {array.shape}"
+            )
+        if not len(array) or len(array) != len(to_numpy(arrays[0])):
+            raise error(
+                f"In the {what} there must be at least one input, and the same number "
+                f"for every input of the model. Received: shape {array.shape}"
+            )
+        if array.dtype.kind in "cOSUmM" and expected.dtype != "string":
+            raise error(
+                f"The {what} must be real numbers. Received: dtype {array.dtype} for "
+                f"the input {expected.name!r}"
+            )
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            raise error(
+                f"The {what} holds NaN or infinite values, from which nothing can be "
+                f"learnt. Received: {np.count_nonzero(~np.isfinite(array))} of "
+                f"{array.size} values for the input {expected.name!r}."
+            )
+        text = expected.dtype == "string"
+        checked.append(array if text else array.astype(expected.dtype, copy=False))
+    return checked

@@ -1,0 +1,1 @@
+"""Model files: read, judged, and only then loaded."""

@@ -1,0 +1,1 @@
+"""What `fit` and `compile` want of the flavours: callbacks, logs, workers."""

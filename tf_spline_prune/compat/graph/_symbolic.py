@@ -1,0 +1,310 @@
+"""Graphs of models and layers whose `call` has to be run to know them."""
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from tf_spline_prune.compat._flavour import keras_of
+from tf_spline_prune.compat._kinds import calls_as_keras, kind_of
+from tf_spline_prune.compat.data._samples import random_inputs
+from tf_spline_prune.compat.graph._call_graph import Arguments, pack
+from tf_spline_prune.compat.graph._nodes import (
+    dtype_of,
+    filler,
+    reads_weights,
+    shape_of,
+    structure_of,
+)
+from tf_spline_prune.compat.run._states import same_randomness, states_kept
+from tf_spline_prune.errors import ModelError
+
+UNBUILT = (
+    "The model is not built, so it has neither weights nor a graph yet. Call it "
+    "once on data, or give its first layer an `Input`. Received: model {0!r}."
+)
+
+
+def symbolic_model(model: Any) -> Any:
+    """Trace a subclassed model by calling `call` on symbolic inputs.
+
+    What runs the model leaves its states and seeds as they were.
+    """
+    if not model.built:
+        raise ModelError(UNBUILT.format(model.name))
+    keras_module = keras_of(model)
+    shape = _built_shape(model)
+    if shape is None:
+        raise ModelError(
+            "The input shape of this subclassed model is not known. Call it once on "
+            "a single array, or build a functional model from it: `keras.Model(x, "
+            f"model.call(x))`. Received: model {model.name!r}."
+        )
+    inputs = _inputs(keras_module, shape)
+    with states_kept(model) as have_changed:
+        try:
+            with _losses_kept(model):
+                outputs = _symbolic_call(model, (inputs,), {})
+            traced = keras_module.Model(inputs, outputs, name=model.name)
+        except Exception as error:
+            raise ModelError(
+                "The `call` of this subclassed model cannot be traced on symbolic "
+                "inputs, so its graph is not known. Use layers and `keras.ops` in "
+                "`call`, add losses inside of layers, and have no Python branches on "
+                "values. Received: model "
+                f"{model.name!r}, which raised {type(error).__name__}: {error}"
+            ) from error
+        if have_changed():
+            raise ModelError(
+                "The `call` of this subclassed model changes a state or draws random "
+                "numbers of a fixed shape by itself, which its graph cannot hold. "
+                "Put what does so into a layer, such as GaussianNoise. Received: "
+                f"model {model.name!r}."
+            )
+        other = _kinds_in_training(model, ((inputs,), {}))
+    if other not in (None, _kinds(traced)):
+        raise ModelError(
+            "The `call` of this subclassed model does other things in training than "
+            "else, which its graph cannot hold. Put what differs into a layer, such "
+            f"as Dropout. Received: model {model.name!r}."
+        )
+
+    def run(given: list[Any]) -> Any:
+        return model(pack(inputs, given), training=False)
+
+    if not _settled(traced, model, run):
+        raise ModelError(
+            "The `call` of this subclassed model uses a size that is open until it "
+            "runs, in another way than to reshape. Give its inputs fixed sizes, or "
+            "put what reads the size into a layer. Received: model "
+            f"{model.name!r}."
+        )
+    lost = _lost_weights(model, traced)
+    if lost:
+        raise ModelError(
+            "The model has weights that belong to no layer, so they cannot be copied. "
+            f"Put them into a layer. Received: model {model.name!r} with {lost}"
+        )
+    read = reads_weights(traced, model)
+    if read:
+        raise ModelError(
+            "The model reads weights outside the layers that they belong to, so a "
+            "copy would not share them. Put what reads them into a layer. Received: "
+            f"model {model.name!r}, reading {read}"
+        )
+    return traced
+
+
+def _settled(traced: Any, owner: Any, run: Callable[[list[Any]], Any]) -> bool:
+    """Say what the sizes are that were open in a trace, and test what it then gives.
+
+    Keras 3 reads an open size off a symbolic tensor as `None`, and writes that into
+    operations which cannot be run with it.
+
+    Args:
+        traced: The traced model; only operations of the trace change.
+        owner: What was traced: it draws the same random numbers in both, and its
+            states stay.
+        run: Takes one array an input; calls what was traced.
+
+    Returns:
+        Whether the trace can be run and gives what was traced gives.
+    """
+    nodes = [node for nodes in traced._nodes_by_depth.values() for node in nodes]
+    unsettled = [node for node in nodes if _has_open_size(node)]
+    for node in unsettled:
+        operation = node.operation
+        shape = tuple(getattr(operation, "newshape", ()))
+        sizes = tuple(-1 if size is None else size for size in shape)
+        if sizes.count(-1) == 1:
+            node.operation = type(operation)(sizes, name=operation.name)
+        elif shape and shape[0] is None and sizes.count(-1) == 2:
+            # The batch axis, and one more; only a layer knows the first.
+            reshape = keras_of(traced).layers.Reshape
+            node.operation = reshape(sizes[1:], name=operation.name)
+    specs = {
+        str(place): (shape_of(tensor), dtype_of(tensor))
+        for place, tensor in enumerate(traced.inputs)
+    }
+    for batch in (2, 3) if unsettled else ():
+        arrays = list(random_inputs(specs, batch, seed=0).values())
+        given = [keras.ops.convert_to_tensor(array) for array in arrays]
+        try:
+            with same_randomness(owner):
+                # Without `training`, which would go before what a call says itself.
+                found = traced(pack(structure_of(traced)[0], given))
+            with same_randomness(owner):
+                pairs = [keras.tree.flatten(result) for result in (run(given), found)]
+            if not all(_are_close(*pair) for pair in zip(*pairs, strict=True)):
+                return False
+        except Exception:  # whatever an operation raises that is given no size
+            return False
+    return True
+
+
+def _has_open_size(node: Any) -> bool:
+    """Tell whether an operation of Keras 3 was given a size that was not known."""
+    operation = getattr(node, "operation", None)
+    if operation is None or node.is_input or hasattr(operation, "weights"):
+        return False
+    given = inspect.signature(type(operation).__init__).parameters
+    for name, value in vars(operation).items():
+        if isinstance(value, (list, tuple)) and None in value:
+            return True
+        needed = name in given and given[name].default is not None
+        if needed and value is None:
+            return True
+    return False
+
+
+def _are_close(first: Any, second: Any) -> bool:
+    one, other = (
+        np.asarray(keras.ops.convert_to_numpy(x), float) for x in (first, second)
+    )
+    return one.shape == other.shape and np.allclose(one, other, rtol=1e-3)
+
+
+def _lost_weights(owner: Any, traced: Any) -> list[str]:
+    """Name the weights that a symbolic trace has made constants of."""
+    kept = {id(weight) for weight in traced.weights}
+    return [str(w.name) for w in owner.weights if id(w) not in kept]
+
+
+def _built_shape(model: Any) -> Any:
+    """Return the input shape, or a structure of shapes, of a subclassed model."""
+    inputs = getattr(model, "inputs", None)
+    if inputs:  # a functional model with a `call` of its own
+        every = [tuple(tensor.shape) for tensor in inputs]
+        return every if len(every) > 1 else every[0]
+    if hasattr(model, "get_build_config"):
+        config = model.get_build_config() or {}
+        shape = config.get("input_shape")
+        if shape is None:
+            shapes = config.get("shapes_dict") or {}
+            shape = next(iter(shapes.values()), None)
+        if shape is not None:
+            return shape
+    return getattr(model, "_build_input_shape", None)
+
+
+def _is_shape(thing: Any) -> bool:
+    return isinstance(thing, (list, tuple)) and all(
+        size is None or isinstance(size, int) for size in thing
+    )
+
+
+def _inputs(keras_module: Any, shapes: Any, name: str | None = None) -> Any:
+    """Make symbolic inputs for a shape, or for a list, tuple or dict of shapes."""
+    if hasattr(shapes, "as_list"):
+        shapes = tuple(shapes.as_list())
+    if _is_shape(shapes):
+        return keras_module.Input(batch_shape=(None, *shapes[1:]), name=name)
+    if isinstance(shapes, dict):
+        return {key: _inputs(keras_module, s, key) for key, s in shapes.items()}
+    return [_inputs(keras_module, s) for s in shapes]
+
+
+def _symbolic_call(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    parameters = inspect.signature(layer.call).parameters
+    if "training" in parameters and "training" not in kwargs:
+        # Not False: tf_keras would record it and never train the layers again.
+        kwargs = {**kwargs, "training": None}
+    return layer.call(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def _losses_kept(layer: Any) -> Iterator[list[Any]]:
+    """Take back the losses that a `call` adds to its own layer (tf_keras).
+
+    Yields:
+        A list, which holds them afterwards.
+    """
+    held = list(getattr(layer, "_losses", ()))
+    added: list[Any] = []
+    try:
+        yield added
+    finally:
+        losses = getattr(layer, "_losses", [])
+        added += losses[len(held) :]
+        del losses[len(held) :]
+
+
+def adds_losses(model: Any) -> bool:
+    """Tell whether a model has losses that a graph of its layers does not hold.
+
+    That are functions given to `add_loss`, and what the `call` of a subclassed model
+    adds, in tf_keras; in Keras 3 such a `call` cannot be traced.
+    """
+    if vars(model).get("_callable_losses"):
+        return True
+    if not hasattr(model, "_callable_losses") or calls_as_keras(model):
+        return False
+    with _losses_kept(model) as added:
+        _symbolic_call(model, (_inputs(keras_of(model), _built_shape(model)),), {})
+    return bool(added)
+
+
+def _kinds(functional: Any) -> list[str]:
+    """List the kinds of layers of a traced model, in the order of computation."""
+    depths = sorted(functional._nodes_by_depth, reverse=True)
+    nodes = [node for depth in depths for node in functional._nodes_by_depth[depth]]
+    return [
+        kind_of(getattr(node, "operation", None) or node.layer)
+        for node in nodes
+        if not node.is_input
+    ]
+
+
+def _kinds_in_training(layer: Any, given: Arguments) -> list[str] | None:
+    """List the kinds of what a `call` does in training, if it is told."""
+    args, kwargs = given
+    if "training" not in inspect.signature(layer.call).parameters:
+        return None
+    with _losses_kept(layer):
+        outputs = layer.call(*args, **{**kwargs, "training": True})
+    tensors = keras.tree.flatten((args, kwargs))
+    inputs = [tensor for tensor in tensors if hasattr(tensor, "_keras_history")]
+    return _kinds(keras_of(layer).Model(inputs, outputs))
+
+
+def is_composite(layer: Any) -> bool:
+    """Tell whether a layer is a user's own and made of other layers."""
+    own = kind_of(layer).startswith("custom:")
+    flatten = getattr(layer, "_flatten_layers", None)
+    return (
+        own and flatten is not None and any(True for _ in flatten(include_self=False))
+    )
+
+
+def symbolic_layer(layer: Any, node: Any, tensors: list[Any]) -> Any | None:
+    """Trace a composite layer; `None` leaves it opaque, a barrier to pruning."""
+    keras_module = keras_of(layer)
+    inputs = [
+        keras_module.Input(batch_shape=shape_of(t), dtype=dtype_of(t)) for t in tensors
+    ]
+    values = {id(t): x for t, x in zip(tensors, inputs, strict=True)}
+    one = inputs if len(inputs) > 1 else inputs[0]
+    try:
+        with states_kept(layer) as have_changed:
+            with _losses_kept(layer) as added:
+                outputs = _symbolic_call(layer, *filler(node)(values))
+            if added:  # what is beside the outputs would be lost
+                return None
+            traced = keras_module.Model(one, outputs)
+            # What it changes, or draws by a seed, would be a constant of the trace.
+            lost = have_changed() or _lost_weights(layer, traced)
+            other = _kinds_in_training(layer, filler(node)(values))
+        lost = lost or reads_weights(traced, layer)
+        if lost or other not in (None, _kinds(traced)):
+            return None
+
+        def run(given: list[Any]) -> Any:
+            args, kwargs = filler(node)(dict(zip(map(id, tensors), given, strict=True)))
+            return layer(*args, **kwargs)
+
+        return traced if _settled(traced, layer, run) else None
+    except Exception:  # whatever the user's `call` raises: it cannot be traced
+        return None

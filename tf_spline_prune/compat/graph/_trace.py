@@ -1,0 +1,216 @@
+"""Reading a model as a graph of calls.
+
+`trace(model)` gives the same `Graph` for functional, Sequential, nested and
+(where `call` can be traced symbolically) subclassed models of both flavours.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import keras
+
+from tf_spline_prune.compat._flavour import require_flavour
+from tf_spline_prune.compat._kinds import (
+    calls_as_keras,
+    inside_masks,
+    is_sequential,
+    kind_of,
+)
+from tf_spline_prune.compat.graph._call_graph import Call, Graph, Input, in_order
+from tf_spline_prune.compat.graph._nodes import (
+    dtype_of,
+    filler,
+    history,
+    input_tensors,
+    reads_weights,
+    shape_of,
+    structure_of,
+)
+from tf_spline_prune.compat.graph._symbolic import (
+    UNBUILT,
+    is_composite,
+    symbolic_layer,
+    symbolic_model,
+)
+from tf_spline_prune.errors import ModelError
+
+
+def trace(model: Any) -> Graph:
+    """Read a model as a graph of calls.
+
+    Wrappers that hold masks are looked through: what the graph names is the layer
+    inside, and a model that is built again from the graph has no wrappers.
+
+    Args:
+        model: A built model of either flavour. A subclassed model is traced by
+            calling its `call` on symbolic inputs.
+
+    Returns:
+        The graph.
+
+    Raises:
+        FlavourError: If `model` is no Keras model.
+        ModelError: If it is not built, or its `call` cannot be traced.
+    """
+    require_flavour(model)
+    names = _Names()
+    functional = _functional(model)
+    traced = functional is None
+    if functional is None:
+        functional = symbolic_model(model)
+    elif read := reads_weights(functional):
+        raise ModelError(
+            "The model reads weights outside the layers that they belong to, so a "
+            "copy would not share them. Put what reads them into a layer. Received: "
+            f"model {model.name!r}, reading {read}"
+        )
+    return _graph(model, functional, "", names, traced)
+
+
+def graph_of_nodes(functional: Any) -> Graph:
+    """Read the object that holds the nodes of a model as a graph of calls."""
+    return _graph(functional, functional, "", _Names(), traced=False)
+
+
+class _Names:
+    """Paths of layers and numbers of their uses, unique over the whole model.
+
+    What a `call` makes when it is run for us has another name in every trace, so that
+    its path is of its kind and its place: the same in every trace and every copy.
+    """
+
+    def __init__(self) -> None:
+        self._paths: dict[int, str] = {}
+        self._uses: dict[int, int] = {}
+        # Layers made of layers, as they were traced, and how they were called.
+        self.traced: dict[int, tuple[str, Any]] = {}
+
+    def path(self, layer: Any, prefix: str, made: bool) -> str:
+        if id(layer) not in self._paths:
+            name = kind_of(layer).rpartition(":")[2].lower() if made else layer.name
+            path = stem = prefix + str(name).replace("/", "_")
+            taken, count = set(self._paths.values()), 1
+            while path in taken:
+                path = f"{stem}_{count}"
+                count += 1
+            self._paths[id(layer)] = path
+        return self._paths[id(layer)]
+
+    def use(self, layer: Any) -> str:
+        count = self._uses.get(id(layer), 0)
+        self._uses[id(layer)] = count + 1
+        path = self._paths[id(layer)]
+        return f"{path}:{count}" if count else path
+
+
+def _functional(model: Any) -> Any | None:
+    """Return the object that holds the nodes of a model, or `None`."""
+    if _is_chain(model):
+        inner = getattr(model, "_functional", None)
+        if inner is not None:
+            return inner
+        # tf_keras' Sequential holds the nodes itself once its input is known.
+        if hasattr(model, "_is_graph_network") and model._is_graph_network:
+            return model
+        if not model.built:
+            raise ModelError(UNBUILT.format(model.name))
+        return None
+    if not hasattr(model, "_nodes_by_depth") or not calls_as_keras(model):
+        return None
+    return model
+
+
+def _graph(
+    model: Any, functional: Any, prefix: str, names: _Names, traced: bool
+) -> Graph:
+    calls: list[Call] = []
+    owned = {id(layer) for layer in model._flatten_layers()}
+    depths = sorted(functional._nodes_by_depth, reverse=True)
+    for node in (
+        node for depth in depths for node in functional._nodes_by_depth[depth]
+    ):
+        if node.is_input:
+            continue
+        layer = inside_masks(getattr(node, "operation", None) or node.layer)
+        made = traced and id(layer) not in owned
+        path = names.path(layer, prefix, made)
+        tensors_in = _tensors_in(layer, node)
+        tensors_out = keras.tree.flatten(node.outputs)
+        calls.append(
+            Call(
+                layer=layer,
+                kind=kind_of(layer),
+                path=path,
+                name=names.use(layer),
+                inputs=tuple(id(t) for t in tensors_in),
+                outputs=tuple(id(t) for t in tensors_out),
+                input_shapes=tuple(shape_of(t) for t in tensors_in),
+                input_dtypes=tuple(dtype_of(t) for t in tensors_in),
+                output_shapes=tuple(shape_of(t) for t in tensors_out),
+                inner=_inner(layer, node, tensors_in, f"{path}/", names),
+                fill=filler(node),
+            )
+        )
+    return Graph(
+        model=model,
+        inputs=_inputs(functional),
+        calls=tuple(calls),
+        input_ids=tuple(id(t) for t in functional.inputs),
+        output_ids=tuple(id(t) for t in functional.outputs),
+        structure=structure_of(functional),
+        sequential=_is_chain(model),
+    )
+
+
+def _is_chain(model: Any) -> bool:
+    """Tell whether a model is a `Sequential`, and computes as one."""
+    return is_sequential(model) and calls_as_keras(model)
+
+
+def _tensors_in(layer: Any, node: Any) -> list[Any]:
+    """List the tensors that go into a node, in the order of the parameters."""
+    tensors = {id(tensor): tensor for tensor in input_tensors(node)}
+    leaves = in_order(layer, *filler(node)(tensors))
+    return [leaf for leaf in leaves if id(leaf) in tensors]
+
+
+def _inputs(functional: Any) -> tuple[Input, ...]:
+    places = {
+        id(tensor): tuple(place)
+        for place, tensor in keras.tree.flatten_with_path(structure_of(functional)[0])
+    }
+    flags = ("optional", "sparse", "ragged")
+    return tuple(
+        Input(
+            name=history(tensor).name,
+            shape=shape_of(tensor),
+            dtype=dtype_of(tensor),
+            place=places.get(id(tensor), ()),
+            flags=tuple(f for f in flags if getattr(history(tensor), f, False) is True),
+        )
+        for tensor in functional.inputs
+    )
+
+
+def _inner(
+    layer: Any, node: Any, tensors: list[Any], prefix: str, names: _Names
+) -> Graph | None:
+    """Trace a nested model, or a user's layer made of layers."""
+    functional = None
+    if hasattr(layer, "layers"):
+        functional = _functional(layer)
+    flat = functional is None
+    if functional is None and is_composite(layer):
+        how = repr(filler(node)({id(tensor): None for tensor in tensors}))
+        if id(layer) not in names.traced:
+            traced = symbolic_layer(layer, node, tensors)
+            names.traced[id(layer)] = how, traced
+        known, functional = names.traced[id(layer)]
+        if known != how:
+            raise ModelError(
+                "A layer made of layers is called in two different ways, so it has no "
+                f"one graph. Received: {layer.name!r}, called with {known} and {how}"
+            )
+    if functional is None:
+        return None
+    return replace(_graph(layer, functional, prefix, names, flat), flat=flat)

@@ -1,0 +1,1 @@
+"""Running a model or parts of it, and leaving its states as they were."""

@@ -1,0 +1,108 @@
+"""`Activation`: units that are hardly ever active go first."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+import keras
+import numpy as np
+
+from tf_spline_prune._checks import COUNT, OneOf, hold
+from tf_spline_prune.compat import Calibration
+from tf_spline_prune.criteria._criterion import Criterion
+from tf_spline_prune.criteria._reader_statistics import sums_at_readers
+from tf_spline_prune.criteria._reduction import Normalizer, Reduction, divisor, reduced
+from tf_spline_prune.errors import CalibrationError
+from tf_spline_prune.graph import ChannelGraph, Group
+from tf_spline_prune.graph._readings import Reading, readings
+
+Statistic = Literal["mean", "apoz"]
+
+
+@dataclass
+class Activation(Criterion):
+    """How active a unit is where it is read, over calibration data and positions.
+
+    Args:
+        statistic: `"mean"`: the mean absolute value; `"apoz"`: the share of values
+            that are not zero, so that a high average percentage of zeros goes first.
+        batch_size: How many inputs run at a time.
+        reduction: How a group's readers are joined: `"mean"`, `"sum"`, `"max"` or
+            `"first"`.
+        normalizer: What the scores of each reader, and those of each group, are
+            divided by: `"mean"`, `"max"`, `"sum"` or `"none"`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+
+    ```python
+    tsp.plan(model, tsp.criteria.Activation("apoz"), data=x_train[:512], sparsity=0.5)
+    ```
+
+    Source: Hu et al., "Network Trimming: A Data-Driven Neuron Pruning Approach
+    towards Efficient Deep Architectures", arXiv 1607.03250 (`"apoz"`); Molchanov
+    et al., "Pruning Convolutional Neural Networks for Resource Efficient
+    Inference", ICLR 2017, section 2.2 (`"mean"`).
+    """
+
+    statistic: Statistic = "mean"
+    batch_size: int = 64
+    reduction: Reduction = "mean"
+    normalizer: Normalizer = "mean"
+    name: ClassVar[str] = "activation"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        hold(self, statistic=OneOf(*get_args(Statistic)), batch_size=COUNT)
+
+    def prepare(
+        self, graph: ChannelGraph, data: Calibration | None = None, seed: int = 0
+    ) -> None:
+        """Run the data through the model, once for all groups.
+
+        Args:
+            graph: The model's channel graph.
+            data: Inputs; labels are not read.
+            seed: Not used.
+
+        Raises:
+            CalibrationError: If there are no data.
+        """
+        if data is None:
+            raise CalibrationError(
+                f"The criterion {self.name!r} looks at activations, so it needs "
+                "inputs. Pass `data=x`. Received: no data"
+            )
+        super().prepare(graph, data, seed)
+        self._readings = {g.name: readings(graph, g) for g in graph.groups}
+        everyone = [one for found in self._readings.values() for one in found]
+        self._sums = sums_at_readers(
+            graph, everyone, self._statistic, data, self.batch_size
+        )
+
+    def _statistic(self, reading: Reading, tensor: Any) -> Any:
+        others = [a for a in range(len(tensor.shape)) if a != reading.axis]
+        if self.statistic == "apoz":
+            values = keras.ops.cast(keras.ops.not_equal(tensor, 0), "float32")
+        else:
+            values = keras.ops.abs(keras.ops.cast(tensor, "float32"))
+        count = keras.ops.cast(keras.ops.shape(tensor)[0], "float32")
+        mean = keras.ops.mean(values, axis=others)
+        # So many examples, over all uses of a shared layer, make up the sum.
+        return keras.ops.append(mean * count, count)
+
+    def reason_against(self, group: Group) -> str | None:
+        """Say why a group cannot be scored, or `None` if it can."""
+        if self._readings[group.name]:
+            return None
+        return f"{self.name} needs a layer that reads the units of another one"
+
+    def scores(self, group: Group) -> np.ndarray:
+        """Score the units; see the class."""
+        found = []
+        for reading in self._readings[group.name]:
+            sums = self._sums[reading]
+            mean = sums[reading.positions].mean(axis=1) / sums[-1]
+            found.append(mean / divisor(mean, self.normalizer))
+        return reduced(found, self.reduction)

@@ -1,0 +1,127 @@
+"""`ConnectionCriterion`: what the criteria share that score single weights."""
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tf_spline_prune.compat import Calibration, Gradients, require_loss
+from tf_spline_prune.criteria._connections import Connections, is_unsupervised
+from tf_spline_prune.criteria._gates import LossCriterion, require_labels
+from tf_spline_prune.criteria._reduction import reduced
+from tf_spline_prune.errors import CalibrationError
+from tf_spline_prune.graph import ChannelGraph, Group, Member
+
+
+@dataclass
+class ConnectionCriterion(LossCriterion):
+    """Scores connections by what the weight does to a scalar of the network.
+
+    The saliency of a weight is the weight times a derivative by it; that of a unit
+    is the sum of those of the weights that make it. It is what a common factor on
+    these weights would do, and meant for networks that were not trained yet.
+
+    Args:
+        loss: A name, a Keras loss, a function `loss(y_true, y_pred)`, or a list or
+            dict of these; `None` takes the model's compiled loss. `"uniform"`,
+            `"raw"` and `"softmax"` need no labels: every class alike, or the network's
+            own answer, stands in for them.
+        batch_size: How many examples run at a time.
+        reduction: How the layers of a group are joined; `"sum"` is one factor for all.
+        normalizer: What the scores of each group are divided by.
+
+    Attributes:
+        rounds: In how many rounds `prune_at_init` prunes, if it is not told.
+        regrows: Whether a weight that is gone may come back in a later round.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    rounds: ClassVar[int] = 1
+    regrows: ClassVar[bool] = False
+    batch_size: int = 128
+
+    @abstractmethod
+    def saliencies(self, connections: Connections, data: Any) -> Gradients:
+        """Give the signed saliency of each weight.
+
+        Args:
+            connections: The weights, as masks have left them by now.
+            data: What `check_data` gave.
+
+        Returns:
+            Arrays by layer path and weight name.
+        """
+
+    def worth(self, saliency: np.ndarray) -> np.ndarray:
+        """Make of saliencies, of weights or units, what is ranked; higher stays."""
+        return np.abs(saliency)
+
+    def check_data(self, model: Any, data: Calibration | None) -> Calibration | None:
+        """Make sure that there is what the criterion reads.
+
+        Args:
+            model: The model.
+            data: What was given.
+
+        Returns:
+            The data.
+
+        Raises:
+            CalibrationError: If inputs or labels are missing.
+            ValueError: If there is no loss.
+        """
+        if not is_unsupervised(self.loss):
+            require_loss(model, self.loss)
+            return require_labels(self.name, data)
+        if data is None:
+            raise CalibrationError(
+                f"The criterion {self.name!r} needs inputs. Pass `data=x`. Received: "
+                "no data"
+            )
+        return data
+
+    def prepare(
+        self, graph: ChannelGraph, data: Calibration | None = None, seed: int = 0
+    ) -> None:
+        """Take the saliencies of all weights that make units.
+
+        Args:
+            graph: The model's channel graph.
+            data: Inputs, and labels where the loss reads any.
+            seed: Not used.
+
+        Raises:
+            CalibrationError: If inputs or labels are missing, or do not fit the loss.
+            CriterionError: If the loss is not finite.
+            ValueError: If there is no loss.
+        """
+        super().prepare(graph, self.check_data(graph.model, data), seed)
+        names: dict[str, set[str]] = {}
+        for member in (m for group in graph.groups for m in group.producers):
+            names.setdefault(member.path, set()).add(member.name)
+        connections = Connections(graph.model, names)
+        self._saliencies = self.saliencies(connections, self.data)
+
+    def scores(self, group: Group) -> np.ndarray:
+        """Score the units; see the class."""
+        parts = [self._of_units(member) for member in group.producers]
+        return self.worth(reduced(parts, self.reduction))
+
+    def _of_units(self, member: Member) -> np.ndarray:
+        """Sum the saliencies of all entries that make a unit."""
+        found = self._saliencies[member.path][member.name]
+        sizes = found.shape[: member.axis], found.shape[member.axis]
+        total = found.reshape(math.prod(sizes[0]), sizes[1], -1).sum(axis=(0, 2))
+        return np.asarray(total[member.positions].sum(axis=1))
+
+
+def times(weights: Gradients, derivatives: Gradients) -> Gradients:
+    """Multiply weights by derivatives, array by array."""
+    return {
+        path: {name: weights[path][name] * found for name, found in arrays.items()}
+        for path, arrays in derivatives.items()
+    }

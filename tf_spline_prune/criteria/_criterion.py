@@ -1,0 +1,139 @@
+"""The protocol of criteria: how much each unit of a group is worth."""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tf_spline_prune._checks import hold
+from tf_spline_prune.compat import Calibration
+from tf_spline_prune.criteria._reduction import KNOBS, Normalizer, Reduction
+from tf_spline_prune.graph import ChannelGraph, Group
+
+
+class Criterion(ABC):
+    """Scores the units of a group; higher means keep.
+
+    A criterion knows no budget, no scope and no other group. Subclasses are
+    dataclasses: their fields are their config, which goes into the plan's file.
+
+    Attributes:
+        name: The name under which the criterion is asked for.
+        reduction: How the scores of a group's layers become one: their `"mean"`,
+            `"sum"` or `"max"`, or the `"first"` layer alone.
+        normalizer: What makes scores of different groups comparable before they
+            are ranked together: nothing (`"none"`), or division by the group's
+            `"mean"`, `"max"` or `"sum"`.
+        per_saving: Whether the scores are losses that add up over groups, so that
+            under a target they are weighed against what a unit saves.
+        gone: The units that masks have removed already, an array of bool indexed by
+            unit, which rank below all others; `None` where there are no masks.
+    """
+
+    name: ClassVar[str]
+    per_saving: ClassVar[bool] = False
+    gone: ClassVar[np.ndarray | None] = None
+    reduction: Reduction = "mean"
+    normalizer: Normalizer = "none"
+
+    def __post_init__(self) -> None:
+        hold(self, **KNOBS)
+
+    def prepare(
+        self,
+        graph: ChannelGraph,
+        data: Calibration | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Gather, once a model, whatever the scores need.
+
+        Args:
+            graph: The model's channel graph.
+            data: Inputs of the model, perhaps with labels, where the criterion
+                reads any.
+            seed: Seed of whatever is random.
+        """
+        self.graph = graph
+        self.data = data
+        self.seed = seed
+
+    def reason_against(self, group: Group) -> str | None:
+        """Say why a group cannot be scored, or `None` if it can."""
+        return None
+
+    def get_config(self) -> dict[str, Any]:
+        """Give the arguments that make an equal criterion."""
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        return {f.name: getattr(self, f.name) for f in fields if f.init}
+
+    @abstractmethod
+    def scores(self, group: Group) -> np.ndarray:
+        """Score the units of a group.
+
+        Args:
+            group: A group of the graph that was prepared.
+
+        Returns:
+            Array of shape `(units,)`, float64, finite; higher means keep.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class UnitPairs:
+    """How far apart the units of a group are, pair by pair.
+
+    Attributes:
+        worth: Array of shape `(units,)`: of a close pair, the unit of smaller
+            worth goes.
+        dead: Array of shape `(units,)`, bool: units that do nothing and go first.
+        rows: Takes indices of shape `(k,)`, gives distances of shape
+            `(k, units)`; so memory is bounded whatever the number of units.
+        scale: Takes arrays of units and of their twins, gives the positive
+            factors by which a twin's output stands in for the unit's; 0 where it
+            cannot.
+    """
+
+    worth: np.ndarray
+    dead: np.ndarray
+    rows: Callable[[np.ndarray], np.ndarray]
+    scale: Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+class PairCriterion(Criterion):
+    """Measures how far apart units are: of a close pair, one is redundant.
+
+    The planner removes greedily, always one unit of the closest surviving pair,
+    so that both members of a duplicate pair are never taken for free.
+    """
+
+    @abstractmethod
+    def pairs(self, group: Group) -> UnitPairs:
+        """Measure the pairs of a group.
+
+        Args:
+            group: A group of the graph that was prepared.
+
+        Returns:
+            The distances and what goes with them.
+        """
+
+    def scores(self, group: Group) -> np.ndarray:
+        """Score each unit by the distance to its nearest neighbour.
+
+        This is the view before any removal; the planner uses `pairs`.
+
+        Returns:
+            Array of shape `(units,)`; zero for dead units.
+        """
+        pairs = self.pairs(group)
+        count = group.num_units
+        nearest = np.full(count, np.inf)
+        for start in range(0, count, 256):
+            chosen = np.arange(start, min(start + 256, count))
+            distances = pairs.rows(chosen)
+            distances[np.arange(len(chosen)), chosen] = np.inf
+            nearest[chosen] = distances.min(axis=1) if count > 1 else 0.0
+        return np.where(pairs.dead, 0.0, nearest)

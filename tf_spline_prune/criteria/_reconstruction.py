@@ -1,0 +1,235 @@
+"""`Reconstruction`: the units that the others can best make up for go first."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+
+from tf_spline_prune._checks import COUNT, Real, hold
+from tf_spline_prune.compat import Calibration
+from tf_spline_prune.criteria._criterion import Criterion
+from tf_spline_prune.criteria._reader_statistics import sums_at_readers
+from tf_spline_prune.errors import CalibrationError
+from tf_spline_prune.graph import ChannelGraph, Group
+from tf_spline_prune.graph._readings import Reading, readings
+
+# Beyond this many units the products of all pairs do not fit into memory.
+_MOST_UNITS = 8192
+# Of more units than this some go between two looks at all of them, one in so many.
+_ONE_BY_ONE = 256
+_AT_ONCE = 64
+# So many times as many are looked at in between.
+_CLOSER = 4
+
+
+@dataclass
+class Reconstruction(Criterion):
+    """How much of what the readers compute is lost with a unit, at the very least.
+
+    The layers that read a group see its units through their weights. When a unit
+    goes, the weights of the others can make up for a part of it: the part that is a
+    linear function of the others on the calibration data. What is left, as a share
+    of the variance of the reader's output, is the loss. Units go one by one, always
+    the one of least loss, and the weights are made up for after each; so the loss is
+    known exactly for layers that read single positions, and for convolutions as far
+    as neighbouring positions are alike. Losses of several readers add up.
+
+    The counterpart that carries the making up out is `least_squares`.
+
+    Units that only the layer reads that makes them, such as attention heads, cannot be
+    seen, and of more than 8,192 units not all pairs can be. These are taken to vary
+    one by one, as much as their weights say.
+
+    Under a target, what counts is the loss for each multiply-accumulate, parameter or
+    byte that a unit saves.
+
+    Args:
+        ridge: Noise that is added to every unit, as a share of the mean variance.
+        batch_size: How many inputs run at a time.
+        max_inputs: Look at so many inputs at most, drawn at random.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+
+    ```python
+    tsp.plan(model, "reconstruction", target_macs=0.5, data=x_train[:512])
+    ```
+
+    Source: the loss is that of optimal brain surgeon (Hassibi and Stork, NIPS 1992)
+    for the squared error of a layer's output; backward elimination on activations as
+    in Luo et al., "ThiNet", ICCV 2017.
+    """
+
+    ridge: float = 1e-3
+    batch_size: int = 32
+    max_inputs: int = 2048
+    name: ClassVar[str] = "reconstruction"
+    per_saving: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        hold(self, ridge=Real(0, closed="neither"), batch_size=COUNT, max_inputs=COUNT)
+
+    def prepare(
+        self, graph: ChannelGraph, data: Calibration | None = None, seed: int = 0
+    ) -> None:
+        """Run the data through the model, and keep how units vary together."""
+        super().prepare(graph, data=data, seed=seed)
+        if data is None:
+            raise CalibrationError(
+                "The criterion 'reconstruction' looks at activations. Give it inputs: "
+                "`data=x_train[:512]`."
+            )
+        self._readings: dict[str, list[Reading]] = {}
+        for group in graph.groups:
+            if group.num_units <= _MOST_UNITS:
+                self._readings[group.name] = readings(graph, group)
+        data = data.drawn(self.max_inputs, seed)
+        everyone = [one for found in self._readings.values() for one in found]
+        self._moments = sums_at_readers(
+            graph, everyone, _moments, data, self.batch_size, _merged
+        )
+
+    def scores(self, group: Group) -> np.ndarray:
+        """Score the units; see the class."""
+        if not self._readings.get(group.name):
+            return self._unseen(group)
+        readers = []
+        for reading in self._readings[group.name]:
+            moments = self._moments[reading]
+            covariance = moments[:-1, :-1] / moments[-1, -1]
+            weights = np.concatenate(
+                [
+                    self.graph.rows(member)
+                    for member in group.consumers
+                    if member.path == reading.path
+                ],
+                axis=1,
+            )
+            readers.append(_Reader(covariance, weights.astype("float64"), self.ridge))
+        return _eliminate(readers, group.num_units)
+
+    def _unseen(self, group: Group) -> np.ndarray:
+        """Score units by their weights alone, as if they varied one by one."""
+        squares = np.ones(group.num_units)
+        for members in (group.producers, group.consumers):
+            if members:
+                squares *= sum(self.graph.lengths(member) ** 2 for member in members)
+        total = squares.sum()
+        return np.asarray(squares / total if total else squares)
+
+
+class _Reader:
+    """One reader of a group: what it loses with each unit that is left."""
+
+    def __init__(self, covariance: np.ndarray, weights: np.ndarray, ridge: float):
+        count = len(covariance)
+        noise = ridge * np.trace(covariance) / count
+        covariance = covariance + (noise or 1.0) * np.eye(count)
+        self.inverse = np.linalg.inv(covariance)
+        if weights.shape[1] > count:  # only the products of its rows matter
+            values, vectors = np.linalg.eigh(weights @ weights.T)
+            weights = vectors * np.sqrt(np.maximum(values, 0))
+        self.weights = weights
+        self.energy = float(np.einsum("um,uv,vm->", weights, covariance, weights))
+
+    def losses(self) -> np.ndarray:
+        """Give the loss with each unit, as a share of the output's variance."""
+        if not self.energy > 0:
+            return np.zeros(len(self.weights))
+        squares = np.einsum("um,um->u", self.weights, self.weights)
+        return np.asarray(squares / np.diag(self.inverse) / self.energy)
+
+    def part(self, units: np.ndarray) -> "_Reader":
+        """Look at some of the units only, among which some will be removed."""
+        part = copy.copy(self)
+        part.inverse = self.inverse[np.ix_(units, units)]
+        part.weights = self.weights[units]
+        return part
+
+    def remove(self, units: np.ndarray) -> None:
+        """Take units away; the weights of the others make up for them."""
+        rest = np.delete(np.arange(len(self.inverse)), units)
+        between = self.inverse[np.ix_(units, rest)]
+        shares = np.linalg.solve(self.inverse[np.ix_(units, units)], between).T
+        self.weights = self.weights[rest] - shares @ self.weights[units]
+        self.inverse = self.inverse[np.ix_(rest, rest)] - shares @ between
+
+
+def _eliminate(readers: list[_Reader], count: int) -> np.ndarray:
+    """Take all units away, those of least loss first; gives the losses."""
+    scores = np.zeros(count)
+    left = np.arange(count)
+    highest, step = 0.0, 0
+    while len(left):
+        most = max(1, len(left) // _AT_ONCE) if len(left) > _ONE_BY_ONE else 1
+        gone, losses = _next(readers, most)
+        for unit, loss in zip(gone, losses, strict=True):
+            highest = max(highest, loss)
+            # Later ones score higher, also where their loss is not.
+            scores[left[unit]] = highest * (1 + 1e-9 * step)
+            step += 1
+        for reader in readers:
+            reader.remove(np.array(gone))
+        left = np.delete(left, gone)
+    return scores
+
+
+def _next(readers: list[_Reader], most: int) -> tuple[list[int], list[float]]:
+    """Choose the units that go before all are looked at again, and their losses.
+
+    Each is the one of least loss, after those before it, among the few that were best
+    to begin with; so two that can stand in for each other never both go for free.
+    """
+    losses = _total(readers)
+    if most == 1:
+        return [int(losses.argmin())], [float(losses.min())]
+    few = np.argsort(losses, kind="stable")[: most * _CLOSER]
+    parts = [reader.part(few) for reader in readers]
+    gone, lost = [], []
+    for _ in range(most):
+        losses = _total(parts)
+        best = int(losses.argmin())
+        gone.append(int(few[best]))
+        lost.append(float(losses[best]))
+        few = np.delete(few, best)
+        for part in parts:
+            part.remove(np.array([best]))
+    return gone, lost
+
+
+def _total(readers: list[_Reader]) -> np.ndarray:
+    return np.asarray(np.sum([reader.losses() for reader in readers], axis=0))
+
+
+def _moments(reading: Reading, tensor: Any) -> Any:
+    """Give the products of all units about their means, the means, and the number.
+
+    About the means, for units may vary little beside them: products in float32 would
+    then be all rounding, and their differences no covariance.
+    """
+    ops = keras.ops
+    count = len(reading.positions)
+    moved = ops.moveaxis(ops.cast(tensor, "float32"), reading.axis, -1)
+    taken = ops.take(moved, reading.positions.T.ravel(), axis=-1)
+    rows = ops.reshape(taken, (-1, count))
+    mean = ops.mean(rows, axis=0, keepdims=True)
+    rows = rows - mean
+    top = ops.matmul(ops.transpose(rows), rows)
+    number = ops.sum(ops.ones_like(rows[:, :1]), axis=0, keepdims=True)
+    right = ops.concatenate([ops.transpose(mean), number], axis=0)
+    return ops.concatenate([ops.concatenate([top, mean], axis=0), right], axis=1)
+
+
+def _merged(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Put the moments of two batches together."""
+    number = one[-1, -1] + other[-1, -1]
+    share = other[-1, -1] / number
+    apart = other[:-1, -1] - one[:-1, -1]
+    merged = one + other
+    merged[:-1, :-1] += np.outer(apart, apart) * one[-1, -1] * share
+    merged[:-1, -1] = merged[-1, :-1] = one[:-1, -1] + apart * share
+    return merged

@@ -1,0 +1,57 @@
+"""`SNIP`: connections by what their removal does to the loss before training."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tf_spline_prune.compat import Gradients
+from tf_spline_prune.criteria._connection_criterion import ConnectionCriterion, times
+from tf_spline_prune.criteria._connections import Connections
+
+
+@dataclass
+class SNIP(ConnectionCriterion):
+    """How much the loss changes, to first order, when a weight is taken away.
+
+    The score is `|w * dL/dw|` over the sum of all; the derivative is that of the mean
+    loss over all data, so that signs cancel before the absolute value is taken.
+
+    Args:
+        loss: As in `ConnectionCriterion`.
+        batch_size: How many examples run at a time.
+        reduction: How the layers of a group are joined.
+        normalizer: What the scores of each group are divided by.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+
+    ```python
+    tsp.prune_at_init(model, "snip", sparsity=0.9, data=(x_train[:512], y_train[:512]))
+    ```
+
+    Source: Lee et al., "SNIP", ICLR 2019; in rounds, de Jorge et al., "Progressive
+    Skeletonization", ICLR 2021.
+    """
+
+    name: ClassVar[str] = "snip"
+
+    def saliencies(self, connections: Connections, data: Any) -> Gradients:
+        """Multiply weights by gradients, and make the sizes add up to 1."""
+        found = connections.gradients(data, self.loss, self.batch_size)
+        return shares(times(connections.current, found))
+
+
+def shares(saliencies: Gradients) -> Gradients:
+    """Divide saliencies by the sum of their sizes."""
+    total = sum(
+        float(np.abs(array).sum())
+        for arrays in saliencies.values()
+        for array in arrays.values()
+    )
+    return {
+        path: {name: array / (total or 1.0) for name, array in arrays.items()}
+        for path, arrays in saliencies.items()
+    }

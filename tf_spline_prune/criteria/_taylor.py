@@ -1,0 +1,52 @@
+"""`Taylor`: units whose removal changes the loss least, to first order."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from tf_spline_prune.criteria._gates import GateCriterion, joint
+from tf_spline_prune.graph import Group
+
+
+@dataclass
+class Taylor(GateCriterion):
+    """How much the loss changes, to first order, when a unit is taken away.
+
+    The score is `|sum of w * dL/dw|` over the weights `w` that read the unit: the
+    size of the derivative of the mean loss by a gate on the unit. The model runs
+    in inference mode; penalties on weights are not part of the loss. It needs
+    inputs and labels.
+
+    Args:
+        loss: A name, a Keras loss, a function `loss(y_true, y_pred)`, or a list or
+            dict of these as in `compile`; `None` takes the model's compiled loss.
+        batch_size: How many examples run at a time.
+        reduction: How a group's readers are joined: `"sum"` (before the absolute
+            value is taken, so that it is one gate for all), `"mean"`, `"max"` (of
+            the absolute values) or `"first"`.
+        normalizer: What the scores of each group are divided by: `"none"`,
+            `"mean"`, `"max"` or `"sum"`.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+
+    ```python
+    tsp.plan(model, "taylor", data=(x_train[:512], y_train[:512]), sparsity=0.5)
+    ```
+
+    Source: Molchanov et al., "Importance Estimation for Neural Network Pruning",
+    CVPR 2019, section 3.2 (there squared, which ranks alike).
+    """
+
+    name: ClassVar[str] = "taylor"
+
+    def of_batch(self, derivatives: np.ndarray) -> np.ndarray:
+        """Give the derivatives themselves, which add up over batches."""
+        return derivatives
+
+    def scores(self, group: Group) -> np.ndarray:
+        """Score the units; see the class."""
+        return joint(self.average(group), self.reduction)

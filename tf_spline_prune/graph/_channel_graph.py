@@ -1,0 +1,403 @@
+"""`ChannelGraph`: which units of a model live or die together."""
+
+import difflib
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tf_spline_prune._checks import Flag, Integer, ListOf, MapOf, Text, checked
+from tf_spline_prune.compat import (
+    Call,
+    CurrentWeights,
+    check_finite,
+    check_plain,
+    config_of,
+    in_order,
+    trace,
+    traced_macs,
+    with_sizes,
+    without_masks,
+)
+from tf_spline_prune.errors import RuleError
+from tf_spline_prune.graph._axes import TensorAxes
+from tf_spline_prune.graph._facts import Barrier, Group, Member, WeightFact, Work
+from tf_spline_prune.graph._grouping import (
+    find_barriers,
+    find_groups,
+    lengths_of,
+    rows_of,
+)
+from tf_spline_prune.graph._recorder import Recorder
+from tf_spline_prune.graph._unit_path import Step, UnitPath, Walk, follow
+from tf_spline_prune.graph.rules import describe, has_own_rule, rule_of
+
+UNITS = MapOf(
+    Text("the name of a layer"),
+    ListOf(Integer(0), "indices of units", 0),
+    "a dictionary from names of layers to lists of the indices of units",
+    least=0,
+    hint="Such as {'conv2d_3': [0, 7]}.",
+)
+"""What the checks of arguments want of units to be removed."""
+# Stands for a size that is open where only "none or some" is asked.
+_ANY_SIZE = 32
+
+
+class ChannelGraph:
+    """The units of a model, and every place in its weights where they appear.
+
+    The graph is walked once. Every axis of every tensor carries the units that
+    it holds, through sums, concatenations, flattening, depthwise convolutions
+    and the rest; so each axis of each weight knows whose units it makes, reads
+    or accompanies. Units that meet in a sum form one group and live or die
+    together. A layer without a rule is a barrier with a reason, never a guess.
+
+    Args:
+        model: A built model of either flavour. It is read, never changed.
+        approximate: Whether units may go although a normalisation runs over them
+            (LayerNormalization and the like), so that its statistics change.
+
+    Attributes:
+        groups: The groups that may be pruned.
+        barriers: The layers with units that may not, and those that no rule covers,
+            and why.
+        makers: For the name of each layer that makes units, the units it makes. A
+            layer that makes several kinds has a name for each:
+            `"attention/heads"`.
+        weights: What is known of each weight, by layer path and name.
+        edits: What of the layers' configs depends on units.
+        rescales: The weights that make up for a changed number of units.
+        mixings: Normalisations over units that may go.
+        contractions: Calls in which units meet although no weight reads them.
+        arrays: The values of the weights, by layer path and name.
+
+    Raises:
+        FlavourError: If `model` is no Keras model.
+        ModelError: If it is unbuilt, cannot be traced, or has NaN weights.
+        RuleError: If a user's rule does not fit the weights or the config of its
+            layer.
+
+    Example:
+
+    ```python
+    graph = tsp.ChannelGraph(model)
+    [(group.name, group.num_units) for group in graph.groups]
+    print(graph.explain("conv2d_3"))
+    ```
+    """
+
+    @checked(approximate=Flag())
+    def __init__(self, model: Any, *, approximate: bool = False) -> None:
+        self.model = model
+        self.graph = trace(model)
+        self.arrays = CurrentWeights(self.graph)
+        self._layers = {call.path: call.layer for call in self.graph.leaves()}
+        for path, layer in self._layers.items():
+            check_plain(path, layer)
+        for path, weights in self.arrays.items():
+            check_finite(path, weights)
+        shapes = {path: self.arrays.shapes(path) for path in self.arrays}
+        recorder = Recorder(shapes, approximate)
+        self.walked = Walk()
+        self._walk(recorder)
+        self.weights: dict[tuple[str, str], WeightFact] = recorder.weights
+        self.edits = tuple(recorder.edits)
+        self.rescales = tuple(recorder.rescales.values())
+        self.opaque = tuple(recorder.opaque)
+        self._multiplied = tuple(recorder.work)
+        self._check_rules()
+        self.mixings = tuple(recorder.mixings)
+        self.contractions = tuple(recorder.contractions)
+        self._root, reasons = recorder.solve()
+        self.makers = {
+            n: self._root[units] for n, (_, units) in recorder.makers.items()
+        }
+        self._maker_paths = {name: path for name, (path, _) in recorder.makers.items()}
+        self.groups = find_groups(
+            self.makers,
+            self.weights.values(),
+            [*recorder.work, *recorder.opaque],
+            self.mixings,
+            self._root,
+            reasons,
+        )
+        self.barriers = (*find_barriers(self.makers, reasons), *self._unseen())
+        self._paths: dict[str, UnitPath] = {}
+
+    def _walk(self, recorder: Recorder) -> None:
+        """Run the graph on labels in the place of tensors."""
+        inputs = []
+        for entry in self.graph.inputs:
+            labels: list[Any] = [None] * len(entry.shape)
+            if len(labels) > 1 and entry.shape[-1] is not None:
+                labels[-1] = recorder.fresh(entry.shape[-1])
+            inputs.append(TensorAxes(entry.shape, tuple(labels)))
+            recorder.bar_tensor(inputs[-1], "they are the model's input")
+
+        def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            leaves = in_order(call.layer, args, kwargs)
+            given = [leaf for leaf in leaves if isinstance(leaf, TensorAxes)]
+            call, places = without_masks(call)
+            for place in set(range(len(given))).difference(places):
+                recorder.bar_tensor(given[place], f"{call.path} reads them as a mask")
+            values = [given[place] for place in places]
+            call = with_sizes(call, [value.shape for value in values])
+            found = describe(call, values, recorder)
+            # Every step gets tensors of its own, so that steps can be followed.
+            outputs = [TensorAxes(o.shape, o.labels) for o in found]
+            self.walked.add(Step(call, rule_of(call), values, outputs))
+            return outputs[0] if len(outputs) == 1 else outputs
+
+        for value in self.graph.run(inputs, apply):
+            recorder.bar_tensor(value, "they are the model's output")
+
+    def _check_rules(self) -> None:
+        """Raise `RuleError` where a user's rule leaves out what decides."""
+        unseen = {one.call.path for one in self.opaque}
+        for path, layer in self._layers.items():
+            if path in unseen or not has_own_rule(layer):
+                continue
+            silent = [
+                name
+                for name in self.arrays.shapes(path)
+                if (path, name) not in self.weights and self.arrays.is_float(path, name)
+            ]
+            if silent:
+                raise RuleError(
+                    f"The rule of {type(layer).__name__} says nothing of some weights "
+                    "of its layer, so neither their units nor their cost are known. "
+                    "Expected: `recorder.weight` or `recorder.vector` for each, with "
+                    f"None for axes without units. Received: nothing of {silent} of "
+                    f"{path!r}"
+                )
+            config = config_of(layer)
+            keys = {e.key for e in self.edits if e.path == path and "." not in e.key}
+            if lost := sorted(keys - set(config)):
+                raise RuleError(
+                    f"The rule of {type(layer).__name__} changes entries that the "
+                    f"config of {path!r} does not have. Expected: some of "
+                    f"{sorted(config)}. Received: {lost}"
+                )
+
+    def _unseen(self) -> list[Barrier]:
+        """List the layers with weights that no rule covers."""
+        found = []
+        for call in {one.call.path: one.call for one in self.opaque}.values():
+            shapes = self.arrays.shapes(call.path)
+            if params := sum(map(math.prod, shapes.values())):
+                reason = (
+                    f"no rule covers {call.kind} as it is used here, so its "
+                    f"{params:,} parameters stay"
+                )
+                found.append(Barrier(call.path, 0, reason))
+        return found
+
+    @functools.cached_property
+    def work(self) -> tuple[Work, ...]:
+        """Multiply-accumulates between tensors, and of calls that no rule covers."""
+        return (*self._multiplied, *self._traced[0])
+
+    @property
+    def uncounted(self) -> tuple[str, ...]:
+        """Paths of the calls whose multiply-accumulates cannot be counted."""
+        return self._traced[1]
+
+    @functools.cached_property
+    def _traced(self) -> tuple[tuple[Work, ...], tuple[str, ...]]:
+        """Count what no rule covers; only here, for tracing takes its time."""
+        work: list[Work] = []
+        uncounted: list[str] = []
+        for one in self.opaque:
+            call = one.call
+            sizes = [s for shape in call.input_shapes for s in shape[1:]]
+            if is_open := None in sizes:  # at some size, to see if there are any
+                shapes = tuple(
+                    (*shape[:1], *(size or _ANY_SIZE for size in shape[1:]))
+                    for shape in call.input_shapes
+                )
+                call = replace(call, input_shapes=shapes)
+            count = traced_macs(call)
+            if count is None and not is_open:
+                uncounted.append(call.path)
+            elif count != 0:
+                known = not is_open and None not in (count, one.times)
+                uses = count * one.times if known else None  # type: ignore[operator]
+                work.append(Work(call.path, uses, one.rows))
+        return tuple(work), tuple(dict.fromkeys(uncounted))
+
+    def layer(self, name: str) -> Any:
+        """Give the layer object of a path, or of the name of a maker of units."""
+        return self._layers[self._maker_paths.get(name, name)]
+
+    def path_of_maker(self, name: str) -> str:
+        """Give the path of the layer that makes units under a name."""
+        return self._maker_paths[name]
+
+    def units_of(self, labels: np.ndarray) -> np.ndarray:
+        """Give the unit that each label names, an index into removal arrays."""
+        return np.asarray(self._root[labels])
+
+    def rows(self, member: Member) -> np.ndarray:
+        """Read the entries of a weight that belong to each unit of a group.
+
+        Args:
+            member: A member of a group.
+
+        Returns:
+            Array of shape `(units, d)`, float64; float32 where a weight is so big
+            that a copy of twice its size would hurt.
+        """
+        return rows_of(self.arrays[member.path][member.name], member)
+
+    def lengths(self, member: Member, p: int = 2) -> np.ndarray:
+        """Measure the entries of a weight that belong to each unit of a group.
+
+        Args:
+            member: A member of a group.
+            p: 1 or 2.
+
+        Returns:
+            Array of shape `(units,)`, float64: the p-norms of the rows.
+        """
+        return lengths_of(self.arrays[member.path][member.name], member, p)
+
+    def path_of(self, group: Group) -> UnitPath:
+        """Follow a group's units from the layer that makes them to its readers."""
+        if group.name not in self._paths:
+            self._paths[group.name] = follow(group, self.walked)
+        return self._paths[group.name]
+
+    def kept_counts(self, removed: np.ndarray) -> dict[tuple[str, str], list[int]]:
+        """Count what stays of every weight's axes.
+
+        Args:
+            removed: Array of shape `(labels,)`, bool, indexed by unit.
+
+        Returns:
+            For each weight the kept size of each axis.
+        """
+        counts = {}
+        for key, fact in self.weights.items():
+            counts[key] = [
+                size if labels is None else int((~removed[self._root[labels]]).sum())
+                for size, labels in zip(fact.shape, fact.axes, strict=True)
+            ]
+        return counts
+
+    def owners(self, groups: Sequence[Group]) -> np.ndarray:
+        """Give for each unit the index of its group, or -1."""
+        owner = np.full(len(self._root), -1)
+        for number, group in enumerate(groups):
+            owner[group.roots] = number
+        return owner
+
+    def nothing_removed(self) -> np.ndarray:
+        """Give the array, indexed by unit, that removes nothing."""
+        return np.zeros(len(self._root), bool)
+
+    @checked(units=UNITS)
+    def removal(self, units: dict[str, list[int]]) -> np.ndarray:
+        """Translate unit indices of layers into units of the graph.
+
+        Args:
+            units: For each path of a layer, indices of its units.
+
+        Returns:
+            Array of shape `(labels,)`, bool, indexed by unit.
+
+        Raises:
+            ValueError: If a layer makes no units, an index is out of range, a unit
+                may not be removed, or a layer would be left without units.
+        """
+        removed = self.nothing_removed()
+        for name, indices in units.items():
+            self._require_maker(name)
+            roots = self.makers[name]
+            wrong = [i for i in indices if not 0 <= i < len(roots)]
+            if wrong:
+                raise ValueError(
+                    f"The layer {name!r} has {len(roots)} units, counted from 0. "
+                    f"Received: indices {wrong}"
+                )
+            removed[roots[list(indices)]] = True
+        emptied = [name for name, roots in self.makers.items() if removed[roots].all()]
+        if emptied:
+            raise ValueError(
+                "A layer must keep at least one unit. Received: all units of "
+                f"{', '.join(emptied)}"
+            )
+        allowed = self.nothing_removed()
+        for group in self.groups:
+            allowed[group.roots] = True
+        if (removed & ~allowed).any():
+            blocked = [
+                p for p, r in self.makers.items() if (removed & ~allowed)[r].any()
+            ]
+            reasons = {b.layer: b.reason for b in self.barriers}
+            raise ValueError(
+                "These units may not be removed: "
+                + "; ".join(f"{p}: {reasons.get(p, 'barred')}" for p in blocked)
+                + f". Received: units of {', '.join(blocked)}"
+            )
+        return removed
+
+    def indices(self, removed: np.ndarray) -> dict[str, list[int]]:
+        """Translate units of the graph into unit indices of the layers."""
+        found = {p: np.flatnonzero(removed[r]).tolist() for p, r in self.makers.items()}
+        return {path: indices for path, indices in found.items() if indices}
+
+    def unit_counts(self) -> dict[str, int]:
+        """Count the units that each layer makes, by path."""
+        return {name: len(roots) for name, roots in self.makers.items()}
+
+    @checked(layer=Text("the name of a layer"))
+    def explain(self, layer: str) -> str:
+        """Tell in words what becomes of a layer's units.
+
+        Args:
+            layer: Path of a layer that makes units or that no rule covers, or the
+                name of one kind of units.
+
+        Returns:
+            One paragraph: the group and its members, or the barrier's reason.
+
+        Raises:
+            ValueError: If there is no such layer.
+        """
+        names = [n for n, path in self._maker_paths.items() if path == layer]
+        if not names and layer not in {barrier.layer for barrier in self.barriers}:
+            self._require_maker(layer)
+        return "\n".join(self._explain(name) for name in names or [layer])
+
+    def _explain(self, layer: str) -> str:
+        lines = []
+        for group in self.groups:
+            if layer in group.makers:
+                readers = ", ".join(dict.fromkeys(m.path for m in group.consumers))
+                norms = ", ".join(group.approximate)
+                lines.append(
+                    f"{layer}: {group.num_units} units may be pruned; made by "
+                    f"{', '.join(group.makers)}; read by {readers or 'nothing'}"
+                    + (f"; approximate, because of {norms}." if norms else ".")
+                )
+        for barrier in self.barriers:
+            if barrier.layer == layer:
+                which = f"{barrier.units} units must stay: " if barrier.units else ""
+                lines.append(f"{layer}: {which}{barrier.reason}.")
+        return "\n".join(lines)
+
+    def _require_maker(self, name: str) -> None:
+        if name not in self.makers:
+            if reasons := [b.reason for b in self.barriers if b.layer == name]:
+                raise ValueError(
+                    f"Units of {name!r} may not go: {reasons[0]}. Received: {name!r}"
+                )
+            near = difflib.get_close_matches(name, self.makers, 3, 0.4)
+            raise ValueError(
+                "No layer of this name makes units. Nearest: "
+                f"{near or list(self.makers)[:5]}. Received: {name!r}"
+            )

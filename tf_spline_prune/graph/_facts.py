@@ -1,0 +1,205 @@
+"""What is known of a model's units once its graph has been walked."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from tf_spline_prune.compat import Call
+from tf_spline_prune.graph._axes import Labels
+
+# How an axis of a weight relates to units: it makes them, reads them, or holds
+# one entry a unit on their way from maker to reader.
+Role = Literal["out", "in", "channel"]
+
+
+@dataclass(frozen=True, eq=False)
+class WeightFact:
+    """One weight array: whose units its axes hold, and what it costs.
+
+    Attributes:
+        path: Path of the layer.
+        name: Name of the weight in the layer.
+        shape: Shape of the array.
+        axes: For each axis the labels of its units, or `None`.
+        roles: For each axis its role, or `None`.
+        uses: Multiply-accumulates of each entry for one input of the model, at
+            one position of `rows`; `None` where a size is open.
+        rows: Labels of further axes that hold units, at each of whose positions
+            the weight is used.
+    """
+
+    path: str
+    name: str
+    shape: tuple[int, ...]
+    axes: tuple[Labels | None, ...]
+    roles: tuple[Role | None, ...]
+    uses: int | None
+    rows: tuple[Labels, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """Multiply-accumulates between tensors, such as those of attention scores.
+
+    Attributes:
+        path: Path of the layer.
+        uses: Multiply-accumulates for each combination of units; `None` where a
+            size is open.
+        rows: Labels of each axis of units that they run over.
+    """
+
+    path: str
+    uses: int | None
+    rows: tuple[Labels, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Opaque:
+    """A call that no rule covers.
+
+    Attributes:
+        call: The call.
+        times: How often a layer around it makes it; `None` if that is open.
+        rows: Labels of axes of units, at each of which it is made as well.
+    """
+
+    call: Call
+    times: int | None
+    rows: tuple[Labels, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """An entry of a layer's config that depends on which units there are.
+
+    Attributes:
+        path: Path of the layer.
+        key: Key of the entry, such as `"filters"`; dots lead into entries that
+            hold entries: `"layer.config.units"`.
+        labels: The units that it depends on.
+        change: Called as `change(old, keep=keep)`, with one bool a unit; gives the new
+            value of the entry.
+    """
+
+    path: str
+    key: str
+    labels: Labels
+    change: Callable[..., Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Rescale:
+    """A weight that makes up for a number of units which the layer divides by.
+
+    Attributes:
+        path: Path of the layer.
+        name: Name of the weight.
+        labels: The units that are counted.
+        exponent: The weight is multiplied by `(kept / all) ** exponent`.
+    """
+
+    path: str
+    name: str
+    labels: Labels
+    exponent: float
+
+
+@dataclass(frozen=True, eq=False)
+class Meeting:
+    """A call in which units meet although no weight reads them.
+
+    Attributes:
+        call: Name of the call.
+        input: Index of the input that holds the units.
+        axis: The axis of that input.
+        labels: Their labels.
+    """
+
+    call: str
+    input: int
+    axis: int
+    labels: Labels
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One axis of one weight in which a group's units appear.
+
+    Attributes:
+        path: Path of the layer.
+        name: Name of the weight.
+        axis: The axis.
+        role: The axis' role.
+        positions: Array of shape `(units, m)`: the positions of each unit.
+    """
+
+    path: str
+    name: str
+    axis: int
+    role: Role
+    positions: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Units of several layers that live or die together.
+
+    Attributes:
+        name: Name of the layer that makes the units, the first one if several; a
+            further group of the same layer has a number, such as `"conv#1"`, so that
+            no two groups of a graph share a name.
+        makers: Names of all layers that make them: paths, with the kind of unit
+            where a layer makes several kinds (`"attention/heads"`).
+        roots: Array of shape `(units,)`: identities of the units in the graph.
+        members: All places in which the units appear.
+        approximate: Paths of normalisations over these units, whose statistics
+            change when units go; empty unless they were asked for.
+    """
+
+    name: str
+    makers: tuple[str, ...]
+    roots: np.ndarray = field(repr=False)
+    members: tuple[Member, ...] = field(repr=False)
+    approximate: tuple[str, ...] = ()
+
+    @property
+    def num_units(self) -> int:
+        """Number of units."""
+        return len(self.roots)
+
+    @property
+    def producers(self) -> tuple[Member, ...]:
+        """The members that make the units."""
+        return tuple(m for m in self.members if m.role == "out")
+
+    @property
+    def consumers(self) -> tuple[Member, ...]:
+        """The members that read the units."""
+        return tuple(m for m in self.members if m.role == "in")
+
+    def member(self, path: str, name: str) -> Member | None:
+        """Find the units' place in one weight."""
+        return next(
+            (m for m in self.members if m.path == path and m.name == name), None
+        )
+
+
+@dataclass(frozen=True)
+class Barrier:
+    """Units that may not be pruned, or a layer whose units are not known.
+
+    Attributes:
+        layer: Name of the layer that makes them.
+        units: How many of its units; 0 for a layer that no rule covers.
+        reason: Why.
+    """
+
+    layer: str
+    units: int
+    reason: str
+
+    def __str__(self) -> str:
+        units = f"{self.units} units: " if self.units else ""
+        return f"{self.layer}: {units}{self.reason}"

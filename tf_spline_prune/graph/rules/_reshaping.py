@@ -1,0 +1,204 @@
+"""Layers that rearrange axes: Flatten, Reshape, Permute, and such operations."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from tf_spline_prune.compat import Call
+from tf_spline_prune.graph._axes import Labels, TensorAxes, channel_axis, positions
+from tf_spline_prune.graph._recorder import Recorder
+from tf_spline_prune.graph.rules._registry import rule
+
+
+def _spread(value: TensorAxes, recorder: Recorder, why: str) -> Labels | None:
+    """Give a label to every entry of a tensor, batch axis left out."""
+    sizes = value.shape[1:]
+    if not value.labelled:
+        return None
+    if len(value.labelled) > 1 or None in sizes:
+        recorder.bar_tensor(value, why)
+        return None
+    (axis,) = value.labelled
+    labels = value.labels[axis]
+    alone = [1] * len(sizes)
+    alone[axis - 1] = len(labels)  # type: ignore[arg-type]
+    return np.broadcast_to(labels.reshape(alone), sizes)  # type: ignore
+
+
+@rule("Flatten", homogeneous=True)
+def flatten(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
+    """Every position of a channel becomes an entry of its own."""
+    (value,) = inputs
+    labels = _spread(value, recorder, f"{call.path} mixes axes that hold units")
+    if (
+        labels is not None
+        and getattr(call.layer, "data_format", "") == "channels_first"
+    ):
+        # Keras moves the channels last before it flattens.
+        if value.rank > 2:
+            labels = np.moveaxis(labels, 0, -1)
+    shape = call.output_shapes[0]
+    return value.with_labels(shape, {} if labels is None else {1: labels.ravel()})
+
+
+@rule("Reshape", "op:reshape", homogeneous=True)
+def reshape(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
+    """Units go where their entries go; several axes share them evenly."""
+    value = inputs[0]
+    shape = call.output_shapes[0]
+    if not value.labelled or shape[-1] is None:
+        recorder.bar_tensor(value, f"{call.path} moves them to an open axis")
+        return value.with_labels(shape, {})
+    last = value.labels[-1]
+    if value.labelled == [value.rank - 1] and last is not None:
+        # Other axes may be open as long as the last one stays whole.
+        if value.shape[-1] == shape[-1]:
+            return _reshaped(call, value, {len(shape) - 1: last}, recorder)
+    spread = _spread(value, recorder, f"{call.path} mixes axes that hold units")
+    if spread is None:
+        return value.with_labels(shape, {})
+    if positions(value.shape, ()) != positions(shape, ()):
+        recorder.bar_tensor(value, f"{call.path} moves them to the batch axis")
+        return value.with_labels(shape, {})
+    sizes = [size or 0 for size in shape[1:]]
+    target = spread.reshape([size or -1 for size in sizes])
+    varying = [
+        axis
+        for axis in range(target.ndim)
+        if (target != np.take(target, [0], axis)).any()
+    ] or [target.ndim - 1]
+    # Where units come to lie on several axes, the last one stands for them: all
+    # that share a place on it live or die together.
+    along = np.moveaxis(target, varying[-1], 0).reshape(target.shape[varying[-1]], -1)
+    labels = along[:, 0].copy()
+    recorder.tie(np.repeat(labels[:, None], along.shape[1], axis=1), along)
+    return _reshaped(call, value, {varying[-1] + 1: labels}, recorder)
+
+
+def _reshaped(
+    call: Call, value: TensorAxes, found: dict[int, Labels], recorder: Recorder
+) -> TensorAxes:
+    shape = call.output_shapes[0]
+    ((axis, labels),) = found.items()
+    if call.kind == "Reshape":
+        recorder.resize(call, "target_shape", labels, axis - 1)
+    elif hasattr(call.layer, "newshape"):
+        recorder.resize(call, "newshape", labels, axis)
+    elif call.arguments([value])["shape"][axis] != -1:
+        recorder.bar(labels, f"the shape is written into {call.path}")
+    return value.with_labels(shape, found)
+
+
+@rule("Permute", homogeneous=True)
+def permute(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
+    """The axes change places and take their units along."""
+    return moved(call, inputs[0], (0, *call.layer.dims), recorder)
+
+
+@rule("op:transpose", homogeneous=True)
+def transpose(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
+    """As Permute, the batch axis included."""
+    given = call.arguments(inputs)
+    order = given.get("axes", given.get("perm"))
+    return moved(call, inputs[0], order or range(inputs[0].rank)[::-1], recorder)
+
+
+@rule("op:swapaxes", "op:moveaxis", homogeneous=True)
+def swap(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
+    """Some axes change places."""
+    given, axes = call.arguments(inputs), np.arange(inputs[0].rank)
+    if call.kind == "op:swapaxes":
+        a, b = given["axis1"], given["axis2"]
+        axes[[a, b]] = axes[[b, a]]
+        return moved(call, inputs[0], axes.tolist(), recorder)
+    order = _moved_order(len(axes), given["source"], given["destination"])
+    return moved(call, inputs[0], order, recorder)
+
+
+def moved(
+    call: Call, value: TensorAxes, order: Iterable[int], recorder: Recorder
+) -> TensorAxes:
+    """Describe a tensor whose axes were put into another order."""
+    order = [axis % value.rank for axis in order]
+    if order[0] != 0:
+        recorder.bar_tensor(value, f"{call.path} moves the batch axis")
+    return TensorAxes(
+        call.output_shapes[0], tuple(value.labels[axis] for axis in order)
+    )
+
+
+def _moved_order(rank: int, source: Any, destination: Any) -> list[int]:
+    shape = np.zeros(range(1, rank + 1), bool)
+    return [size - 1 for size in np.moveaxis(shape, source, destination).shape]
+
+
+@rule(
+    "AveragePooling1D",
+    "AveragePooling2D",
+    "AveragePooling3D",
+    "MaxPooling1D",
+    "MaxPooling2D",
+    "MaxPooling3D",
+    "ZeroPadding1D",
+    "ZeroPadding2D",
+    "ZeroPadding3D",
+    "Cropping1D",
+    "Cropping2D",
+    "Cropping3D",
+    "UpSampling1D",
+    "UpSampling2D",
+    "UpSampling3D",
+    "AdaptiveAveragePooling1D",
+    "AdaptiveAveragePooling2D",
+    "AdaptiveAveragePooling3D",
+    "AdaptiveMaxPooling1D",
+    "AdaptiveMaxPooling2D",
+    "AdaptiveMaxPooling3D",
+    "CenterCrop",
+    "op:averagepool",
+    "op:maxpool",
+    homogeneous=True,
+)
+@rule("Resizing", "op:resize")
+def spatial(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
+    """The channels stay, the positions change."""
+    (value,) = inputs
+    axis = channel_axis(call, value.rank)
+    recorder.bar_space(value, axis, call)
+    labels = value.labels[axis]
+    shape = call.output_shapes[0]
+    return value.with_labels(shape, {} if labels is None else {axis: labels})
+
+
+@rule("RepeatVector", homogeneous=True)
+def repeat_vector(
+    call: Call, inputs: list[TensorAxes], recorder: Recorder
+) -> TensorAxes:
+    """A new axis before the units."""
+    (value,) = inputs
+    labels = value.labels[1]
+    shape = call.output_shapes[0]
+    return value.with_labels(shape, {} if labels is None else {2: labels})
+
+
+@rule(
+    "GlobalAveragePooling1D",
+    "GlobalAveragePooling2D",
+    "GlobalAveragePooling3D",
+    "GlobalMaxPooling1D",
+    "GlobalMaxPooling2D",
+    "GlobalMaxPooling3D",
+    homogeneous=True,
+)
+def global_pooling(
+    call: Call, inputs: list[TensorAxes], recorder: Recorder
+) -> TensorAxes:
+    """The channels stay, the positions go, or stay with size 1."""
+    (value,) = inputs
+    axis = channel_axis(call, value.rank)
+    recorder.bar_space(value, axis, call)
+    shape = call.output_shapes[0]
+    labels = value.labels[axis]
+    target = axis if len(shape) == value.rank else 1
+    return value.with_labels(shape, {} if labels is None else {target: labels})

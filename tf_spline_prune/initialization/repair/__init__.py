@@ -1,0 +1,1 @@
+"""Kernels that let a sparse network train."""

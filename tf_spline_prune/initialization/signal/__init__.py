@@ -1,0 +1,1 @@
+"""What happens to a signal on its way through a network."""

@@ -1,0 +1,249 @@
+"""`signal_propagation`: what reaches the end of a network, and what comes back."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from tf_spline_prune._checks import Integer, checked
+from tf_spline_prune.compat import (
+    Calibration,
+    Call,
+    CurrentWeights,
+    Graph,
+    call_layer,
+    call_tapped,
+    hand_on_loss,
+    mask_slots,
+    require_flavour,
+    run_eagerly,
+    states_kept,
+    to_numpy,
+    trace,
+    value_and_grad,
+    with_dtype,
+)
+from tf_spline_prune.criteria._gates import LOSS
+from tf_spline_prune.errors import CalibrationError, ModelError
+from tf_spline_prune.initialization._kernels import Kernel, kernel_of, kernels_of
+from tf_spline_prune.initialization.signal._signal_report import SignalPropagation
+from tf_spline_prune.partition._local_affine import jacobians
+
+
+@checked(loss=LOSS, jacobian_inputs=Integer(0, 2**31 - 1))
+def signal_propagation(
+    model: Any,
+    x: Any,
+    y: Any = None,
+    loss: Any = None,
+    jacobian_inputs: int = 32,
+) -> SignalPropagation:
+    """Measure how signals and gradients travel through a network, in float64.
+
+    A network can learn if neither dies out nor explodes between its ends: the mean
+    square of pre-activations and of gradients keeps its size from layer to layer, and
+    the singular values of the Jacobian are near one another.
+
+    Args:
+        model: A built model of either flavour, masked or not. It is not changed.
+        x: Some hundred inputs, as in `plan`; they run all at once. Two at least.
+        y: Their labels, as the loss takes them; `None` measures no gradients.
+        loss: What `compile` takes as `loss`; `None` takes the model's.
+        jacobian_inputs: At so many inputs the Jacobian of the outputs is taken, which
+            should be logits. 0 takes none, nor has a model of several inputs or
+            outputs, or of tokens, any.
+
+    Returns:
+        The numbers by layer; printing them gives a table.
+
+    Raises:
+        FlavourError: If `model` is no Keras model.
+        ModelError: If it cannot be traced, has neither dense nor convolution layers,
+            or weights that are not finite.
+        CalibrationError: If `x` or `y` is misshapen or not finite, or `x` is one input.
+        ValueError: If there are labels but no loss, or `jacobian_inputs` is negative.
+
+    Example:
+
+    ```python
+    print(tsp.initialization.signal_propagation(masked, x_train[:256], y_train[:256]))
+    ```
+
+    Source: Lee et al., "A Signal Propagation Perspective for Pruning Neural Networks
+    at Initialization", ICLR 2020; Hayou et al., ICLR 2021.
+    """
+    require_flavour(model)
+    original = trace(model)
+    kernels = kernels_of(original)
+    if not kernels:
+        raise ModelError(
+            "The model has neither dense nor convolution layers, so there is nothing "
+            f"to measure. Received: model {model.name!r}"
+        )
+    data = Calibration.of(x if y is None else (x, y), original, trained=False)
+    if len(data) < 2:
+        raise CalibrationError(
+            "At least two inputs show which units never change. Received: 1"
+        )
+    exact = with_dtype(model, "float64")
+    graph = trace(exact)
+    inputs = Calibration.of(data.inputs, graph).inputs
+    variance, dead = _forward(graph, inputs)
+    gradients = singular_values = None
+    if data.labels is not None:
+        hand_on_loss(model, exact)
+        names = {path: [kernel.name] for path, kernel in kernels.items()}
+        _, found = value_and_grad(exact, loss, names)(inputs, data.labels)
+        gradients = {
+            path: float(np.mean(np.square(found[path][kernel.name])))
+            for path, kernel in kernels.items()
+        }
+    smooth = [entry.dtype.startswith("float") for entry in graph.inputs]
+    if jacobian_inputs and smooth == [True] and len(graph.output_ids) == 1:
+        slopes = jacobians(exact, inputs[0][:jacobian_inputs])
+        singular_values = np.linalg.svd(slopes, compute_uv=False).ravel()
+        singular_values = np.sort(singular_values)[::-1]
+    return SignalPropagation(
+        density=_density(model, original, kernels),
+        dead_units={path: dead[path] for path in kernels},
+        variance={path: variance[path] for path in kernels},
+        gradients=gradients,
+        singular_values=singular_values,
+    )
+
+
+def _density(model: Any, graph: Graph, kernels: dict[str, Kernel]) -> dict[str, float]:
+    """Take the share of weights that masks keep; without a mask, that are not zero."""
+    kept = {slot.key: slot.keep() for slot in mask_slots(model)}
+    weights = CurrentWeights(graph)
+    found = {}
+    for path, kernel in kernels.items():
+        keep = kept.get(kernel.key)
+        array = weights[path][kernel.name] if keep is None else keep
+        found[path] = float(np.count_nonzero(array) / array.size)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Signal:
+    """A tensor, and the layer whose units are still told apart in it."""
+
+    tensor: Any
+    owner: str | None = None
+
+
+def _forward(
+    graph: Graph, inputs: list[np.ndarray]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Run a model, and measure variances and dead units of its layers."""
+    readers = Counter(i for call in _all_calls(graph) for i in set(call.inputs))
+    variance: dict[str, float] = {}
+    dead: dict[str, float] = {}
+
+    def apply(call: Call, args: Any, kwargs: Any) -> Any:
+        given = [s for s in keras.tree.flatten((args, kwargs)) if _is_signal(s)]
+        args, kwargs = keras.tree.map_structure(
+            lambda s: s.tensor if _is_signal(s) else s, (args, kwargs)
+        )
+        owner = None
+        if kernel_of(call) is not None:
+            output, sums = run_tapped(call, args, kwargs)
+            if call.path not in variance:  # the first use counts
+                variance[call.path] = float(np.mean(np.square(sums)))
+                owner = call.path
+        else:
+            output = call_layer(call, args, kwargs)
+            if len(given) == 1 and readers[call.inputs[0]] == 1:
+                same = getattr(output, "shape", None) == given[0].tensor.shape
+                owner = given[0].owner if same else None
+        if owner is not None:
+            # An activation or a normalisation in a layer of its own counts too.
+            values = units_last(call, output)
+            flat = values.reshape(-1, values.shape[-1])
+            dead[owner] = float(np.mean(flat.max(axis=0) == flat.min(axis=0)))
+        return keras.tree.map_structure(lambda tensor: _Signal(tensor, owner), output)
+
+    with states_kept(graph.model):
+        graph.run([_Signal(keras.ops.convert_to_tensor(x)) for x in inputs], apply)
+    return variance, dead
+
+
+def _is_signal(thing: Any) -> bool:
+    return isinstance(thing, _Signal)
+
+
+def _all_calls(graph: Graph) -> list[Call]:
+    inner = [c.inner for c in graph.calls if c.inner is not None]
+    return [*graph.calls, *(call for one in inner for call in _all_calls(one))]
+
+
+Visit = Callable[[Kernel, np.ndarray], bool]
+
+
+def walk(graph: Graph, inputs: list[np.ndarray], visit: Visit) -> None:
+    """Run a model, and look at what goes into the activation of each layer.
+
+    Args:
+        graph: What `trace` gave.
+        inputs: One array an input, all at once.
+        visit: Called as `visit(kernel, sums)` for each use of a dense or convolution
+            layer, with its pre-activations, units last. Where it returns true, it has
+            changed the layer, which runs again.
+    """
+
+    def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        kernel = kernel_of(call)
+        if kernel is None:
+            return call_layer(call, args, kwargs)
+        output, sums = run_tapped(call, args, kwargs)
+        return call_layer(call, args, kwargs) if visit(kernel, sums) else output
+
+    run_eagerly(graph, inputs, apply)
+
+
+def run_tapped(
+    call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, np.ndarray]:
+    """Run a dense or convolution layer.
+
+    Args:
+        call: Its call.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+
+    Returns:
+        The output, and the pre-activations as an array, units last.
+    """
+    output, sums = call_tapped(call, args, kwargs)
+    return output, units_last(call, sums)
+
+
+def units_last(call: Call, tensor: Any) -> np.ndarray:
+    """Bring a tensor that a layer gave to the host, its units last."""
+    array = to_numpy(tensor)
+    first = getattr(call.layer, "data_format", None) == "channels_first"
+    return np.moveaxis(array, 1, -1) if first else array
+
+
+def mean_squares(graph: Graph, inputs: list[np.ndarray]) -> dict[str, float]:
+    """Measure the mean square of the pre-activations of each layer.
+
+    Args:
+        graph: What `trace` gave.
+        inputs: One array an input.
+
+    Returns:
+        The mean squares by path, in the order of computation; of a layer that is used
+        again, that of its first use.
+    """
+    found: dict[str, float] = {}
+
+    def visit(kernel: Kernel, sums: np.ndarray) -> bool:
+        found.setdefault(kernel.path, float(np.mean(np.square(sums, dtype="float64"))))
+        return False
+
+    walk(graph, inputs, visit)
+    return found

@@ -1,0 +1,172 @@
+"""`Layout`: which axes of a weight tensor are its inputs and its outputs."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tf_spline_prune.compat import MaskSlot, kind_of, mask_slots, require_flavour
+from tf_spline_prune.errors import ModelError
+from tf_spline_prune.graph._selection import Selector, meant, named
+
+
+def require_slots(model: Any) -> list[MaskSlot]:
+    """List the masked weights of a model, of which there must be some.
+
+    Args:
+        model: A model of either flavour.
+
+    Returns:
+        The slots.
+
+    Raises:
+        FlavourError: If `model` is no Keras model.
+        ModelError: If nothing is masked.
+    """
+    require_flavour(model)
+    slots = mask_slots(model)
+    if not slots:
+        raise ModelError(
+            "This model has no masks. Make a masked copy with "
+            f"`tsp.wrap_with_masks(model)`. Received: model {model.name!r}"
+        )
+    return slots
+
+
+def chosen_layers(
+    layers: Mapping[str, Any], selector: Selector, barred: Mapping[str, str]
+) -> set[str]:
+    """Find the layers that a selector means.
+
+    Args:
+        layers: The layers by path.
+        selector: `None` for all; a path or name, a regular expression that matches
+            paths whole, a list of these, or a function of the layer.
+        barred: For the layers that cannot be meant, the reasons.
+
+    Returns:
+        Paths.
+
+    Raises:
+        ValueError: If a name means nothing, or only layers that are barred.
+        TypeError: If it is a schedule.
+    """
+    if any(base.__name__ == "PruningSchedule" for base in type(selector).__mro__):
+        raise TypeError(
+            "`layers` chooses layers, and masks take no schedule: give it to the "
+            "callback that moves them, `tsp.MaskPruning(schedule)`. Received: layers="
+            f"{type(selector).__name__}"
+        )
+    open_ = {path: layer for path, layer in layers.items() if path not in barred}
+    return meant(
+        selector, open_, lambda name: matching(name, layers, barred), "can be masked"
+    )
+
+
+def matching(
+    pattern: str, layers: Iterable[str], barred: Mapping[str, str] | None = None
+) -> set[str]:
+    """Find the layers that one name or regular expression means.
+
+    Args:
+        pattern: A path or name, or a regular expression that matches paths whole.
+        layers: Paths.
+        barred: For the layers that cannot be meant, the reasons.
+
+    Returns:
+        Paths, at least one.
+
+    Raises:
+        ValueError: If it means nothing, or only layers that are barred.
+    """
+    barred = barred or {}
+    hits = named(pattern, {path: path for path in layers}, "layers", "can be masked")
+    if hits <= set(barred):
+        path = min(hits)
+        raise ValueError(
+            f"The layer {path!r} cannot be masked: {barred[path]}. "
+            f"Received: {pattern!r}"
+        )
+    return hits - set(barred)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The input and the output axis of a weight tensor.
+
+    The defaults are those of Dense kernels `[in, out]` and of convolution kernels
+    `[..., in, out]`. Transposed convolutions have `[..., out, in]`, so
+    `Layout(input_axis=-1, output_axis=-2)`.
+
+    Args:
+        input_axis: The axis along which an output sums its inputs.
+        output_axis: The axis of the units.
+    """
+
+    input_axis: int = -2
+    output_axis: int = -1
+
+    def inputs_by_outputs(self, tensor: np.ndarray) -> np.ndarray:
+        """View a tensor with its inputs and outputs as the last two axes.
+
+        Args:
+            tensor: Array of rank 2 or more.
+
+        Returns:
+            A view of shape `(..., inputs, outputs)`.
+
+        Raises:
+            ValueError: If the tensor has no such two axes.
+        """
+        axes = (self.input_axis, self.output_axis)
+        rank = tensor.ndim
+        if rank < 2:
+            raise ValueError(
+                "Blocks and m:n patterns need a tensor with inputs and outputs, of "
+                f"rank 2 or more. Received: a tensor of shape {tensor.shape}"
+            )
+        inside = all(-rank <= axis < rank for axis in axes)
+        if not inside or axes[0] % rank == axes[1] % rank:
+            raise ValueError(
+                "`input_axis` and `output_axis` must be two axes of the tensor. "
+                f"Received: {self} for a tensor of shape {tensor.shape}"
+            )
+        return np.moveaxis(tensor, axes, (-2, -1))
+
+    def restored(self, view: np.ndarray) -> np.ndarray:
+        """Put the axes of such a view back.
+
+        Args:
+            view: Array of shape `(..., inputs, outputs)`.
+
+        Returns:
+            Array with the axes of the tensor, contiguous.
+        """
+        axes = (self.input_axis, self.output_axis)
+        return np.ascontiguousarray(np.moveaxis(view, (-2, -1), axes))
+
+
+def layout_of(slot: MaskSlot) -> Layout:
+    """Say which axes of a masked weight hold inputs and outputs.
+
+    Where there are several of either, the last one counts: entries along it lie next
+    to each other.
+
+    Args:
+        slot: A masked weight.
+
+    Returns:
+        Its layout.
+    """
+    kind = kind_of(slot.owner)
+    if kind.endswith("Transpose"):
+        return Layout(-1, -2)
+    if kind == "EinsumDense":
+        given, _, made = slot.owner.equation.replace(" ", "").partition("->")
+        taken, kernel = given.split(",")
+        summed = [a for a, c in enumerate(kernel) if c not in made]
+        units = [a for a, c in enumerate(kernel) if c in made and c not in taken]
+        if summed and units:
+            return Layout(summed[-1], units[-1])
+    return Layout()

@@ -1,0 +1,438 @@
+"""`MaskUpdate`: from weights and a sparsity to masks."""
+
+import copy
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
+
+import numpy as np
+
+from tf_spline_prune import criteria
+from tf_spline_prune._checks import (
+    COUNT,
+    FRACTION,
+    SEED,
+    SELECTOR,
+    Data,
+    Function,
+    Instance,
+    ListOf,
+    MapOf,
+    OneOf,
+    Options,
+    Text,
+    checked,
+)
+from tf_spline_prune.compat import (
+    Calibration,
+    MaskSlot,
+    Workers,
+    mask_slots,
+    trace,
+    zeroed,
+)
+from tf_spline_prune.criteria import Criterion
+from tf_spline_prune.errors import NothingPrunedWarning, warn
+from tf_spline_prune.graph import ChannelGraph
+from tf_spline_prune.graph._selection import Selector
+from tf_spline_prune.masking._choosing import (
+    Thinning,
+    choose,
+    masks_of_units,
+    units_gone,
+)
+from tf_spline_prune.masking._granularity import Granularity, Pooling
+from tf_spline_prune.masking._scoring import weight_scores
+from tf_spline_prune.masking._slots import (
+    chosen_layers,
+    layout_of,
+    matching,
+    require_slots,
+)
+from tf_spline_prune.masking._targets import ask, remember_nothing
+from tf_spline_prune.masking._wrap_with_masks import wrap_with_masks
+from tf_spline_prune.pruning import plan
+from tf_spline_prune.pruning.planning._candidates import reasons
+from tf_spline_prune.pruning.planning._scopes import SCOPE
+
+Arrays = list[np.ndarray]
+Shares = float | Mapping[str, float]
+
+
+class MaskUpdate:
+    """Computes the masks of a model on the host, and sets them.
+
+    Args:
+        model: A masked model.
+        slots: Its masked weights that are thinned out; with whole units, those whose
+            units go.
+        criterion: As in `update_masks`.
+        granularity: As in `update_masks`.
+        scope: As in `update_masks`.
+        pooling: As in `update_masks`.
+        data: As in `update_masks`.
+        seed: As in `update_masks`.
+
+    Raises:
+        ValueError: If an argument is out of range, or none fits another.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        slots: list[MaskSlot],
+        criterion: Any,
+        granularity: Any,
+        scope: Any,
+        pooling: Any,
+        data: Any,
+        seed: int,
+    ) -> None:
+        self.model = model
+        self.slots = slots
+        self.criterion = criterion
+        self.scope = scope
+        self.pooling = pooling
+        self.seed = seed
+        self.workers = Workers(model)
+        self.granularity = None
+        self.thinning: Thinning | None = None
+        self._barriers = ""  # why no unit may go, if none may
+        self.data = data
+        self.chosen = slots
+        if granularity == "unit":
+            # What reads a unit is masked with it, chosen or not.
+            self.slots = mask_slots(model)
+            # The structure stays while weights change, so it is read once.
+            self.graph = ChannelGraph(model)
+            # A copy, for it is told what is gone.
+            self.criterion = copy.copy(criteria.get(criterion, data is not None))
+            if data is not None:
+                self.data = Calibration.of(data, trace(model))
+            return
+        if scope not in ("layer", "global"):
+            raise ValueError(
+                'For weights, `scope` must be "layer" or "global". '
+                f"Received: scope={scope!r}"
+            )
+        self.granularity = Granularity.of(granularity)
+        weight_scores([], criterion, seed)  # refuses what scores no weights
+        self.thinning = Thinning(slots) if self._is_plain() else None
+
+    def __call__(self, shares: Shares) -> None:
+        """Bring the masks to a sparsity; what is gone already stays gone.
+
+        Args:
+            shares: The sparsity, in [0, 1), or one for each path of a layer.
+        """
+        for slot in self.slots:
+            ask(slot, _share_of(slot, shares))
+        if self.thinning is not None:
+            self.thinning([_share_of(slot, shares) for slot in self.slots])
+            return
+        old = [slot.keep() for slot in self.slots]
+        arrays = [slot.read() for slot in self.slots]
+        decide = self._units if self.granularity is None else self._weights
+        new = self._of_chief(decide(shares, old, arrays))
+        for slot, before, keep, array in zip(self.slots, old, new, arrays, strict=True):
+            if keep is not before:
+                slot.write(keep, zeroed(array, keep))
+
+    def _of_chief(self, masks: Arrays) -> Arrays:
+        """Let the chief decide, where several workers train and may see other data."""
+        if self.workers.alone or not masks:
+            return masks
+        flat = np.concatenate([keep.ravel() for keep in masks])
+        bits = self.workers.of_chief(np.packbits(flat))
+        flat = np.unpackbits(bits, count=flat.size).astype(bool)
+        parts = np.split(flat, np.cumsum([keep.size for keep in masks])[:-1])
+        return [part.reshape(m.shape) for part, m in zip(parts, masks, strict=True)]
+
+    def _weights(self, shares: Shares, old: Arrays, arrays: Arrays) -> Arrays:
+        names = [slot.key for slot in self.slots]
+        scores = weight_scores(arrays, self.criterion, self.seed, names)
+        scores = [
+            _gone_lowest(score, keep) for keep, score in zip(old, scores, strict=True)
+        ]
+        gone = [1 - np.count_nonzero(keep) / keep.size for keep in old]
+        each = [_share_of(slot, shares) for slot in self.slots]
+        given: Any
+        if self.scope == "global":
+            size = sum(keep.size for keep in old)
+            left = sum(int(np.count_nonzero(keep)) for keep in old)
+            given = max(each[0], 1 - left / size)
+        else:
+            given = [max(asked, now) for asked, now in zip(each, gone, strict=True)]
+        return choose(
+            scores,
+            given,
+            self.granularity,
+            scope=self.scope,
+            pooling=self.pooling,
+            layouts=[layout_of(slot) for slot in self.slots],
+        )
+
+    def _is_plain(self) -> bool:
+        """Tell whether one process removes weights by magnitude, each tensor alone."""
+        named = self.criterion == "magnitude" or (
+            type(self.criterion) is criteria.Magnitude
+        )
+        single = self.granularity is not None and self.granularity.spec == "weight"
+        return bool(named and single and self.scope == "layer" and self.workers.alone)
+
+    def _units(self, shares: Shares, old: Arrays, arrays: Arrays) -> Arrays:
+        """Decide about whole units; their criterion reads the model itself."""
+        removed = self._removed(shares)
+        masks = masks_of_units(self.graph, removed, self.slots)
+        return [keep & before for keep, before in zip(masks, old, strict=True)]
+
+    def units_missing(self, shares: Shares) -> int:
+        """Count the units that are not gone and would go at a sparsity.
+
+        Args:
+            shares: As in a call.
+
+        Raises:
+            BudgetError: If the sparsity is out of reach.
+        """
+        gone = units_gone(self.graph, self.slots)
+        return int(np.count_nonzero(self._removed(shares) & ~gone))
+
+    def why_nothing(self, shares: Shares) -> str | None:
+        """Say why a sparsity that is no zero removes nothing, if that is so.
+
+        Args:
+            shares: As in a call.
+        """
+        each = shares.values() if isinstance(shares, Mapping) else [shares]
+        if not any(each):
+            return None
+        if self.granularity is None:
+            gone = units_gone(self.graph, self.slots)
+            if gone.any() or self._removed(shares).any():
+                return None
+            if self._barriers:
+                return f"no units may be masked: {self._barriers}"
+        elif not all(slot.keep().all() for slot in self.slots):
+            return None
+        what = "units" if self.granularity is None else "weights"
+        if self.granularity is not None and self.granularity.spec != "weight":
+            what += f" in cells of granularity={self.granularity.spec!r}"
+        return f"{max(each):.2%} of so few {what} is not one"
+
+    def _removed(self, shares: Shares) -> np.ndarray:
+        """Plan, and tell which units are gone then: an array of bool, by unit."""
+        gone = units_gone(self.graph, self.slots)
+        self.criterion.gone = gone
+        paths = {slot.path for slot in self.chosen}
+        asked: Any = shares
+        if isinstance(shares, Mapping):
+            asked = {path: s for path, s in shares.items() if path in paths}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NothingPrunedWarning)
+            decision = plan(
+                self.model,
+                self.criterion,
+                sparsity=asked,
+                scope=self.scope,
+                layers=self._layers(),
+                data=self.data,
+                seed=self.seed,
+            )
+        none = decision.achieved is None or not decision.achieved[0]
+        self._barriers = reasons(decision.barriers) if none else ""
+        return np.asarray(self.graph.removal(dict(decision.removed)) | gone)
+
+    def _layers(self) -> Callable[[Any], bool]:
+        masked = {id(slot.layer) for slot in self.chosen}
+        return lambda layer: id(layer) in masked
+
+
+def _gone_lowest(scores: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """Give what is gone the lowest score."""
+    least = np.min(scores, initial=0)
+    if least < 0 or scores.dtype.kind != "f":
+        return np.where(keep, scores, least)
+    return zeroed(scores, keep)
+
+
+def _share_of(slot: MaskSlot, shares: Shares) -> float:
+    if isinstance(shares, Mapping):
+        return float(shares.get(slot.path, 0.0))
+    return float(shares)
+
+
+SPARSITY: Options = [
+    FRACTION,
+    MapOf(
+        Text("a name"), FRACTION, "a dictionary from names of layers to such numbers"
+    ),
+]
+GRANULARITY: Options = [
+    Text("'weight', 'unit', a pattern such as '2:4'"),
+    ListOf(COUNT, "sizes, (inputs, outputs)", 2, 2),
+    Instance(Granularity),
+]
+MASK_CRITERION: Options = [
+    Text("the name of a criterion"),
+    Instance(Criterion, what="an instance of `criteria.Criterion`"),
+    Function("a function of the name and the weights of a tensor"),
+]
+"""What the checks of arguments want of a criterion of weights or units."""
+
+
+@checked(
+    sparsity=SPARSITY,
+    criterion=MASK_CRITERION,
+    granularity=GRANULARITY,
+    scope=SCOPE,
+    data=[Data(), None],
+    layers=SELECTOR,
+    pooling=OneOf(*get_args(Pooling)),
+    seed=SEED,
+)
+def update_masks(
+    model: Any,
+    sparsity: Shares,
+    criterion: Any = "magnitude",
+    granularity: Any = "weight",
+    scope: Any = "layer",
+    *,
+    layers: Selector = None,
+    pooling: str = "mean",
+    data: Any = None,
+    seed: int = 0,
+) -> None:
+    """Set the masks of a model, and what they remove to zero.
+
+    This is what `MaskPruning` does at the firing steps of its schedule; call it from
+    a training loop of your own. The optimizer then holds the zeros. Masks only
+    ever grow: below the sparsity that is there, nothing happens. Where nothing is
+    masked although something was asked for, a `NothingPrunedWarning` says why.
+
+    Args:
+        model: A masked model of either flavour. Its masks and weights change.
+        sparsity: Share to remove, in [0, 1): of the weights, or of the units where
+            whole units go; or a dictionary from layer names or regular expressions
+            to shares; other layers stay as they are then.
+        criterion: What is worth keeping. For weights `"magnitude"`, `"lamp"`,
+            `"random"`, or a function `(name, array) -> array` of the same shape; for
+            units any criterion of `plan`.
+        granularity: `"weight"`: single weights. `(4, 1)`: blocks of so many
+            consecutive inputs and outputs; this one hits the fast Dense kernel of
+            LiteRT. `"2:4"`: two zeros in every four consecutive inputs. `"unit"`:
+            whole units, in all weights that make or read them.
+        scope: What is ranked together: `"layer"` each weight array, `"global"` all;
+            for units also the other scopes of `plan`.
+        layers: Which of the masked layers take part, as in `wrap_with_masks`.
+        pooling: How the worth of a block comes from its weights: `"mean"` or `"max"`.
+        data: Inputs, or `(inputs, labels)`, for criteria that read any.
+        seed: Seed of whatever is random.
+
+    Raises:
+        FlavourError: If `model` is no Keras model.
+        ModelError: If it has no masks.
+        BudgetError: If the sparsity is out of reach.
+        ValueError: If an argument is out of range.
+
+    Example:
+
+    ```python
+    for step, batch in enumerate(train):
+        train_step(masked, batch)
+        if step % 100 == 0:
+            tsp.update_masks(masked, sparsity=min(0.8, step / 5000))
+    ```
+    """
+    if isinstance(sparsity, Mapping) and scope != "layer" and granularity != "unit":
+        raise ValueError(
+            "Shares of single layers leave nothing for `scope` to decide. Leave it "
+            f"out, or give one share. Received: scope={scope!r}"
+        )
+    slots = slots_of(model, layers)
+    shares = shares_by_path(slots, sparsity)
+    if isinstance(shares, Mapping):
+        slots = [slot for slot in slots if slot.path in shares]
+    update = MaskUpdate(
+        model, slots, criterion, granularity, scope, pooling, data, seed
+    )
+    update(shares)
+    if why := update.why_nothing(shares):
+        remember_nothing(update.slots, why)
+        warn(f"Nothing is masked, because {why}.", NothingPrunedWarning)
+
+
+def apply_masks(model: Any) -> None:
+    """Set the weights that masks remove to zero, should something have moved them.
+
+    The optimizer does so after each of its updates. Call this after weights were
+    written in another way: `set_weights`, an average of weights, another framework.
+
+    Args:
+        model: A masked model of either flavour. Its weights change.
+
+    Raises:
+        FlavourError: If `model` is no Keras model.
+        ModelError: If it has no masks.
+
+    Example:
+
+    ```python
+    masked.set_weights(weights)     # from a file, an average, another model
+    tsp.apply_masks(masked)
+    ```
+    """
+    for slot in require_slots(model):
+        slot.apply()
+
+
+@checked(sparsity=SPARSITY)
+def prune_once(model: Any, sparsity: Shares, **settings: Any) -> Any:
+    """Mask a model at once, without any training.
+
+    Args:
+        model: A built model of either flavour, masked or not. It is not changed.
+        sparsity: As in `update_masks`.
+        **settings: As in `update_masks`: `criterion`, `granularity`, `scope`,
+            `layers`, `pooling`, `data`, `seed`.
+
+    Returns:
+        A masked copy: train it on, or take the masks off with `strip_masks`.
+
+    Raises:
+        FlavourError: If `model` is no Keras model.
+        ModelError: If it is unbuilt, or has nothing to mask.
+        BudgetError: If the sparsity is out of reach.
+        ValueError: If an argument is out of range.
+
+    Example:
+
+    ```python
+    sparse = tsp.strip_masks(tsp.prune_once(model, 0.8))
+    ```
+    """
+    masked = wrap_with_masks(model, settings.get("layers"))
+    update_masks(masked, sparsity, **settings)
+    return masked
+
+
+def slots_of(model: Any, layers: Selector = None) -> list[MaskSlot]:
+    """List the masked weights of the layers that a selector means."""
+    slots = require_slots(model)
+    paths = chosen_layers({slot.path: slot.layer for slot in slots}, layers, {})
+    return [slot for slot in slots if slot.path in paths]
+
+
+def shares_by_path(slots: list[MaskSlot], sparsity: Shares) -> Shares:
+    """Translate names and regular expressions into paths; a number stays one."""
+    if not isinstance(sparsity, Mapping):
+        return sparsity
+    paths = [slot.path for slot in slots]
+    shares: dict[str, float] = {}
+    for pattern, share in sparsity.items():
+        for path in matching(pattern, paths):
+            if shares.setdefault(path, share) != share:
+                raise ValueError(
+                    f"The layer {path!r} is given two shares. Received: {sparsity}"
+                )
+    return shares

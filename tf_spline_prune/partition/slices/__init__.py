@@ -1,0 +1,1 @@
+"""The partition on a plane: polygons, maps, decision boundary."""

@@ -1,0 +1,247 @@
+"""`prune`: plan, apply, verify and recover in one call."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from tf_spline_prune._checks import Flag, ListOf, OneOf, Options, check, checked
+from tf_spline_prune.compat import Calibration, require_flavour, trace
+from tf_spline_prune.criteria import AnyCriterion
+from tf_spline_prune.errors import CalibrationError
+from tf_spline_prune.graph import ChannelGraph
+from tf_spline_prune.graph._cost import WeightDtype
+from tf_spline_prune.graph._selection import Selector
+from tf_spline_prune.pruning._remove_units import Weights, folded, shrink
+from tf_spline_prune.pruning.checks._verify import require_verified
+from tf_spline_prune.pruning.planning._budget import Sparsity, Target
+from tf_spline_prune.pruning.planning._latency import Latency
+from tf_spline_prune.pruning.planning._plan import SETTINGS, Settings, decide
+from tf_spline_prune.pruning.planning._pruning_plan import WEIGHTS, PruningPlan
+from tf_spline_prune.pruning.planning._scopes import Scope
+from tf_spline_prune.pruning.recovery._least_squares import refit
+from tf_spline_prune.pruning.recovery._recalibrate_batchnorm import recalibrate
+
+_STEPS = ("merge", "least_squares", "batchnorm")  # in this order
+_WITH_DATA = _STEPS[1:]
+_RECOVER: Options = [OneOf("auto", *_STEPS), ListOf(OneOf(*_STEPS), "steps", 0), None]
+
+
+@checked(**SETTINGS, weights=WEIGHTS, verify=Flag())
+def prune(
+    model: Any,
+    criterion: AnyCriterion = "auto",
+    *,
+    sparsity: Sparsity | None = None,
+    target_macs: Target | None = None,
+    target_params: Target | None = None,
+    target_bytes: Target | None = None,
+    weight_dtype: WeightDtype | None = None,
+    target_latency: Target | None = None,
+    latency: Latency | None = None,
+    scope: Scope = "auto",
+    layers: Selector = None,
+    data: Any = None,
+    round_to: int = 1,
+    min_units: int = 1,
+    max_sparsity: float | None = None,
+    approximate: bool = False,
+    seed: int = 0,
+    recover: None | str | Sequence[str] = "auto",
+    weights: Literal["inherit", "reinitialize"] | Any = "inherit",
+    verify: bool = True,
+) -> Any:
+    """Shrink a model: decide, recover what can be recovered, build, prove.
+
+    Args:
+        model: A built model of either flavour. It is not changed.
+        criterion: As in `plan`.
+        sparsity: As in `plan`.
+        target_macs: As in `plan`.
+        target_params: As in `plan`.
+        target_bytes: As in `plan`.
+        weight_dtype: As in `plan`.
+        target_latency: As in `plan`.
+        latency: As in `plan`.
+        scope: As in `plan`.
+        layers: As in `plan`.
+        data: Inputs for recovery and for criteria that read any: an array of shape
+            `(n, *input shape)`, a list or dict of arrays for several inputs, a tuple
+            of inputs and labels, or batches of these. A few hundred are enough.
+        round_to: As in `plan`.
+        min_units: As in `plan`.
+        max_sparsity: As in `plan`.
+        approximate: As in `plan`.
+        seed: As in `plan`.
+        recover: What to do about the loss, before any training and without labels:
+            `"merge"` folds removed units into their twins, `"least_squares"` solves
+            the readers' weights again on `data`, `"batchnorm"` measures the
+            statistics of normalisations again on `data`; or a list of these. `"auto"`
+            merges, and solves where there are data; `None` does nothing.
+        weights: As in `PruningPlan.apply`.
+        verify: Whether the result is compared with the original in which nobody
+            reads the removed units. A `BlindVerificationWarning` says if the
+            comparison could not have seen a fault.
+
+    Returns:
+        A new, plain, uncompiled model of the same flavour, layer names kept.
+
+    Raises:
+        FlavourError: If `model` is no Keras model.
+        ModelError: If it is unbuilt, cannot be traced, or has NaN weights.
+        BudgetError: If the target is above what is there or out of reach.
+        CalibrationError: If the data are empty, misshapen, not finite, or missing.
+        VerificationError: If the result does not compute what it should.
+        ValueError: If an argument is out of range.
+
+    Example:
+
+    ```python
+    small = tsp.prune(model, target_macs=0.5, data=x_train[:512])
+    small.compile("adam", "sparse_categorical_crossentropy")
+    small.fit(train, epochs=10)
+    ```
+    """
+    require_flavour(model)
+    steps = recovery_steps(recover, weights, data is not None)
+    asked = Settings.of(
+        criterion=criterion,
+        sparsity=sparsity,
+        target_macs=target_macs,
+        target_params=target_params,
+        target_bytes=target_bytes,
+        weight_dtype=weight_dtype,
+        target_latency=target_latency,
+        latency=latency,
+        scope=scope,
+        layers=layers,
+        data=data,
+        round_to=round_to,
+        min_units=min_units,
+        max_sparsity=max_sparsity,
+        approximate=approximate,
+        seed=seed,
+    )
+    graph = ChannelGraph(model, approximate=approximate)
+    if data is not None:
+        asked = replace(asked, data=Calibration.of(data, graph.graph))
+    decision, _ = decide(graph, asked)
+    return carried_out(graph, decision, asked.data, steps, weights, verify, seed)[0]
+
+
+def carry_out(
+    model: Any,
+    decision: PruningPlan,
+    *,
+    data: Any = None,
+    recover: None | str | Sequence[str] = "auto",
+    weights: Literal["inherit", "reinitialize"] | Any = "inherit",
+    verify: bool = True,
+    seed: int = 0,
+) -> tuple[Any, float | None]:
+    """Do what a plan says, and what `prune` does besides: recover and verify.
+
+    Args:
+        model: The model that the plan was made for. It is not changed.
+        decision: The plan.
+        data: As in `prune`.
+        recover: As in `prune`.
+        weights: As in `prune`.
+        verify: As in `prune`.
+        seed: As in `prune`.
+
+    Returns:
+        The small model, and the relative error that the verification found; NaN
+        where it was blind, `None` where nothing was compared.
+
+    Raises:
+        PlanError: If the plan was made for another structure.
+        CalibrationError: If the data are empty, misshapen, not finite, or missing.
+        VerificationError: If the result does not compute what it should.
+        ValueError: If an argument is out of range.
+    """
+    steps = recovery_steps(recover, weights, data is not None)
+    graph = decision.graph_of(model)
+    if data is not None:
+        data = Calibration.of(data, graph.graph)
+    return carried_out(graph, decision, data, steps, weights, verify, seed)
+
+
+def carried_out(
+    graph: ChannelGraph,
+    decision: PruningPlan,
+    data: Calibration | None,
+    steps: Sequence[str],
+    weights: Literal["inherit", "reinitialize"] | Any = "inherit",
+    verify: bool = True,
+    seed: int = 0,
+) -> tuple[Any, float | None]:
+    """Carry a plan out on a model that is read already.
+
+    Args:
+        graph: The channel graph of the model that the plan was made for.
+        decision: The plan.
+        data: The data, if there are any.
+        steps: What `recovery_steps` gave.
+        weights: As in `prune`.
+        verify: As in `prune`.
+        seed: As in `prune`.
+
+    Returns:
+        As `carry_out`.
+    """
+    removed = graph.removal(dict(decision.removed))
+    source = graph
+    overlay: Weights | None = None
+    if not isinstance(weights, str):
+        source = decision.graph_of(weights)
+        overlay = source.arrays
+    elif weights == "inherit":
+        overlay = folded(graph, decision.merges) if "merge" in steps else {}
+    small = shrink(graph, removed, overlay)
+    cut, error = trace(small), None
+    if verify and overlay is not None:
+        changed = overlay if source is graph else {}
+        error = require_verified(source, cut, removed, changed)
+    if "least_squares" in steps and data is not None:
+        refit(graph, cut, removed, data, seed=seed)
+    if "batchnorm" in steps and data is not None:
+        recalibrate(cut, data)
+    return small, error
+
+
+def recovery_steps(
+    recover: None | str | Sequence[str], weights: Any, has_data: bool
+) -> tuple[str, ...]:
+    """Find the steps of recovery that `recover` means.
+
+    Args:
+        recover: As in `prune`.
+        weights: As in `prune`.
+        has_data: Whether there are inputs to look at.
+
+    Returns:
+        The steps.
+
+    Raises:
+        CalibrationError: If a step needs inputs and there are none.
+        ValueError: If a step is unknown, or the weights are not the model's own.
+    """
+    recover = check("recover", recover, _RECOVER)
+    inherits = isinstance(weights, str) and weights == "inherit"
+    if recover == "auto":
+        return (("merge", "least_squares") if has_data else ("merge",)) * inherits
+    asked = (
+        () if recover is None else (recover,) if isinstance(recover, str) else recover
+    )
+    if asked and not inherits:
+        raise ValueError(
+            "Recovery mends the model's own weights, so it goes with "
+            f'weights="inherit" only. Received: recover={recover!r}'
+        )
+    blind = [step for step in asked if step in _WITH_DATA]
+    if blind and not has_data:
+        raise CalibrationError(
+            f"{blind} need inputs to look at: `data=x_train[:512]`. Labels are not "
+            "needed. Received: data=None"
+        )
+    return tuple(asked)

@@ -1,0 +1,1 @@
+"""Units that can go without any loss."""

@@ -1,0 +1,1 @@
+"""Which units go, so that a budget is met."""

@@ -1,0 +1,474 @@
+"""`plan`: which units go, so that a budget is met."""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tf_spline_prune import criteria
+from tf_spline_prune._checks import (
+    COUNT,
+    FRACTION,
+    SEED,
+    SELECTOR,
+    Flag,
+    Wanted,
+    checked,
+)
+from tf_spline_prune.compat import Calibration, require_flavour
+from tf_spline_prune.criteria import AnyCriterion
+from tf_spline_prune.criteria._get import CRITERION
+from tf_spline_prune.errors import NothingPrunedWarning, warn
+from tf_spline_prune.graph import Barrier, ChannelGraph, Cost, Group
+from tf_spline_prune.graph._cost import WeightDtype, cost_after, require_macs
+from tf_spline_prune.graph._selection import Selector
+from tf_spline_prune.pruning.planning._allocation import Allocation, RegionAllocation
+from tf_spline_prune.pruning.planning._budget import Budget, Sparsity, Target
+from tf_spline_prune.pruning.planning._candidates import (
+    candidates,
+    rankings_of,
+    reasons,
+    weighed,
+)
+from tf_spline_prune.pruning.planning._latency import Latency
+from tf_spline_prune.pruning.planning._pruning_plan import PruningPlan, fingerprint
+from tf_spline_prune.pruning.planning._ranking import Ranking
+from tf_spline_prune.pruning.planning._scopes import (
+    SCOPE,
+    Scope,
+    pools_of,
+    recorded,
+    scope_for,
+    shares_of_groups,
+    shares_of_layers,
+)
+from tf_spline_prune.pruning.planning._solve import solve
+
+# What the arguments of `plan` must be; budgets are read by `Budget.of`.
+SETTINGS: dict[str, Wanted] = {
+    "criterion": CRITERION,
+    "scope": SCOPE,
+    "layers": SELECTOR,
+    "round_to": COUNT,
+    "min_units": COUNT,
+    "max_sparsity": [FRACTION, None],
+    "approximate": Flag(),
+    "seed": SEED,
+}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What there was before the first of several decisions.
+
+    Attributes:
+        units: The number of units by the name of each group that may be pruned.
+        left: How many of them one decision for the whole budget leaves.
+        pools: The pools by the name of the group.
+        scope: The scope, as a plan records it.
+    """
+
+    units: Mapping[str, int]
+    left: Mapping[str, int]
+    pools: Mapping[str, Hashable]
+    scope: Any
+
+
+@checked(**SETTINGS)
+def plan(
+    model: Any,
+    criterion: AnyCriterion = "auto",
+    *,
+    sparsity: Sparsity | None = None,
+    target_macs: Target | None = None,
+    target_params: Target | None = None,
+    target_bytes: Target | None = None,
+    weight_dtype: WeightDtype | None = None,
+    target_latency: Target | None = None,
+    latency: Latency | None = None,
+    scope: Scope = "auto",
+    layers: Selector = None,
+    data: Any = None,
+    round_to: int = 1,
+    min_units: int = 1,
+    max_sparsity: float | None = None,
+    approximate: bool = False,
+    seed: int = 0,
+) -> PruningPlan:
+    """Decide which units of a model to remove; the model is not changed.
+
+    Give exactly one budget. Units are ranked by the criterion, together or layer
+    by layer as `scope` says, and removed from the bottom until the budget is met:
+    with `sparsity` exactly that many units go; with a target the fewest that
+    bring the cost to it. Units that must stay are listed with the reason.
+
+    Args:
+        model: A built model of either flavour.
+        criterion: `"auto"`, which is `"reconstruction"` where there are `data` and
+            `"spline"` elsewhere; another name: `"magnitude"`, `"batchnorm_scale"`,
+            `"fpgm"`, `"lamp"`, `"taylor"`, `"fisher"`, `"activation"`, `"random"`;
+            an instance of `criteria.Criterion`; or a function `(graph, group) ->
+            array of shape (units,)`, higher means keep.
+        sparsity: Share of the prunable units to remove, in [0, 1); or a dictionary
+            from layer names or regular expressions to shares, or a function from
+            a layer to its share or `None`: then each group loses its own share,
+            and those of layers without one stay. One layer of a group speaks for
+            all whose units live or die with it.
+        target_macs: Multiply-accumulates to come down to: a share of the model's
+            (float, at most 1.0) or a number (int), or a text as in the shell:
+            `"50%"`. So are the other targets, and `sparsity`.
+        target_params: Parameters to come down to, likewise.
+        target_bytes: Bytes of the weights to come down to, likewise.
+        weight_dtype: The dtype in which `target_bytes` counts them, as in `cost`:
+            `"float32"`, `"float16"`, `"int8"` (1 byte an entry of a kernel, 4 of
+            a bias or other vector), or `None`, as the model holds them.
+        target_latency: Latency to come down to: a share of the model's (float, at
+            most 1.0) or microseconds (int).
+        latency: Where latencies come from. `None` exports through LiteRT and
+            measures on this machine, up to 12 candidates, each in turns with the
+            model (medians). A function `latency(model)` returns microseconds. A
+            table gives for each layer a sequence of microseconds by the number of
+            units kept, from 0 to all; the latency is the sum over its layers.
+        scope: What is ranked together: `"auto"` is `"layer"` for
+            `"reconstruction"` and `"global"` elsewhere. `"global"` means everything,
+            `"layer"` each group for itself (every group loses the same share),
+            `"isomorphic"` groups of the same structure. A dictionary from names
+            to lists of layers or regular expressions, or a function from a layer
+            to something hashable or `None`, makes pools of one's own; groups in
+            none are each for themselves. With `"regions"` the criterion ranks
+            within groups, and how many units each loses is chosen so that an
+            upper bound on the number of linear regions stays large: see
+            `RegionBound`; channels count as units there. Latencies are weighed
+            by multiply-accumulates.
+        layers: Which layers may be pruned: a name, a regular expression, a list
+            of these, or a function of the layer. A group is pruned only if all
+            layers that make its units may be.
+        data: Inputs for criteria that read any, shape `(n, *input shape)`; with
+            labels, `(inputs, labels)`, for criteria that differentiate the loss.
+        round_to: Keep a multiple of this many units of each group.
+        min_units: Keep at least this many units of each group; one that has no
+            more stays, and is listed.
+        max_sparsity: Remove at most this share of a group, in [0, 1). Defaults
+            to 0.9, or more where `sparsity` asks for more; so no scope empties
+            a layer.
+        approximate: Whether units may go although a LayerNormalization or its
+            like runs over them; its statistics change then, and the plan says so.
+        seed: Seed of whatever is random.
+
+    Returns:
+        The plan.
+
+    Raises:
+        FlavourError: If `model` is no Keras model.
+        ModelError: If it is unbuilt, cannot be traced, or has NaN weights, or if
+            multiply-accumulates decide and those of a layer cannot be counted.
+        BudgetError: If the target is above what is there or out of reach, there is
+            nothing of it to save, or `sparsity` names a layer that must stay.
+        ExportError: If LiteRT, which measures, cannot take the model.
+        ValueError: If an argument is out of range, a name means nothing, or
+            layers whose units live or die together are given different shares
+            or pools.
+
+    Example:
+
+    ```python
+    plan = tsp.plan(model, "spline", target_macs=0.5)
+    plan.summary()
+    small = plan.apply(model)
+    ```
+    """
+    require_flavour(model)
+    asked = Settings.of(
+        criterion=criterion,
+        sparsity=sparsity,
+        target_macs=target_macs,
+        target_params=target_params,
+        target_bytes=target_bytes,
+        weight_dtype=weight_dtype,
+        target_latency=target_latency,
+        latency=latency,
+        scope=scope,
+        layers=layers,
+        data=data,
+        round_to=round_to,
+        min_units=min_units,
+        max_sparsity=max_sparsity,
+        approximate=approximate,
+        seed=seed,
+    )
+    return decide(ChannelGraph(model, approximate=approximate), asked)[0]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `plan` is asked about a model; the attributes are those of `plan`."""
+
+    criterion: AnyCriterion
+    budget: Budget
+    scope: Scope = "auto"
+    layers: Selector = None
+    data: Any = None
+    round_to: int = 1
+    min_units: int = 1
+    max_sparsity: float | None = None
+    approximate: bool = False
+    seed: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        criterion: AnyCriterion = "auto",
+        sparsity: Sparsity | None = None,
+        target_macs: Target | None = None,
+        target_params: Target | None = None,
+        target_bytes: Target | None = None,
+        weight_dtype: WeightDtype | None = None,
+        target_latency: Target | None = None,
+        latency: Latency | None = None,
+        **others: Any,
+    ) -> "Settings":
+        """Take in what a user asks for.
+
+        Raises:
+            ValueError: If there is not one budget, or it is out of range.
+        """
+        budget = Budget.of(
+            sparsity=sparsity,
+            target_macs=target_macs,
+            target_params=target_params,
+            target_bytes=target_bytes,
+            target_latency=target_latency,
+            weight_dtype=weight_dtype,
+            latency=latency,
+        )
+        asked = cls(criterion, budget, **others)
+        if budget.by_layer and asked.scope not in ("auto", "global", "layer"):
+            raise ValueError(
+                "Where `sparsity` gives each layer its share, nothing is left for "
+                "`scope` to decide. Leave it out, or give one number. Received: "
+                f"scope={asked.scope!r}"
+            )
+        return asked
+
+
+def decide(
+    graph: ChannelGraph, asked: Settings, origin: Origin | None = None
+) -> tuple[PruningPlan, Origin]:
+    """Decide as `plan` does, perhaps after earlier decisions; give what there was too.
+
+    Args:
+        graph: The model's channel graph, as approximate as asked.
+        asked: What the user asks for.
+        origin: What there was before the first of several decisions: `sparsity`,
+            `max_sparsity` and the pools of `scope` are of that. Only the first says
+            it where nothing goes.
+
+    Returns:
+        The plan, and what there was before the first decision.
+    """
+    criterion = criteria.get(asked.criterion, asked.data is not None)
+    asked = replace(asked, scope=scope_for(criterion, asked.scope))
+    by_layer = None
+    if asked.budget.by_layer:
+        by_layer = shares_of_layers(graph, asked.budget.value)
+    before = cost_after(graph, graph.nothing_removed())
+    _require_counted(before, graph, asked, criterion)
+    _look_at(graph, asked, criterion)
+    field, barriers = _candidates(graph, asked, criterion, origin)
+    shares = None
+    if by_layer is not None:
+        sparsity = asked.budget.value
+        shares = shares_of_groups(graph, field.groups, barriers, by_layer, sparsity)
+    allocation = _allocation(graph, asked, criterion, field, by_layer, origin)
+    counts, achieved = solve(asked.budget, allocation, graph, barriers, shares)
+    budget = asked.budget
+    value = recorded(by_layer, budget.value) if by_layer else budget.value
+    removed = allocation.removed(graph, counts)
+    if not removed.any() and origin is None:
+        _warn_nothing(budget, value, field.groups, barriers, asked.round_to)
+    decision = PruningPlan(
+        model=graph.model.name,
+        fingerprint=fingerprint(graph),
+        criterion=criterion.name,
+        criterion_config=criterion.get_config(),
+        scope=field.scope,
+        budget={budget.kind: value, **budget.details},
+        removed=graph.indices(removed),
+        merges=_merges(graph, field.groups, allocation.rankings, counts),
+        barriers=tuple(barriers),
+        approximate=_approximate(field.groups, counts),
+        units=_units(graph, removed),
+        before=before,
+        after=cost_after(graph, removed),
+        achieved=achieved,
+    )
+    return decision, origin or field.origin(counts)
+
+
+@dataclass(frozen=True)
+class _Field:
+    """What takes part in a decision: one item a group in each list.
+
+    Attributes:
+        groups: The groups that may be pruned.
+        sizes: How many units they had before the first decision.
+        pools: What they are ranked together with.
+        scope: The scope, as a plan records it.
+    """
+
+    groups: list[Group]
+    sizes: list[int]
+    pools: list[Hashable]
+    scope: Any
+
+    @property
+    def names(self) -> list[str]:
+        return [group.name for group in self.groups]
+
+    def origin(self, counts: np.ndarray) -> Origin:
+        """Record what there was, where so many units of each group go."""
+        left = [n - int(count) for n, count in zip(self.sizes, counts, strict=True)]
+        return Origin(
+            dict(zip(self.names, self.sizes, strict=True)),
+            dict(zip(self.names, left, strict=True)),
+            dict(zip(self.names, self.pools, strict=True)),
+            self.scope,
+        )
+
+
+def _require_counted(
+    before: Cost, graph: ChannelGraph, asked: Settings, criterion: criteria.Criterion
+) -> None:
+    """Raise where multiply-accumulates decide and some are not counted."""
+    kind = asked.budget.kind
+    weighs = asked.scope == "regions" or criterion.per_saving
+    if kind == "target_macs" or (kind == "target_latency" and weighs):
+        require_macs(before, graph.model.name)
+
+
+def _look_at(
+    graph: ChannelGraph, asked: Settings, criterion: criteria.Criterion
+) -> None:
+    """Let the criterion look at the model, and at the data if there are any."""
+    data = asked.data
+    if data is not None:
+        data = Calibration.of(data, graph.graph)
+    criterion.prepare(graph, data=data, seed=asked.seed)
+
+
+def _candidates(
+    graph: ChannelGraph,
+    asked: Settings,
+    criterion: criteria.Criterion,
+    origin: Origin | None,
+) -> tuple[_Field, list[Barrier]]:
+    """Find the groups that may be pruned, and why others may not."""
+    # A group that earlier rounds have brought to its smallest size still counts.
+    least = asked.min_units if origin is None else 0
+    groups, barriers = candidates(graph, criterion, asked.layers, least)
+    if origin is None:
+        pools, scope = pools_of(graph, groups, asked.scope)
+        return _Field(groups, [g.num_units for g in groups], pools, scope), barriers
+    groups = [group for group in groups if group.name in origin.units]
+    sizes = [origin.units[group.name] for group in groups]
+    pools = [origin.pools[group.name] for group in groups]
+    return _Field(groups, sizes, pools, origin.scope), barriers
+
+
+def _allocation(
+    graph: ChannelGraph,
+    asked: Settings,
+    criterion: criteria.Criterion,
+    field: _Field,
+    by_layer: Mapping[str, float] | None,
+    origin: Origin | None,
+) -> Allocation:
+    """Rank the units, and say how few may stay of each group."""
+    budget, groups = asked.budget, field.groups
+    rankings = rankings_of(criterion, groups)
+    if criterion.per_saving and budget.measure:
+        rankings = weighed(graph, groups, rankings, budget)
+    most = asked.max_sparsity
+    if most is None:
+        wanted = [*(by_layer or {}).values(), budget.share]
+        most = max(0.9, (1 + max(wanted)) / 2)
+    floors = [
+        max(asked.min_units, math.ceil(size * (1 - most) - 1e-9))
+        for size in field.sizes
+    ]
+    alone = origin is not None and len({*origin.pools.values()}) == len(origin.pools)
+    if origin is not None and alone and budget.measure:
+        # Each layer for itself: none goes on beyond where one decision ends.
+        names = zip(floors, field.names, strict=True)
+        floors = [max(floor, origin.left[name]) for floor, name in names]
+    if asked.scope == "regions":
+        return RegionAllocation(
+            graph, groups, rankings, floors, asked.round_to, field.sizes
+        )
+    return Allocation(
+        groups, rankings, field.pools, floors, asked.round_to, field.sizes
+    )
+
+
+def _merges(
+    graph: ChannelGraph,
+    groups: list[Group],
+    rankings: Sequence[Ranking],
+    counts: np.ndarray,
+) -> dict[str, tuple[tuple[int, int, float], ...]]:
+    """List, in the order of removal, whose twin takes over with which scale."""
+    found = {}
+    for group, ranking, count in zip(groups, rankings, counts, strict=True):
+        if not count or not graph.path_of(group).mergeable:
+            continue
+        maker = group.producers[0].positions
+        if maker.shape[1] != 1:
+            continue
+        found[group.producers[0].path] = tuple(
+            (int(maker[unit, 0]), int(maker[twin, 0]), float(scale))
+            for unit, twin, scale in zip(
+                ranking.order[:count],
+                ranking.twins[:count],
+                ranking.scales[:count],
+                strict=True,
+            )
+            if twin >= 0 and scale > 0
+        )
+    return {path: pairs for path, pairs in found.items() if pairs}
+
+
+def _approximate(groups: list[Group], counts: np.ndarray) -> tuple[str, ...]:
+    """Name the normalisations whose statistics change."""
+    touched = [g.approximate for g, count in zip(groups, counts, strict=True) if count]
+    return tuple(dict.fromkeys(name for names in touched for name in names))
+
+
+def _units(graph: ChannelGraph, removed: np.ndarray) -> dict[str, tuple[int, int]]:
+    """Count the units of each layer before and after."""
+    gone = graph.indices(removed)
+    return {
+        path: (size, size - len(gone.get(path, ())))
+        for path, size in graph.unit_counts().items()
+    }
+
+
+def _warn_nothing(
+    budget: Budget,
+    asked: Any,
+    groups: list[Group],
+    barriers: list[Barrier],
+    round_to: int,
+) -> None:
+    if not groups:
+        why = f"no units may be pruned: {reasons(barriers)}"
+    elif budget.measure is None and budget.value:
+        why = (
+            f"sparsity={asked} of groups of {[g.num_units for g in groups]} "
+            f"units, kept in multiples of round_to={round_to}, is not one unit"
+        )
+    else:
+        why = f"the model meets {budget.kind}={asked} as it is"
+    warn(f"Nothing is pruned, because {why}.", NothingPrunedWarning)

@@ -1,0 +1,146 @@
+"""In which order the units of one group go."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tf_spline_prune.criteria import Criterion, PairCriterion, UnitPairs
+from tf_spline_prune.criteria._reduction import divisor
+from tf_spline_prune.errors import CriterionError
+from tf_spline_prune.graph import Group
+
+# Distances of up to this many pairs are kept; beyond, rows are computed anew.
+_KEPT_PAIRS = 2**24
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The order in which the units of a group go.
+
+    Attributes:
+        order: Array of shape `(units,)`: unit indices, the first to go first.
+        keys: Array of shape `(units,)`: how much is lost with each, in the same
+            order, never falling.
+        twins: Array of shape `(units,)`: the surviving unit that each is closest
+            to when it goes, in the same order, or -1.
+        scales: Array of shape `(units,)`: the factor by which the twin's output
+            stands in for it, in the same order; 0 where it cannot.
+    """
+
+    order: np.ndarray
+    keys: np.ndarray
+    twins: np.ndarray
+    scales: np.ndarray
+
+
+def rank(criterion: Criterion, group: Group) -> Ranking:
+    """Rank the units of a group by a prepared criterion.
+
+    Ties are broken by position: the later unit goes first among pairs, the
+    earlier one among scores, always the same way.
+
+    Args:
+        criterion: A criterion that was prepared.
+        group: A group of the same graph.
+
+    Returns:
+        The ranking.
+
+    Raises:
+        CriterionError: If the scores are not one finite number a unit.
+    """
+    if isinstance(criterion, PairCriterion):
+        ranking = eliminate(criterion.pairs(group))
+        counted = ranking.keys[:-1]  # nothing is lost to compare the last one with
+    else:
+        scores = np.asarray(criterion.scores(group), "float64")
+        if scores.shape != (group.num_units,):
+            raise CriterionError(
+                "A criterion must give one score a unit. Expected: shape "
+                f"{(group.num_units,)}. Received: shape {scores.shape} of "
+                f"{criterion.name!r} for the units of {group.name!r}."
+            )
+        order = np.argsort(scores, kind="stable")
+        none = np.full(len(order), -1)
+        ranking = Ranking(order, scores[order], none, np.zeros(len(order)))
+        counted = ranking.keys
+    keys = ranking.keys
+    if not np.isfinite(counted).all():
+        raise CriterionError(
+            "A criterion must give finite scores. Received: NaN or infinite scores of "
+            f"{criterion.name!r} for the units of {group.name!r}."
+        )
+    keys = np.maximum.accumulate(keys / divisor(counted, criterion.normalizer))
+    ranking = Ranking(ranking.order, keys, ranking.twins, ranking.scales)
+    if criterion.gone is None:
+        return ranking
+    return _first(ranking, criterion.gone[group.roots])
+
+
+def _first(ranking: Ranking, gone: np.ndarray) -> Ranking:
+    """Move units to the front of all rankings, for nothing is lost with them."""
+    first = gone[ranking.order]
+    places = np.argsort(~first, kind="stable")
+    least = min(0.0, float(ranking.keys.min(initial=0.0))) - 1.0
+    return Ranking(
+        ranking.order[places],
+        np.where(first, least, ranking.keys)[places],
+        np.where(first, -1, ranking.twins)[places],
+        ranking.scales[places],
+    )
+
+
+def eliminate(pairs: UnitPairs) -> Ranking:
+    """Remove greedily one unit of the closest surviving pair, to the last unit.
+
+    Each unit remembers its nearest survivor; when that one goes, only those who
+    had it as nearest look again. Rows of distances are computed in blocks, so
+    memory grows with the number of units, not with its square.
+
+    Args:
+        pairs: What a pair criterion measured.
+
+    Returns:
+        The ranking; the last unit has the key infinity.
+    """
+    count = len(pairs.worth)
+    matrix = pairs.rows(np.arange(count)) if count * count <= _KEPT_PAIRS else None
+    alive = ~pairs.dead
+    order = np.flatnonzero(pairs.dead).tolist()
+    keys = [0.0] * len(order)
+    twins = [-1] * len(order)
+    nearest = np.full(count, -1)
+    closest = np.full(count, np.inf)
+
+    def look(units: np.ndarray) -> None:
+        step = max(1, _KEPT_PAIRS // 4 // count)
+        for start in range(0, len(units), step):
+            some = units[start : start + step]
+            rows = matrix[some] if matrix is not None else pairs.rows(some)
+            rows[:, ~alive] = np.inf
+            rows[np.arange(len(some)), some] = np.inf
+            nearest[some] = rows.argmin(axis=1)
+            closest[some] = rows[np.arange(len(some)), nearest[some]]
+
+    look(np.flatnonzero(alive))
+    for _ in range(int(alive.sum()) - 1):
+        first = int(closest.argmin())
+        second = int(nearest[first])
+        low, high = min(first, second), max(first, second)
+        gone, kept = (
+            (high, low) if pairs.worth[low] >= pairs.worth[high] else (low, high)
+        )
+        order.append(gone)
+        keys.append(float(closest[first]))
+        twins.append(kept)
+        alive[gone] = False
+        closest[gone] = np.inf
+        look(np.flatnonzero(alive & (nearest == gone)))
+    order += np.flatnonzero(alive).tolist()
+    keys += [np.inf] * (count - len(keys))
+    twins += [-1] * (count - len(twins))
+    ordered, twin = np.array(order), np.array(twins)
+    scales = np.zeros(count)
+    known = twin >= 0
+    scales[known] = pairs.scale(ordered[known], twin[known])
+    return Ranking(ordered, np.array(keys), twin, scales)

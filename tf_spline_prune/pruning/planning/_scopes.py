@@ -1,0 +1,224 @@
+"""What is ranked together: the pools of groups that a scope means."""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+from tf_spline_prune._checks import Function, Having, MapOf, OneOf, Options, Text
+from tf_spline_prune.criteria import Criterion
+from tf_spline_prune.errors import BudgetError
+from tf_spline_prune.graph import Barrier, ChannelGraph, Group
+from tf_spline_prune.graph._selection import matching
+from tf_spline_prune.pruning.planning._budget import check_share
+
+NamedScope = Literal["auto", "global", "layer", "isomorphic", "regions"]
+# Pools by name, or what a function says of each layer.
+Scope = (
+    NamedScope | Mapping[str, str | Iterable[str]] | Callable[[Any], Hashable | None]
+)
+
+
+SCOPE: Options = [
+    OneOf(*get_args(NamedScope)),
+    MapOf(
+        Text("the name of a pool"),
+        Having("__iter__", what="names of layers"),
+        "a dictionary from names to lists of layers",
+    ),
+    Function("a function of a layer"),
+]
+"""What the checks of arguments want of a scope."""
+
+
+def scope_for(criterion: Criterion, scope: Scope) -> Scope:
+    """Choose the scope that suits a criterion, where the user leaves it open."""
+    if scope == "auto":
+        return "layer" if criterion.name == "reconstruction" else "global"
+    return scope
+
+
+def pools_of(
+    graph: ChannelGraph, groups: Sequence[Group], scope: Scope
+) -> tuple[list[Hashable], str | dict[str, list[str]]]:
+    """Find for each group the pool in which it is ranked.
+
+    Args:
+        graph: The model's channel graph.
+        groups: The groups.
+        scope: What the user gave.
+
+    Returns:
+        One pool a group, and the scope as a plan records it: its name, or for
+        each pool the layers or expressions in it.
+
+    Raises:
+        ValueError: If a name means nothing, a layer or group is in two pools, or
+            no layer is in any.
+    """
+    if isinstance(scope, str):
+        return [_named(group, scope) for group in groups], scope
+    found, record = (
+        _of_mapping(graph, scope)
+        if isinstance(scope, Mapping)
+        else _of_function(graph, scope)
+    )
+    if not found:
+        raise ValueError(
+            "`scope` names no layer, so it says nothing. Give the name of a scope, or "
+            f"name layers. Received: {scope!r}"
+        )
+    pools: list[Hashable] = []
+    for group in groups:
+        mine = {name: found[name] for name in group.makers if name in found}
+        if len(set(mine.values())) > 1:
+            raise ValueError(
+                "`scope` puts layers whose units live or die together into different "
+                f"pools. Put them into one. Received: {mine}"
+            )
+        # A tuple, so that no pool of a user has the same key.
+        own: Hashable = ("group", group.name)
+        pools.append(("pool", next(iter(mine.values()))) if mine else own)
+    return pools, record
+
+
+def _named(group: Group, scope: str) -> Hashable:
+    if scope == "layer":
+        return group.name
+    if scope == "isomorphic":
+        return tuple(sorted((m.role, m.name, m.positions.shape) for m in group.members))
+    return "all"
+
+
+def _of_mapping(
+    graph: ChannelGraph, scope: Mapping[str, str | Iterable[str]]
+) -> tuple[dict[str, Hashable], dict[str, list[str]]]:
+    found: dict[str, Hashable] = {}
+    record: dict[str, list[str]] = {}
+    for pool, patterns in scope.items():
+        if not isinstance(patterns, Iterable):
+            raise ValueError(
+                "A pool of `scope` must be a list of layer names or regular "
+                f"expressions. Received: {pool!r}: {patterns!r}"
+            )
+        record[str(pool)] = [patterns] if isinstance(patterns, str) else [*patterns]
+        for pattern in record[str(pool)]:
+            for name in matching(graph, pattern, "scope"):
+                if found.setdefault(name, pool) != pool:
+                    raise ValueError(
+                        f"`scope` puts the layer {name!r} into two pools. Received: "
+                        f"{found[name]!r} and, by {pattern!r}, {pool!r}"
+                    )
+    return found, record
+
+
+def _of_function(
+    graph: ChannelGraph, scope: Callable[[Any], Hashable | None]
+) -> tuple[dict[str, Hashable], dict[str, list[str]]]:
+    found: dict[str, Hashable] = {}
+    record: dict[str, list[str]] = {}
+    for name in graph.makers:
+        pool = scope(graph.layer(name))
+        if pool is None:
+            continue
+        if not isinstance(pool, Hashable):
+            raise ValueError(
+                "A `scope` function must return something hashable, or None for a "
+                f"pool of its own. Received: {pool!r} for {name!r}"
+            )
+        found[name] = pool
+        record.setdefault(str(pool), []).append(name)
+    return found, record
+
+
+def shares_of_layers(graph: ChannelGraph, sparsity: Any) -> dict[str, float]:
+    """Find the share that is asked of each layer.
+
+    Args:
+        graph: The model's channel graph.
+        sparsity: A dictionary from layer names or regular expressions to shares,
+            or a function from a layer to its share or `None`.
+
+    Returns:
+        The share by name of a layer that makes units; only those asked for.
+
+    Raises:
+        ValueError: If a name means nothing, a share is out of range, a layer has
+            two shares, or no layer has one.
+    """
+    found: dict[str, float] = {}
+    if not isinstance(sparsity, Mapping):
+        for name in graph.makers:
+            share = sparsity(graph.layer(name))
+            if share is not None:
+                found[name] = check_share(share, f"sparsity[{name!r}]")
+    else:
+        for pattern, value in sparsity.items():
+            share = check_share(value, f"sparsity[{pattern!r}]")
+            for name in matching(graph, pattern, "sparsity"):
+                if found.setdefault(name, share) != share:
+                    raise ValueError(
+                        f"`sparsity` asks two shares of the layer {name!r}. Received: "
+                        f"{found[name]} and, by {pattern!r}, {share}"
+                    )
+    if not found:
+        raise ValueError(
+            "`sparsity` names no layer, so there is nothing to prune. Received: "
+            f"{sparsity!r}"
+        )
+    return found
+
+
+def shares_of_groups(
+    graph: ChannelGraph,
+    groups: Sequence[Group],
+    barriers: Sequence[Barrier],
+    shares: Mapping[str, float],
+    sparsity: Any,
+) -> list[float]:
+    """Find the share that each group loses.
+
+    A group lives or dies together, so the share of one of its layers is that of
+    all. A group without a share stays.
+
+    Args:
+        graph: The model's channel graph.
+        groups: The groups that may be pruned.
+        barriers: Who else has units, and why they stay.
+        shares: What `shares_of_layers` gave.
+        sparsity: What the user gave.
+
+    Returns:
+        One share a group.
+
+    Raises:
+        ValueError: If two layers of one group have different shares.
+        BudgetError: If a layer that is named may not be pruned.
+    """
+    found = []
+    for group in groups:
+        asked = {name: shares[name] for name in group.makers if name in shares}
+        if len(set(asked.values())) > 1:
+            raise ValueError(
+                "`sparsity` asks different shares of layers whose units live or die "
+                f"together. Give them one share. Received: {asked}"
+            )
+        found.append(next(iter(asked.values()), 0.0))
+    free = {name for group in groups for name in group.makers}
+    if isinstance(sparsity, Mapping):
+        reasons = {barrier.layer: barrier.reason for barrier in barriers}
+        for pattern, share in sparsity.items():
+            hits = matching(graph, pattern, "sparsity")
+            # An expression may also hit what must stay.
+            if share and not hits & free:
+                name = min(hits)
+                raise BudgetError(
+                    f"Units of {name!r} may not go: {reasons.get(name, 'barred')}. "
+                    f"Leave it out. Received: sparsity={{{pattern!r}: {share}}}"
+                )
+    return found
+
+
+def recorded(shares: Mapping[str, float], sparsity: Any) -> dict[str, float]:
+    """Give the shares as a plan records them: the user's own, or by layer."""
+    if isinstance(sparsity, Mapping):
+        return {str(n): check_share(one, "sparsity") for n, one in sparsity.items()}
+    return dict(shares)

@@ -1,0 +1,1 @@
+"""Making up for what is gone, before any training or by it."""
