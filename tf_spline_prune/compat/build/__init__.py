@@ -1,0 +1,1 @@
+"""Models built again from a graph: smaller, masked, in another dtype."""
