@@ -1,24 +1,28 @@
 """Copies of a model: with other weights, in another precision, under other names."""
 
 import contextlib
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
+
 import keras
 import numpy as np
-from tf_spline_prune.compat.run._states import values_kept
-from tf_spline_prune.compat.graph._call_graph import Graph
-from tf_spline_prune.compat.run._execution import widest_dtype
-from tf_spline_prune.compat._flavour import flavour_of
+
+from tf_spline_prune.compat._flavour import flavour_of, keras_of
+from tf_spline_prune.compat._weights import (
+    CurrentWeights,
+    coarsest_dtype,
+    weight_variables,
+    write_values,
+)
 from tf_spline_prune.compat.build._rebuild import rebuild
-from tf_spline_prune.compat.graph._trace import trace
-from tf_spline_prune.compat._weights import CurrentWeights, weight_variables, write_values
-from tf_spline_prune.errors import FlavourError
-import itertools
 from tf_spline_prune.compat.graph._call_graph import Arguments, Call, Graph
-from tf_spline_prune.compat._flavour import keras_of
-from tf_spline_prune.compat._weights import coarsest_dtype
+from tf_spline_prune.compat.graph._trace import trace
+from tf_spline_prune.compat.run._execution import widest_dtype
+from tf_spline_prune.compat.run._states import values_kept
+from tf_spline_prune.errors import FlavourError
 
 Weights = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -174,6 +178,7 @@ def _in_dtype(graph: Graph, dtype: str) -> Graph:
         for call in graph.calls
     )
     return replace(graph, inputs=inputs, calls=calls)
+
 
 def with_scales(graph: Graph, scales: Mapping[str, Mapping[int, float]]) -> Graph:
     """Put Keras' own `Rescaling` layers into a graph, to be built from it.

@@ -4,7 +4,9 @@ import functools
 import inspect
 from types import ModuleType
 from typing import Any
+
 import keras
+
 from tf_spline_prune.compat._flavour import keras_of
 from tf_spline_prune.compat._kinds import calls_as_keras, is_sequential, own_names
 from tf_spline_prune.compat.graph._symbolic import adds_losses

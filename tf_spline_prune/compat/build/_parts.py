@@ -3,7 +3,9 @@
 import re
 from collections.abc import Iterator
 from typing import Any
+
 from keras.src.utils.naming import to_snake_case
+
 from tf_spline_prune.compat._kinds import inside_masks, kind_of
 
 _PARTS = {

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from typing import Any
+
 import numpy as np
+
 from tf_spline_prune._checks import received
 from tf_spline_prune.compat._flavour import keras_of
 from tf_spline_prune.compat._kinds import is_layer
 from tf_spline_prune.errors import FlavourError
+
 
 def require_layer(layer: Any) -> None:
     """Raise `FlavourError` unless an object is a layer of either flavour."""

@@ -3,21 +3,30 @@
 import contextlib
 import functools
 import inspect
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
 import numpy as np
 from keras.src.saving.serialization_lib import SafeModeScope
-from tf_spline_prune.compat.build._model_class import build_as
-from tf_spline_prune.compat.run._states import streams_kept
-from tf_spline_prune.compat.graph._call_graph import Arguments, Call, Graph, for_inner, in_order, pack
+
 from tf_spline_prune.compat._flavour import keras_of, keras_root
 from tf_spline_prune.compat._kinds import is_layer, is_mask_wrapper, kind_of
-from tf_spline_prune.compat.build._parts import in_policy, part_configs
 from tf_spline_prune.compat._progress import Progress
 from tf_spline_prune.compat._weights import CurrentWeights
+from tf_spline_prune.compat.build._model_class import build_as
+from tf_spline_prune.compat.build._parts import in_policy, part_configs
+from tf_spline_prune.compat.graph._call_graph import (
+    Arguments,
+    Call,
+    Graph,
+    for_inner,
+    in_order,
+    pack,
+)
+from tf_spline_prune.compat.run._states import streams_kept
 from tf_spline_prune.errors import ModelError
-import tempfile
 
 # What tf_keras makes of `model.add_loss(tensor)` and `model.add_metric(tensor)`.
 _BESIDE_OUTPUTS = ("AddLoss", "AddMetric")
@@ -360,6 +369,7 @@ def _known(graph: Graph, shapes: list[Any] | None) -> list[tuple[int | None, ...
         tuple(None if was is None else now for was, now in zip(o, n, strict=True))
         for o, n in zip(old, shapes, strict=True)
     ]
+
 
 def is_adapted(layer: Any) -> bool:
     """Tell whether a layer is one that is adapted to data, and not trained."""
