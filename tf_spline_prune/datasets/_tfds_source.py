@@ -23,7 +23,7 @@ def import_tfds() -> Any:
     try:
         import tensorflow_datasets as tfds
 
-        from tf_spline_prune.datasets import optical_digits, x_quadrants  # noqa: F401
+        from tf_spline_prune.datasets import _optical_digits, _x_quadrants  # noqa: F401
     except ImportError as error:
         raise _not_installed(error) from error
     return tfds

@@ -11,6 +11,7 @@ import keras
 
 from tf_spline_prune.compat._flavour import activation_name, require_flavour
 from tf_spline_prune.compat.graph._trace import trace
+from tf_spline_prune.compat.tfmot._tfmot import register_class
 from tf_spline_prune.errors import FlavourError, SplinePruneWarning, warn
 
 
@@ -131,17 +132,26 @@ def trainability_kept(model: Any) -> Iterator[None]:
 
 
 @functools.cache
-def initializer_base() -> type:
+def initializer_base(package: str) -> type:
     """Give a class that both flavours take for an initializer of their own.
 
     tf_keras warns of any other when it writes the config of a layer. It need not be
     installed, and is not imported for this: who uses it has done so.
 
+    Args:
+        package: Under which subclasses are registered, as in `register_class`.
+
     Returns:
         A class derived from `keras.initializers.Initializer`, and from that of
-        tf_keras where tf_keras is imported.
+        tf_keras as soon as an instance is made where tf_keras is imported.
     """
-    bases = [keras.initializers.Initializer]
-    if "tf_keras" in sys.modules:
-        bases.append(sys.modules["tf_keras"].initializers.Initializer)
-    return type("Initializer", tuple(bases), {})
+    own: Any = keras.initializers.Initializer
+
+    def new(cls: type, *args: Any, **kwargs: Any) -> Any:
+        if "tf_keras" in sys.modules and base.__bases__ == (own,):
+            base.__bases__ = (own, sys.modules["tf_keras"].initializers.Initializer)
+            register_class(cls, package)
+        return object.__new__(cls)
+
+    base = type("Initializer", (own,), {"__new__": new})
+    return base

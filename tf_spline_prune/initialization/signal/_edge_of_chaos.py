@@ -28,7 +28,7 @@ from tf_spline_prune.initialization.signal._scalar_function import ACTIVATION, n
 
 Role = Literal["kernel", "depthwise", "bias"]
 Distribution = Literal["normal", "orthogonal", "delta_orthogonal"]
-_Initializer: Any = initializer_base()
+_Initializer: Any = initializer_base("tf_spline_prune")
 
 
 class EdgeOfChaos(_Initializer):
