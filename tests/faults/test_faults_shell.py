@@ -8,7 +8,7 @@ import zoo
 
 import tf_spline_prune as tsp
 from tf_spline_prune.cli import main
-from tf_spline_prune.compat import Progress
+from tf_spline_prune.compat import Progress, Stages
 from tf_spline_prune.partition.slices import _slice2d as slicing
 
 
@@ -132,6 +132,30 @@ def test_no_bars_outside_terminals(capsys, monkeypatch):
     progress = Progress(10, "layer")
     for _ in range(10):
         progress.step()
+    assert "10/10" in capsys.readouterr().out
+
+
+def test_one_bar_for_one_call(capsys, monkeypatch):
+    """`prune` showed a bar of layers for each model that it built."""
+    import sys
+
+    clock = iter(range(0, 10_000, 5))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    stages = Stages(4, "pruning")
+    seen = []
+    for _ in range(4):
+        with stages.stage():
+            inner = Progress(10, "layer")
+            for _ in range(10):
+                inner.step()
+            seen.append(stages._done)
+    assert seen == [25, 50, 75, 100]
+    shown = capsys.readouterr().out
+    assert "100/100" in shown and "/10 " not in shown
+    own = Progress(10, "layer")
+    for _ in range(10):
+        own.step()
     assert "10/10" in capsys.readouterr().out
 
 

@@ -14,7 +14,7 @@ from tf_spline_prune.compat._flavour import (
     require_flavour,
 )
 from tf_spline_prune.compat._kinds import check_plain, is_layer, kind_of
-from tf_spline_prune.compat._progress import Progress, say
+from tf_spline_prune.compat._progress import Progress, Stages, say
 from tf_spline_prune.compat._weights import (
     CurrentWeights,
     HeldWeight,
@@ -149,6 +149,7 @@ __all__ = [
     "ProgramStep",
     "Progress",
     "Slot",
+    "Stages",
     "SummaryWriter",
     "Values",
     "Workers",

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from tf_spline_prune._checks import Flag, ListOf, OneOf, Options, check, checked
-from tf_spline_prune.compat import Calibration, require_flavour, trace
+from tf_spline_prune.compat import Calibration, Stages, require_flavour, trace
 from tf_spline_prune.criteria import AnyCriterion
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph import ChannelGraph
@@ -124,8 +124,12 @@ def prune(
     graph = ChannelGraph(model, approximate=approximate)
     if data is not None:
         asked = replace(asked, data=Calibration.of(data, graph.graph))
-    decision, _ = decide(graph, asked)
-    return carried_out(graph, decision, asked.data, steps, weights, verify, seed)[0]
+    stages = Stages(2 + verify + _after(steps), "pruning")
+    with stages.stage():
+        decision, _ = decide(graph, asked)
+    data = asked.data
+    found = carried_out(graph, decision, data, steps, weights, verify, seed, stages)
+    return found[0]
 
 
 def carry_out(
@@ -174,6 +178,7 @@ def carried_out(
     weights: Literal["inherit", "reinitialize"] | Any = "inherit",
     verify: bool = True,
     seed: int = 0,
+    stages: Stages | None = None,
 ) -> tuple[Any, float | None]:
     """Carry a plan out on a model that is read already.
 
@@ -185,10 +190,12 @@ def carried_out(
         weights: As in `prune`.
         verify: As in `prune`.
         seed: As in `prune`.
+        stages: The bar to show, if it shows what came before, too.
 
     Returns:
         As `carry_out`.
     """
+    stages = stages or Stages(1 + verify + _after(steps), "pruning")
     removed = graph.removal(dict(decision.removed))
     source = graph
     overlay: Weights | None = None
@@ -197,16 +204,25 @@ def carried_out(
         overlay = source.arrays
     elif weights == "inherit":
         overlay = folded(graph, decision.merges) if "merge" in steps else {}
-    small = shrink(graph, removed, overlay)
+    with stages.stage():
+        small = shrink(graph, removed, overlay)
     cut, error = trace(small), None
     if verify and overlay is not None:
         changed = overlay if source is graph else {}
-        error = require_verified(source, cut, removed, changed)
+        with stages.stage():
+            error = require_verified(source, cut, removed, changed)
     if "least_squares" in steps and data is not None:
-        refit(graph, cut, removed, data, seed=seed)
+        with stages.stage():
+            refit(graph, cut, removed, data, seed=seed)
     if "batchnorm" in steps and data is not None:
-        recalibrate(cut, data)
+        with stages.stage():
+            recalibrate(cut, data)
     return small, error
+
+
+def _after(steps: Sequence[str]) -> int:
+    """Count the steps of recovery on the small model; a merge is made while cutting."""
+    return sum(step in _WITH_DATA for step in steps)
 
 
 def recovery_steps(
