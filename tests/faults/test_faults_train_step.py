@@ -2,12 +2,13 @@
 
 import warnings
 
+import keras
 import numpy as np
 import pytest
 import zoo
 
 import tf_spline_prune as tsp
-from tf_spline_prune.compat.build import _model_class as _model_class
+from tf_spline_prune.compat.build import _model_class
 
 X = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
 
@@ -173,3 +174,24 @@ def test_a_plain_model_is_built_once(K, monkeypatch):
     monkeypatch.setattr(_model_class, "_settings", made.append)
     tsp.remove_units(model, {"hidden": [0]})
     assert not made
+
+
+def test_a_call_that_always_trains_is_told_where_keras_overrules_it():
+    """`predict` of the copy was no longer random, and nobody said so."""
+
+    class Doubtful(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.first = keras.layers.Dense(8, activation="relu")
+            self.drop, self.last = keras.layers.Dropout(0.5), keras.layers.Dense(3)
+
+        def call(self, x):
+            return self.last(self.drop(self.first(x), training=True))
+
+    x = np.ones((2, 6), "float32")
+    model = Doubtful()
+    model(x)
+    with pytest.warns(tsp.errors.SplinePruneWarning, match="answer as in inference"):
+        small = tsp.prune(model, "magnitude", sparsity=0.3)
+    assert np.ptp([float(np.sum(small(x))) for _ in range(5)]) > 0
+    assert np.ptp([np.sum(small.predict(x, verbose=0)) for _ in range(5)]) == 0

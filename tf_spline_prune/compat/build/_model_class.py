@@ -7,9 +7,10 @@ from typing import Any
 
 import keras
 
-from tf_spline_prune.compat._flavour import keras_of
+from tf_spline_prune.compat._flavour import flavour_of, keras_of
 from tf_spline_prune.compat._kinds import calls_as_keras, is_sequential, own_names
 from tf_spline_prune.compat.graph._symbolic import adds_losses
+from tf_spline_prune.compat.graph._trace import trace
 from tf_spline_prune.errors import SplinePruneWarning, warn
 
 # What decides how a model trains.
@@ -97,6 +98,15 @@ def warn_of_lost_training(model: Any, made: Any) -> None:
             "function or in its `call`: it trains without them. Put them into a layer, "
             "whose `call` adds them to the layer. Received: model "
             f"{model.name!r}",
+            SplinePruneWarning,
+        )
+    own_call = flavour_of(model) == "keras" and not calls_as_keras(model)
+    if own_call and trace(made).trains():
+        warn(
+            "The `call` of this subclassed model tells layers to train whenever it is "
+            "run. In the result, which is functional, Keras tells them: `predict` and "
+            "`evaluate` answer as in inference, and calling it, `result(x)`, as the "
+            f"model does. Received: model {model.name!r}",
             SplinePruneWarning,
         )
     lost = sorted(_TRAINING & own_names(type(model)))
