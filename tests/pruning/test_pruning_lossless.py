@@ -11,8 +11,8 @@ from tf_spline_prune.errors import (
     NothingPrunedWarning,
     VerificationError,
 )
-from tf_spline_prune.pruning.lossless._bounds import Bounds
-from tf_spline_prune.pruning.lossless._lossless import _at_inputs
+from tf_spline_prune.pruning.without_loss._bounds import Bounds
+from tf_spline_prune.pruning.without_loss._lossless import _at_inputs
 
 
 def points(model, low=-3.0, high=3.0, count=64):

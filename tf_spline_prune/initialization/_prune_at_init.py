@@ -290,7 +290,11 @@ def _with_one_safe(scores: Masks, masks: Masks | None = None) -> Masks:
 
 
 @checked(
-    criterion=[*CRITERION[:2], Function("a function of what is scored")],
+    criterion=[
+        OneOf(*_NAMES),
+        *CRITERION[:2],
+        Function("a function of what is scored"),
+    ],
     loss=LOSS,
     sparsity=[*SHARES, None],
     rounds=[Integer(1, 10_000), None],

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_spline_prune._checks import Instance, Integer, Path, checked, received
+from tf_spline_prune._checks import Having, Instance, Integer, Path, checked, received
 from tf_spline_prune._files import PathLike, read_file
 from tf_spline_prune.compat import random_inputs
 from tf_spline_prune.litert._servable import fitting, named_arrays
@@ -240,7 +240,7 @@ _LEAST_ROUNDS = 5
 _PATIENCE = 2.0  # seconds
 
 
-@checked(runners=Instance(Runner))
+@checked(runners=Having("measure_latency", what="a `Runner` or the like"))
 def interleaved_latencies(*runners: Runner) -> tuple[float, ...]:
     """Measure models in turns, on one input each.
 

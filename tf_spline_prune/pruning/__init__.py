@@ -7,7 +7,6 @@ from tf_spline_prune.pruning.checks._check_rule import check_rule
 from tf_spline_prune.pruning.checks._sanity_checks import SanityReport, sanity_checks
 from tf_spline_prune.pruning.checks._sensitivity import Sensitivity, sensitivity
 from tf_spline_prune.pruning.checks._verify import verify
-from tf_spline_prune.pruning.lossless._lossless import lossless
 from tf_spline_prune.pruning.planning._compose import compose
 from tf_spline_prune.pruning.planning._plan import plan
 from tf_spline_prune.pruning.planning._pruning_plan import PruningPlan
@@ -16,6 +15,7 @@ from tf_spline_prune.pruning.recovery._least_squares import least_squares
 from tf_spline_prune.pruning.recovery._recalibrate_batchnorm import (
     recalibrate_batchnorm,
 )
+from tf_spline_prune.pruning.without_loss._lossless import lossless
 
 __all__ = [
     "PruningPlan",

@@ -34,8 +34,8 @@ from tf_spline_prune.graph._axes import channel_axis, norm_axis
 from tf_spline_prune.graph._readings import Reading, readings
 from tf_spline_prune.graph._unit_path import Step, is_linear
 from tf_spline_prune.pruning._remove_units import shrink
-from tf_spline_prune.pruning.lossless._bounds import Bounds, after
 from tf_spline_prune.pruning.planning._candidates import reasons
+from tf_spline_prune.pruning.without_loss._bounds import Bounds, after
 
 # Layers that compute nothing of their input but sums of it times their weights.
 _ZERO = ("Dense", "EinsumDense", "Conv", "SeparableConv")
