@@ -56,7 +56,7 @@ def test_texts_that_are_no_targets(K, text):
     for name in ("target_macs", "sparsity"):
         with pytest.raises(ValueError, match=f"`{name}`.*Received: "):
             tsp.plan(model, "magnitude", **{name: text})
-    with pytest.raises(ValueError, match="`sparsity`.*Received: "):
+    with pytest.raises(ValueError, match="`sparsity.*Received: "):
         tsp.plan(model, "magnitude", sparsity={"first": text})
 
 

@@ -200,7 +200,7 @@ def test_an_unknown_layer_bars_only_what_it_touches(K):
     "units, message",
     [
         ({"a": [UNITS]}, r"'a' has 8 units, counted from 0.*\[8\]"),
-        ({"a": [2, -1]}, "at 1 is -1"),
+        ({"a": [2, -1]}, "\\[1\\] is -1"),
         ({"a": list(range(UNITS))}, "at least one unit.*all units of a"),
         ({"heed": [0]}, r"Nearest: \['head'\].*'heed'"),
         ({"head": [0]}, "head: they are the model's output"),
