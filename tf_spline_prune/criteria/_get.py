@@ -29,11 +29,12 @@ _KNOWN: tuple[type[Any], ...] = (
 AnyCriterion = str | Criterion | Callable[..., Any]
 """What users may give for a criterion: a name, an instance, a function."""
 _BY_NAME: dict[str, Callable[[], Criterion]] = {c.name: c for c in _KNOWN}
+NAMES = ("auto", *_BY_NAME)
+"""The names of criteria."""
 
 CRITERION: Options = [
     OneOf(
-        "auto",
-        *_BY_NAME,
+        *NAMES,
         instead={
             mode: f'`tsp.criteria.Spline("{mode}")`, whose mode that is'
             for mode in get_args(Mode)

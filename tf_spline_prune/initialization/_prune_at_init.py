@@ -21,7 +21,7 @@ from tf_spline_prune.compat import (
 )
 from tf_spline_prune.criteria import ConnectionCriterion, Connections
 from tf_spline_prune.criteria._gates import LOSS
-from tf_spline_prune.criteria._get import CRITERION
+from tf_spline_prune.criteria._get import CRITERION, NAMES
 from tf_spline_prune.errors import (
     BudgetError,
     CriterionError,
@@ -291,8 +291,8 @@ def _with_one_safe(scores: Masks, masks: Masks | None = None) -> Masks:
 
 @checked(
     criterion=[
-        OneOf(*_NAMES),
-        *CRITERION[:2],
+        OneOf(*dict.fromkeys((*_NAMES, *NAMES))),
+        CRITERION[1],
         Function("a function of what is scored"),
     ],
     loss=LOSS,
