@@ -35,7 +35,7 @@ HOOKS = {
     *("from_config", "check_data", "saliencies", "worth", "of_batch", "average"),
     *("pairs", "build", "call", "compute_mask", "compute_output_shape"),
     *("compute_output_spec", "load_own_variables", "follow", "to_dict", "from_dict"),
-    *("of", "like", "graph_of", "named_in_fit"),
+    *("of", "like", "graph_of"),
 }
 # Hooks by their full name.
 NOT_CALLED = {

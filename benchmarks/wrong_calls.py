@@ -242,20 +242,20 @@ def sweep(
     with tempfile.TemporaryDirectory(prefix="wrong_calls") as folder:
         bench = valid_calls.Bench(flavour, folder)
         values = wrong_values(bench)
-        chosen = [name for name in bench.calls() if only in name]
+        calls = {name: make for name, make in bench.calls().items() if only in name}
         try:
-            for name in chosen[part[0] - 1 :: part[1]]:
+            for name in list(calls)[part[0] - 1 :: part[1]]:
                 place = bench.path("")  # where files of wrong names may lie
                 place.mkdir()
                 os.chdir(place)
-                make = bench.calls()[name]
+                make = calls[name]
                 since, before = time.monotonic(), sum(tally.counts.values())
                 for argument in make()[1]:
                     for label, value in values.items():
                         if drawn.random() * one_in < 1:
                             _one(bench, tally, name, make, argument, label, value, show)
-                calls = sum(tally.counts.values()) - before
-                done(name, calls, time.monotonic() - since)
+                made = sum(tally.counts.values()) - before
+                done(name, made, time.monotonic() - since)
         finally:
             os.chdir(start)
     return tally

@@ -275,7 +275,7 @@ def _cheap(name):
 
 
 def test_a_sample_of_wrong_calls_is_refused_clearly(K):
-    """`benchmarks/wrong_calls.py` makes all of them, in a quarter of an hour."""
+    """`benchmarks/wrong_calls.py` makes all of them."""
     found = []
     tally = wrong_calls.sweep(K.__name__, one_in=300, seed=1, show=found.append)
     assert not found

@@ -40,7 +40,6 @@ _ENDINGS = (".keras", ".h5")
 VERBOSE: Options = [Flag(), OneOf(0, 1, 2)]
 # Two snapshots of one model may differ by what its sums round.
 _SAME = 0.01
-# Where the detectors of one `fit` find each other: callbacks share their `params`.
 
 
 class EarlyBird(Callback):
@@ -175,7 +174,7 @@ class EarlyBird(Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Start anew, or from the backup of a run that was cut off."""
         self._workers = Workers(self.model)
-        self.log_name = self.named_in_fit(type(self).log_name)
+        self.log_name = self._named_in_fit(type(self).log_name)
         self._reset()
         for path in (self.filepath, self._backup_file()):
             if path is not None and check_destination(path).is_dir():

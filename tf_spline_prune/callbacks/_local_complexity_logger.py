@@ -132,5 +132,5 @@ class LocalComplexityLogger(Callback):
                     curve.append(float(counts.mean()))
                 mean = float(np.sum(list(near.values()), axis=0).mean())
                 regions = float(self._coder(x).num_regions)
-            logs[self.named_in_fit(f"local_complexity/{name}")] = mean
-            logs[self.named_in_fit(f"regions/{name}")] = regions
+            logs[self._named_in_fit(f"local_complexity/{name}")] = mean
+            logs[self._named_in_fit(f"regions/{name}")] = regions

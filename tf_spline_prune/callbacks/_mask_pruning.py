@@ -135,7 +135,7 @@ class MaskPruning(Callback):
                     "`schedule` is empty, so there is nothing to do. Received: {}"
                 )
         for one in _all(schedule):
-            _firing().final_sparsity(one)  # refuses what is no schedule
+            _schedules().final_sparsity(one)  # refuses what is no schedule
         if granularity != "unit":
             Granularity.of(granularity)  # refuses what is none
         self.schedule = schedule
@@ -183,7 +183,7 @@ class MaskPruning(Callback):
         self._finals = {
             path: share
             for path, schedule in self._schedules.items()
-            if (share := _firing().final_sparsity(schedule)) is not None
+            if (share := _schedules().final_sparsity(schedule)) is not None
         }
         granularity = self._update.granularity
         for slot in self._slots:
@@ -217,7 +217,7 @@ class MaskPruning(Callback):
         mask_averages(self.model, self._slots)
         remember(self._slots)
         if logs is not None:
-            logs[self.named_in_fit("sparsity")] = self.sparsity()
+            logs[self._named_in_fit("sparsity")] = self.sparsity()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Mask once more what averages have written, and look at the target."""
@@ -255,12 +255,12 @@ class MaskPruning(Callback):
         schedule, target = self._schedules.get(slot.path), target_of(slot.wrapper)
         if schedule is None or target is None:
             return None
-        if cause := _firing()._firing.why_short(schedule, 0, now):
+        if cause := _schedules()._firing.why_short(schedule, 0, now):
             return str(cause)
         granularity = self._update.granularity if self._update else None
         if granularity is None:
             return None
-        found = _firing()._firing.last_firing(schedule, 0, now)
+        found = _schedules()._firing.last_firing(schedule, 0, now)
         asked = max(target.asked, found[1] if found else 0.0)
         if asked < self._finals.get(slot.path, 1.0) - SLACK:
             return None
@@ -324,7 +324,7 @@ class MaskPruning(Callback):
         # An epoch may end amid the batches whose gradients make one step.
         steps = batches and max(1, round(batches / batches_a_step(self.model)))
         for schedule in _all(self.schedule):
-            if isinstance(schedule, _firing().Timed):
+            if isinstance(schedule, _schedules().Timed):
                 schedule.resolve(steps, epochs)
 
     def _planned(self) -> tuple[int | None, int | None]:
@@ -341,7 +341,7 @@ class MaskPruning(Callback):
         last = first + batches * epochs // batches_a_step(self.model)
         for schedule in _all(self.schedule):
             message = None
-            if _firing().fires_within(schedule, first, last) is False:
+            if _schedules().fires_within(schedule, first, last) is False:
                 message = (
                     f"The schedule {type(schedule).__name__} never fires within the "
                     f"planned training: {epochs} epochs of {batches} batches, from "
@@ -362,14 +362,14 @@ class MaskPruning(Callback):
         shares: dict[int, float] = {}
         for schedule in _all(self.schedule):
             for step in reversed(window):
-                fires, share = _firing().evaluate(schedule, step)
+                fires, share = _schedules().evaluate(schedule, step)
                 if fires:
                     shares[id(schedule)] = share
                     break
         if not shares or self._update is None:
             # Reading the steps each time takes longer than holding the masks.
             self._over = all(
-                _firing()._firing.is_over(one, now) for one in _all(self.schedule)
+                _schedules()._firing.is_over(one, now) for one in _all(self.schedule)
             )
             return
         if isinstance(self.schedule, Mapping):
@@ -387,7 +387,7 @@ class MaskPruning(Callback):
 
 def _short(schedule: Any) -> str | None:
     """Say that a schedule cannot reach its end, however long the training is."""
-    firing = _firing()._firing
+    firing = _schedules()._firing
     found, meant = firing.last_firing(schedule, 0, firing.FAR), None
     if found is not None:
         meant = firing.final_sparsity(schedule)
@@ -407,7 +407,7 @@ def _all(schedule: Any) -> list[Any]:
 
 
 @functools.cache
-def _firing() -> Any:
+def _schedules() -> Any:
     """Import the schedules, and TFMOT with them, only where masks are used."""
     from tf_spline_prune import schedules
 

@@ -80,7 +80,9 @@ class SignalPropagationLogger(Callback):
             numbers = _main_numbers(self.diagnoses[epoch])
         else:
             numbers = dict.fromkeys(_main_numbers(self.diagnoses[-1]), float("nan"))
-        logs.update({self.named_in_fit(name): value for name, value in numbers.items()})
+        logs.update(
+            {self._named_in_fit(name): value for name, value in numbers.items()}
+        )
 
     def _measured(self) -> SignalPropagation:
         return signal_propagation(

@@ -16,7 +16,7 @@ from tf_spline_prune._checks import (
     Text,
     checked,
 )
-from tf_spline_prune.datasets import _fashion_mnist as fashion_mnist
+from tf_spline_prune.datasets import _fashion_mnist
 from tf_spline_prune.datasets._tfds_source import import_tfds, prepared_builder
 
 
@@ -229,13 +229,13 @@ def _pipeline(
 
 def _find_source(name: str, data_dir: "PathLike | None") -> _Source:
     if name == "fashion_mnist":
-        files = fashion_mnist.find_idx_files(fashion_mnist.DEBIAN_FOLDER)
+        files = _fashion_mnist.find_idx_files(_fashion_mnist.DEBIAN_FOLDER)
         if files is not None:
             return _idx_source(name, files)
     return _tfds_source(name, data_dir)
 
 
-def _idx_source(name: str, files: fashion_mnist.FashionMnistFiles) -> _Source:
+def _idx_source(name: str, files: _fashion_mnist.FashionMnistFiles) -> _Source:
     split_info = import_tfds().core.SplitInfo
     sizes = {split: len(files.read_labels(split)) for split in files.labels}
 

@@ -13,6 +13,7 @@ from tf_spline_prune.compat._weights import values_of
 from tf_spline_prune.compat.fit._distribution import Workers
 from tf_spline_prune.compat.tfmot._mask_slots import MaskSlot, zeroed
 
+# Where the callbacks of one `fit` find each other, for they share their `params`.
 _TOGETHER = "_callbacks_by_entry_of_the_logs"
 
 
@@ -37,7 +38,7 @@ class Callback(keras.callbacks.Callback):
             )
         )
 
-    def named_in_fit(self, name: str) -> str:
+    def _named_in_fit(self, name: str) -> str:
         """Give the name of an entry of the logs, of which others may log one too.
 
         Args:

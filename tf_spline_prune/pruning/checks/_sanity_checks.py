@@ -177,9 +177,8 @@ def sanity_checks(
                 drawn = np.random.SeedSequence([seed, number, place]).generate_state(1)
                 set_seed(int(drawn[0]))
                 small = make(np.random.default_rng([seed, number, place]))
-                if (
-                    kind != "ticket" or number == 0
-                ):  # untrained, the ticket never differs
+                # Untrained, the ticket never differs.
+                if kind != "ticket" or number == 0:
                     right_away[kind].append(measured(evaluate, small))
                 if train is not None:
                     set_seed(int(drawn[0]))

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,7 +40,7 @@ from tf_spline_prune.errors import (
 )
 from tf_spline_prune.graph import ChannelGraph, Meeting
 from tf_spline_prune.graph._cost import cost_after
-from tf_spline_prune.pruning._remove_units import PLAN
+from tf_spline_prune.pruning._remove_units import PLAN, Weights
 from tf_spline_prune.pruning.checks._closeness import (
     Outputs,
     allowed,
@@ -63,7 +63,6 @@ _SCALES = (10.0, 1000.0)
 # for of few inputs none may wake a unit.
 _FEWEST, _MOST, _MACS = 4, 64, 2**27
 
-Weights = Mapping[str, Mapping[str, np.ndarray]]
 Holding = Callable[[Graph, Weights], contextlib.AbstractContextManager[None]]
 
 
@@ -295,6 +294,7 @@ class Comparison:
             return Verdict(0.0, 0.0, why, random)
         own = (inputs, entering, apart, random)
         precise = widest_dtype(self._graph.model) == "float64"
+        found = None
         if not (self._only_exact and precise):
             found = self._compared(self._as_they_are, *own)
             clear = found.excess <= 1 and found.seen > _CLEARLY
@@ -305,7 +305,7 @@ class Comparison:
         except VerificationError:
             raise
         except Exception:  # whatever a layer raises that computes in its own dtype
-            return self._compared(self._as_they_are, *own)
+            return found or self._compared(self._as_they_are, *own)
 
     @functools.cached_property
     def _as_they_are(self) -> _Pair:

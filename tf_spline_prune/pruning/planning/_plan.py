@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -217,41 +217,23 @@ class Settings:
     seed: int = 0
 
     @classmethod
-    def of(
-        cls,
-        *,
-        criterion: AnyCriterion = "auto",
-        sparsity: Sparsity | None = None,
-        target_macs: Target | None = None,
-        target_params: Target | None = None,
-        target_bytes: Target | None = None,
-        weight_dtype: WeightDtype | None = None,
-        target_latency: Target | None = None,
-        latency: Latency | None = None,
-        **others: Any,
-    ) -> "Settings":
-        """Take in what a user asks for.
+    def of(cls, **asked: Any) -> "Settings":
+        """Take in the arguments of `plan`, all but the model.
 
         Raises:
             ValueError: If there is not one budget, or it is out of range.
         """
-        budget = Budget.of(
-            sparsity=sparsity,
-            target_macs=target_macs,
-            target_params=target_params,
-            target_bytes=target_bytes,
-            target_latency=target_latency,
-            weight_dtype=weight_dtype,
-            latency=latency,
-        )
-        asked = cls(criterion, budget, **others)
-        if budget.by_layer and asked.scope not in ("auto", "global", "layer"):
+        names = {field.name for field in fields(cls)} & set(asked)
+        others = {name: asked.pop(name) for name in names}
+        budget = Budget.of(**asked)
+        settings = cls(budget=budget, **others)
+        if budget.by_layer and settings.scope not in ("auto", "global", "layer"):
             raise ValueError(
                 "Where `sparsity` gives each layer its share, nothing is left for "
                 "`scope` to decide. Leave it out, or give one number. Received: "
-                f"scope={asked.scope!r}"
+                f"scope={settings.scope!r}"
             )
-        return asked
+        return settings
 
 
 def decide(
