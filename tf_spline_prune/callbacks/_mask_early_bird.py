@@ -114,7 +114,7 @@ class MaskEarlyBird(EarlyBird):
         return norms
 
     def mask(self) -> np.ndarray:
-        """Give the mask of the model as it is.
+        """Return the mask of the model as it is.
 
         Returns:
             Array of shape `(channels,)`, bool, over all BatchNormalizations in

@@ -242,7 +242,7 @@ class MaskPruning(Callback):
             warn(message, SparsityWarning)
 
     def _end(self) -> Any:
-        """Give the sparsity that the schedules are to reach, as `MaskUpdate` takes it.
+        """Return the sparsity that the schedules are to reach, for `MaskUpdate`.
 
         That is zero where nobody knows.
         """
@@ -251,7 +251,7 @@ class MaskPruning(Callback):
         return next(iter(self._finals.values()), 0.0)
 
     def _cause(self, slot: MaskSlot, now: int) -> str | None:
-        """Say why the masks of a weight remove less than they are to, if known."""
+        """Return why the masks of a weight remove less than they are to, if known."""
         schedule, target = self._schedules.get(slot.path), target_of(slot.wrapper)
         if schedule is None or target is None:
             return None
@@ -270,7 +270,7 @@ class MaskPruning(Callback):
         )
 
     def _nothing(self) -> str | None:
-        """Say why nothing went, although the schedule asked for something."""
+        """Return why nothing went, although the schedule asked for something."""
         targets = {slot.path: target_of(slot.wrapper) for slot in self._slots}
         asked = {path: one.asked for path, one in targets.items() if one is not None}
         shares: Any = asked
@@ -281,7 +281,7 @@ class MaskPruning(Callback):
         return f"The masks remove nothing, because {why}." if why else None
 
     def _units_short(self) -> str | None:
-        """Say how many whole units are still there that were to go, and why."""
+        """Return how many whole units are still there that were to go, and why."""
         share = self._end()
         if self._update is None or self._update.granularity is not None or not share:
             return None
@@ -298,13 +298,13 @@ class MaskPruning(Callback):
         )
 
     def sparsity(self) -> float:
-        """Give the share of the weights in question that is masked, in [0, 1)."""
+        """Return the share of the weights in question that is masked, in [0, 1)."""
         size = sum(math.prod(slot.mask.shape) for slot in self._slots)
         left = sum(int(slot.keep().sum()) for slot in self._slots)
         return 1.0 - left / size if size else 0.0
 
     def _by_path(self, slots: list[MaskSlot]) -> dict[str, Any]:
-        """Give each layer its schedule."""
+        """Assign each layer its schedule."""
         paths = list(dict.fromkeys(slot.path for slot in slots))
         if not isinstance(self.schedule, Mapping):
             return dict.fromkeys(paths, self.schedule)
@@ -319,7 +319,7 @@ class MaskPruning(Callback):
         return found
 
     def _resolve_clocks(self) -> None:
-        """Tell schedules that run in epochs or percent how long training is."""
+        """Set the length of training in schedules that run in epochs or percent."""
         batches, epochs = self._planned()
         # An epoch may end amid the batches whose gradients make one step.
         steps = batches and max(1, round(batches / batches_a_step(self.model)))
@@ -328,12 +328,12 @@ class MaskPruning(Callback):
                 schedule.resolve(steps, epochs)
 
     def _planned(self) -> tuple[int | None, int | None]:
-        """Give the batches of an epoch, and the epochs, where known."""
+        """Return the batches of an epoch, and the epochs, where known."""
         params = self.params or {}
         return params.get("steps"), params.get("epochs")
 
     def _warn_of_the_end(self) -> None:
-        """Say before the first step where the planned training will not lead."""
+        """Warn before the first step if training as planned will miss the target."""
         batches, epochs = self._planned()
         if not batches or not epochs:
             return
@@ -386,7 +386,7 @@ class MaskPruning(Callback):
 
 
 def _short(schedule: Any) -> str | None:
-    """Say that a schedule cannot reach its end, however long the training is."""
+    """Return why a schedule cannot reach its end, however long the training is."""
     firing = _schedules()._firing
     found, meant = firing.last_firing(schedule, 0, firing.FAR), None
     if found is not None:

@@ -177,7 +177,7 @@ def _moments(given: Moments) -> int | frozenset[int]:
 
 
 def _due(wanted: int | frozenset[int], last: int, now: int) -> bool:
-    """Tell whether one of the wanted moments lies in (last, now]."""
+    """Return whether one of the wanted moments lies in (last, now]."""
     if isinstance(wanted, int):
         return now // wanted > last // wanted
     return any(last < moment <= now for moment in wanted)

@@ -144,7 +144,7 @@ class SplineEarlyBird(EarlyBird):
 
     @checked(distances=Array("a square array of distances", finite=False, empty=True))
     def replay(self, distances: Any) -> int | None:
-        """Tell when these settings would have found the early bird in a past training.
+        """Return the epoch at which these settings would have found the early bird.
 
         Args:
             distances: The distances between the snapshots of its epochs, of shape

@@ -93,7 +93,7 @@ class Activation(Criterion):
         return keras.ops.append(mean * count, count)
 
     def reason_against(self, group: Group) -> str | None:
-        """Say why a group cannot be scored, or `None` if it can."""
+        """Return why a group cannot be scored, or `None` if it can."""
         if self._readings[group.name]:
             return None
         return f"{self.name} needs a layer that reads the units of another one"

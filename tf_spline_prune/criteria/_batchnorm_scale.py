@@ -41,7 +41,7 @@ class BatchNormScale(Criterion):
     name: ClassVar[str] = "batchnorm_scale"
 
     def reason_against(self, group: Group) -> str | None:
-        """Say why a group cannot be scored, or `None` if it can."""
+        """Return why a group cannot be scored, or `None` if it can."""
         if self._gammas(group):
             return None
         return "batchnorm_scale needs a BatchNormalization with a scale"

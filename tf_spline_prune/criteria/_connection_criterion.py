@@ -46,7 +46,7 @@ class ConnectionCriterion(LossCriterion):
 
     @abstractmethod
     def saliencies(self, connections: Connections, data: Any) -> Gradients:
-        """Give the signed saliency of each weight.
+        """Return the signed saliency of each weight.
 
         Args:
             connections: The weights, as masks have left them by now.

@@ -61,11 +61,11 @@ class Criterion(ABC):
         self.seed = seed
 
     def reason_against(self, group: Group) -> str | None:
-        """Say why a group cannot be scored, or `None` if it can."""
+        """Return why a group cannot be scored, or `None` if it can."""
         return None
 
     def get_config(self) -> dict[str, Any]:
-        """Give the arguments that make an equal criterion."""
+        """Return the arguments that make an equal criterion."""
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
         return {f.name: getattr(self, f.name) for f in fields if f.init}
 

@@ -45,7 +45,7 @@ class Fisher(GateCriterion):
     name: ClassVar[str] = "fisher"
 
     def of_batch(self, derivatives: np.ndarray) -> np.ndarray:
-        """Give the squared derivatives of one gate for all readers."""
+        """Return the squared derivatives of one gate for all readers."""
         return joint(derivatives, self.reduction) ** 2
 
     def scores(self, group: Group) -> np.ndarray:

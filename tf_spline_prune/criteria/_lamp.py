@@ -51,7 +51,7 @@ class LAMP(Criterion):
 
 
 def shares_among_larger(lengths: np.ndarray) -> np.ndarray:
-    """Give the share of each square among the squares that are at least as large.
+    """Return the share of each square among the squares that are at least as large.
 
     Args:
         lengths: Array of shape `(things,)`, none negative.

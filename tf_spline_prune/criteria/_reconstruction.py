@@ -137,7 +137,7 @@ class _Reader:
         self.energy = float(np.einsum("um,uv,vm->", weights, covariance, weights))
 
     def losses(self) -> np.ndarray:
-        """Give the loss with each unit, as a share of the output's variance."""
+        """Return the loss with each unit, as a share of the output's variance."""
         if not self.energy > 0:
             return np.zeros(len(self.weights))
         squares = np.einsum("um,um->u", self.weights, self.weights)
@@ -206,7 +206,7 @@ def _total(readers: list[_Reader]) -> np.ndarray:
 
 
 def _moments(reading: Reading, tensor: Any) -> Any:
-    """Give the products of all units about their means, the means, and the number.
+    """Return the products of all units about their means, the means, and the number.
 
     About the means, for units may vary little beside them: products in float32 would
     then be all rounding, and their differences no covariance.

@@ -133,7 +133,7 @@ class Spline(PairCriterion):
         offset: np.ndarray,
         spread: float,
     ) -> Rows:
-        """Give the distances of a layer's units, row by row."""
+        """Return the distances of a layer's units, row by row."""
         if self.mode != "paper":
             safe = np.where(length > 0, length, 1.0)[:, None]
             offset = offset / (safe * spread)
@@ -204,7 +204,7 @@ def _normalised(rows: np.ndarray, length: np.ndarray) -> np.ndarray:
 def effective_weights(
     graph: ChannelGraph, group: Group, member: Member
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Give the affine map that each unit applies before its activation.
+    """Return the affine map that each unit applies before its activation.
 
     Args:
         graph: The channel graph.

@@ -44,7 +44,7 @@ class Taylor(GateCriterion):
     name: ClassVar[str] = "taylor"
 
     def of_batch(self, derivatives: np.ndarray) -> np.ndarray:
-        """Give the derivatives themselves, which add up over batches."""
+        """Return the derivatives themselves, which add up over batches."""
         return derivatives
 
     def scores(self, group: Group) -> np.ndarray:

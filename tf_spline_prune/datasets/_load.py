@@ -168,7 +168,7 @@ def load(
     data_dir=[Path(), None],
 )
 def describe(name: str, *, data_dir: "PathLike | None" = None) -> DatasetInfo:
-    """Tell the input shape, classes and split sizes of a data set.
+    """Return the input shape, classes and split sizes of a data set.
 
     The data set is prepared if it is not yet, which may download it: TFDS knows the
     sizes of splits only then.

@@ -236,7 +236,7 @@ def class_names(labels: Sequence[str], outputs: Mapping[str, Any]) -> list[str]:
 
 
 def _is_control(letter: str) -> bool:
-    """Tell whether a character is one that is obeyed, not shown."""
+    """Return whether a character is one that is obeyed, not shown."""
     return (
         unicodedata.category(letter) in _CONTROLS
         or unicodedata.bidirectional(letter) in _TURNS

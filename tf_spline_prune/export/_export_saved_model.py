@@ -301,7 +301,7 @@ class Signatures:
 
 @contextmanager
 def _explained(servable: Servable) -> Iterator[None]:
-    """Say what happened when TensorFlow raises; it raises what it likes."""
+    """Turn whatever TensorFlow raises into an error that says what happened."""
     try:
         yield
     except ExportError:

@@ -230,15 +230,15 @@ class ChannelGraph:
         return tuple(work), tuple(dict.fromkeys(uncounted))
 
     def layer(self, name: str) -> Any:
-        """Give the layer object of a path, or of the name of a maker of units."""
+        """Return the layer object of a path, or of the name of a maker of units."""
         return self._layers[self._maker_paths.get(name, name)]
 
     def path_of_maker(self, name: str) -> str:
-        """Give the path of the layer that makes units under a name."""
+        """Return the path of the layer that makes units under a name."""
         return self._maker_paths[name]
 
     def units_of(self, labels: np.ndarray) -> np.ndarray:
-        """Give the unit that each label names, an index into removal arrays."""
+        """Return the unit that each label stands for, an index into removal arrays."""
         return np.asarray(self._root[labels])
 
     def rows(self, member: Member) -> np.ndarray:
@@ -289,14 +289,14 @@ class ChannelGraph:
         return counts
 
     def owners(self, groups: Sequence[Group]) -> np.ndarray:
-        """Give for each unit the index of its group, or -1."""
+        """Return for each unit the index of its group, or -1."""
         owner = np.full(len(self._root), -1)
         for number, group in enumerate(groups):
             owner[group.roots] = number
         return owner
 
     def nothing_removed(self) -> np.ndarray:
-        """Give the array, indexed by unit, that removes nothing."""
+        """Return the array, indexed by unit, that removes nothing."""
         return np.zeros(len(self._root), bool)
 
     @checked(units=UNITS)
@@ -356,7 +356,7 @@ class ChannelGraph:
 
     @checked(layer=Text("the name of a layer"))
     def explain(self, layer: str) -> str:
-        """Tell in words what becomes of a layer's units.
+        """Explain what becomes of a layer's units.
 
         Args:
             layer: Path of a layer that makes units or that no rule covers, or the

@@ -81,7 +81,7 @@ def cost(model: Any, weight_dtype: WeightDtype | None = None) -> Cost:
 def bytes_of_entry(
     graph: ChannelGraph, path: str, name: str, weight_dtype: WeightDtype | None
 ) -> int:
-    """Give the bytes that one entry of a weight takes, as `cost` counts them."""
+    """Return the bytes that one entry of a weight takes, as `cost` counts them."""
     if weight_dtype is None or not graph.arrays.is_float(path, name):
         return graph.arrays.itemsize(path, name)
     if weight_dtype != "int8":
@@ -168,7 +168,7 @@ def _plus(
 
 
 def why_no_macs(found: Cost) -> str:
-    """Say in a few words why a model's multiply-accumulates are not known."""
+    """Describe in a few words why a model's multiply-accumulates are not known."""
     if found.uncounted:
         return f"those of {', '.join(found.uncounted)} cannot be counted"
     return "the size of an input is open"
@@ -253,7 +253,7 @@ class CostOfCounts:
         self._all = np.array(self._sizes, np.int64)
 
     def __call__(self, measure: str, counts: np.ndarray) -> int:
-        """Give one cost.
+        """Return one cost.
 
         Args:
             measure: `"macs"`, `"params"` or `"bytes"`.

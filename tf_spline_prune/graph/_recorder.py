@@ -59,12 +59,12 @@ class Recorder:
         self._shift = 0
 
     def fresh(self, size: int) -> Labels:
-        """Name `size` new units."""
+        """Return labels of `size` new units."""
         self._count += size
         return np.arange(self._count - size, self._count)
 
     def units(self, call: Call, size: int, part: str = "") -> Labels:
-        """Name the units that a layer makes, the same for all uses of the layer.
+        """Return labels of the units that a layer produces, the same for all its uses.
 
         Args:
             call: A call of the layer.
@@ -80,7 +80,7 @@ class Recorder:
         return self.makers[name][1]
 
     def read(self, value: TensorAxes, axis: int, call: Call) -> Labels:
-        """Give the labels of an axis that a layer reads by position."""
+        """Return the labels of an axis that a layer reads by position."""
         labels = value.labels[axis]
         if labels is None:
             size = value.shape[axis]
@@ -91,7 +91,7 @@ class Recorder:
         return labels
 
     def tie(self, first: Labels, second: Labels) -> None:
-        """Say that two arrays of labels name the same units, entry by entry."""
+        """Record that two arrays of labels name the same units, entry by entry."""
         if first.size != second.size:
             raise ValueError(
                 f"{first.size} units cannot be the same as {second.size} units."
@@ -100,7 +100,7 @@ class Recorder:
             self._ties.append((first.ravel(), second.ravel()))
 
     def meet(self, call: Call, met: Sequence[Labels | None]) -> Labels | None:
-        """Say that the axes of several tensors meet in a call, entry by entry.
+        """Record that the axes of several tensors meet in a call, entry by entry.
 
         Args:
             call: The call.
@@ -117,22 +117,22 @@ class Recorder:
         return known[0] if known else None
 
     def tie_groups(self, labels: Labels, groups: int) -> None:
-        """Say that units of equal place in groups of equal size are one unit."""
+        """Record that units of equal place in groups of equal size are one unit."""
         by_group = labels.reshape(groups, -1)
         self.tie(np.repeat(by_group[:1], groups, axis=0), by_group)
 
     def bar(self, labels: Labels, reason: str) -> None:
-        """Say that units must stay, and why."""
+        """Record that units must stay, and why."""
         self._bars.append((labels.ravel(), reason))
 
     def bar_tensor(self, value: TensorAxes, reason: str) -> None:
-        """Say that all units of a tensor must stay, and why."""
+        """Record that all units of a tensor must stay, and why."""
         for labels in value.labels:
             if labels is not None:
                 self.bar(labels, reason)
 
     def bar_space(self, value: TensorAxes, channel: int, call: Call) -> None:
-        """Say that units on other axes than the channels' must stay.
+        """Record that units on other axes than the channels' must stay.
 
         A layer that moves along an axis, or pools over it, mixes its positions.
         """
@@ -142,7 +142,7 @@ class Recorder:
                 self.bar(labels, f"{call.path} mixes positions along these units")
 
     def mix(self, call: Call, values: Sequence[TensorAxes], axis: int) -> None:
-        """Say that a call normalises over the units on an axis of its first input.
+        """Record that a call normalises over the units on an axis of its first input.
 
         They must stay, unless approximations were asked for.
         """
@@ -161,7 +161,7 @@ class Recorder:
     def contract(
         self, call: Call, first: tuple[int, int, Labels], second: Labels
     ) -> None:
-        """Say that a call multiplies and sums the units of two inputs.
+        """Record that a call multiplies and sums the units of two inputs.
 
         Args:
             call: The call.
@@ -182,7 +182,7 @@ class Recorder:
         rows: Sequence[Labels] = (),
         optional: bool = False,
     ) -> None:
-        """Say whose units the axes of a weight hold, and how often it is used.
+        """Record whose units the axes of a weight hold, and how often it is used.
 
         A layer that is used several times holds the same units in every use.
 
@@ -237,7 +237,7 @@ class Recorder:
         )
 
     def shape(self, call: Call, name: str) -> tuple[int, ...] | None:
-        """Give the shape of a layer's weight, or `None` if it has none of the name."""
+        """Return the shape of a layer's weight, or `None` if it has no such one."""
         return self._shapes.get(call.path, {}).get(self._names + name)
 
     def _refuse_name(self, call: Call, name: str) -> None:
@@ -270,13 +270,13 @@ class Recorder:
             )
 
     def _repeated(self, uses: int | None) -> int | None:
-        """Give how often something is done by all calls of the layer around."""
+        """Return how often something is done by all calls of the layer around."""
         return None if uses is None or self._times is None else uses * self._times
 
     def vector(
         self, call: Call, name: str, labels: Labels, optional: bool = False
     ) -> None:
-        """Say that a weight holds one entry a unit on its last axis, such as a bias.
+        """Record that a weight holds one entry a unit on its last axis, such as a bias.
 
         It is added, or scales; that counts no multiply-accumulates.
 
@@ -302,13 +302,13 @@ class Recorder:
         labels: Labels,
         change: Callable[..., Any],
     ) -> None:
-        """Say that an entry of the layer's config depends on units; see `Edit`."""
+        """Record that an entry of the layer's config depends on units; see `Edit`."""
         self.edits.append(Edit(call.path, self._keys + key, labels, change))
 
     def resize(
         self, call: Call, key: str, labels: Labels, index: int | None = None
     ) -> None:
-        """Say that an entry of the layer's config counts units.
+        """Record that an entry of the layer's config counts units.
 
         Args:
             call: A call of the layer.
@@ -320,7 +320,7 @@ class Recorder:
         self.edit(call, key, labels, functools.partial(counted, index=index))
 
     def slice(self, call: Call, key: str, labels: Labels) -> None:
-        """Say that an entry of the layer's config may hold one number a unit."""
+        """Record that an entry of the layer's config may hold one number a unit."""
         self.edit(call, key, labels, cut)
 
     def rescale(
@@ -331,7 +331,7 @@ class Recorder:
         exponent: float,
         optional: bool = False,
     ) -> None:
-        """Say that a weight makes up for a number of units; see `Rescale`."""
+        """Record that a weight makes up for a number of units; see `Rescale`."""
         if self.shape(call, name) is not None:  # once for all calls of the layer
             key = call.path, self._names + name
             self.rescales.setdefault(key, Rescale(*key, labels, exponent))
@@ -344,7 +344,7 @@ class Recorder:
         self.work.append(Work(call.path, self._repeated(uses), rows))
 
     def unseen(self, call: Call) -> None:
-        """Say that nothing is known of a call, so that its cost must be traced."""
+        """Record that nothing is known of a call, so that its cost must be traced."""
         self.opaque.append(Opaque(call, self._times, self._rows))
 
     @contextlib.contextmanager

@@ -103,7 +103,7 @@ def follow(group: Group, walk: Walk) -> UnitPath:
 
 
 def is_linear(step: Step) -> bool:
-    """Tell whether a layer has no activation of its own."""
+    """Return whether a layer has no activation of its own."""
     activation = getattr(step.call.layer, "activation", None)
     return activation is None or activation_name(activation) == "linear"
 
@@ -136,7 +136,7 @@ def _activation(step: Step, tail: TensorAxes, walk: Walk) -> str | None:
 
 
 def _hands_scales_on(tensor: TensorAxes, walk: Walk, readers: set[str]) -> bool:
-    """Tell whether a scale of a unit reaches every reader unchanged."""
+    """Return whether a scale of a unit reaches every reader unchanged."""
     for step in walk.users(tensor):
         if step.call.path in readers:
             continue

@@ -40,7 +40,7 @@ from tf_spline_prune.pruning.planning._budget import SHARES, as_number
 
 
 def erk(shapes: Sequence[tuple[int, ...]], count: int) -> np.ndarray:
-    """Give each layer a density in proportion to `sum(shape) / prod(shape)`.
+    """Assign each layer a density in proportion to `sum(shape) / prod(shape)`.
 
     Args:
         shapes: Shapes of the weight tensors.
@@ -233,7 +233,7 @@ def early_masks(
 def _counts(
     total: int, sparsity: float, rounds: int, schedule: RoundSchedule
 ) -> list[int]:
-    """Say how many weights stay after each round."""
+    """Return how many weights are kept after each round."""
     if schedule == "exponential":
         left = [(1 - sparsity) ** (k / rounds) for k in range(1, rounds + 1)]
     else:

@@ -156,7 +156,7 @@ def _converted(
 
 
 def changing(format: str, servable: Servable, error: Exception) -> str:
-    """Say that a format cannot hold what changes from call to call in a model."""
+    """Return why a format cannot hold a model that changes from call to call."""
     first = str(error).strip().partition("\n")[0]
     return (
         "The model answers the same inputs differently from call to call, and "
@@ -173,7 +173,7 @@ _BLOCKS = {"float16": (4, 0.9), "int8": (16, 0.8)}  # share of zeros in whole bl
 
 
 def sparse_fault(model: Any, quantize: Quantize | None) -> str | None:
-    """Tell what is known to go wrong if a model is stored without its zeros.
+    """Return what is known to go wrong if a model is stored without its zeros.
 
     Measured with LiteRT 2.3.0 and its default kernels. What is not known here is
     caught when the written file is compared with the model.
@@ -221,7 +221,7 @@ def sparse_fault(model: Any, quantize: Quantize | None) -> str | None:
 
 
 def _share_in_blocks(kernel: np.ndarray, length: int) -> float:
-    """Give the share of zeros in whole blocks of inputs of one output."""
+    """Return the share of zeros in whole blocks of inputs of one output."""
     zero = kernel == 0
     missing = -len(zero) % length
     padded = np.pad(zero, ((0, missing), (0, 0)), constant_values=True)

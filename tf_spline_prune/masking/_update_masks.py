@@ -173,7 +173,7 @@ class MaskUpdate:
         )
 
     def _is_plain(self) -> bool:
-        """Tell whether one process removes weights by magnitude, each tensor alone."""
+        """Return whether one process prunes weights by magnitude, each tensor alone."""
         named = self.criterion == "magnitude" or (
             type(self.criterion) is criteria.Magnitude
         )
@@ -199,7 +199,7 @@ class MaskUpdate:
         return int(np.count_nonzero(self._removed(shares) & ~gone))
 
     def why_nothing(self, shares: Shares) -> str | None:
-        """Say why a sparsity that is no zero removes nothing, if that is so.
+        """Return why a sparsity that is no zero removes nothing, if that is so.
 
         Args:
             shares: As in a call.
@@ -249,7 +249,7 @@ class MaskUpdate:
 
 
 def _gone_lowest(scores: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Give what is gone the lowest score."""
+    """Set the scores of what is pruned already to the lowest."""
     least = np.min(scores, initial=0)
     if least < 0 or scores.dtype.kind != "f":
         return np.where(keep, scores, least)

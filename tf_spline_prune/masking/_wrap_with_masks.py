@@ -132,7 +132,7 @@ def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
 
 
 def _left_out(calls: dict[str, Any], paths: set[str]) -> dict[str, str]:
-    """Say what stays dense without having been left out by name, by path of layer."""
+    """Return what stays dense though nobody left it out by name, by path of layer."""
     found = {}
     for path in sorted(paths):
         for part, why in left_out(calls[path].layer).items():

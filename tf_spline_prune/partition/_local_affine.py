@@ -28,7 +28,7 @@ _CHECKED, _NEARBY = 8, 2.0**-24
 def local_affine(
     model: Any, x: Any, *, batch_size: int = 128
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give the affine map that a network is on the region of each input.
+    """Return the affine map that a network is on the region of each input.
 
     In the region of `x[i]` the network is `z -> A[i] @ z + b[i]`, to the rounding of
     float64, in which all is computed. An input on a knot has the map of one of the
@@ -71,7 +71,7 @@ def local_affine(
 
 
 def jacobians(model: Any, x: Any, *, batch_size: int = 128) -> np.ndarray:
-    """Give the derivatives of a model's outputs by its inputs, in float64.
+    """Return the derivatives of a model's outputs by its inputs, in float64.
 
     Args:
         model: A built model with one input and one output, whatever its functions.

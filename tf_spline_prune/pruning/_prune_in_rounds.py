@@ -207,13 +207,13 @@ class _Way:
         self.last = int(budget.limit(self.full))
 
     def _cost(self, removed: Mapping[str, list[int]]) -> int:
-        """Give what is left of the budgeted cost."""
+        """Return what is left of the budgeted cost."""
         mask = self.graph.removal(dict(removed))
         cost = cost_after(self.graph, mask, self.budget.weight_dtype)
         return int(getattr(cost, str(self.budget.measure)))
 
     def target(self, share: float, so_far: PruningPlan | None) -> float | int | None:
-        """Give what a round asks of `plan`; `None` if there is nothing to do."""
+        """Return what a round asks of `plan`; `None` if there is nothing to do."""
         if self.budget.measure is None:
             return share * float(self.budget.value)
         limit = self.full - int(share * (self.full - self.last))
@@ -255,7 +255,7 @@ def _checked(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shares(schedule: Schedule, rounds: int) -> list[float]:
-    """Give the share of the way that each round comes to."""
+    """Return the share of the way that each round comes to."""
     done = [(number + 1) / rounds for number in range(rounds)]
     if isinstance(schedule, str):
         return done

@@ -170,7 +170,7 @@ def merge(model: Any, plan: Any) -> Any:
 def folded(
     graph: ChannelGraph, merges: Mapping[str, Sequence[tuple[int, int, float]]]
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Give the weights that change where units are folded, by layer path and name.
+    """Return the weights that change where units are folded, by layer path and name.
 
     Args:
         graph: The model's channel graph.

@@ -99,7 +99,7 @@ class Report:
         return against(self.plan.budget, *self.plan.achieved)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the report as plain numbers, strings, lists and dicts.
+        """Return the report as plain numbers, strings, lists and dicts.
 
         What is not known, and what is not a finite number, is `None`; so the result
         is JSON in the strict sense.
@@ -127,7 +127,7 @@ class Report:
 
     @checked(path=[Path(), None])
     def to_html(self, path: PathLike | None = None) -> str:
-        """Give the report as one page that needs nothing else, no network, no script.
+        """Return the report as one page that needs nothing else, no network, no script.
 
         Args:
             path: File for the page, ending in `.html`; an earlier file of that name

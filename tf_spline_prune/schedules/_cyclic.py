@@ -98,5 +98,5 @@ class Cyclic(Schedule):
 
     @checked(first=ANY_STEP, last=ANY_STEP)
     def fires_within(self, first: int, last: int) -> bool:
-        """Tell whether a range of steps holds a firing step."""
+        """Return whether a range of steps holds a firing step."""
         return first <= last and self._fired(last) > self._fired(first - 1)

@@ -151,7 +151,7 @@ class EarlyBirdSparsity(Schedule):
 
     @checked(first=ANY_STEP, last=ANY_STEP)
     def fires_within(self, first: int, last: int) -> bool | None:
-        """Tell whether a range of steps holds a firing step; `None` before the start.
+        """Return whether a range of steps holds a firing step; `None` before the start.
 
         Args:
             first: The first step of the range.

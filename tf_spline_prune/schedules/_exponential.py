@@ -99,5 +99,5 @@ class Exponential(Schedule):
 
     @checked(first=ANY_STEP, last=ANY_STEP)
     def fires_within(self, first: int, last: int) -> bool:
-        """Tell whether a range of steps holds a firing step."""
+        """Return whether a range of steps holds a firing step."""
         return has_beat(first, last, self.begin_step, self.end_step, self.frequency)

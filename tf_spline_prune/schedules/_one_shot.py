@@ -47,5 +47,5 @@ class OneShot(Schedule):
 
     @checked(first=ANY_STEP, last=ANY_STEP)
     def fires_within(self, first: int, last: int) -> bool:
-        """Tell whether the one step lies in a range."""
+        """Return whether the one step lies in a range."""
         return first <= self.step <= last

@@ -98,7 +98,7 @@ class Timed(Schedule):
 
     @checked(steps_per_epoch=[COUNT, None], epochs=[COUNT, None])
     def resolve(self, steps_per_epoch: int | None, epochs: int | None) -> None:
-        """Say how long an epoch and the training are.
+        """Set how long an epoch and the training are.
 
         What the constructor was given stays as it is.
 
@@ -129,14 +129,14 @@ class Timed(Schedule):
         )
 
     def _tick(self, step: int) -> int:
-        """Give the tick of a step: what is done once the step is."""
+        """Return the tick of a step: what is done once the step is."""
         self._check_resolved()
         if self.unit == "epochs":
             return step // (self.steps_per_epoch or 1)
         return step * 100 // ((self.steps_per_epoch or 1) * (self.epochs or 1))
 
     def _before(self, step: int) -> int:
-        """Give the last tick that had begun before a step."""
+        """Return the last tick that had begun before a step."""
         return self._tick(step - 1) if step > 1 else -1
 
     @checked(step=ANY_STEP)
@@ -178,7 +178,7 @@ class Timed(Schedule):
 
     @checked(first=ANY_STEP, last=ANY_STEP)
     def fires_within(self, first: int, last: int) -> bool | None:
-        """Tell whether a tick begins in a range at which the inner schedule fires.
+        """Return whether a tick begins in a range at which the inner schedule fires.
 
         Args:
             first: The first step of the range.

@@ -92,7 +92,7 @@ def check_contents(
 
 
 def as_pixels(count: int) -> bool:
-    """Tell whether so many shapes are to be pixels in a vector file."""
+    """Return whether so many shapes are to be pixels in a vector file."""
     return count > _MOST_SHAPES
 
 
@@ -368,7 +368,7 @@ def plot_slices(
 
 
 def _grid(axes: Iterable[Any] | None, count: int, scale: bool) -> np.ndarray:
-    """Give the axes to draw on, in a row, with room below for a scale."""
+    """Return the axes to draw on, in a row, with room below for a scale."""
     if axes is None:
         side = 4.6 if count == 1 else 2.8
         figure = new_figure((side * count + 1.6, side + 0.4 + 0.7 * scale))

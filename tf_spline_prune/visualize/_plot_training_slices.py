@@ -189,6 +189,6 @@ def _draw_losses(axes: Any, recorder: SliceRecorder, steps: list[int]) -> None:
 
 
 def _loss_at(recorder: SliceRecorder, step: int) -> float:
-    """Give the loss at a slice; before the first step the earliest that is known."""
+    """Return the loss at a slice; before the first step the earliest that is known."""
     known = recorder.losses
     return float(np.interp(step, list(known), list(known.values()))) if known else 0.0

@@ -66,7 +66,7 @@ class Call:
     fill: Callable[[dict[int, Any]], Arguments] = field(repr=False)
 
     def arrays(self) -> list[tuple[int, ...]]:
-        """Give the shapes of arguments that are arrays and no tensors of the model."""
+        """Return the shapes of arguments that are arrays, not tensors of the model."""
         settings = {} if hasattr(self.layer, "weights") else vars(self.layer)
         given = keras.tree.flatten(self.fill(dict.fromkeys(self.inputs)))
         given += settings.values()
@@ -74,14 +74,14 @@ class Call:
         return [tuple(shape) for shape in shapes if shape is not None and len(shape)]
 
     def given(self) -> dict[str, Any]:
-        """Name what the call was given, with `None` in the place of tensors."""
+        """Return what the call was given, with `None` in the place of tensors."""
         args, kwargs = self.fill(dict.fromkeys(self.inputs))
         return dict(
             inspect.signature(_function(self.layer)).bind(*args, **kwargs).arguments
         )
 
     def arguments(self, values: Sequence[Any]) -> dict[str, Any]:
-        """Name all that the call is given.
+        """Return all that the call is given.
 
         Args:
             values: One value an input, to stand in the place of the tensors.
@@ -158,7 +158,7 @@ class Graph:
         return [values[i] for i in self.output_ids]
 
     def ends(self) -> set[str]:
-        """Name the calls, nested ones included, that give the model's outputs."""
+        """List the calls, nested ones included, that return the model's outputs."""
         found: set[str] = set()
         for call in self.calls:
             if not set(self.output_ids).isdisjoint(call.outputs):
@@ -166,7 +166,7 @@ class Graph:
         return found
 
     def trains(self) -> bool:
-        """Tell whether a layer was told to train whenever the model is called."""
+        """Return whether a layer was told to train whenever the model is called."""
         return any(
             call.given().get("training") is True
             or (call.inner is not None and call.inner.trains())
@@ -182,7 +182,7 @@ class Graph:
 
 
 def fixed_size(inputs: Sequence[Input]) -> int | None:
-    """Give the number of examples that a model takes at a time, if it fixes that."""
+    """Return the number of examples that a model takes at a time, if it fixes that."""
     sizes = (entry.shape[0] for entry in inputs if entry.shape)
     return next((size for size in sizes if size is not None), None)
 

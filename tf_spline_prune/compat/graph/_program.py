@@ -20,7 +20,7 @@ class Slot(str):
     dtype: str | None = None
 
     def declared(self, dtype: str) -> "Slot":
-        """Name the same tensor, read as another dtype."""
+        """Return the same tensor, read as another dtype."""
         slot = Slot(self)
         slot.dtype = dtype
         return slot
@@ -106,7 +106,7 @@ class Program:
         return {**ordered, **self.steps}
 
     def wiring(self) -> dict[str, list[Slot]]:
-        """Give the slots that each step reads, by the step's name."""
+        """Return the slots that each step reads, by the step's name."""
         return {name: step.inputs for name, step in self.steps.items()}
 
     def run(
@@ -131,7 +131,7 @@ class Program:
             values.update(zip(step.outputs, found, strict=True))
 
     def arguments(self, step: ProgramStep, values: Values) -> Arguments:
-        """Give a step's arguments, with tensors in the place of slots."""
+        """Return a step's arguments, with tensors in the place of slots."""
         filled: Arguments = keras.tree.map_structure(
             lambda part: _read(values, part) if isinstance(part, Slot) else part,
             (step.args, step.kwargs),
@@ -139,7 +139,7 @@ class Program:
         return filled
 
     def live(self, order: Sequence[str], place: int) -> set[Slot]:
-        """Name the slots that are filled before a place and read from there on.
+        """List the slots that are filled before a place and read from there on.
 
         Args:
             order: All step names, in the order of running.
@@ -153,7 +153,7 @@ class Program:
         return (read | set(self.outputs)) - made
 
     def spent(self, order: Sequence[str]) -> list[list[Slot]]:
-        """Name the slots that nobody reads any more after each step.
+        """List the slots that nobody reads any more after each step.
 
         Args:
             order: All step names, in the order of running.

@@ -153,7 +153,7 @@ def _test(homogeneous: bool | Callable[[Call], bool]) -> Callable[[Call], bool]:
 
 
 def has_own_rule(layer: Any) -> bool:
-    """Tell whether a user's rule describes a layer, or the one inside a wrapper."""
+    """Return whether a user's rule describes a layer, or the one inside a wrapper."""
     return type(layer) in _BY_CLASS or type(getattr(layer, "layer", None)) in _BY_CLASS
 
 

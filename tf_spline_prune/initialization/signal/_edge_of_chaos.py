@@ -187,7 +187,7 @@ class EdgeOfChaos(_Initializer):
         return copy
 
     def get_config(self) -> dict[str, Any]:
-        """Give what makes an equal initializer."""
+        """Return what makes an equal initializer."""
         return {
             "activation": self.activation,
             "bias_std": self.bias_std,

@@ -101,7 +101,7 @@ class MeanField:
 
     @checked(q=Real(0), weight_std=_STD, bias_std=_STD)
     def next_variance(self, q: float, weight_std: float, bias_std: float) -> float:
-        """Give the mean square of the pre-activations one layer on.
+        """Return the mean square of the pre-activations one layer on.
 
         Args:
             q: Their mean square in this layer.
@@ -115,7 +115,7 @@ class MeanField:
 
     @checked(q=Real(0), weight_std=_STD)
     def chi(self, q: float, weight_std: float) -> float:
-        """Give the factor by which a layer grows the mean square of gradients.
+        """Return the factor by which a layer grows the mean square of gradients.
 
         Args:
             q: Mean square of the pre-activations.
@@ -129,7 +129,7 @@ class MeanField:
 
     @checked(weight_std=_STD, bias_std=_STD, q=Real(0))
     def fixed_point(self, weight_std: float, bias_std: float, q: float = 1.0) -> float:
-        """Give the mean square that pre-activations approach with depth.
+        """Return the mean square that pre-activations approach with depth.
 
         Args:
             weight_std: Standard deviation of the weights times sqrt(fan-in).

@@ -75,7 +75,7 @@ class SignalPropagation:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Give all numbers in plain dicts, the singular values by their statistics.
+        """Return all numbers in plain dicts, the singular values by their statistics.
 
         Returns:
             The attributes by name, `emptied`, `chi` and `jacobian`.

@@ -51,7 +51,7 @@ def max_regions(knots: int | Iterable[int], dimension: int) -> int:
 
 @functools.lru_cache(maxsize=65536)
 def log_regions(width: int, depth: int) -> float:
-    """Give the logarithm of `sum_{j = 0 .. depth} C(width, j)`.
+    """Return the logarithm of `sum_{j = 0 .. depth} C(width, j)`.
 
     Args:
         width: Number of hyperplanes.

@@ -339,7 +339,7 @@ class Subset:
         return cls(chosen.astype("int32"), count, width)
 
     def indices(self) -> np.ndarray:
-        """Give the flat indices of the chosen activations."""
+        """Return the flat indices of the chosen activations."""
         flat = self.chosen[:, None].astype(int) * self.width + np.arange(self.width)
         return np.asarray(flat.ravel())
 

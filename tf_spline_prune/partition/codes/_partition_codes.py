@@ -74,7 +74,7 @@ class PartitionCodes:
 
     @checked(layer=Text())
     def unpack(self, layer: str) -> np.ndarray:
-        """Give the codes of one layer as booleans.
+        """Return the codes of one layer as booleans.
 
         Args:
             layer: A name from `layers`.

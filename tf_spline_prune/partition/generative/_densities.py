@@ -46,7 +46,7 @@ def prior_log_density(prior: Prior, z: np.ndarray) -> np.ndarray:
 
 
 def prior_entropy(prior: Prior, size: int) -> float:
-    """Give the entropy of a prior of so many latents, in nats."""
+    """Return the entropy of a prior of so many latents, in nats."""
     if isinstance(prior, str):
         return size * (1 + math.log(2 * math.pi)) / 2
     return size * math.log(prior[1] - prior[0])
@@ -64,7 +64,7 @@ def prior_draw(prior: Prior, shape: tuple[int, ...], seed: int) -> np.ndarray:
 def log_density(
     model: Any, z: Any, prior: Prior = "normal", *, batch_size: int = 1024
 ) -> np.ndarray:
-    """Give the density of what a generator makes, at the output of each latent.
+    """Return the density of what a generator makes, at the output of each latent.
 
     The density is one by volume on the surface that the generator makes: that of the
     prior at the latent, divided by how much the generator stretches the space there.
@@ -150,7 +150,7 @@ def entropy(
 
 
 def latent_shape(model: Any) -> tuple[int, ...]:
-    """Give the shape of one latent of a generator.
+    """Return the shape of one latent of a generator.
 
     Raises:
         ModelError: If the model is no generator, or an axis is open.

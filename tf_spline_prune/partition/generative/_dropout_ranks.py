@@ -38,7 +38,7 @@ def dropout_ranks(
     masks: int = 100,
     seed: int = 0,
 ) -> np.ndarray:
-    """Give the dimension of what a generator makes under dropout, mask by mask.
+    """Return the dimension of what a generator makes under dropout, mask by mask.
 
     Each mask of dropout makes another generator, and its dimension can only be lower:
     with fewer units left in a hidden layer than there are latents, the layer lets no
@@ -104,7 +104,7 @@ def dropout_ranks(
 
 @checked(latents=COUNT, widths=ListOf(COUNT, "integers of at least 1"), rate=FRACTION)
 def full_rank_probability(latents: int, widths: Sequence[int], rate: float) -> float:
-    """Give the probability that dropout leaves a generator all of its dimensions.
+    """Return the probability that dropout leaves a generator all of its dimensions.
 
     In general position the rank is the number of latents, unless fewer units than that
     are left in a hidden layer. Units are dropped one by one, each with the same

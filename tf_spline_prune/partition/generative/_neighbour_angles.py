@@ -98,7 +98,7 @@ def one_apart(bits: np.ndarray) -> np.ndarray:
 
 
 def principal_angles(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Give the principal angles between the columns' spans of pairs of matrices.
+    """Return the principal angles between the columns' spans of pairs of matrices.
 
     Args:
         one: Array of shape `(m, outputs, inputs)`.

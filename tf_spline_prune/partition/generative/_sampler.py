@@ -71,7 +71,7 @@ class Sampler:
 
     @checked(rho=Real())
     def probabilities(self, rho: float = 1.0) -> np.ndarray:
-        """Give the probability with which each latent of the pool is drawn.
+        """Return the probability with which each latent of the pool is drawn.
 
         Args:
             rho: The power of the volumes.

@@ -98,7 +98,7 @@ class Surface:
         return float((self.slice.areas * np.exp(self.log_volumes)).sum())
 
     def entropy(self) -> float:
-        """Give the entropy, in nats, of what uniform latents of the square make.
+        """Return the entropy, in nats, of what uniform latents of the square make.
 
         No two latents may make the same output; if some do, the entropy is lower.
 
@@ -154,7 +154,7 @@ class Surface:
     def log_density(
         self, x: Any, prior: Prior | None = None, tolerance: float = 1e-6
     ) -> np.ndarray:
-        """Give the density, by area on the surface, at given outputs.
+        """Return the density, by area on the surface, at given outputs.
 
         Args:
             x: Array of shape `(n, *output shape)`.

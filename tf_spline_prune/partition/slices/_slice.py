@@ -75,7 +75,7 @@ class Slice:
 
     @property
     def exact_through(self) -> str | None:
-        """Name of the last layer that is cut; `None` where there is none."""
+        """Last layer that is cut, by name; `None` where there is none."""
         return self.layers[-1] if self.layers else None
 
     @property

@@ -54,7 +54,7 @@ class SanityReport:
     after_training: Mapping[str, tuple[float, ...]] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the numbers, means and standard deviations in plain dicts and lists.
+        """Return the numbers, means and standard deviations in plain dicts and lists.
 
         Returns:
             For each time and each kind of model a dict of `values`, `mean` and `sd`;

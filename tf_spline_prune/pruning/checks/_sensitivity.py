@@ -46,7 +46,7 @@ class Sensitivity:
     criterion: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the result as plain numbers, strings, lists and dicts."""
+        """Return the result as plain numbers, strings, lists and dicts."""
         return {
             "criterion": self.criterion,
             "dense": self.dense,

@@ -182,7 +182,7 @@ def require_verified(
 
 
 def _warned(verdict: Verdict) -> float:
-    """Say what was not proven, and give the error."""
+    """Warn of what was not proven, and return the error."""
     if verdict.blind:
         warn(
             f"The comparison is blind, so nothing is proven: {verdict.blind}. Compare "
@@ -391,7 +391,7 @@ class Comparison:
     def _weights(
         self, change: Callable[[np.ndarray, np.ndarray], np.ndarray]
     ) -> dict[str, dict[str, np.ndarray]]:
-        """Give the weights of the reference: what was changed, and what is read."""
+        """Return the weights of the reference: what was changed, and what is read."""
         weights = {path: dict(arrays) for path, arrays in self._changed.items()}
         for path, name, array, gone in self._readers:
             weights.setdefault(path, {})[name] = change(array, gone)
@@ -399,7 +399,7 @@ class Comparison:
 
 
 def _enough(graph: ChannelGraph) -> int:
-    """Say how many inputs are compared on, if nobody does."""
+    """Choose how many inputs are compared on, if nobody says."""
     macs = cost_after(graph, graph.nothing_removed()).macs
     if macs is None or fixed_size(graph.graph.inputs):
         return _FEWEST

@@ -423,7 +423,7 @@ def _merges(
 
 
 def _approximate(groups: list[Group], counts: np.ndarray) -> tuple[str, ...]:
-    """Name the normalisations whose statistics change."""
+    """Return the names of the normalisations whose statistics change."""
     touched = [g.approximate for g, count in zip(groups, counts, strict=True) if count]
     return tuple(dict.fromkeys(name for names in touched for name in names))
 

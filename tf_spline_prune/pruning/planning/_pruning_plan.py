@@ -136,7 +136,7 @@ class PruningPlan:
         return plan_text(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the plan as plain numbers, strings, lists and dicts."""
+        """Return the plan as plain numbers, strings, lists and dicts."""
         return {"format": _FORMAT, **dataclasses.asdict(self)}
 
     @classmethod

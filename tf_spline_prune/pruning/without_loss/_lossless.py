@@ -106,7 +106,7 @@ class Folds:
         return _Constants(found, values)
 
     def _at(self, reading: Reading, step: Step) -> tuple[np.ndarray, np.ndarray]:
-        """Tell which units never change at a reading, and their constants."""
+        """Find which units never change at a reading, and their constants."""
         bounds = self.bounds[reading.call, reading.input]
         axis = reading.axis - 1  # bounds have no batch axis
         shape = list(bounds.low.shape)
@@ -125,7 +125,7 @@ class Folds:
         return fixed[reading.positions].all(axis=1), constant[reading.positions]
 
     def _place(self, step: Step) -> tuple[str, str, int] | None:
-        """Say into which weight a reader's constants go, and with which sign."""
+        """Find into which weight a consumer's constants go, and with which sign."""
         call = step.call
         plain = call.kind == "Dense" or (
             call.kind in ("Conv1D", "Conv2D", "Conv3D")
@@ -295,7 +295,7 @@ def _decide(graph: ChannelGraph, boxes: list[Bounds]) -> tuple[np.ndarray, Folds
 
 
 def _unread(graph: ChannelGraph, group: Group) -> np.ndarray:
-    """Tell of each unit whether all weights that read it are zero."""
+    """Return for each unit whether all weights that consume it are zero."""
     sizes = [graph.lengths(member, 1) for member in group.consumers]
     return np.asarray(np.sum(sizes, axis=0) == 0)
 
