@@ -67,19 +67,27 @@ class MaskPruning(Callback):
             or a dictionary from layer names or regular expressions to schedules,
             which leaves other layers as they are. Mind that most fire every 100 steps
             (`frequency`) unless told otherwise.
-        criterion: What is worth keeping, as in `update_masks`.
-        granularity: `"weight"`, a block such as `(4, 1)`, a pattern such as `"2:4"`,
-            or `"unit"`, as in `update_masks`.
-        scope: `"layer"` or `"global"`; for units any scope of `plan`.
-        layers: Which of the masked layers take part.
+        criterion: What is worth keeping. For weights `"magnitude"`, `"lamp"`,
+            `"random"`, or a function `(name, array) -> array` of the same shape; for
+            units any criterion that `plan` takes. Defaults to `"magnitude"`.
+        granularity: `"weight"`, a block such as `(4, 1)` (consecutive inputs and
+            outputs), a pattern such as `"2:4"` (two zeros in every four consecutive
+            inputs), or `"unit"`. Defaults to `"weight"`.
+        scope: `"layer"` or `"global"`; for units any scope of `plan`. Defaults to
+            `"layer"`.
+        layers: Which of the masked layers take part: a path or name, a regular
+            expression, a list of these, or a function of the layer. Defaults to `None`,
+            which means all.
         pooling: `"mean"` or `"max"`: how the worth of a block comes from its weights.
-        data: Inputs, or `(inputs, labels)`, for criteria that read any.
-        seed: Seed of whatever is random.
-        below_target: What happens if training ends more than one percent below what
-            the schedule was to reach, or with whole units left that were to go:
-            `"warn"`, `"raise"` or `"ignore"`. Callbacks
-            that restore older weights at the end must come before this one to be
-            seen; `strip_masks` looks again.
+            Defaults to `"mean"`.
+        data: Inputs, or `(inputs, labels)`, for criteria that read any. Defaults to
+            `None`.
+        seed: Seed of whatever is random. Defaults to `0`.
+        below_target: What happens if training ends more than one percent below what the
+            schedule was to reach, or with whole units left that were to go: `"warn"`,
+            `"raise"` or `"ignore"`. Callbacks that restore older weights at the end
+            must come before this one to be seen; `strip_masks` looks again. Defaults to
+            `"warn"`.
 
     Raises:
         ValueError: If an argument is out of range.

@@ -22,10 +22,13 @@ class SignalPropagationLogger(Callback):
 
     Args:
         x: Some hundred inputs.
-        y: Their labels; `None` measures no gradients.
-        loss: As in `signal_propagation`.
-        jacobian_inputs: As in `signal_propagation`.
+        y: Their labels. Defaults to `None`, which measures no gradients.
+        loss: What `compile` takes as `loss`. Defaults to `None`, which takes the
+            model's.
+        jacobian_inputs: Number of inputs at which the Jacobian of the outputs is taken;
+            0 takes none. Defaults to `32`.
         every: Epochs from one measurement to the next; NaN is logged in between.
+            Defaults to `1`.
 
     Attributes:
         diagnoses: What was measured, by epoch; -1 is before training.

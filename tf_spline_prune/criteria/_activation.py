@@ -23,13 +23,14 @@ class Activation(Criterion):
     """How active a unit is where it is read, over calibration data and positions.
 
     Args:
-        statistic: `"mean"`: the mean absolute value; `"apoz"`: the share of values
-            that are not zero, so that a high average percentage of zeros goes first.
-        batch_size: How many inputs run at a time.
+        statistic: `"mean"`: the mean absolute value; `"apoz"`: the fraction of values
+            that are not zero, so that a high average percentage of zeros is pruned
+            first. Defaults to `"mean"`.
+        batch_size: How many inputs run at a time. Defaults to `64`.
         reduction: How a group's readers are joined: `"mean"`, `"sum"`, `"max"` or
-            `"first"`.
-        normalizer: What the scores of each reader, and those of each group, are
-            divided by: `"mean"`, `"max"`, `"sum"` or `"none"`.
+            `"first"`. Defaults to `"mean"`.
+        normalizer: What the scores of each reader, and those of each group, are divided
+            by: `"mean"`, `"max"`, `"sum"` or `"none"`. Defaults to `"mean"`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -63,8 +64,8 @@ class Activation(Criterion):
 
         Args:
             graph: The model's channel graph.
-            data: Inputs; labels are not read.
-            seed: Not used.
+            data: Inputs; labels are not read. Defaults to `None`.
+            seed: Not used. Defaults to `0`.
 
         Raises:
             CalibrationError: If there are no data.

@@ -18,10 +18,10 @@ class BatchNormScale(Criterion):
     BatchNormalization that has a scale cannot be scored and stay.
 
     Args:
-        reduction: How the layers of a group are joined: `"mean"`, `"sum"`, `"max"`
-            or `"first"`.
-        normalizer: What the scales of each layer, and those of each group, are
-            divided by: `"none"`, `"mean"`, `"max"` or `"sum"`.
+        reduction: How the layers of a group are joined: `"mean"`, `"sum"`, `"max"` or
+            `"first"`. Defaults to `"mean"`.
+        normalizer: What the scales of each layer, and those of each group, are divided
+            by: `"none"`, `"mean"`, `"max"` or `"sum"`. Defaults to `"none"`.
 
     Raises:
         ValueError: If an argument is none of these.

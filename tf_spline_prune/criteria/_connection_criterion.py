@@ -24,13 +24,14 @@ class ConnectionCriterion(LossCriterion):
     these weights would do, and meant for networks that were not trained yet.
 
     Args:
-        loss: A name, a Keras loss, a function `loss(y_true, y_pred)`, or a list or
-            dict of these; `None` takes the model's compiled loss. `"uniform"`,
-            `"raw"` and `"softmax"` need no labels: every class alike, or the network's
-            own answer, stands in for them.
-        batch_size: How many examples run at a time.
+        loss: A name, a Keras loss, a function `loss(y_true, y_pred)`, or a list or dict
+            of these. `"uniform"`, `"raw"` and `"softmax"` need no labels: every class
+            alike, or the network's own answer, stands in for them. Defaults to `None`,
+            which takes the model's compiled loss.
+        batch_size: How many examples run at a time. Defaults to `128`.
         reduction: How the layers of a group are joined; `"sum"` is one factor for all.
-        normalizer: What the scores of each group are divided by.
+            Defaults to `"sum"`.
+        normalizer: What the scores of each group are divided by. Defaults to `"none"`.
 
     Attributes:
         rounds: In how many rounds `prune_at_init` prunes, if it is not told.
@@ -91,8 +92,8 @@ class ConnectionCriterion(LossCriterion):
 
         Args:
             graph: The model's channel graph.
-            data: Inputs, and labels where the loss reads any.
-            seed: Not used.
+            data: Inputs, and labels where the loss reads any. Defaults to `None`.
+            seed: Not used. Defaults to `0`.
 
         Raises:
             CalibrationError: If inputs or labels are missing, or do not fit the loss.

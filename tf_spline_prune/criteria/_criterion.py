@@ -52,9 +52,9 @@ class Criterion(ABC):
 
         Args:
             graph: The model's channel graph.
-            data: Inputs of the model, perhaps with labels, where the criterion
-                reads any.
-            seed: Seed of whatever is random.
+            data: Inputs of the model, perhaps with labels, where the criterion reads
+                any. Defaults to `None`.
+            seed: Seed of whatever is random. Defaults to `0`.
         """
         self.graph = graph
         self.data = data

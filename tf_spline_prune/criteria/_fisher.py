@@ -18,14 +18,15 @@ class Fisher(GateCriterion):
     empirical Fisher information of the gates. It needs inputs and labels.
 
     Args:
-        loss: A name, a Keras loss, a function `loss(y_true, y_pred)`, or a list or
-            dict of these as in `compile`; `None` takes the model's compiled loss.
+        loss: A name, a Keras loss, a function `loss(y_true, y_pred)`, or a list or dict
+            of these. Defaults to `None`, which takes the model's compiled loss.
         batch_size: How many examples run at a time. 1 is exact; more is quicker, and
-            squares the mean over the batch instead.
+            squares the mean over the batch instead. Defaults to `1`.
         reduction: How a group's readers are joined before squaring: `"sum"` (one gate
-            for all), `"mean"`, `"max"` (of the absolute values) or `"first"`.
-        normalizer: What the scores of each group are divided by: `"none"`,
-            `"mean"`, `"max"` or `"sum"`.
+            for all), `"mean"`, `"max"` (of the absolute values) or `"first"`. Defaults
+            to `"sum"`.
+        normalizer: What the scores of each group are divided by: `"none"`, `"mean"`,
+            `"max"` or `"sum"`. Defaults to `"none"`.
 
     Raises:
         ValueError: If an argument is out of range.

@@ -22,10 +22,10 @@ class FPGM(Criterion):
     those of `Magnitude` are.
 
     Args:
-        reduction: How the layers of a group are joined: `"mean"`, `"sum"`, `"max"`
-            or `"first"`.
-        normalizer: What the sums of each layer, and those of each group, are
-            divided by: `"mean"`, `"max"`, `"sum"` or `"none"`.
+        reduction: How the layers of a group are joined: `"mean"`, `"sum"`, `"max"` or
+            `"first"`. Defaults to `"mean"`.
+        normalizer: What the sums of each layer, and those of each group, are divided
+            by: `"mean"`, `"max"`, `"sum"` or `"none"`. Defaults to `"mean"`.
 
     Raises:
         ValueError: If an argument is none of these.

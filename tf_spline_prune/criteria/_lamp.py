@@ -19,10 +19,10 @@ class LAMP(Criterion):
     so no layer runs dry, and layers compare without any further measure.
 
     Args:
-        reduction: How the layers of a group are joined: `"mean"`, `"sum"`, `"max"`
-            or `"first"`.
-        normalizer: What the scores of each layer, and those of each group, are
-            divided by: `"none"`, `"mean"`, `"max"` or `"sum"`.
+        reduction: How the layers of a group are joined: `"mean"`, `"sum"`, `"max"` or
+            `"first"`. Defaults to `"mean"`.
+        normalizer: What the scores of each layer, and those of each group, are divided
+            by: `"none"`, `"mean"`, `"max"` or `"sum"`. Defaults to `"none"`.
 
     Raises:
         ValueError: If an argument is none of these.

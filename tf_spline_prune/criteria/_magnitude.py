@@ -19,11 +19,11 @@ class Magnitude(Criterion):
     different scale count the same.
 
     Args:
-        p: 1 or 2.
-        reduction: How the layers of a group are joined: `"mean"`, `"sum"`, `"max"`
-            or `"first"`.
-        normalizer: What the norms of each layer, and those of each group, are
-            divided by: `"mean"`, `"max"`, `"sum"` or `"none"`.
+        p: 1 or 2. Defaults to `2`.
+        reduction: How the layers of a group are joined: `"mean"`, `"sum"`, `"max"` or
+            `"first"`. Defaults to `"mean"`.
+        normalizer: What the norms of each layer, and those of each group, are divided
+            by: `"mean"`, `"max"`, `"sum"` or `"none"`. Defaults to `"mean"`.
 
     Raises:
         ValueError: If an argument is none of these.

@@ -46,9 +46,10 @@ class Reconstruction(Criterion):
     byte that a unit saves.
 
     Args:
-        ridge: Noise that is added to every unit, as a share of the mean variance.
-        batch_size: How many inputs run at a time.
-        max_inputs: Look at so many inputs at most, drawn at random.
+        ridge: Noise that is added to every unit, as a fraction of the mean variance.
+            Defaults to `1e-3`.
+        batch_size: How many inputs run at a time. Defaults to `32`.
+        max_inputs: Look at so many inputs at most, drawn at random. Defaults to `2048`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -76,7 +77,16 @@ class Reconstruction(Criterion):
     def prepare(
         self, graph: ChannelGraph, data: Calibration | None = None, seed: int = 0
     ) -> None:
-        """Run the data through the model, and keep how units vary together."""
+        """Run the data through the model, and keep how units vary together.
+
+        Args:
+            graph: The channel graph of the model.
+            data: Inputs, which must be given. Defaults to `None`.
+            seed: Seed of the inputs that are drawn of many. Defaults to `0`.
+
+        Raises:
+            CalibrationError: If there are no data.
+        """
         super().prepare(graph, data=data, seed=seed)
         if data is None:
             raise CalibrationError(

@@ -42,13 +42,14 @@ class Spline(PairCriterion):
     the plan.
 
     Args:
-        mode: One of the four above.
-        rho: Weight of the offsets against the angle.
-        num_points: Size of the Gaussian probe that `"code"` uses without data.
-        reduction: How the distances of a group's layers are joined: `"mean"`,
-            `"sum"`, `"max"` or `"first"`.
-        normalizer: What the distances of each group are divided by: `"mean"`,
-            `"max"`, `"sum"` or `"none"`.
+        mode: One of the four above. Defaults to `"unit"`.
+        rho: Weight of the offsets against the angle. Defaults to `1.0`.
+        num_points: Size of the Gaussian probe that `"code"` uses without data. Defaults
+            to `1024`.
+        reduction: How the distances of a group's layers are joined: `"mean"`, `"sum"`,
+            `"max"` or `"first"`. Defaults to `"mean"`.
+        normalizer: What the distances of each group are divided by: `"mean"`, `"max"`,
+            `"sum"` or `"none"`. Defaults to `"mean"`.
 
     Raises:
         ValueError: If an argument is out of range.

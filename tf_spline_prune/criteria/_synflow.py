@@ -23,8 +23,8 @@ class SynFlow(ConnectionCriterion):
     Numbers are float64 throughout.
 
     Args:
-        reduction: How the layers of a group are joined.
-        normalizer: What the scores of each group are divided by.
+        reduction: How the layers of a group are joined. Defaults to `"sum"`.
+        normalizer: What the scores of each group are divided by. Defaults to `"none"`.
 
     Raises:
         ValueError: If an argument is out of range.

@@ -19,14 +19,14 @@ class Taylor(GateCriterion):
     inputs and labels.
 
     Args:
-        loss: A name, a Keras loss, a function `loss(y_true, y_pred)`, or a list or
-            dict of these as in `compile`; `None` takes the model's compiled loss.
-        batch_size: How many examples run at a time.
-        reduction: How a group's readers are joined: `"sum"` (before the absolute
-            value is taken, so that it is one gate for all), `"mean"`, `"max"` (of
-            the absolute values) or `"first"`.
-        normalizer: What the scores of each group are divided by: `"none"`,
-            `"mean"`, `"max"` or `"sum"`.
+        loss: A name, a Keras loss, a function `loss(y_true, y_pred)`, or a list or dict
+            of these. Defaults to `None`, which takes the model's compiled loss.
+        batch_size: How many examples run at a time. Defaults to `64`.
+        reduction: How a group's readers are joined: `"sum"` (before the absolute value
+            is taken, so that it is one gate for all), `"mean"`, `"max"` (of the
+            absolute values) or `"first"`. Defaults to `"sum"`.
+        normalizer: What the scores of each group are divided by: `"none"`, `"mean"`,
+            `"max"` or `"sum"`. Defaults to `"none"`.
 
     Raises:
         ValueError: If an argument is out of range.

@@ -30,8 +30,9 @@ def export_onnx(
     Args:
         model: A built model of either flavour.
         file: Where to write; the name ends in `.onnx`. Missing folders are made.
-        opset: Version of the ONNX operator set.
+        opset: Version of the ONNX operator set. Defaults to `18`.
         plan: The plan that the model was pruned by, to be kept in the metadata.
+            Defaults to `None`.
 
     Returns:
         The path, the sizes and the largest difference.

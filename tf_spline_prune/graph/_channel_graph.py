@@ -59,7 +59,8 @@ class ChannelGraph:
     Args:
         model: A built model of either flavour. It is read, never changed.
         approximate: Whether units may go although a normalisation runs over them
-            (LayerNormalization and the like), so that its statistics change.
+            (LayerNormalization and the like), so that its statistics change. Defaults
+            to `False`.
 
     Attributes:
         groups: The groups that may be pruned.
@@ -258,7 +259,7 @@ class ChannelGraph:
 
         Args:
             member: A member of a group.
-            p: 1 or 2.
+            p: 1 or 2. Defaults to `2`.
 
         Returns:
             Array of shape `(units,)`, float64: the p-norms of the rows.

@@ -29,9 +29,9 @@ class Cost:
         params: Number of weights, statistics of normalisations included.
         bytes: Bytes of the weights as the model holds them, or in the dtype that
             was asked for.
-        uncounted: Paths of layers whose multiply-accumulates are not known:
-            no rule covers them, and tracing cannot tell, as with an FFT or a loop
-            whose number of steps depends on the data.
+        uncounted: Paths of layers whose multiply-accumulates are not known: no rule
+            covers them, and tracing cannot tell, as with an FFT or a loop whose number
+            of steps depends on the data. Defaults to `()`.
     """
 
     macs: int | None
@@ -58,7 +58,7 @@ def cost(model: Any, weight_dtype: WeightDtype | None = None) -> Cost:
 
     Args:
         model: A built model of either flavour.
-        weight_dtype: `"float32"`, `"float16"`, `"int8"` or `None`.
+        weight_dtype: `"float32"`, `"float16"`, `"int8"` or `None`. Defaults to `None`.
 
     Returns:
         The cost.
@@ -71,7 +71,9 @@ def cost(model: Any, weight_dtype: WeightDtype | None = None) -> Cost:
     Example:
 
     ```python
-    tsp.cost(model).macs     # 5_120
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(64)])
+    tsp.cost(model).macs       # 512: 8 x 64
+    tsp.cost(model).params     # 576
     ```
     """
     graph = ChannelGraph(model)

@@ -26,8 +26,8 @@ class WeightFact:
         roles: For each axis its role, or `None`.
         uses: Multiply-accumulates of each entry for one input of the model, at
             one position of `rows`; `None` where a size is open.
-        rows: Labels of further axes that hold units, at each of whose positions
-            the weight is used.
+        rows: Labels of further axes that hold units, at each of whose positions the
+            weight is used. Defaults to `()`.
     """
 
     path: str
@@ -154,8 +154,8 @@ class Group:
             where a layer makes several kinds (`"attention/heads"`).
         roots: Array of shape `(units,)`: identities of the units in the graph.
         members: All places in which the units appear.
-        approximate: Paths of normalisations over these units, whose statistics
-            change when units go; empty unless they were asked for.
+        approximate: Paths of normalisations over these units, whose statistics change
+            when units go; empty unless they were asked for. Defaults to `()`.
     """
 
     name: str

@@ -69,7 +69,7 @@ class Recorder:
         Args:
             call: A call of the layer.
             size: How many.
-            part: The kind of unit, where a layer makes several kinds.
+            part: The kind of unit, where a layer makes several kinds. Defaults to `""`.
 
         Returns:
             Their labels.
@@ -191,12 +191,14 @@ class Recorder:
             name: Name of the weight.
             axes: For each axis of the weight the labels of its units, or `None`.
             roles: For each axis its role, or `None`.
-            uses: Multiply-accumulates of each entry for one input of the model: at
-                how many positions a kernel is used, see `positions`; 0 for what
-                is added, scales or is looked up; `None` where a size is open.
-            rows: Labels of further axes at each of whose positions it is used.
-            optional: Whether some layers of the kind lack the weight, such as
-                those with `use_bias=False`; of these nothing is said then.
+            uses: Multiply-accumulates of each entry for one input of the model: at how
+                many positions a kernel is used, see `positions`; 0 for what is added,
+                scales or is looked up; `None` where a size is open. Must be said.
+            rows: Labels of further axes at each of whose positions it is used. Defaults
+                to `()`.
+            optional: Whether some layers of the kind lack the weight, such as those
+                with `use_bias=False`; of these nothing is said then. Defaults to
+                `False`.
 
         Raises:
             RuleError: If `uses` is left out, the layer has no weight of this name,
@@ -284,7 +286,8 @@ class Recorder:
             call: A call of the layer.
             name: Name of the weight.
             labels: The units.
-            optional: Whether some layers of the kind lack the weight.
+            optional: Whether some layers of the kind lack the weight. Defaults to
+                `False`.
 
         Raises:
             RuleError: If the layer has no weight of this name, or one of another
@@ -314,8 +317,8 @@ class Recorder:
             call: A call of the layer.
             key: Key of the entry.
             labels: The units that it counts.
-            index: Position in the entry where it is a list; -1 and `None` there
-                mean that Keras counts by itself.
+            index: Position in the entry where it is a list; -1 and `None` there mean
+                that Keras counts by itself. Defaults to `None`.
         """
         self.edit(call, key, labels, functools.partial(counted, index=index))
 
@@ -331,7 +334,16 @@ class Recorder:
         exponent: float,
         optional: bool = False,
     ) -> None:
-        """Record that a weight makes up for a number of units; see `Rescale`."""
+        """Record that a weight makes up for a number of units.
+
+        Args:
+            call: A call of the layer.
+            name: Name of the weight.
+            labels: Labels of the units that are counted.
+            exponent: The weight is multiplied by (units kept / units) to this power.
+            optional: Whether some layers of the kind lack the weight. Defaults to
+                `False`.
+        """
         if self.shape(call, name) is not None:  # once for all calls of the layer
             key = call.path, self._names + name
             self.rescales.setdefault(key, Rescale(*key, labels, exponent))
@@ -361,9 +373,11 @@ class Recorder:
         Args:
             names: What its weights' names begin with in the outer layer.
             keys: What leads to its config in the outer layer's.
-            times: How often the outer layer calls it; `None` if that is open.
+            times: How often the outer layer calls it; `None` if that is open. Defaults
+                to `1`.
             rows: Labels of axes of units, at each of which it is called as well.
-            shift: How many axes more the outer layer's tensors have.
+                Defaults to `()`.
+            shift: How many axes more the outer layer's tensors have. Defaults to `0`.
         """
         outer = self._names, self._keys, self._times, self._rows, self._shift
         both = None not in (times, outer[2])

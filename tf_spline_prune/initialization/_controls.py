@@ -39,7 +39,7 @@ def controls(masked: Any, model: Any, seed: int = 0) -> dict[str, Any]:
         masked: A masked model of either flavour. It is not changed.
         model: The model that was masked, with its initial weights: those that a mask
             has removed are found nowhere else. It is not changed.
-        seed: Seed of the draws.
+        seed: Seed of the draws. Defaults to `0`.
 
     Returns:
         Masked models by name, compiled as `model` is.

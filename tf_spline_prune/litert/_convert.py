@@ -42,13 +42,15 @@ def convert(
         model: A built model of either flavour, or a `Servable` made from one.
         quantize: `None`: float32. `"float16"`: weights of half the size. `"dynamic"`:
             weights of 8 bits, activations quantised as they come. `"int8"`: all of 8
-            bits, with scales from `representative_data`.
+            bits, with scales from `representative_data`. Defaults to `None`.
         representative_data: Inputs such as the model will see, without labels or with
-            them: an array, a list or dict of arrays, or batches of these. At most
-            512 of them are used. Needed for `"int8"`.
-        sparse: Store weights without their zeros where that saves room.
-        integer_io: With `"int8"`: take and give integers, not floats.
-        batch_size: Fix the batch axis to this size.
+            them: an array, a list or dict of arrays, or batches of these. At most 512
+            of them are used. Needed for `"int8"`. Defaults to `None`.
+        sparse: Store weights without their zeros where that saves room. Defaults to
+            `False`.
+        integer_io: With `"int8"`: take and give integers, not floats. Defaults to
+            `False`.
+        batch_size: Fix the batch axis to this size. Defaults to `None`.
 
     Returns:
         The bytes of a `.tflite` file with the signature `serving_default`.

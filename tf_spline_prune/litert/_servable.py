@@ -60,7 +60,7 @@ class Servable:
 
     ```python
     servable = tsp.litert.Servable(model)
-    servable.inputs                              # {"image": ((None, 28, 28, 1), ...)}
+    servable.inputs["image"][0]                  # (None, 28, 28, 1)
     servable.predict(servable.random_inputs(4, seed=0))
     ```
     """
@@ -166,7 +166,8 @@ class Servable:
         """Trace the model into a TensorFlow function.
 
         Args:
-            batch_size: Size of the batch axis, where the model leaves it open.
+            batch_size: Size of the batch axis, where the model leaves it open. Defaults
+                to `None`.
 
         Returns:
             The concrete function, and a `tf.Module` that holds its variables and

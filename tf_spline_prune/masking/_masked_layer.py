@@ -32,10 +32,10 @@ class MaskedLayer(keras.layers.Wrapper):
 
     Args:
         layer: The layer. It keeps its name, which is also that of the wrapper.
-        weights: Names of the weights to mask, such as `["kernel"]`; defaults to
+        weights: Names of the weights to mask, such as `["kernel"]`. Defaults to `None`:
             kernels and embeddings, or what the layer's own `get_prunable_weights`
             returns.
-        name: Defaults to the layer's.
+        name: Name of the wrapper. Defaults to `None`, which takes the layer's.
         **kwargs: As for any Keras layer.
 
     Attributes:

@@ -317,17 +317,21 @@ def update_masks(
             to shares; other layers stay as they are then.
         criterion: What is worth keeping. For weights `"magnitude"`, `"lamp"`,
             `"random"`, or a function `(name, array) -> array` of the same shape; for
-            units any criterion of `plan`.
-        granularity: `"weight"`: single weights. `(4, 1)`: blocks of so many
-            consecutive inputs and outputs; this one hits the fast Dense kernel of
-            LiteRT. `"2:4"`: two zeros in every four consecutive inputs. `"unit"`:
-            whole units, in all weights that make or read them.
-        scope: What is ranked together: `"layer"` each weight array, `"global"` all;
-            for units also the other scopes of `plan`.
-        layers: Which of the masked layers take part, as in `wrap_with_masks`.
+            units any criterion of `plan`. Defaults to `"magnitude"`.
+        granularity: `"weight"`: single weights. `(4, 1)`: blocks of so many consecutive
+            inputs and outputs; this one uses the fast Dense kernel of LiteRT. `"2:4"`:
+            two zeros in every four consecutive inputs. `"unit"`: whole units, in all
+            weights that produce or consume them. Defaults to `"weight"`.
+        scope: What is ranked together: `"layer"` each weight array, `"global"` all; for
+            units also the other scopes of `plan`. Defaults to `"layer"`.
+        layers: Which of the masked layers take part: a path or name, a regular
+            expression, a list of these, or a function of the layer. Defaults to `None`,
+            which means all.
         pooling: How the worth of a block comes from its weights: `"mean"` or `"max"`.
-        data: Inputs, or `(inputs, labels)`, for criteria that read any.
-        seed: Seed of whatever is random.
+            Defaults to `"mean"`.
+        data: Inputs, or `(inputs, labels)`, for criteria that read any. Defaults to
+            `None`.
+        seed: Seed of whatever is random. Defaults to `0`.
 
     Raises:
         FlavourError: If `model` is no Keras model.

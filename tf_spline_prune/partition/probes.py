@@ -27,7 +27,7 @@ def plane(a: np.ndarray, b: np.ndarray, n: int = 100) -> np.ndarray:
     Args:
         a: One input, without batch axis.
         b: Another of the same shape.
-        n: Points a side.
+        n: Points per side. Defaults to `100`.
 
     Returns:
         Array of shape `(n * n, *input shape)`, float32: `alpha * a + beta * b`
@@ -67,7 +67,7 @@ def minibatch(dataset: Iterable[Any], n: int = 1024) -> Any:
     Args:
         dataset: Batches of inputs, or of tuples whose first item is the inputs:
             a `tf.data.Dataset`, a `keras.utils.Sequence`, a list.
-        n: How many inputs to take.
+        n: How many inputs to take. Defaults to `1024`.
 
     Returns:
         Array of shape `(n, *input shape)`; fewer rows if the data set is smaller. For
@@ -136,8 +136,9 @@ def mix(x: np.ndarray, n: int = 1024, seed: int = 0) -> np.ndarray:
 
     Args:
         x: Array of shape `(m, *input shape)`.
-        n: How many mixes to draw.
+        n: How many mixes to draw. Defaults to `1024`.
         seed: Seed of the pairs and of the weights, which are uniform in [0, 1].
+            Defaults to `0`.
 
     Returns:
         Array of shape `(n, *input shape)`, float32.
@@ -164,8 +165,8 @@ def noise(shape: Sequence[int], n: int = 1024, seed: int = 0) -> np.ndarray:
 
     Args:
         shape: Shape of one input, without batch axis.
-        n: How many to draw.
-        seed: Seed of the draw.
+        n: How many to draw. Defaults to `1024`.
+        seed: Seed of the draw. Defaults to `0`.
 
     Returns:
         Array of shape `(n, *shape)`, float32.

@@ -70,20 +70,27 @@ def prune_in_rounds(
 
     Args:
         model: A built model of either flavour. It is not changed.
-        criterion: As in `plan`.
-        rounds: Number of rounds.
-        schedule: How far the rounds come, as shares of the whole way that rise to 1:
-            `"linear"` makes equal steps; a function of the share of rounds that are
-            done; or one number a round, such as `(0.5, 0.8, 1.0)`.
+        criterion: How units are ranked: a name such as `"spline"` or `"magnitude"`, an
+            instance of `criteria.Criterion`, or a function `(graph, group) -> array of
+            shape (units,)`, higher means keep. Defaults to `"auto"`: `"reconstruction"`
+            with `data`, `"spline"` without.
+        rounds: Number of rounds. Defaults to `3`.
+        schedule: How far each round goes, as fractions of the whole way that rise to 1:
+            `"linear"` makes equal steps; a function of the fraction of rounds that are
+            done; or one number per round, such as `(0.5, 0.8, 1.0)`. Defaults to
+            `"linear"`.
         train: Takes the small, uncompiled model after each round but the last and
-            trains it in place; it compiles it itself. Training the result is left
-            to you.
-        recover: What each round does about the loss, as in `prune`. Without `train`,
-            `"least_squares"` goes back to what the original model computes; with it,
-            to what the model computes that was trained last.
-        data: As in `prune`.
-        verify: Whether each round's result is compared with the round's model in
-            which nobody reads the removed units.
+            trains it in place; it compiles it itself. Training the result is left to
+            you. Defaults to `None`.
+        recover: How each round recovers: `"merge"`, `"least_squares"`, `"batchnorm"`, a
+            list of these, or `None`. Without `train`, `"least_squares"` goes back to
+            what the original model computes; with it, to what the model trained last
+            computes. Defaults to `"auto"`, which merges, and refits if there are data.
+        data: Inputs for recovery and for criteria that need any: an array of shape `(n,
+            *input shape)`, a list or dict of arrays, a tuple of inputs and labels, or
+            batches of these. Defaults to `None`.
+        verify: Whether each round's result is compared with the round's model in which
+            every consumer's weights for the pruned units are zero. Defaults to `True`.
         **settings: As in `plan`: the budget, one of `sparsity` (one number),
             `target_macs`, `target_params` and `target_bytes`, and the rest, such as
             `layers` and `scope`. All of it holds for the rounds together: as many

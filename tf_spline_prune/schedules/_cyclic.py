@@ -26,7 +26,7 @@ class Cyclic(Schedule):
         final_sparsity: Share of weights removed after the last firing, in [0, 1).
         begin_step: The step of the first firing.
         end_step: The step of the last firing.
-        cycles: Number of firings.
+        cycles: Number of firings. Defaults to `100`.
 
     Raises:
         ValueError: If an argument is out of range, or there are fewer steps than

@@ -37,10 +37,12 @@ class EarlyBirdSparsity(Schedule):
         bird: An early-bird callback, given to `fit` as well, with `stop=False`
             where training is to go on. `None`: `start` is called by hand.
         target_sparsity: Share of weights removed at the end of the ramp, in [0, 1).
-        ramp_steps: Steps from the first firing to the target; 0: all at once.
-        power: Exponent of the ramp, as in `PolynomialDecay`.
-        frequency: Steps between two firings.
-        initial_sparsity: Share of weights removed at the first firing, in [0, 1).
+        ramp_steps: Steps from the first firing to the target; with 0 all is pruned at
+            once. Defaults to `0`.
+        power: Exponent of the polynomial ramp. Defaults to `3`.
+        frequency: Steps between two firings. Defaults to `100`.
+        initial_sparsity: Fraction of weights pruned at the first firing, in [0, 1).
+            Defaults to `0.0`.
 
     Raises:
         ValueError: If an argument is out of range, or `bird` is no detector.

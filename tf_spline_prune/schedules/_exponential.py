@@ -30,8 +30,9 @@ class Exponential(Schedule):
         final_sparsity: Share of weights removed at the end, in [0, 1).
         begin_step: The step at which pruning begins.
         end_step: The step at which it ends. The two may be equal.
-        initial_sparsity: Share of weights removed at the beginning, in [0, 1).
-        frequency: Steps between two firings.
+        initial_sparsity: Fraction of weights pruned at the beginning, in [0, 1).
+            Defaults to `0.0`.
+        frequency: Steps between two firings. Defaults to `100`.
 
     Raises:
         ValueError: If an argument is out of range.

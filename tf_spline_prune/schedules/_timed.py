@@ -37,8 +37,10 @@ class Timed(Schedule):
         schedule: Any pruning schedule, TFMOT's or ours. Its arguments count ticks;
             mind the default `frequency=100`.
         unit: `"epochs"` or `"percent"`.
-        steps_per_epoch: Optimizer steps in an epoch; `None`: given later.
-        epochs: Epochs in the training; `None`: given later, or not needed.
+        steps_per_epoch: Optimizer steps in an epoch; `None`: given later. Defaults to
+            `None`.
+        epochs: Epochs in the training; `None`: given later, or not needed. Defaults to
+            `None`.
 
     Raises:
         ValueError: If an argument is out of range; where it is used before it knows

@@ -36,8 +36,9 @@ def plot_plan(
 
     Args:
         plan: What `tsp.plan` gave.
-        path: File for the picture; its ending chooses the format.
-        axes: A `matplotlib.axes.Axes` to draw on; `None` makes a figure.
+        path: File for the picture; its ending chooses the format. Defaults to `None`.
+        axes: A `matplotlib.axes.Axes` to draw on. Defaults to `None`, which makes a
+            figure.
 
     Returns:
         The `matplotlib.axes.Axes`.

@@ -30,9 +30,10 @@ def plot_sensitivity(
 
     Args:
         result: What `tsp.sensitivity` gave.
-        path: File for the picture; its ending chooses the format.
-        axes: A `matplotlib.axes.Axes` to draw on; `None` makes a figure.
-        label: What was measured.
+        path: File for the picture; its ending chooses the format. Defaults to `None`.
+        axes: A `matplotlib.axes.Axes` to draw on. Defaults to `None`, which makes a
+            figure.
+        label: What was measured. Defaults to `"metric"`.
 
     Returns:
         The `matplotlib.axes.Axes`.

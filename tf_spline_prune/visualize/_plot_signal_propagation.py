@@ -35,9 +35,9 @@ def plot_signal_propagation(
 
     Args:
         diagnosis: What `signal_propagation` gave.
-        path: File for the picture; its ending chooses the format.
+        path: File for the picture; its ending chooses the format. Defaults to `None`.
         axes: A `matplotlib.axes.Axes` to draw on; `None` makes a figure. The bars have
-            a second axis on its right.
+            a second axis on its right. Defaults to `None`.
 
     Returns:
         The `matplotlib.axes.Axes`.

@@ -242,15 +242,19 @@ def plot_slice(
 
     Args:
         s: What `tsp.slice2d` gave; a partial one too.
-        path: File for the picture; its ending chooses the format.
-        axes: A `matplotlib.axes.Axes` to draw on; `None` makes a figure.
+        path: File for the picture; its ending chooses the format. Defaults to `None`.
+        axes: A `matplotlib.axes.Axes` to draw on. Defaults to `None`, which makes a
+            figure.
         fill: What the colour of a region tells: `"area"`, `"slope"`, which is the norm
-            of its affine map of (u, v), or `"class"`, which wins; `None` leaves them
-            white.
+            of its affine map of (u, v), or `"class"`, which wins. Defaults to `None`,
+            which leaves them white.
         points: Array of shape `(n, 2)`: data to show, in (u, v). For inputs of the
-            model, `s.coordinates(inputs)` are those of the nearest points.
+            model, `s.coordinates(inputs)` are those of the nearest points. Defaults to
+            `None`.
         labels: Array of shape `(n,)`: the classes of the points, counted from 0.
+            Defaults to `None`.
         images: Whether to show the anchors, which are images, beside their places.
+            Defaults to `False`.
 
     Returns:
         The `matplotlib.axes.Axes`.
@@ -305,13 +309,17 @@ def plot_slices(
 
     Args:
         slices: The slices by what stands over them.
-        path: File for the picture; its ending chooses the format.
-        axes: As many `matplotlib.axes.Axes`, in an array of any shape, to draw on;
-            `None` makes a figure with one row.
-        fill: As in `plot_slice`; all have one scale.
-        points: As in `plot_slice`; the same on all.
-        labels: As in `plot_slice`.
-        images: As in `plot_slice`.
+        path: File for the picture; its ending chooses the format. Defaults to `None`.
+        axes: As many `matplotlib.axes.Axes`, in an array of any shape, to draw on.
+            Defaults to `None`, which makes a figure with one row.
+        fill: What the colour of a region shows: `"area"`, `"slope"` or `"class"`; all
+            slices have one scale. Defaults to `None`, which leaves them white.
+        points: Array of shape `(n, 2)`: data to show on all slices, in (u, v). Defaults
+            to `None`.
+        labels: Array of shape `(n,)`: the classes of the points, counted from 0.
+            Defaults to `None`.
+        images: Whether to show the anchors, which are images, beside their places.
+            Defaults to `False`.
 
     Returns:
         The `matplotlib.axes.Axes`, an array of shape `(slices,)`.

@@ -36,11 +36,11 @@ def plot_training_slices(
 
     Args:
         recorder: A `SliceRecorder` that has seen a training.
-        path: File for the picture; its ending chooses the format.
+        path: File for the picture; its ending chooses the format. Defaults to `None`.
         axes: A `matplotlib.axes.Axes` for the loss curve, with room for the slices
-            above; `None` makes a figure.
-        most: The most slices to draw; of more, such as lie evenly among them, the
-            first and the last included.
+            above. Defaults to `None`, which makes a figure.
+        most: The most slices to draw; of more, such as lie evenly among them, the first
+            and the last included. Defaults to `7`.
 
     Returns:
         The `matplotlib.axes.Axes` of the curve; those of the slices are its
@@ -109,8 +109,9 @@ def animate_slices(
     Args:
         recorder: A `SliceRecorder` that has seen a training.
         path: The file, which ends in `.gif`; it appears whole or not at all.
-        frames_per_second: Slices a second.
-        dots_per_inch: The resolution of the picture, which is 5 x 4.8 inches.
+        frames_per_second: Slices a second. Defaults to `4`.
+        dots_per_inch: The resolution of the picture, which is 5 x 4.8 inches. Defaults
+            to `100`.
 
     Raises:
         ImportError: If matplotlib is not installed.

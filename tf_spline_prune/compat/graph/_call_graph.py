@@ -25,7 +25,9 @@ class Input:
         shape: Its shape, batch axis first.
         dtype: Its dtype.
         place: Keys and positions that lead to it in what the model is called on.
+            Defaults to `()`.
         flags: What else `keras.Input` was told of it: `optional`, `sparse`, `ragged`.
+            Defaults to `()`.
     """
 
     name: str

@@ -70,7 +70,7 @@ def per_unit(*weights: str, sizes: Sequence[str] = ()) -> Apply:
     Args:
         *weights: Names of the weights that hold one entry a unit, on their last
             axis. They scale or are added: no multiply-accumulates are counted.
-        sizes: Entries of the layer's config that count units.
+        sizes: Entries of the layer's config that count units. Defaults to `()`.
 
     Returns:
         The rule, for `register_rule`.
@@ -111,8 +111,8 @@ def register_rule(
 
     Args:
         *layers: Classes of layers, not of layers that Keras defines.
-        homogeneous: Whether the layer treats each unit alone and hands a positive
-            scale of it on, `f(c x) = c f(x)`; or a function of the call.
+        homogeneous: Whether the layer treats each unit alone and hands a positive scale
+            of it on, `f(c x) = c f(x)`; or a function of the call. Defaults to `False`.
 
     Returns:
         A decorator for a function `rule(call, inputs, recorder)`: `call` holds

@@ -41,7 +41,7 @@ class DataAware:
     Args:
         data: Some hundred inputs, or `(inputs, labels)`; labels are classes, or what
             the model's output should be.
-        seed: Seed of the clusters.
+        seed: Seed of the clusters. Defaults to `0`.
 
     Raises:
         ValueError: If `seed` is negative.

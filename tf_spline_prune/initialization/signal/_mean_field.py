@@ -68,7 +68,8 @@ class MeanField:
     Args:
         activation: A name that Keras knows or `"erf"`, a layer or function of either
             flavour, or a function from NumPy arrays to NumPy arrays.
-        derivative: Its derivative, from arrays to arrays; `None` takes differences.
+        derivative: Its derivative, from arrays to arrays. Defaults to `None`, which
+            takes differences.
 
     Raises:
         TypeError: If `activation` is none.
@@ -134,7 +135,7 @@ class MeanField:
         Args:
             weight_std: Standard deviation of the weights times sqrt(fan-in).
             bias_std: Standard deviation of the biases.
-            q: The mean square to start from.
+            q: The mean square to start from. Defaults to `1.0`.
 
         Returns:
             The limit; infinity where they grow for ever.
@@ -187,7 +188,7 @@ class MeanField:
         """Find the weights for which gradients neither vanish nor explode.
 
         Args:
-            bias_std: Standard deviation of the biases.
+            bias_std: Standard deviation of the biases. Defaults to `0.0`.
 
         Returns:
             The point at which chi is 1 and the mean square a fixed point, the one of
@@ -254,8 +255,9 @@ def edge_of_chaos(
     Args:
         activation: As in `MeanField`.
         bias_std: Standard deviation of the biases. With 0 a smooth activation is, on
-            the edge, linear in the end: the mean square sinks to 0.
-        derivative: As in `MeanField`.
+            the edge, linear in the end: the mean square sinks to 0. Defaults to `0.0`.
+        derivative: The derivative of `activation`, from arrays to arrays. Defaults to
+            `None`, which takes differences.
 
     Returns:
         The point on the edge of chaos.

@@ -31,7 +31,7 @@ def partition_distance(
     Args:
         codes: Codes of a probe.
         other: Codes of the same probe by the same coder.
-        per_layer: Whether to give one number a layer.
+        per_layer: Whether to return one number per layer. Defaults to `False`.
 
     Returns:
         A number in [0, 1], or with `per_layer` one a layer, by name.

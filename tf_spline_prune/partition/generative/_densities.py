@@ -75,7 +75,9 @@ def log_density(
         model: A built model from one tensor of latents to one of outputs.
         z: Latents, of shape `(n, *input shape)`.
         prior: How latents are drawn: `"normal"`, or `(low, high)` for uniform ones.
+            Defaults to `"normal"`.
         batch_size: Number of latents that are run at a time, times their length.
+            Defaults to `1024`.
 
     Returns:
         Array of shape `(n,)`: natural logarithms; `-inf` at latents that the prior
@@ -122,9 +124,11 @@ def entropy(
     Args:
         model: A built model from one tensor of latents to one of outputs.
         prior: How latents are drawn: `"normal"`, or `(low, high)` for uniform ones.
-        samples: How many latents to draw.
-        seed: Seed of the draw.
-        batch_size: As in `log_density`.
+            Defaults to `"normal"`.
+        samples: How many latents to draw. Defaults to `1000`.
+        seed: Seed of the draw. Defaults to `0`.
+        batch_size: Number of latents run at a time, times their length. Defaults to
+            `1024`.
 
     Returns:
         The entropy in nats, and the standard error of the estimate.

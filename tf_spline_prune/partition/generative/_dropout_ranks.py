@@ -51,8 +51,9 @@ def dropout_ranks(
             more.
         rate: The probability with which a unit or weight is dropped, in [0, 1).
         drop: `"units"`: dropout, of channels in convolutions; `"weights"`: dropconnect.
-        masks: How many to draw.
-        seed: Seed of the masks.
+            Defaults to `"units"`.
+        masks: How many to draw. Defaults to `100`.
+        seed: Seed of the masks. Defaults to `0`.
 
     Returns:
         Array of shape `(masks, n)`, int.

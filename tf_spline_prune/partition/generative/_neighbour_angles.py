@@ -30,6 +30,7 @@ def neighbour_angles(
             `middles` of a `Surface`. All pairs of regions that they lie in are
             looked at, each once.
         batch_size: Number of latents that are run at a time, times their length.
+            Defaults to `1024`.
 
     Returns:
         The pairs, of shape `(m, 2)`, as indices of `z`, and the principal angles, of

@@ -29,9 +29,10 @@ class Sampler:
         model: A built model from one tensor of latents to one of outputs.
         pool: Latents, of shape `(n, *input shape)`; some ten thousand, and many more
             than are drawn.
-        top: How many of the largest singular values make the volume; `None` takes
-            all. The authors take 30 for StyleGAN2, and 10 for BigGAN.
+        top: How many of the largest singular values make the volume; `None` takes all.
+            The authors take 30 for StyleGAN2, and 10 for BigGAN. Defaults to `None`.
         batch_size: Number of latents that are run at a time, times their length.
+            Defaults to `1024`.
 
     Attributes:
         pool: The latents.
@@ -74,7 +75,7 @@ class Sampler:
         """Return the probability with which each latent of the pool is drawn.
 
         Args:
-            rho: The power of the volumes.
+            rho: The power of the volumes. Defaults to `1.0`.
 
         Returns:
             Array of shape `(n,)`, which adds up to 1.
@@ -95,9 +96,9 @@ class Sampler:
 
         Args:
             n: How many.
-            rho: The power of the volumes.
-            replace: Whether one latent may be drawn several times.
-            seed: Seed of the draw.
+            rho: The power of the volumes. Defaults to `1.0`.
+            replace: Whether one latent may be drawn several times. Defaults to `True`.
+            seed: Seed of the draw. Defaults to `0`.
 
         Returns:
             Array of shape `(n, *input shape)`, of the pool's dtype.

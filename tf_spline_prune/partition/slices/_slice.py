@@ -56,7 +56,7 @@ class Slice:
     s = tsp.slice2d(model, x_test[:3])
     s.num_regions, s.areas.max()
     A, b = s.affine                       # outputs on region i: A[i] @ (u, v) + b[i]
-    s.boundary                            # (m, 2, 2): where the answer changes
+    s.boundary                            # where the answer changes, (m, 2, 2)
     ```
     """
 

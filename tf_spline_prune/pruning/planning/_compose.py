@@ -36,7 +36,7 @@ def compose(first: PruningPlan, second: PruningPlan) -> PruningPlan:
     ```python
     first = tsp.plan(model, sparsity=0.2)
     second = tsp.plan(first.apply(model), sparsity=0.2)
-    plan = tsp.compose(first, second)     # 36 % of the units
+    plan = tsp.compose(first, second)     # 0.2, and 0.2 of the rest
     ```
     """
     _check_chain(first, second)

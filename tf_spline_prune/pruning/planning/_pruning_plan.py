@@ -52,8 +52,9 @@ class PruningPlan:
         units: For each layer's path, its number of units before and after.
         before: The model's cost.
         after: The cost once the plan is applied.
-        achieved: What the budget counts, before and after: units, or the cost that
-            the target bounds (latencies in microseconds); `None` in plans of old.
+        achieved: What the budget counts, before and after: units, or the cost that the
+            target bounds (latencies in microseconds); `None` in plans of old. Defaults
+            to `None`.
 
     Example:
 
@@ -88,9 +89,9 @@ class PruningPlan:
         Args:
             model: The model that the plan was made for, or one of the same
                 structure. It is not changed.
-            weights: `"inherit"` slices the model's weights, `"reinitialize"`
-                draws new ones, and another model of the same structure gives its
-                own (to rewind to).
+            weights: `"inherit"` slices the model's weights, `"reinitialize"` draws new
+                ones, and another model of the same structure gives its own (to rewind
+                to). Defaults to `"inherit"`.
 
         Returns:
             A new, plain, uncompiled model of the same flavour, layer names kept.
@@ -128,7 +129,8 @@ class PruningPlan:
         """Print what the plan does, layer by layer, as `Model.summary` prints.
 
         Args:
-            print_fn: Takes the text; defaults to Keras' own printing.
+            print_fn: Function that takes the text. Defaults to `None`, which prints as
+                Keras does.
         """
         (print_fn or say)(str(self))
 

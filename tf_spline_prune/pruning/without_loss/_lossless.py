@@ -210,12 +210,14 @@ def lossless(
 
     Args:
         model: A built model of either flavour. It is not changed.
-        data: Inputs on which the result is compared with the model, shape
-            `(n, *input shape)`. They certify nothing, for other inputs may come.
+        data: Inputs on which the result is compared with the model, shape `(n, *input
+            shape)`. They certify nothing, for other inputs may come. Defaults to
+            `None`.
         box: The lowest and the highest input, as numbers or arrays that broadcast to
             the input's shape, for all inputs of the model; or such a pair by input
-            name. Outside the box the result may compute something else.
-        seed: Seed of the random inputs that the result is compared on.
+            name. Outside the box the result may compute something else. Defaults to
+            `None`.
+        seed: Seed of the random inputs that the result is compared on. Defaults to `0`.
 
     Returns:
         A new, plain, uncompiled model of the same flavour, layer names kept.
