@@ -15,7 +15,7 @@ from tf_spline_prune.pruning import plan
 
 
 class ArchitectureEarlyBird(EarlyBird):
-    """Stops when pruning would give the same architecture epoch after epoch.
+    """Stop training when pruning would give the same architecture every epoch.
 
     After each epoch a plan is made, and `n_l`, the number of units that would
     stay in layer `l`, is noted. The similarity of two epochs is

@@ -43,7 +43,7 @@ _SAME = 0.01
 
 
 class EarlyBird(Callback):
-    """Takes a snapshot after each epoch and stops when snapshots settle.
+    """Take a snapshot after each epoch, and stop training when snapshots settle.
 
     A subclass says what a snapshot is, how far apart two are, and when the
     distances of a window mean that the early bird is found. Of several workers the
@@ -250,7 +250,7 @@ class EarlyBird(Callback):
         return self.lookback + (self.backup_dir is not None)
 
     def distance_matrix(self) -> np.ndarray:
-        """Measure the distances between the snapshots of all epochs.
+        """Compute the distances between the snapshots of all epochs.
 
         Returns:
             Array of shape `(epochs, epochs)`, symmetric, zero on the diagonal.

@@ -25,7 +25,7 @@ from tf_spline_prune.partition.probes import check_probe
 
 
 class LocalComplexityLogger(Callback):
-    """Measures after each epoch how many knots pass near given inputs.
+    """Log after each epoch how many knots pass near given inputs.
 
     For each name in `points` it puts two numbers into the logs, where History,
     TensorBoard and CSVLogger see them: `local_complexity/NAME`, the mean over the

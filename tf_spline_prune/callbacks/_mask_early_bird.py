@@ -15,7 +15,7 @@ Reference = Literal["newest", "consecutive"]
 
 
 class MaskEarlyBird(EarlyBird):
-    """Stops when the mask that pruning by scale would use has settled.
+    """Stop training when the mask of BatchNormalization scales has settled.
 
     A mask has an entry a channel of every BatchNormalization: whether its
     absolute scale is above the threshold that `sparsity` sets over all layers.

@@ -46,7 +46,7 @@ BelowTarget = Literal["warn", "raise", "ignore"]
 
 
 class MaskPruning(Callback):
-    """Sets the masks of a model at the steps at which a schedule fires.
+    """Update the masks of a model at the steps at which a schedule fires.
 
     The model is a masked one: of `wrap_with_masks`, or in tf_keras one that TFMOT's
     `prune_low_magnitude` has wrapped; then this callback takes the place of
@@ -306,7 +306,7 @@ class MaskPruning(Callback):
         )
 
     def sparsity(self) -> float:
-        """Return the share of the weights in question that is masked, in [0, 1)."""
+        """Return the fraction of the weights in question that is masked, in [0, 1)."""
         size = sum(math.prod(slot.mask.shape) for slot in self._slots)
         left = sum(int(slot.keep().sum()) for slot in self._slots)
         return 1.0 - left / size if size else 0.0

@@ -21,7 +21,7 @@ _WIDTH = 512
 
 
 class PruningSummaries(Callback):
-    """Writes what the masks of a model do into TensorBoard's files.
+    """Write the sparsity and the masks of a model for TensorBoard.
 
     For each masked weight: its sparsity, its threshold (the smallest magnitude that
     stays) and the number of its outputs that are still alive, as scalars; the weights

@@ -11,7 +11,7 @@ from tf_spline_prune.initialization import SignalPropagation, signal_propagation
 
 
 class SignalPropagationLogger(Callback):
-    """Measures after each epoch how signals travel through the network.
+    """Log after each epoch how signals travel through the network.
 
     It puts these numbers into the logs, where History, TensorBoard and CSVLogger see
     them: `signal/emptied_layers`; `signal/dead_units`, their mean share;

@@ -27,7 +27,7 @@ MOMENTS: Options = [
 
 
 class SliceRecorder(Callback):
-    """Takes exact slices of a network while it trains, always of the same plane.
+    """Record exact slices of a network while it trains, always of the same plane.
 
     `visualize.plot_training_slices` and `visualize.animate_slices` draw them. A slice
     keeps a copy of the network as it was. One of too many regions, or of weights that

@@ -29,7 +29,7 @@ Mode = Literal["max_below", "plateau"]
 
 
 class SplineEarlyBird(EarlyBird):
-    """Stops training when the codes of a probe settle: the spline early bird.
+    """Stop training when the codes of a probe settle: the spline early bird.
 
     After each epoch the codes of the probe are compared with those of the last
     `lookback` epochs; the distance is the mean over layers of the share of bits

@@ -20,7 +20,7 @@ Statistic = Literal["mean", "apoz"]
 
 @dataclass
 class Activation(Criterion):
-    """How active a unit is where it is read, over calibration data and positions.
+    """Score units by how active they are where they are consumed.
 
     Args:
         statistic: `"mean"`: the mean absolute value; `"apoz"`: the fraction of values
@@ -100,7 +100,7 @@ class Activation(Criterion):
         return f"{self.name} needs a layer that reads the units of another one"
 
     def scores(self, group: Group) -> np.ndarray:
-        """Score the units; see the class."""
+        """Return one score per unit of a group; higher means keep."""
         found = []
         for reading in self._readings[group.name]:
             sums = self._sums[reading]

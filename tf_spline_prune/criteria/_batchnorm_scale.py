@@ -12,7 +12,7 @@ from tf_spline_prune.graph import Group, Member
 
 @dataclass
 class BatchNormScale(Criterion):
-    """The absolute BatchNormalization scale, averaged over the group's layers.
+    """Score units by their absolute BatchNormalization scale, averaged over layers.
 
     Scales are compared across the whole model as they are. Groups without a
     BatchNormalization that has a scale cannot be scored and stay.
@@ -47,7 +47,7 @@ class BatchNormScale(Criterion):
         return "batchnorm_scale needs a BatchNormalization with a scale"
 
     def scores(self, group: Group) -> np.ndarray:
-        """Score the units; see the class."""
+        """Return one score per unit of a group; higher means keep."""
         scales = []
         for member in self._gammas(group):
             scale = np.abs(self.graph.rows(member)).mean(axis=1)

@@ -33,7 +33,7 @@ def check_criterion(
     permute: bool = True,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
-    """Check a criterion on a model: one finite score a unit, and the same again.
+    """Check a criterion on a model: one finite score per unit, and the same again.
 
     Of every group that the criterion can score: the scores have the shape
     `(units,)`, are floating-point numbers and finite, and come out the same when

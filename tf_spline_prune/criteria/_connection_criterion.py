@@ -17,7 +17,7 @@ from tf_spline_prune.graph import ChannelGraph, Group, Member
 
 @dataclass
 class ConnectionCriterion(LossCriterion):
-    """Scores connections by what the weight does to a scalar of the network.
+    """Score connections by what the weight does to a scalar of the network.
 
     The saliency of a weight is the weight times a derivative by it; that of a unit
     is the sum of those of the weights that make it. It is what a common factor on
@@ -58,11 +58,11 @@ class ConnectionCriterion(LossCriterion):
         """
 
     def worth(self, saliency: np.ndarray) -> np.ndarray:
-        """Make of saliencies, of weights or units, what is ranked; higher stays."""
+        """Compute scores from saliencies of weights or units; higher means keep."""
         return np.abs(saliency)
 
     def check_data(self, model: Any, data: Calibration | None) -> Calibration | None:
-        """Make sure that there is what the criterion reads.
+        """Check that the data which the criterion needs are there.
 
         Args:
             model: The model.
@@ -88,7 +88,7 @@ class ConnectionCriterion(LossCriterion):
     def prepare(
         self, graph: ChannelGraph, data: Calibration | None = None, seed: int = 0
     ) -> None:
-        """Take the saliencies of all weights that make units.
+        """Compute the saliencies of all weights that produce units.
 
         Args:
             graph: The model's channel graph.
@@ -108,7 +108,7 @@ class ConnectionCriterion(LossCriterion):
         self._saliencies = self.saliencies(connections, self.data)
 
     def scores(self, group: Group) -> np.ndarray:
-        """Score the units; see the class."""
+        """Return one score per unit of a group; higher means keep."""
         parts = [self._of_units(member) for member in group.producers]
         return self.worth(reduced(parts, self.reduction))
 

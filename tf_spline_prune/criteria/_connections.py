@@ -28,7 +28,7 @@ from tf_spline_prune.partition.codes._knots import knots_of
 
 
 class Connections:
-    """Weights of a model that can be pruned, on a copy of it in the widest dtype.
+    """The prunable weights of a model, on a copy of it in the widest dtype.
 
     The copy runs in inference mode. Its weights are exchanged as masks change, so
     that the functions that differentiate it are compiled once.

@@ -11,7 +11,7 @@ from tf_spline_prune.graph import Group
 
 @dataclass
 class Fisher(GateCriterion):
-    """The mean over examples of the squared derivative by a gate on the unit.
+    """Score units by the mean squared derivative of the loss by a gate on them.
 
     The derivative is that of `Taylor`, but squared example by example, so that
     examples which pull in opposite directions do not cancel: the diagonal of the
@@ -46,9 +46,9 @@ class Fisher(GateCriterion):
     name: ClassVar[str] = "fisher"
 
     def of_batch(self, derivatives: np.ndarray) -> np.ndarray:
-        """Return the squared derivatives of one gate for all readers."""
+        """Return the squared derivatives of one gate for all consumers."""
         return joint(derivatives, self.reduction) ** 2
 
     def scores(self, group: Group) -> np.ndarray:
-        """Score the units; see the class."""
+        """Return one score per unit of a group; higher means keep."""
         return self.average(group)

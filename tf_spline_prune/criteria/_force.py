@@ -11,7 +11,7 @@ from tf_spline_prune.criteria._snip import shares
 
 @dataclass
 class FORCE(ConnectionCriterion):
-    """How much a weight would change the loss of the network that is left.
+    """Score weights by how much they change the loss of the network that is left.
 
     The score is that of SNIP, with the gradient of the pruned network and the weight
     as it was at first. So a weight that is gone has a score too, and comes back if

@@ -15,7 +15,7 @@ _PAIRS = 2**24
 
 @dataclass
 class FPGM(Criterion):
-    """The sum of the distances from a unit's weights to those of all others.
+    """Score units by the summed distance of their weights to those of all others.
 
     A unit in the middle of its layer can be made up for by the others, however
     large its weights are. Each layer's sums are divided by their mean first, as
@@ -45,7 +45,7 @@ class FPGM(Criterion):
     name: ClassVar[str] = "fpgm"
 
     def scores(self, group: Group) -> np.ndarray:
-        """Score the units; see the class."""
+        """Return one score per unit of a group; higher means keep."""
         sums = []
         for member in group.producers:
             total = _distance_sums(self.graph.rows(member))

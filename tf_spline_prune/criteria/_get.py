@@ -52,7 +52,7 @@ CRITERION: Options = [
 
 @checked(criterion=CRITERION, has_data=Flag())
 def get(criterion: AnyCriterion, has_data: bool = False) -> Criterion:
-    """Find a criterion by name, hand an instance through, or wrap a function.
+    """Return a criterion from a name, an instance or a function.
 
     Args:
         criterion: A name such as `"spline"`, an instance, or a function

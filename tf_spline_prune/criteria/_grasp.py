@@ -14,7 +14,7 @@ from tf_spline_prune.criteria._reduction import Normalizer, Reduction
 
 @dataclass
 class GraSP(ConnectionCriterion):
-    """How much the squared norm of the gradient falls when a weight is taken away.
+    """Score weights by how much their removal lowers the norm of the gradient.
 
     The score is `w * (H g)`, with the gradient `g` and the Hessian `H` of the mean
     loss by the weights that are scored, of logits that are divided by a temperature.
@@ -64,5 +64,5 @@ class GraSP(ConnectionCriterion):
         return times(connections.current, found)
 
     def worth(self, saliency: np.ndarray) -> np.ndarray:
-        """Keep the sign: what holds the gradient down goes first."""
+        """Return the saliencies, sign included: what lowers the gradient goes first."""
         return saliency

@@ -12,7 +12,7 @@ from tf_spline_prune.graph import Group
 
 @dataclass
 class LAMP(Criterion):
-    """The share that a unit's squared norm has among the units at least as large.
+    """Score units by their fraction of the squared norms at least as large.
 
     The score of unit `u` is `|w_u|^2` over the sum of `|w_v|^2` of all units `v` of
     its layer with `|w_v| >= |w_u|`. The largest unit of every layer has the score 1,
@@ -42,7 +42,7 @@ class LAMP(Criterion):
     name: ClassVar[str] = "lamp"
 
     def scores(self, group: Group) -> np.ndarray:
-        """Score the units; see the class."""
+        """Return one score per unit of a group; higher means keep."""
         shares = []
         for member in group.producers:
             share = shares_among_larger(self.graph.lengths(member))

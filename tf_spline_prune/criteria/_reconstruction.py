@@ -26,7 +26,7 @@ _CLOSER = 4
 
 @dataclass
 class Reconstruction(Criterion):
-    """How much of what the readers compute is lost with a unit, at the very least.
+    """Score units by what their consumers lose with them, at the very least.
 
     The layers that read a group see its units through their weights. When a unit
     goes, the weights of the others can make up for a part of it: the part that is a
@@ -104,7 +104,7 @@ class Reconstruction(Criterion):
         )
 
     def scores(self, group: Group) -> np.ndarray:
-        """Score the units; see the class."""
+        """Return one score per unit of a group; higher means keep."""
         if not self._readings.get(group.name):
             return self._unseen(group)
         readers = []

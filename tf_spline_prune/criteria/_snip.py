@@ -12,7 +12,7 @@ from tf_spline_prune.criteria._connections import Connections
 
 @dataclass
 class SNIP(ConnectionCriterion):
-    """How much the loss changes, to first order, when a weight is taken away.
+    """Score weights by the first-order change of the loss without them.
 
     The score is `|w * dL/dw|` over the sum of all; the derivative is that of the mean
     loss over all data, so that signs cancel before the absolute value is taken.

@@ -22,7 +22,7 @@ _ROUNDING = 1e-6
 
 @dataclass
 class Spline(PairCriterion):
-    """How alike two units cut the input space of their layer.
+    """Compare how two units cut the input space of their layer.
 
     A unit's subdivision line is where its activation changes slope. With the
     effective weights `w` (BatchNormalization folded in), the offset `b`, and
@@ -76,7 +76,7 @@ class Spline(PairCriterion):
         hold(self, mode=OneOf(*get_args(Mode)), rho=Real(0), num_points=COUNT)
 
     def pairs(self, group: Group) -> UnitPairs:
-        """Measure the pairs of a group; see the class."""
+        """Return the distances between the units of a group."""
         kernels = [
             m
             for m in group.members

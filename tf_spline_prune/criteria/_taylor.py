@@ -11,7 +11,7 @@ from tf_spline_prune.graph import Group
 
 @dataclass
 class Taylor(GateCriterion):
-    """How much the loss changes, to first order, when a unit is taken away.
+    """Score units by the first-order change of the loss without them.
 
     The score is `|sum of w * dL/dw|` over the weights `w` that read the unit: the
     size of the derivative of the mean loss by a gate on the unit. The model runs
@@ -48,5 +48,5 @@ class Taylor(GateCriterion):
         return derivatives
 
     def scores(self, group: Group) -> np.ndarray:
-        """Score the units; see the class."""
+        """Return one score per unit of a group; higher means keep."""
         return joint(self.average(group), self.reduction)

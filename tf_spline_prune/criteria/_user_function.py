@@ -11,7 +11,7 @@ from tf_spline_prune.graph import ChannelGraph, Group
 
 
 class UserFunction(Criterion):
-    """Scores the units of a group by a function.
+    """Score the units of a group by a function.
 
     Scores are compared across groups as they are. `criteria.get`, and so `plan` and
     `prune`, wrap any function that they are given.

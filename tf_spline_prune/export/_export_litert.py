@@ -54,7 +54,7 @@ def export_litert(
     labels: Sequence[str] | None = None,
     plan: PruningPlan | None = None,
 ) -> ExportReport:
-    """Write a model as a LiteRT (TensorFlow Lite) file.
+    """Export a model as a LiteRT (TensorFlow Lite) file.
 
     The file is written under a temporary name, read back, run by LiteRT with its
     default kernels and compared with the model in inference mode; only then does it

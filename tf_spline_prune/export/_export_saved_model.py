@@ -46,7 +46,7 @@ def export_saved_model(
     warmup: Warmup = None,
     plan: PruningPlan | None = None,
 ) -> ExportReport:
-    """Write a model as `folder/<version>/saved_model.pb`, for TensorFlow Serving.
+    """Export a model as `folder/<version>/saved_model.pb` for TensorFlow Serving.
 
     The signature `serving_default` takes and gives named tensors with a batch
     axis. The inputs bear the names of the model's inputs, the outputs those of

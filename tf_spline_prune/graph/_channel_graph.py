@@ -231,11 +231,11 @@ class ChannelGraph:
         return tuple(work), tuple(dict.fromkeys(uncounted))
 
     def layer(self, name: str) -> Any:
-        """Return the layer object of a path, or of the name of a maker of units."""
+        """Return the layer object of a path, or of the name of a producer."""
         return self._layers[self._maker_paths.get(name, name)]
 
     def path_of_maker(self, name: str) -> str:
-        """Return the path of the layer that makes units under a name."""
+        """Return the path of the layer that produces units under a name."""
         return self._maker_paths[name]
 
     def units_of(self, labels: np.ndarray) -> np.ndarray:
@@ -243,7 +243,7 @@ class ChannelGraph:
         return np.asarray(self._root[labels])
 
     def rows(self, member: Member) -> np.ndarray:
-        """Read the entries of a weight that belong to each unit of a group.
+        """Return the entries of a weight that belong to each unit of a group.
 
         Args:
             member: A member of a group.
@@ -255,7 +255,7 @@ class ChannelGraph:
         return rows_of(self.arrays[member.path][member.name], member)
 
     def lengths(self, member: Member, p: int = 2) -> np.ndarray:
-        """Measure the entries of a weight that belong to each unit of a group.
+        """Compute the p-norm of the entries of a weight that belong to each unit.
 
         Args:
             member: A member of a group.
@@ -267,13 +267,13 @@ class ChannelGraph:
         return lengths_of(self.arrays[member.path][member.name], member, p)
 
     def path_of(self, group: Group) -> UnitPath:
-        """Follow a group's units from the layer that makes them to its readers."""
+        """Follow a group's units from the layer that produces them to its consumers."""
         if group.name not in self._paths:
             self._paths[group.name] = follow(group, self.walked)
         return self._paths[group.name]
 
     def kept_counts(self, removed: np.ndarray) -> dict[tuple[str, str], list[int]]:
-        """Count what stays of every weight's axes.
+        """Count what is kept of every weight's axes.
 
         Args:
             removed: Array of shape `(labels,)`, bool, indexed by unit.
@@ -352,7 +352,7 @@ class ChannelGraph:
         return {path: indices for path, indices in found.items() if indices}
 
     def unit_counts(self) -> dict[str, int]:
-        """Count the units that each layer makes, by path."""
+        """Count the units that each layer produces, by path."""
         return {name: len(roots) for name, roots in self.makers.items()}
 
     @checked(layer=Text("the name of a layer"))

@@ -18,7 +18,7 @@ WEIGHT_DTYPE: Options = [OneOf(*get_args(WeightDtype)), None]
 
 @dataclass(frozen=True)
 class Cost:
-    """What a model costs.
+    """The cost of a model.
 
     Attributes:
         macs: Multiply-accumulates of one inference on one input, in layers with
@@ -42,7 +42,7 @@ class Cost:
 
 @checked(weight_dtype=WEIGHT_DTYPE)
 def cost(model: Any, weight_dtype: WeightDtype | None = None) -> Cost:
-    """Count what a model costs.
+    """Compute what a model costs.
 
     `weight_dtype` tells in what dtype the weights are stored; `None` is as the
     model holds them. An entry then has

@@ -108,7 +108,7 @@ class Rescale:
 
 @dataclass(frozen=True, eq=False)
 class Meeting:
-    """A call in which units meet although no weight reads them.
+    """A call in which units meet although no weight consumes them.
 
     Attributes:
         call: Name of the call.
@@ -144,7 +144,7 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Units of several layers that live or die together.
+    """Coupled units: units of several layers that are pruned together.
 
     Attributes:
         name: Name of the layer that makes the units, the first one if several; a

@@ -24,7 +24,7 @@ _UNSAID: Any = object()
 
 
 class Recorder:
-    """Collects units, ties, barriers and weights; `solve` draws the conclusion.
+    """Record units, ties, barriers and weights, from which `solve` makes groups.
 
     A *label* is an integer that names one unit of one layer. Ties say that two
     labels are the same unit of the network; barriers that a label must stay.
@@ -80,7 +80,7 @@ class Recorder:
         return self.makers[name][1]
 
     def read(self, value: TensorAxes, axis: int, call: Call) -> Labels:
-        """Return the labels of an axis that a layer reads by position."""
+        """Return the labels of an axis that a layer consumes by position."""
         labels = value.labels[axis]
         if labels is None:
             size = value.shape[axis]
@@ -122,17 +122,17 @@ class Recorder:
         self.tie(np.repeat(by_group[:1], groups, axis=0), by_group)
 
     def bar(self, labels: Labels, reason: str) -> None:
-        """Record that units must stay, and why."""
+        """Record that units are unprunable, and why."""
         self._bars.append((labels.ravel(), reason))
 
     def bar_tensor(self, value: TensorAxes, reason: str) -> None:
-        """Record that all units of a tensor must stay, and why."""
+        """Record that all units of a tensor are unprunable, and why."""
         for labels in value.labels:
             if labels is not None:
                 self.bar(labels, reason)
 
     def bar_space(self, value: TensorAxes, channel: int, call: Call) -> None:
-        """Record that units on other axes than the channels' must stay.
+        """Record that units on other axes than the channels' are unprunable.
 
         A layer that moves along an axis, or pools over it, mixes its positions.
         """
@@ -278,7 +278,7 @@ class Recorder:
     def vector(
         self, call: Call, name: str, labels: Labels, optional: bool = False
     ) -> None:
-        """Record that a weight holds one entry a unit on its last axis, such as a bias.
+        """Record that a weight holds one entry per unit on its last axis, as a bias.
 
         It is added, or scales; that counts no multiply-accumulates.
 
@@ -323,7 +323,7 @@ class Recorder:
         self.edit(call, key, labels, functools.partial(counted, index=index))
 
     def slice(self, call: Call, key: str, labels: Labels) -> None:
-        """Record that an entry of the layer's config may hold one number a unit."""
+        """Record that an entry of the layer's config may hold one number per unit."""
         self.edit(call, key, labels, cut)
 
     def rescale(
@@ -368,7 +368,7 @@ class Recorder:
         rows: Sequence[Labels] = (),
         shift: int = 0,
     ) -> Iterator[None]:
-        """Write down what is said of a layer that another layer holds.
+        """Record what follows for a layer that another layer holds.
 
         Args:
             names: What its weights' names begin with in the outer layer.
@@ -391,7 +391,7 @@ class Recorder:
             self._names, self._keys, self._times, self._rows, self._shift = outer
 
     def solve(self) -> tuple[np.ndarray, dict[int, str]]:
-        """Find which labels name the same unit, and which units must stay.
+        """Compute which labels name the same unit, and which units are unprunable.
 
         Returns:
             Array of shape `(labels,)`, the unit of each label (its smallest

@@ -24,7 +24,7 @@ class Step:
 
 @dataclass(frozen=True)
 class UnitPath:
-    """What lies between the making of a group's units and their reading.
+    """What lies between the producer of a group's units and their consumers.
 
     Attributes:
         norms: For each layer that makes units (by path), the paths of the

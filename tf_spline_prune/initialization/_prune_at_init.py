@@ -319,7 +319,7 @@ def prune_at_init(
     seed: int = 0,
     **settings: Any,
 ) -> Any:
-    """Prune a network that was not trained yet.
+    """Prune a network before it is trained.
 
     Single weights are ranked over the whole network, and masks hold them at zero
     while the result is trained. Exactly `round((1 - sparsity) * weights)` stay; biases,

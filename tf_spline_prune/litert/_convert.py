@@ -27,7 +27,7 @@ def convert(
     integer_io: bool = False,
     batch_size: int | None = None,
 ) -> bytes:
-    """Convert a model for LiteRT.
+    """Convert a model to the bytes of a LiteRT model.
 
     Only LiteRT's own operations are used: the file needs neither TensorFlow nor
     custom objects. Models in other precisions than float32, mixed ones included,

@@ -14,7 +14,7 @@ from tf_spline_prune.litert._servable import fitting, named_arrays
 
 
 class Runner:
-    """Runs a LiteRT model on the CPU.
+    """Run a LiteRT model on the CPU.
 
     `ai-edge-litert` is the runtime; without it, TensorFlow's own deprecated
     interpreter, which says so in a warning.
@@ -244,7 +244,7 @@ _PATIENCE = 2.0  # seconds
 
 @checked(runners=Having("measure_latency", what="a `Runner` or the like"))
 def interleaved_latencies(*runners: Runner) -> tuple[float, ...]:
-    """Measure models in turns, on one input each.
+    """Measure the latencies of models in turns, on one input each.
 
     A machine slows down and speeds up from second to second. In turns all models
     meet the same moments, so that their ratios hold where each number alone

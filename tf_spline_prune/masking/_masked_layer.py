@@ -20,7 +20,7 @@ from tf_spline_prune.errors import FlavourError, ModelError
 
 @keras.saving.register_keras_serializable("tf_spline_prune")
 class MaskedLayer(keras.layers.Wrapper):
-    """Holds one mask a prunable weight of the layer that it wraps (Keras 3).
+    """Hold one mask per prunable weight of the wrapped layer (Keras 3).
 
     The forward pass is the wrapped layer's own. The masks act as constraints of the
     weights: the optimizer applies them right after each of its updates, so that
@@ -91,7 +91,7 @@ class MaskedLayer(keras.layers.Wrapper):
         return super().__call__(*args, **kwargs)
 
     def build(self, input_shape: Any = None) -> None:
-        """Build the layer, and its masks full of ones."""
+        """Build the layer, and its masks, full of ones."""
         super().build(input_shape)
         if not self.masks:
             self._hold()
@@ -135,7 +135,7 @@ class MaskedLayer(keras.layers.Wrapper):
         return self.layer(inputs, *args, **kwargs)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        """Hand on the timestep mask as the wrapped layer does."""
+        """Compute the timestep mask as the wrapped layer does."""
         return self.layer.compute_mask(inputs, previous_mask)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
@@ -164,7 +164,7 @@ class MaskedLayer(keras.layers.Wrapper):
         super().load_own_variables(store)
 
     def get_config(self) -> dict[str, Any]:
-        """Return what makes an equal wrapper."""
+        """Return the config of an equal wrapper."""
         return {**super().get_config(), "weights": self.masked_weights}
 
 

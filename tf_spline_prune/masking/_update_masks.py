@@ -303,7 +303,7 @@ def update_masks(
     data: Any = None,
     seed: int = 0,
 ) -> None:
-    """Set the masks of a model, and what they remove to zero.
+    """Compute new masks of a model, and set the weights they prune to zero.
 
     This is what `MaskPruning` does at the firing steps of its schedule; call it from
     a training loop of your own. The optimizer then holds the zeros. Masks only
@@ -367,7 +367,7 @@ def update_masks(
 
 
 def apply_masks(model: Any) -> None:
-    """Set the weights that masks remove to zero, should something have moved them.
+    """Set the weights that masks prune to zero, if something has moved them.
 
     The optimizer does so after each of its updates. Call this after weights were
     written in another way: `set_weights`, an average of weights, another framework.

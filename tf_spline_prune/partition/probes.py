@@ -22,7 +22,7 @@ from tf_spline_prune.errors import ProbeError
 
 @checked(a=Array(), b=Array(), n=Integer(1, 2**15))
 def plane(a: np.ndarray, b: np.ndarray, n: int = 100) -> np.ndarray:
-    """Lay a grid over the parallelogram that two inputs span with the origin.
+    """Return a grid on the parallelogram that two inputs span with the origin.
 
     Args:
         a: One input, without batch axis.
@@ -62,7 +62,7 @@ def plane(a: np.ndarray, b: np.ndarray, n: int = 100) -> np.ndarray:
     n=COUNT,
 )
 def minibatch(dataset: Iterable[Any], n: int = 1024) -> Any:
-    """Take the first `n` inputs of a data set.
+    """Return the first `n` inputs of a data set.
 
     Args:
         dataset: Batches of inputs, or of tuples whose first item is the inputs:
@@ -132,7 +132,7 @@ def _check_batched(element: Any) -> None:
 
 @checked(x=Array(), n=COUNT, seed=SEED)
 def mix(x: np.ndarray, n: int = 1024, seed: int = 0) -> np.ndarray:
-    """Draw random convex mixes of pairs of inputs.
+    """Return random convex mixes of pairs of inputs.
 
     Args:
         x: Array of shape `(m, *input shape)`.
@@ -161,7 +161,7 @@ def mix(x: np.ndarray, n: int = 1024, seed: int = 0) -> np.ndarray:
 
 @checked(shape=ListOf(COUNT, "integers of at least 1", 0), n=COUNT, seed=SEED)
 def noise(shape: Sequence[int], n: int = 1024, seed: int = 0) -> np.ndarray:
-    """Draw standard normal inputs.
+    """Return standard normal inputs.
 
     Args:
         shape: Shape of one input, without batch axis.

@@ -50,7 +50,7 @@ def prune(
     weights: Literal["inherit", "reinitialize"] | Any = "inherit",
     verify: bool = True,
 ) -> Any:
-    """Shrink a model: decide, recover what can be recovered, build, prove.
+    """Prune a model: plan, apply, verify and recover in one call.
 
     Args:
         model: A built model of either flavour. It is not changed.

@@ -61,7 +61,7 @@ def prune_in_rounds(
     verify: bool = True,
     **settings: Any,
 ) -> tuple[Any, PruningPlan]:
-    """Prune a little, train, prune again, and keep account in original coordinates.
+    """Prune a model in rounds, with training in between.
 
     Each round ranks anew on the model as it is by then, towards a target that the
     schedule sets between the original and the budget. All targets are shares of the

@@ -30,7 +30,7 @@ def remove_units(
     *,
     approximate: bool = False,
 ) -> Any:
-    """Remove units of layers by hand.
+    """Prune the given units of layers.
 
     A unit that lives in a group with units of other layers takes them along.
 
@@ -138,7 +138,7 @@ def _sliced(
 
 @checked(plan=PLAN)
 def merge(model: Any, plan: Any) -> Any:
-    """Fold the units that a plan removes into their twins' outgoing weights.
+    """Fold the units that a plan prunes into their twins' outgoing weights.
 
     Where a removed unit is a positive multiple of its twin, the result computes
     the same function as the model once the unit is gone: nothing is lost. Where

@@ -172,7 +172,7 @@ def report(
     bird: Any = None,
     num_threads: int = 1,
 ) -> Report:
-    """Count, measure and, if asked, evaluate what pruning saved.
+    """Report what pruning saved: count, measure and, if asked, evaluate.
 
     Both models are converted for LiteRT in memory and timed in turns. Where that
     cannot be done the report comes without these rows, and with the reason.

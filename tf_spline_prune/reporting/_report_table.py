@@ -127,7 +127,7 @@ class Report:
 
     @checked(path=[Path(), None])
     def to_html(self, path: PathLike | None = None) -> str:
-        """Return the report as one page that needs nothing else, no network, no script.
+        """Return the report as one HTML page without scripts or links to elsewhere.
 
         Args:
             path: File for the page, ending in `.html`; an earlier file of that name is

@@ -16,7 +16,7 @@ from tf_spline_prune.schedules._schedule import (
 
 
 class Cyclic(Schedule):
-    """Fires a number of times, evenly spaced, each time removing the same share.
+    """Prune a number of times, evenly spaced, each time the same fraction.
 
     After the k-th firing the share (1 - final)^(k / cycles) is kept. The first
     firing is at `begin_step`, the last at `end_step`, and those between are rounded
@@ -70,7 +70,7 @@ class Cyclic(Schedule):
 
     @checked(step=ANY_STEP)
     def at(self, step: int) -> tuple[bool, float]:
-        """Count the firings; see `Schedule.at`."""
+        """Return whether to prune at a step, and to which sparsity."""
         count = self._fired(step)
         fires = count > self._fired(step - 1)
         if count == self.cycles:

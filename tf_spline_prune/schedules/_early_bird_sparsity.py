@@ -22,7 +22,7 @@ class _Bird(Protocol):
 
 
 class EarlyBirdSparsity(Schedule):
-    """Waits for an early bird, then ramps up to the target.
+    """Wait for an early bird, then ramp up to the target.
 
     Nothing fires until the detector does. The first firing is at the next optimizer
     step, `start_step`; from there the sparsity rises polynomially over `ramp_steps`
@@ -118,7 +118,7 @@ class EarlyBirdSparsity(Schedule):
             self.start((self._clock(steps) if self._clock else steps) + 1)
 
     def follow(self, clock: Callable[[int], int]) -> None:
-        """Count what the detector reports by another clock; `Timed` asks for it.
+        """Count what the detector reports by another clock, as `Timed` needs.
 
         Args:
             clock: Function from optimizer steps to ticks.
@@ -127,7 +127,7 @@ class EarlyBirdSparsity(Schedule):
 
     @checked(step=ANY_STEP)
     def at(self, step: int) -> tuple[bool, float]:
-        """Follow the ramp once it has begun; see `Schedule.at`."""
+        """Return whether to prune at a step, and to which sparsity."""
         start = self.start_step
         if start < 0 or step < start:
             return False, self.initial_sparsity

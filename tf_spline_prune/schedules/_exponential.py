@@ -18,7 +18,7 @@ from tf_spline_prune.schedules._schedule import (
 
 
 class Exponential(Schedule):
-    """Lets the kept share fall exponentially.
+    """Let the kept fraction fall exponentially.
 
     With the progress p from `begin_step` to `end_step`, in [0, 1], the share that
     is kept is (1 - initial)^(1 - p) (1 - final)^p: each firing removes the same
@@ -71,7 +71,7 @@ class Exponential(Schedule):
 
     @checked(step=ANY_STEP)
     def at(self, step: int) -> tuple[bool, float]:
-        """Follow the exponential; see `Schedule.at`."""
+        """Return whether to prune at a step, and to which sparsity."""
         fires = is_beat(step, self.begin_step, self.end_step, self.frequency)
         if step >= self.end_step:
             return fires, self.final_sparsity

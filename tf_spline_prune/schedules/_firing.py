@@ -38,7 +38,7 @@ def check_schedule(schedule: Any) -> None:
 
 @checked(step=ANY_STEP)
 def evaluate(schedule: Any, step: int) -> tuple[bool, float]:
-    """Ask any pruning schedule what is to be done at a step.
+    """Return whether any pruning schedule prunes at a step, and to what.
 
     Our schedules and TFMOT's two answer by plain arithmetic. A schedule of the
     user's is called with a tensor, as it is now: what changes in it later takes
@@ -237,7 +237,7 @@ def _is_known(schedule: Any) -> bool:
 
 
 def final_sparsity(schedule: Any) -> float | None:
-    """Read the largest sparsity that a schedule is meant to reach.
+    """Return the largest sparsity that a schedule is meant to reach.
 
     Args:
         schedule: Any subclass of TFMOT's `PruningSchedule`.

@@ -93,7 +93,7 @@ class Schedule(_Base, _Tracked):
 
     @abstractmethod
     def at(self, step: int) -> tuple[bool, float]:
-        """Return what is to be done at a step.
+        """Return whether to prune at a step, and to which sparsity.
 
         Args:
             step: The step, counted from 1 as training counts them.

@@ -20,7 +20,7 @@ Unit = Literal["epochs", "percent"]
 
 
 class Timed(Schedule):
-    """Runs any schedule on another clock than optimizer steps.
+    """Run any schedule on another clock than optimizer steps.
 
     The steps of the inner schedule are ticks: with `"epochs"` the epochs done, with
     `"percent"` the hundredths done of the whole training, 0 to 100. It fires at the
@@ -143,7 +143,7 @@ class Timed(Schedule):
 
     @checked(step=ANY_STEP)
     def at(self, step: int) -> tuple[bool, float]:
-        """Ask the inner schedule about the ticks that begin; see `Schedule.at`."""
+        """Return whether to prune at a step, and to which sparsity."""
         tick = self._tick(step)
         if step > 0:
             for begun in range(tick, self._before(step), -1):

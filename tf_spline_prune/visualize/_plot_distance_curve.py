@@ -45,7 +45,7 @@ def plot_distance_matrix(
     label: str = "share of bits that differ",
     learning_rates: Sequence[float] | None = None,
 ) -> Any:
-    """Draw the distances between all epochs as a heat map.
+    """Plot the distances between all epochs as a heat map.
 
     Args:
         matrix: Array of shape `(epochs, epochs)`, as `distance_matrix` gives it.
@@ -120,7 +120,7 @@ def plot_distance_curve(
     axes: Any = None,
     label: str = "share of bits that differ",
 ) -> Any:
-    """Draw, epoch by epoch, how far the newest snapshot is from the earlier ones.
+    """Plot, epoch by epoch, how far the newest snapshot is from earlier ones.
 
     Args:
         records: For each epoch, counted from 0, the distances to the snapshots

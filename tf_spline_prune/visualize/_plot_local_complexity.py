@@ -37,7 +37,7 @@ def plot_local_complexity(
     axes: Any = None,
     label: str = "local complexity",
 ) -> Any:
-    """Draw, epoch by epoch, how finely the input space is cut near some inputs.
+    """Plot, epoch by epoch, how finely the input space is cut near some inputs.
 
     Args:
         curves: For the name of each curve its values, one an epoch, NaN where none

@@ -29,7 +29,7 @@ _MEANINGS = {_KEPT: "stays", _REMOVED: "goes", _BARRED: "must stay"}
 def plot_plan(
     plan: PruningPlan, path: PathLike | None = None, *, axes: Any = None
 ) -> Any:
-    """Draw which units a plan keeps and which it removes, a row a layer.
+    """Plot which units a plan keeps and which it prunes, one row per layer.
 
     Each layer fills the whole width, its units from left to right in the order of
     the original model. Layers none of whose units may go are grey.

@@ -49,7 +49,7 @@ def plot_redundancy(
     data: Any = None,
     axes: Any = None,
 ) -> Any:
-    """Draw how far apart the units of a layer are, and which of them go.
+    """Plot how far apart the units of a layer are, and which of them are pruned.
 
     A **bundle** is a unit that stays and the units that go of which it is the nearest
     among those that stay. Units are ordered so that bundles stand together, frames mark

@@ -22,7 +22,7 @@ def plot_sensitivity(
     axes: Any = None,
     label: str = "metric",
 ) -> Any:
-    """Draw what each layer, pruned alone, costs.
+    """Plot what each layer, pruned alone, costs.
 
     Up to ten layers are drawn as curves over the share of units removed, beginning
     at the whole model; more as a heat map with one row a layer, the whole

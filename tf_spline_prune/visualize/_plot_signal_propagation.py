@@ -27,7 +27,7 @@ def plot_signal_propagation(
     *,
     axes: Any = None,
 ) -> Any:
-    """Draw what `signal_propagation` measured, layer by layer.
+    """Plot what `signal_propagation` measured, layer by layer.
 
     Curves, on a logarithmic scale: the mean square of the pre-activations and, where
     there were labels, of the gradients. Bars, from 0 to 1: the density, and in it

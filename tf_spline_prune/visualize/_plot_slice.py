@@ -235,7 +235,7 @@ def plot_slice(
     labels: Any = None,
     images: bool = False,
 ) -> Any:
-    """Draw the regions of a network on a plane of its input space.
+    """Plot the regions of a network on a plane of its input space.
 
     The lines of early layers are dark and thick, those of late ones light and thin.
     On top of them is the decision boundary, where the slice is complete.
@@ -303,7 +303,7 @@ def plot_slices(
     labels: Any = None,
     images: bool = False,
 ) -> np.ndarray:
-    """Draw several slices side by side, such as those before and after pruning.
+    """Plot several slices side by side, such as those before and after pruning.
 
     A layer has the same colour in all of them, and the last has the legend.
 

@@ -32,7 +32,7 @@ def plot_training_slices(
     axes: Any = None,
     most: int = 7,
 ) -> Any:
-    """Draw how a partition moves in training: slices over the loss curve.
+    """Plot how a partition moves in training: slices over the loss curve.
 
     Args:
         recorder: A `SliceRecorder` that has seen a training.

@@ -72,7 +72,7 @@ def distance_curve(
     ticket_epoch: int | None,
     title: str,
 ) -> str:
-    """Draw, epoch by epoch, how far the newest snapshot is from the earlier ones.
+    """Plot, epoch by epoch, how far the newest snapshot is from earlier ones.
 
     Args:
         records: For each epoch, counted from 0, the distances to the snapshots of

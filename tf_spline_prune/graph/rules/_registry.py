@@ -63,7 +63,7 @@ def rule(
     sizes=ListOf(Text("the name of an argument"), "names of arguments", 0),
 )
 def per_unit(*weights: str, sizes: Sequence[str] = ()) -> Apply:
-    """Make the rule of a layer that treats each unit alone.
+    """Return the rule of a layer that treats each unit alone.
 
     The units lie on the last axis of the layer's one input, and stay there.
 
@@ -102,7 +102,7 @@ def per_unit(*weights: str, sizes: Sequence[str] = ()) -> Apply:
 def register_rule(
     *layers: type, homogeneous: bool | Callable[[Call], bool] = False
 ) -> Callable[[Apply], Apply]:
-    """Register a rule for layers of your own.
+    """Register a rule for your own layers.
 
     The rule is asked when a model with such a layer is read. It writes down whose
     units the axes of the layer's weights hold, and returns what the axes of its

@@ -29,7 +29,7 @@ _RIDGE = 1e-3
 
 
 class DataAware:
-    """Places the knots of a small network where its data are.
+    """Place the knots of a small network where its data are.
 
     A small network has few hyperplanes, and drawn at random most of them miss the data.
     Here, in one layer after the other, each unit gets the hyperplane halfway between

@@ -32,7 +32,7 @@ _Initializer: Any = initializer_base("tf_spline_prune")
 
 
 class EdgeOfChaos(_Initializer):
-    """Draws weights with which gradients neither vanish nor explode with depth.
+    """Draw weights with which gradients neither vanish nor explode with depth.
 
     It fits `kernel_initializer` of dense and convolution layers of both flavours; its
     attribute `bias` fits their `bias_initializer`, and `depthwise` the
@@ -190,7 +190,7 @@ class EdgeOfChaos(_Initializer):
         return copy
 
     def get_config(self) -> dict[str, Any]:
-        """Return what makes an equal initializer."""
+        """Return the config of an equal initializer."""
         return {
             "activation": self.activation,
             "bias_std": self.bias_std,

@@ -102,7 +102,7 @@ class MeanField:
 
     @checked(q=Real(0), weight_std=_STD, bias_std=_STD)
     def next_variance(self, q: float, weight_std: float, bias_std: float) -> float:
-        """Return the mean square of the pre-activations one layer on.
+        """Return the mean square of the next layer's pre-activations.
 
         Args:
             q: Their mean square in this layer.
@@ -185,7 +185,7 @@ class MeanField:
 
     @checked(bias_std=_STD)
     def edge_of_chaos(self, bias_std: float = 0.0) -> EdgePoint:
-        """Find the weights for which gradients neither vanish nor explode.
+        """Compute the weights for which gradients neither vanish nor explode.
 
         Args:
             bias_std: Standard deviation of the biases. Defaults to `0.0`.
@@ -250,7 +250,7 @@ class MeanField:
 def edge_of_chaos(
     activation: Any, bias_std: float = 0.0, derivative: Elementwise | None = None
 ) -> EdgePoint:
-    """Find the standard deviations with which a deep network of an activation starts.
+    """Compute the standard deviations at which a deep network should start.
 
     Args:
         activation: As in `MeanField`.

@@ -42,7 +42,7 @@ _LAYOUTS = ("channels_first", "channels_last")
 
 
 class PartitionCoder:
-    """Reads which side of every knot of a network each input is on.
+    """Compute codes: which side of every knot of a network each input is on.
 
     A network of piecewise-linear activations is a continuous piecewise-affine
     spline. The inputs that are on the same side of every knot form a region, on

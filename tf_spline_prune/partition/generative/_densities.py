@@ -64,7 +64,7 @@ def prior_draw(prior: Prior, shape: tuple[int, ...], seed: int) -> np.ndarray:
 def log_density(
     model: Any, z: Any, prior: Prior = "normal", *, batch_size: int = 1024
 ) -> np.ndarray:
-    """Return the density of what a generator makes, at the output of each latent.
+    """Return the log density of what a generator makes, at each output.
 
     The density is one by volume on the surface that the generator makes: that of the
     prior at the latent, divided by how much the generator stretches the space there.

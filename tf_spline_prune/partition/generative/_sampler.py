@@ -9,7 +9,7 @@ from tf_spline_prune.partition.generative._slopes import check_latents, log_volu
 
 
 class Sampler:
-    """Draws from a pool of latents so that a generator's outputs are spread as asked.
+    """Draw from a pool of latents so that a generator's outputs spread as asked.
 
     Data that are rare where a generator was trained are rare among what it makes: it
     stretches the latent space most where data were few. Latents of a pool are drawn

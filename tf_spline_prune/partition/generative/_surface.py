@@ -156,7 +156,7 @@ class Surface:
     def log_density(
         self, x: Any, prior: Prior | None = None, tolerance: float = 1e-6
     ) -> np.ndarray:
-        """Return the density, by area on the surface, at given outputs.
+        """Return the log density, per area on the surface, at given outputs.
 
         Args:
             x: Array of shape `(n, *output shape)`.

@@ -102,7 +102,7 @@ def sanity_checks(
     num_seeds: int = 3,
     seed: int = 0,
 ) -> SanityReport:
-    """Compare a ticket with tickets that have no merit but their shape.
+    """Compare a ticket with tickets that share only its shape.
 
     Four small models of one architecture are evaluated right away and, where
     `train` is given, after training:

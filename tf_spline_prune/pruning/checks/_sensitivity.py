@@ -91,7 +91,7 @@ def sensitivity(
     approximate: bool = False,
     seed: int = 0,
 ) -> Sensitivity:
-    """Prune each group of units alone, more and more, and measure the model.
+    """Measure the model as each group of units is pruned alone, more and more.
 
     Units are cut without merging or any other recovery, so the numbers tell what is
     lost at first; at least one unit of a group always stays. A model is measured

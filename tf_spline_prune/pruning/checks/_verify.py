@@ -96,7 +96,7 @@ def verify(
     num_inputs: int | None = None,
     seed: int = 0,
 ) -> float:
-    """Compare a shrunk model with the original in which nobody reads the units.
+    """Verify a pruned model against the original with the pruned units masked.
 
     The reference is the model with every reader's weights for the removed units
     set to zero, which is what removing a unit means, whatever its bias or

@@ -97,7 +97,7 @@ def plan(
     approximate: bool = False,
     seed: int = 0,
 ) -> PruningPlan:
-    """Decide which units of a model to remove; the model is not changed.
+    """Decide which units of a model to prune; the model is not changed.
 
     Give exactly one budget. Units are ranked by the criterion, together or layer
     by layer as `scope` says, and removed from the bottom until the budget is met:

@@ -30,7 +30,7 @@ WEIGHTS: Options = [
 
 @dataclass(frozen=True)
 class PruningPlan:
-    """Which units go: a decision that can be read, stored and replayed.
+    """Which units to prune: a decision that can be read, stored and replayed.
 
     A plan holds no model, graph or tensor. Indices count the units of the
     original model.
@@ -109,7 +109,7 @@ class PruningPlan:
         return shrink(graph, graph.removal(dict(self.removed)), source)
 
     def graph_of(self, model: Any) -> ChannelGraph:
-        """Read a model as the plan was made, if it is of the plan's structure.
+        """Return the channel graph of a model, if it is of the plan's structure.
 
         Args:
             model: A built model of either flavour.

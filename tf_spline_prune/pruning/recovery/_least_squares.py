@@ -241,7 +241,7 @@ def least_squares(
     max_bytes: int = 2**29,
     seed: int = 0,
 ) -> Any:
-    """Solve the weights of every layer that lost inputs again, on calibration data.
+    """Refit every layer that lost inputs by least squares on calibration data.
 
     A layer that reads removed units is missing their part. Its weights for the units
     that are left, and its bias, are chosen anew so that it gives, in the least-squares

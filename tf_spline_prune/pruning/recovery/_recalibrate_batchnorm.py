@@ -31,7 +31,7 @@ def recalibrate_batchnorm(
     batch_size: int = 32,
     max_bytes: int = 2**29,
 ) -> Any:
-    """Measure the moving statistics of all BatchNormalizations again.
+    """Recalibrate the moving statistics of all BatchNormalization layers.
 
     Pruning shifts what comes into a normalisation, so that the mean and variance that
     it learnt no longer fit. They are measured exactly over all the data, one layer
