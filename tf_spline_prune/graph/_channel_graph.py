@@ -144,7 +144,7 @@ class ChannelGraph:
             given = [leaf for leaf in leaves if isinstance(leaf, TensorAxes)]
             call, places = without_masks(call)
             for place in set(range(len(given))).difference(places):
-                recorder.bar_tensor(given[place], f"{call.path} reads them as a mask")
+                recorder.bar_tensor(given[place], f"{call.path} uses them as a mask")
             values = [given[place] for place in places]
             call = with_sizes(call, [value.shape for value in values])
             found = describe(call, values, recorder)
@@ -191,8 +191,8 @@ class ChannelGraph:
             shapes = self.arrays.shapes(call.path)
             if params := sum(map(math.prod, shapes.values())):
                 reason = (
-                    f"no rule covers {call.kind} as it is used here, so its "
-                    f"{params:,} parameters stay"
+                    f"no rule covers {call.kind} as it is used here, so its {params:,} "
+                    "parameters are kept"
                 )
                 found.append(Barrier(call.path, 0, reason))
         return found
@@ -340,7 +340,7 @@ class ChannelGraph:
             ]
             reasons = {b.layer: b.reason for b in self.barriers}
             raise ValueError(
-                "These units may not be removed: "
+                "These units cannot be pruned: "
                 + "; ".join(f"{p}: {reasons.get(p, 'barred')}" for p in blocked)
                 + f". Received: units of {', '.join(blocked)}"
             )
@@ -381,13 +381,14 @@ class ChannelGraph:
                 readers = ", ".join(dict.fromkeys(m.path for m in group.consumers))
                 norms = ", ".join(group.approximate)
                 lines.append(
-                    f"{layer}: {group.num_units} units may be pruned; made by "
-                    f"{', '.join(group.makers)}; read by {readers or 'nothing'}"
+                    f"{layer}: {group.num_units} units may be pruned; produced by "
+                    f"{', '.join(group.makers)}; consumed by {readers or 'nothing'}"
                     + (f"; approximate, because of {norms}." if norms else ".")
                 )
         for barrier in self.barriers:
             if barrier.layer == layer:
-                which = f"{barrier.units} units must stay: " if barrier.units else ""
+                count = barrier.units
+                which = f"{count} units are unprunable: " if count else ""
                 lines.append(f"{layer}: {which}{barrier.reason}.")
         return "\n".join(lines)
 
@@ -395,10 +396,11 @@ class ChannelGraph:
         if name not in self.makers:
             if reasons := [b.reason for b in self.barriers if b.layer == name]:
                 raise ValueError(
-                    f"Units of {name!r} may not go: {reasons[0]}. Received: {name!r}"
+                    f"Units of {name!r} cannot be pruned: {reasons[0]}. Received: "
+                    f"{name!r}"
                 )
             near = difflib.get_close_matches(name, self.makers, 3, 0.4)
             raise ValueError(
-                "No layer of this name makes units. Nearest: "
+                "No layer of this name produces units. Nearest: "
                 f"{near or list(self.makers)[:5]}. Received: {name!r}"
             )

@@ -28,7 +28,7 @@ def selected(graph: ChannelGraph, layers: Selector) -> set[str]:
     """
     makers = {name: graph.layer(name) for name in graph.makers}
     return meant(
-        layers, makers, lambda name: matching(graph, name, "layers"), "make units"
+        layers, makers, lambda name: matching(graph, name, "layers"), "produce units"
     )
 
 
@@ -91,11 +91,11 @@ def matching(graph: ChannelGraph, pattern: str, argument: str) -> set[str]:
     for barrier in graph.barriers:
         if barrier.layer == pattern and not barrier.units:
             raise BudgetError(
-                f"Units of {pattern!r} may not go: {barrier.reason}. Leave it out. "
-                f"Received: {argument} with {pattern!r}"
+                f"Units of {pattern!r} cannot be pruned: {barrier.reason}. Leave it "
+                f"out. Received: {argument} with {pattern!r}"
             )
     paths = {name: graph.path_of_maker(name) for name in graph.makers}
-    return named(pattern, paths, argument, "makes units")
+    return named(pattern, paths, argument, "produces units")
 
 
 def named(

@@ -350,8 +350,8 @@ def update_masks(
     """
     if isinstance(sparsity, Mapping) and scope != "layer" and granularity != "unit":
         raise ValueError(
-            "Shares of single layers leave nothing for `scope` to decide. Leave it "
-            f"out, or give one share. Received: scope={scope!r}"
+            "With one sparsity per layer, `scope` has nothing to decide. Leave it out, "
+            f"or give one sparsity. Received: scope={scope!r}"
         )
     slots = slots_of(model, layers)
     shares = shares_by_path(slots, sparsity)
@@ -437,6 +437,6 @@ def shares_by_path(slots: list[MaskSlot], sparsity: Shares) -> Shares:
         for path in matching(pattern, paths):
             if shares.setdefault(path, share) != share:
                 raise ValueError(
-                    f"The layer {path!r} is given two shares. Received: {sparsity}"
+                    f"The layer {path!r} is given two sparsities. Received: {sparsity}"
                 )
     return shares

@@ -122,7 +122,7 @@ def _maker(graph: ChannelGraph, name: str) -> str:
     if len(hits) != 1:
         near = difflib.get_close_matches(str(name), graph.makers, 3, 0.4)
         raise ValueError(
-            "The table `latency` names no layer that makes units, or several. "
+            "The table `latency` names no layer that produces units, or several. "
             f"Nearest: {near or sorted(graph.makers)[:5]}. Received: {name!r}"
         )
     return hits[0]

@@ -342,8 +342,8 @@ def refit(
     programs = [Program(graph.graph), Program(cut)]
     if programs[0].wiring() != programs[1].wiring():
         raise PlanError(
-            "`small` is not wired as the model is; give what `plan.apply(model)` gave. "
-            f"Received: model {cut.model.name!r}"
+            "`small` is not wired as the model is; give what `plan.apply(model)` "
+            f"returned. Received: model {cut.model.name!r}"
         )
     passes = Passes(programs, data, batch_size, max_bytes)
     readers = _readers(graph, removed, programs)
@@ -494,6 +494,6 @@ def _check_small(graph: ChannelGraph, removed: np.ndarray, small: Any) -> None:
         if found != shape:
             raise PlanError(
                 "`small` is not what the plan makes of the model; give what "
-                f"`plan.apply(model)` gave. Expected: shape {shape} for "
+                f"`plan.apply(model)` returned. Expected: shape {shape} for "
                 f"{path}/{name}. Received: {found}"
             )
