@@ -127,7 +127,8 @@ def _together(
         raise BudgetError(
             f"So many weights cannot be pruned: at most {most:,} can, and {target:,} "
             "were asked for; every tensor keeps one weight, and none loses more than "
-            f"`max_sparsity`. Received: sparsity={share}, max_sparsity={max_sparsity}"
+            f"`max_sparsity`. Received: sparsity={share}, "
+            f"max_sparsity={max_sparsity}"
         )
     # What must stay is as if it were the best.
     scores = np.concatenate(
