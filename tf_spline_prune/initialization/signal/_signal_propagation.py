@@ -118,7 +118,7 @@ def signal_propagation(
 
 
 def _density(model: Any, graph: Graph, kernels: dict[str, Kernel]) -> dict[str, float]:
-    """Return the share of weights kept by masks; without masks, of those not zero."""
+    """Return the share of weights that masks keep, or of those that are not zero."""
     kept = {slot.key: slot.keep() for slot in mask_slots(model)}
     weights = CurrentWeights(graph)
     found = {}
