@@ -79,21 +79,21 @@ from tf_spline_prune.compat.fit._compile import (
 )
 from tf_spline_prune.compat.fit._distribution import Workers
 from tf_spline_prune.compat.fit._summaries import SummaryWriter
-from tf_spline_prune.compat.graph._call_graph import (
-    Call,
-    Graph,
-    Input,
-    fixed_size,
-    in_order,
-    with_sizes,
-    without_masks,
-)
+from tf_spline_prune.compat.graph._blueprint import Input
 from tf_spline_prune.compat.graph._endings import run_to_ends
 from tf_spline_prune.compat.graph._functions import (
     tensorflow_operations,
     trace_function,
 )
-from tf_spline_prune.compat.graph._program import Program, ProgramStep, Slot, Values
+from tf_spline_prune.compat.graph._graph import (
+    Call,
+    Graph,
+    Tensor,
+    Values,
+    fixed_size,
+    run_calls,
+    with_sizes,
+)
 from tf_spline_prune.compat.graph._trace import trace
 from tf_spline_prune.compat.graph._traced_macs import traced_macs
 from tf_spline_prune.compat.run._execution import (
@@ -145,12 +145,10 @@ __all__ = [
     "MaskConstraint",
     "MaskSlot",
     "Passes",
-    "Program",
-    "ProgramStep",
     "Progress",
-    "Slot",
     "Stages",
     "SummaryWriter",
+    "Tensor",
     "Values",
     "Workers",
     "activation_name",
@@ -179,7 +177,6 @@ __all__ = [
     "import_tfmot",
     "initializer_base",
     "in_batches",
-    "in_order",
     "is_compiled",
     "is_layer",
     "jacobians_of",
@@ -214,6 +211,7 @@ __all__ = [
     "require_loss",
     "restore_schedule",
     "rewire",
+    "run_calls",
     "run_eagerly",
     "run_to_ends",
     "same_randomness",
@@ -243,7 +241,6 @@ __all__ = [
     "with_scales",
     "with_sizes",
     "with_weights",
-    "without_masks",
     "wrap_with_tfmot",
     "zeroed",
 ]

@@ -13,14 +13,13 @@ from tf_spline_prune._checks import Flag, Integer, ListOf, MapOf, Text, checked
 from tf_spline_prune.compat import (
     Call,
     CurrentWeights,
+    Tensor,
     check_finite,
     check_plain,
     config_of,
-    in_order,
     trace,
     traced_macs,
     with_sizes,
-    without_masks,
 )
 from tf_spline_prune.errors import RuleError
 from tf_spline_prune.graph._axes import TensorAxes
@@ -32,8 +31,8 @@ from tf_spline_prune.graph._grouping import (
     rows_of,
 )
 from tf_spline_prune.graph._recorder import Recorder
-from tf_spline_prune.graph._unit_path import Step, UnitPath, Walk, follow
-from tf_spline_prune.graph.rules import describe, has_own_rule, rule_of
+from tf_spline_prune.graph._unit_path import UnitPath, follow
+from tf_spline_prune.graph.rules import describe, has_own_rule
 
 UNITS = MapOf(
     Text("the name of a layer"),
@@ -95,15 +94,14 @@ class ChannelGraph:
         self.model = model
         self.graph = trace(model)
         self.arrays = CurrentWeights(self.graph)
-        self._layers = {call.path: call.layer for call in self.graph.leaves()}
-        for path, layer in self._layers.items():
+        for path, layer in self.graph.layers.items():
             check_plain(path, layer)
         for path, weights in self.arrays.items():
             check_finite(path, weights)
         shapes = {path: self.arrays.shapes(path) for path in self.arrays}
         recorder = Recorder(shapes, approximate)
-        self.walked = Walk()
-        self._walk(recorder)
+        self.axes: dict[Tensor, TensorAxes] = {}
+        self._label(recorder)
         self.weights: dict[tuple[str, str], WeightFact] = recorder.weights
         self.edits = tuple(recorder.edits)
         self.rescales = tuple(recorder.rescales.values())
@@ -128,37 +126,36 @@ class ChannelGraph:
         self.barriers = (*find_barriers(self.makers, reasons), *self._unseen())
         self._paths: dict[str, UnitPath] = {}
 
-    def _walk(self, recorder: Recorder) -> None:
-        """Run the graph on labels in the place of tensors."""
-        inputs = []
-        for entry in self.graph.inputs:
+    def _label(self, recorder: Recorder) -> None:
+        """Label the axes of every tensor, from the inputs to the outputs."""
+        for tensor, entry in zip(
+            self.graph.input_tensors, self.graph.inputs, strict=True
+        ):
             labels: list[Any] = [None] * len(entry.shape)
             if len(labels) > 1 and entry.shape[-1] is not None:
                 labels[-1] = recorder.fresh(entry.shape[-1])
-            inputs.append(TensorAxes(entry.shape, tuple(labels)))
-            recorder.bar_tensor(inputs[-1], "they are the model's input")
-
-        def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            leaves = in_order(call.layer, args, kwargs)
-            given = [leaf for leaf in leaves if isinstance(leaf, TensorAxes)]
-            call, places = without_masks(call)
-            for place in set(range(len(given))).difference(places):
-                recorder.bar_tensor(given[place], f"{call.path} reads them as a mask")
-            values = [given[place] for place in places]
+            self.axes[tensor] = TensorAxes(entry.shape, tuple(labels))
+            recorder.bar_tensor(self.axes[tensor], "they are the model's input")
+        calls = []
+        for call in self.graph.calls:
+            for mask in call.masks:
+                recorder.bar_tensor(
+                    self.axes[mask], f"{call.path} reads them as a mask"
+                )
+            values = [self.axes[tensor] for tensor in call.inputs]
             call = with_sizes(call, [value.shape for value in values])
             found = describe(call, values, recorder)
-            # Every step gets tensors of its own, so that steps can be followed.
-            outputs = [TensorAxes(o.shape, o.labels) for o in found]
-            self.walked.add(Step(call, rule_of(call), values, outputs))
-            return outputs[0] if len(outputs) == 1 else outputs
-
-        for value in self.graph.run(inputs, apply):
-            recorder.bar_tensor(value, "they are the model's output")
+            self.axes.update(zip(call.outputs, found, strict=True))
+            calls.append(call)
+        # From here on with all sizes that are known.
+        self.graph = replace(self.graph, calls=tuple(calls))
+        for tensor in self.graph.output_tensors:
+            recorder.bar_tensor(self.axes[tensor], "they are the model's output")
 
     def _check_rules(self) -> None:
         """Raise `RuleError` where a user's rule leaves out what decides."""
         unseen = {one.call.path for one in self.opaque}
-        for path, layer in self._layers.items():
+        for path, layer in self.graph.layers.items():
             if path in unseen or not has_own_rule(layer):
                 continue
             silent = [
@@ -231,7 +228,7 @@ class ChannelGraph:
 
     def layer(self, name: str) -> Any:
         """Give the layer object of a path, or of the name of a maker of units."""
-        return self._layers[self._maker_paths.get(name, name)]
+        return self.graph.layers[self._maker_paths.get(name, name)]
 
     def path_of_maker(self, name: str) -> str:
         """Give the path of the layer that makes units under a name."""
@@ -265,10 +262,14 @@ class ChannelGraph:
         """
         return lengths_of(self.arrays[member.path][member.name], member, p)
 
+    def inputs_of(self, call: Call) -> list[TensorAxes]:
+        """List whose units lie on the axes of what goes into a call."""
+        return [self.axes[tensor] for tensor in call.inputs]
+
     def path_of(self, group: Group) -> UnitPath:
         """Follow a group's units from the layer that makes them to its readers."""
         if group.name not in self._paths:
-            self._paths[group.name] = follow(group, self.walked)
+            self._paths[group.name] = follow(group, self.graph)
         return self._paths[group.name]
 
     def kept_counts(self, removed: np.ndarray) -> dict[tuple[str, str], list[int]]:

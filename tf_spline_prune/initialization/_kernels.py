@@ -75,7 +75,7 @@ def kernels_of(graph: Graph) -> dict[str, Kernel]:
         separable convolution it is the pointwise one.
     """
     found: dict[str, Kernel] = {}
-    for call in graph.leaves():
+    for call in graph.calls:
         kernel = kernel_of(call)
         if kernel is not None:
             found.setdefault(call.path, kernel)

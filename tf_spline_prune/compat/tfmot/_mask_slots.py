@@ -142,7 +142,7 @@ def mask_wrappers(model: Any) -> Iterator[Any]:
 def _paths(model: Any) -> dict[int, str]:
     """Give the paths of layers by identity, of the graph or as the model holds them."""
     try:
-        return {id(call.layer): call.path for call in trace(model).leaves()}
+        return {id(layer): path for path, layer in trace(model).layers.items()}
     except ModelError:  # a `call` that cannot be traced
         return {id(inside_masks(part)): path for path, part in all_parts(model)}
 

@@ -165,7 +165,7 @@ class PartitionCoder:
         found: dict[str, Knots] = {}
         ends = self._graph.ends()
         unread = []
-        for call in self._graph.leaves():
+        for call in self._graph.calls:
             knots = knots_of(call)
             if knots is None and call.name not in ends and is_unread(call):
                 unread.append(call.name)
@@ -259,16 +259,12 @@ class PartitionCoder:
     def _layouts(self) -> dict[str, str]:
         """Follow through the graph whether channels come first or last."""
         found: dict[str, str] = {}
-
-        def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            leaves = keras.tree.flatten((args, kwargs))
-            given = [v for v in leaves if isinstance(v, str) and v in _LAYOUTS]
-            before = given[0] if given else "channels_last"
+        layouts = dict.fromkeys(self._graph.input_tensors, "channels_last")
+        for call in self._graph.calls:
             own = getattr(call.layer, "data_format", None)
-            found[call.name] = own if own in _LAYOUTS else before
-            return [found[call.name]] * len(call.outputs)
-
-        self._graph.run(["channels_last"] * len(self._graph.inputs), apply)
+            before = [layouts[tensor] for tensor in call.needs()] or ["channels_last"]
+            found[call.name] = own if own in _LAYOUTS else before[0]
+            layouts.update(dict.fromkeys(call.outputs, found[call.name]))
         return found
 
     def _packed(self, inputs: list[Any]) -> list[Any]:

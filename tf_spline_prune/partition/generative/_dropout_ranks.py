@@ -144,9 +144,10 @@ def _hidden(graph: Graph) -> list[tuple[Call, int]]:
     """Find the calls behind another with a kernel, and the axis of their inputs."""
     found: dict[str, tuple[Call, int]] = {}
     unknown = []
-
-    def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        behind = any(v is True for v in keras.tree.flatten((args, kwargs)))
+    # Whether a tensor lies behind a layer with a kernel.
+    lies_behind = dict.fromkeys(graph.input_tensors, False)
+    for call in graph.calls:
+        behind = any(lies_behind[tensor] for tensor in call.needs())
         weights = read_weights(call.layer)
         if call.kind in _KINDS:
             if behind:
@@ -155,9 +156,7 @@ def _hidden(graph: Graph) -> list[tuple[Call, int]]:
             behind = True
         elif any(weights[name].ndim > 1 for name in weights):
             unknown.append(f"{call.name} ({call.kind})")
-        return [behind] * len(call.outputs)
-
-    graph.run([False], apply)
+        lies_behind.update(dict.fromkeys(call.outputs, behind))
     if unknown or not found:
         raise ModelError(
             "Dropout is drawn on what goes into the hidden layers, which must be of "
