@@ -122,7 +122,7 @@ class BirdState:
 
 
 def model_fingerprint(model: Any) -> str:
-    """Tell models apart that have the same shapes: by layers, configs and names.
+    """Return what tells models of the same shapes apart: layers, configs and names.
 
     Numbers that Keras puts behind names (`dense_3`) do not count, for the same lines
     of code give others when they run again.

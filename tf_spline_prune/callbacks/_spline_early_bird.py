@@ -29,7 +29,7 @@ Mode = Literal["max_below", "plateau"]
 
 
 class SplineEarlyBird(EarlyBird):
-    """Stops training when the codes of a probe settle: the spline early bird.
+    """Stop training when the codes of a probe settle: the spline early bird.
 
     After each epoch the codes of the probe are compared with those of the last
     `lookback` epochs; the distance is the mean over layers of the share of bits
@@ -51,23 +51,27 @@ class SplineEarlyBird(EarlyBird):
     Args:
         probe: Inputs on which codes are taken, shape `(n, *input shape)`, or a list
             or dict of such arrays; about 1,024 suffice. See `tsp.probes`.
-        threshold: Bound of `"max_below"`, in (0, 1).
-        lookback: Number of earlier epochs that are compared with.
-        mode: `"max_below"` or `"plateau"`.
-        stop: Whether training stops when the early bird is found.
-        filepath: File for the ticket: `*.keras` or `*.h5` for the model,
-            `*.weights.h5` for its weights.
+        threshold: Bound of `"max_below"`, in (0, 1). Defaults to `0.16`.
+        lookback: Number of earlier epochs that are compared with. Defaults to `3`.
+        mode: `"max_below"` or `"plateau"`. Defaults to `"max_below"`.
+        stop: Whether training stops when the early bird is found. Defaults to `True`.
+        filepath: File for the ticket: `*.keras` or `*.h5` for the model, `*.weights.h5`
+            for its weights. Defaults to `None`, which writes none.
         keep_history: Whether the codes of all epochs are kept, on disk, for
-            `distance_matrix`.
-        tolerance: Bound of `"plateau"`, in (0, 1).
-        layers: Names of the layers to code; `None` means all that have knots.
-        max_units_per_layer: As in `PartitionCoder`.
-        max_bytes: Bound on the bytes of all codes held together; the coded
-            subsets are made smaller until they fit.
-        seed: Seed of the subsets.
-        batch_size: Number of probe inputs that are run at a time.
-        backup_dir: Folder for the detector's state, for runs that resume.
-        verbose: 1 prints a line when the early bird is found.
+            `distance_matrix`. Defaults to `False`.
+        tolerance: Bound of `"plateau"`, in (0, 1). Defaults to `0.1`.
+        layers: Names of the layers to code. Defaults to `None`, which means all that
+            have knots.
+        max_units_per_layer: A layer with more activations (positions times units) is
+            coded on a fixed random subset of this size; `None` codes all. Defaults to
+            `4096`.
+        max_bytes: Bound on the bytes of all codes held together; the coded subsets are
+            made smaller until they fit. Defaults to `64 * 2**20`.
+        seed: Seed of the subsets. Defaults to `0`.
+        batch_size: Number of probe inputs that are run at a time. Defaults to `128`.
+        backup_dir: Folder for the detector's state, for runs that resume. Defaults to
+            `None`.
+        verbose: 1 prints a line when the early bird is found. Defaults to `0`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -144,7 +148,7 @@ class SplineEarlyBird(EarlyBird):
 
     @checked(distances=Array("a square array of distances", finite=False, empty=True))
     def replay(self, distances: Any) -> int | None:
-        """Tell when these settings would have found the early bird in a past training.
+        """Return the epoch at which these settings would have found the early bird.
 
         Args:
             distances: The distances between the snapshots of its epochs, of shape

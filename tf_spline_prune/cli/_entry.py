@@ -126,7 +126,7 @@ def _parser() -> Parser:
 
 
 def _judged(error: BaseException) -> tuple[str, int]:
-    """Say what went wrong, in one paragraph, and with which exit code."""
+    """Describe what went wrong, in one paragraph, and with which exit code."""
     if isinstance(error, KeyboardInterrupt):
         return "Interrupted; nothing was left half-written.", _INTERRUPTED
     text = " ".join(str(error).split())

@@ -104,7 +104,7 @@ def _lines_of_export(values: Mapping[str, Any]) -> list[str]:
 
 
 def _in_short(text: str) -> str:
-    """Tell in a line what an attached text says: its numbers, or its first lines."""
+    """Describe an attached text in a line: its numbers, or its first lines."""
     try:
         found = json.loads(text)
     except ValueError:

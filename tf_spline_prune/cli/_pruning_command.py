@@ -265,7 +265,7 @@ def _steps(recover: list[str]) -> str | list[str] | None:
 
 
 def _facts(plan: Any) -> dict[str, Any]:
-    """Give of a plan what a reader wants; `--plan-out` saves the whole."""
+    """Return the part of a plan that a person wants; `--plan-out` saves the whole."""
     left_out = ("format", "fingerprint", "removed", "merges")
     return {n: value for n, value in plan.to_dict().items() if n not in left_out}
 

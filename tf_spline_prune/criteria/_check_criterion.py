@@ -33,7 +33,7 @@ def check_criterion(
     permute: bool = True,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
-    """Check a criterion on a model: one finite score a unit, and the same again.
+    """Check a criterion on a model: one finite score per unit, and the same again.
 
     Of every group that the criterion can score: the scores have the shape
     `(units,)`, are floating-point numbers and finite, and come out the same when
@@ -46,9 +46,10 @@ def check_criterion(
         criterion: A name, a criterion, or a function `(graph, group) -> scores`.
         model: A built model of either flavour. It is not changed.
         data: Inputs, or a tuple of inputs and labels, where the criterion reads any.
+            Defaults to `None`.
         permute: Whether the order of units is tried; `False` for a criterion that is
-            random, or looks at the place of a unit.
-        seed: Seed of whatever is random.
+            random, or looks at the place of a unit. Defaults to `True`.
+        seed: Seed of whatever is random. Defaults to `0`.
 
     Returns:
         The scores by group, in the order of computation.

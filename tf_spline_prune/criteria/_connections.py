@@ -28,7 +28,7 @@ from tf_spline_prune.partition.codes._knots import knots_of
 
 
 class Connections:
-    """Weights of a model that can be pruned, on a copy of it in the widest dtype.
+    """The prunable weights of a model, on a copy of it in the widest dtype.
 
     The copy runs in inference mode. Its weights are exchanged as masks change, so
     that the functions that differentiate it are compiled once.
@@ -65,7 +65,7 @@ class Connections:
         self._positive = False
 
     def assign(self, weights: Gradients) -> None:
-        """Give the copy other weights, such as those that masks leave.
+        """Set other weights on the copy, such as those that masks leave.
 
         Args:
             weights: Arrays by layer path and name, as in `weights`.
@@ -202,7 +202,7 @@ def _cooled(logits: Logits, temperature: float) -> Callable[[list[Any]], Any]:
 
 
 def _activations(graph: Graph) -> set[str]:
-    """Name the calls with an activation whose output is no factor of a product.
+    """List the calls with an activation whose output is no factor of a product.
 
     Where a user's layer applies its own is not known, so that is left alone.
     """
@@ -232,7 +232,7 @@ def _checked(step: Any) -> Callable[[list[np.ndarray], Any], Gradients]:
 
 
 def is_unsupervised(loss: Any) -> bool:
-    """Tell whether a loss is one that reads no labels."""
+    """Return whether a loss is one that reads no labels."""
     return isinstance(loss, str) and loss in get_args(Unsupervised)
 
 

@@ -41,7 +41,7 @@ LOSS: Options = [
 
 
 def loss_config(loss: Any) -> Any:
-    """Name a loss in words that fit into a file."""
+    """Return a loss's name in words that fit into a file."""
     if isinstance(loss, dict):
         return {str(key): loss_config(part) for key, part in loss.items()}
     if isinstance(loss, (list, tuple)):
@@ -74,7 +74,7 @@ def require_labels(name: str, data: Calibration | None) -> Calibration:
 
 
 def reason_against_gates(graph: ChannelGraph, group: Group, name: str) -> str | None:
-    """Say why weights do not tell the derivative by a gate on a group's units.
+    """Return why weights do not tell the derivative by a gate on a group's units.
 
     Args:
         graph: The channel graph.
@@ -205,7 +205,7 @@ class LossCriterion(Criterion):
         hold(self, loss=LOSS, batch_size=COUNT)
 
     def get_config(self) -> dict[str, Any]:
-        """Give the arguments, a loss that is no name by its name."""
+        """Return the arguments, a loss that is no name by its name."""
         config = super().get_config()
         return {k: loss_config(v) if k == "loss" else v for k, v in config.items()}
 
@@ -230,7 +230,7 @@ class GateCriterion(LossCriterion):
 
     @abstractmethod
     def of_batch(self, derivatives: np.ndarray) -> np.ndarray:
-        """Give what is averaged over batches.
+        """Return what is averaged over batches.
 
         Args:
             derivatives: Array of shape `(readers, units)`: of the mean loss of a
@@ -262,9 +262,9 @@ class GateCriterion(LossCriterion):
         self._averages = averaged(groups, found, self.of_batch)
 
     def average(self, group: Group) -> np.ndarray:
-        """Give the average over batches of what `of_batch` gave."""
+        """Return the average over batches of what `of_batch` gave."""
         return self._averages[group.name]
 
     def reason_against(self, group: Group) -> str | None:
-        """Say why a group cannot be scored, or `None` if it can."""
+        """Return why a group cannot be scored, or `None` if it can."""
         return reason_against_gates(self.graph, group, self.name)

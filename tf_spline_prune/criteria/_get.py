@@ -52,13 +52,13 @@ CRITERION: Options = [
 
 @checked(criterion=CRITERION, has_data=Flag())
 def get(criterion: AnyCriterion, has_data: bool = False) -> Criterion:
-    """Find a criterion by name, hand an instance through, or wrap a function.
+    """Return a criterion from a name, an instance or a function.
 
     Args:
         criterion: A name such as `"spline"`, an instance, or a function
             `(graph, group) -> array of shape (units,)`, higher means keep; `"auto"`
             for `"reconstruction"` where there are data, and `"spline"` elsewhere.
-        has_data: Whether there are inputs to look at.
+        has_data: Whether there are inputs to look at. Defaults to `False`.
 
     Returns:
         A criterion.
@@ -70,7 +70,7 @@ def get(criterion: AnyCriterion, has_data: bool = False) -> Criterion:
     Example:
 
     ```python
-    tsp.criteria.get("magnitude")     # Magnitude(p=2, ...)
+    tsp.criteria.get("magnitude").p     # 2
     ```
     """
     if isinstance(criterion, Criterion):

@@ -58,7 +58,8 @@ class ChannelGraph:
     Args:
         model: A built model of either flavour. It is read, never changed.
         approximate: Whether units may go although a normalisation runs over them
-            (LayerNormalization and the like), so that its statistics change.
+            (LayerNormalization and the like), so that its statistics change. Defaults
+            to `False`.
 
     Attributes:
         groups: The groups that may be pruned.
@@ -227,19 +228,19 @@ class ChannelGraph:
         return tuple(work), tuple(dict.fromkeys(uncounted))
 
     def layer(self, name: str) -> Any:
-        """Give the layer object of a path, or of the name of a maker of units."""
+        """Return the layer object of a path, or of the name of a producer."""
         return self.graph.layers[self._maker_paths.get(name, name)]
 
     def path_of_maker(self, name: str) -> str:
-        """Give the path of the layer that makes units under a name."""
+        """Return the path of the layer that produces units under a name."""
         return self._maker_paths[name]
 
     def units_of(self, labels: np.ndarray) -> np.ndarray:
-        """Give the unit that each label names, an index into removal arrays."""
+        """Return the unit that each label stands for, an index into removal arrays."""
         return np.asarray(self._root[labels])
 
     def rows(self, member: Member) -> np.ndarray:
-        """Read the entries of a weight that belong to each unit of a group.
+        """Return the entries of a weight that belong to each unit of a group.
 
         Args:
             member: A member of a group.
@@ -251,11 +252,11 @@ class ChannelGraph:
         return rows_of(self.arrays[member.path][member.name], member)
 
     def lengths(self, member: Member, p: int = 2) -> np.ndarray:
-        """Measure the entries of a weight that belong to each unit of a group.
+        """Compute the p-norm of the entries of a weight that belong to each unit.
 
         Args:
             member: A member of a group.
-            p: 1 or 2.
+            p: 1 or 2. Defaults to `2`.
 
         Returns:
             Array of shape `(units,)`, float64: the p-norms of the rows.
@@ -267,13 +268,13 @@ class ChannelGraph:
         return [self.axes[tensor] for tensor in call.inputs]
 
     def path_of(self, group: Group) -> UnitPath:
-        """Follow a group's units from the layer that makes them to its readers."""
+        """Follow a group's units from the layer that produces them to its consumers."""
         if group.name not in self._paths:
             self._paths[group.name] = follow(group, self.graph)
         return self._paths[group.name]
 
     def kept_counts(self, removed: np.ndarray) -> dict[tuple[str, str], list[int]]:
-        """Count what stays of every weight's axes.
+        """Count what is kept of every weight's axes.
 
         Args:
             removed: Array of shape `(labels,)`, bool, indexed by unit.
@@ -290,14 +291,14 @@ class ChannelGraph:
         return counts
 
     def owners(self, groups: Sequence[Group]) -> np.ndarray:
-        """Give for each unit the index of its group, or -1."""
+        """Return for each unit the index of its group, or -1."""
         owner = np.full(len(self._root), -1)
         for number, group in enumerate(groups):
             owner[group.roots] = number
         return owner
 
     def nothing_removed(self) -> np.ndarray:
-        """Give the array, indexed by unit, that removes nothing."""
+        """Return the array, indexed by unit, that removes nothing."""
         return np.zeros(len(self._root), bool)
 
     @checked(units=UNITS)
@@ -352,12 +353,12 @@ class ChannelGraph:
         return {path: indices for path, indices in found.items() if indices}
 
     def unit_counts(self) -> dict[str, int]:
-        """Count the units that each layer makes, by path."""
+        """Count the units that each layer produces, by path."""
         return {name: len(roots) for name, roots in self.makers.items()}
 
     @checked(layer=Text("the name of a layer"))
     def explain(self, layer: str) -> str:
-        """Tell in words what becomes of a layer's units.
+        """Explain what becomes of a layer's units.
 
         Args:
             layer: Path of a layer that makes units or that no rule covers, or the

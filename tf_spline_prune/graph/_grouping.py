@@ -79,7 +79,7 @@ def find_groups(
 def _places(
     weights: Iterable[WeightFact], work: Iterable[Work | Opaque], root: np.ndarray
 ) -> np.ndarray:
-    """Give units that lie as often on the same axes the same number.
+    """Number units so that those that lie as often on the same axes have the same.
 
     Units of one layer may be used unevenly, as by a grouped convolution behind a
     concatenation; a group holds only units that shrink every axis alike.

@@ -18,7 +18,7 @@ _PLAIN = ("Conv", "Dense", "Depthwise", "Separable")
 
 @dataclass(frozen=True)
 class UnitPath:
-    """What lies between the making of a group's units and their reading.
+    """What lies between the producer of a group's units and their consumers.
 
     Attributes:
         norms: For each layer that makes units (by path), the paths of the
@@ -80,7 +80,7 @@ def follow(group: Group, graph: Graph) -> UnitPath:
 
 
 def is_linear(call: Call) -> bool:
-    """Check whether a layer has no activation of its own."""
+    """Return whether a layer has no activation of its own."""
     activation = getattr(call.layer, "activation", None)
     return activation is None or activation_name(activation) == "linear"
 
@@ -120,7 +120,7 @@ def _activation(graph: Graph, call: Call, tail: Tensor) -> str | None:
 
 
 def _hands_scales_on(graph: Graph, tensor: Tensor, consumers: set[str]) -> bool:
-    """Check whether a scale of a unit reaches every consumer unchanged."""
+    """Return whether a scale of a unit reaches every consumer unchanged."""
     for call in graph.consumers_of[tensor]:
         if call.path in consumers:
             continue

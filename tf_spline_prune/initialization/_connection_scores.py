@@ -38,10 +38,14 @@ def connection_scores(
 
     Args:
         model: A built model of either flavour, masked or not. It is not changed.
-        criterion: `"snip"`, `"force"`, `"grasp"`, `"synflow"` or an instance.
-        data: As in `prune_at_init`.
-        loss: As in `prune_at_init`.
-        layers: As in `prune_at_init`.
+        criterion: `"snip"`, `"force"`, `"grasp"`, `"synflow"` or an instance. Defaults
+            to `"snip"`.
+        data: Inputs and labels for criteria that need any: about ten of each class are
+            enough. Inputs alone if the loss needs no labels. Defaults to `None`.
+        loss: What `compile` takes as `loss`; `"uniform"`, `"raw"` or `"softmax"` need
+            no labels. Defaults to `None`, which takes what the model was compiled with.
+        layers: Which layers take part: a path or name, a regular expression, a list of
+            these, or a function of the layer. Defaults to `None`, which means all.
 
     Returns:
         By layer path and weight name, `"conv1/kernel"`, an array in the shape of the

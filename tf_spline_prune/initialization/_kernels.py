@@ -36,7 +36,7 @@ class Kernel:
 
     @property
     def key(self) -> str:
-        """Name the weight in the whole model: `"encoder/conv1/kernel"`."""
+        """Return the weight's path in the whole model: `"encoder/conv1/kernel"`."""
         return f"{self.path}/{self.name}"
 
     @property
@@ -83,7 +83,7 @@ def kernels_of(graph: Graph) -> dict[str, Kernel]:
 
 
 def kernel_of(call: Call) -> Kernel | None:
-    """Give the kernel of a call, if its layer is dense or a convolution."""
+    """Return the kernel of a call, if its layer is dense or a convolution."""
     if call.kind not in _LAYOUTS:
         return None
     name = "pointwise_kernel" if call.kind.startswith("Separable") else "kernel"

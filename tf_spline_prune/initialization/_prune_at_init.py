@@ -40,7 +40,7 @@ from tf_spline_prune.pruning.planning._budget import SHARES, as_number
 
 
 def erk(shapes: Sequence[tuple[int, ...]], count: int) -> np.ndarray:
-    """Give each layer a density in proportion to `sum(shape) / prod(shape)`.
+    """Assign each layer a density in proportion to `sum(shape) / prod(shape)`.
 
     Args:
         shapes: Shapes of the weight tensors.
@@ -233,7 +233,7 @@ def early_masks(
 def _counts(
     total: int, sparsity: float, rounds: int, schedule: RoundSchedule
 ) -> list[int]:
-    """Say how many weights stay after each round."""
+    """Return how many weights are kept after each round."""
     if schedule == "exponential":
         left = [(1 - sparsity) ** (k / rounds) for k in range(1, rounds + 1)]
     else:
@@ -319,7 +319,7 @@ def prune_at_init(
     seed: int = 0,
     **settings: Any,
 ) -> Any:
-    """Prune a network that was not trained yet.
+    """Prune a network before it is trained.
 
     Single weights are ranked over the whole network, and masks hold them at zero
     while the result is trained. Exactly `round((1 - sparsity) * weights)` stay; biases,
@@ -332,21 +332,25 @@ def prune_at_init(
             classes; `"magnitude"`, `"lamp"`, `"random"`, or a function of the name and
             the weights of a tensor; `"erk"` and `"smart_ratio"`, random weights at
             densities that follow from the shapes. For units, any criterion of `plan`.
-        sparsity: Share of the weights, or of the units, to remove, in [0, 1).
-        data: Inputs and labels for criteria that read any: about ten of each class
-            are enough. Inputs alone where the loss needs no labels.
-        loss: As in `compile`; `"uniform"`, `"raw"` or `"softmax"` to go without
-            labels; `None` takes what the model was compiled with.
+            Defaults to `"snip"`.
+        sparsity: Fraction of the weights, or of the units, to prune, in [0, 1).
+            Defaults to `None`.
+        data: Inputs and labels for criteria that read any: about ten of each class are
+            enough. Inputs alone where the loss needs no labels. Defaults to `None`.
+        loss: What `compile` takes as `loss`; `"uniform"`, `"raw"` or `"softmax"` need
+            no labels. Defaults to `None`, which takes what the model was compiled with.
         rounds: In how many rounds the sparsity is reached, each on what the ones before
-            have left; `None` takes the criterion's own number (SynFlow 100, FORCE 60,
-            others 1), and 1 for units.
-        schedule: Whether the share that stays falls by equal factors or equal steps.
-        granularity: `"weight"` or `"unit"`.
-        layers: Which layers take part, as in `wrap_with_masks` or `plan`.
+            have kept. Defaults to `None`: the criterion's own number (SynFlow 100,
+            FORCE 60, others 1), and 1 for units.
+        schedule: Whether the fraction that is kept falls by equal factors,
+            `"exponential"`, or by equal steps, `"linear"`. Defaults to `"exponential"`.
+        granularity: `"weight"` or `"unit"`. Defaults to `"weight"`.
+        layers: Which layers take part: a path or name, a regular expression, a list of
+            these, or a function of the layer. Defaults to `None`, which means all.
         empty_layers: What is done about a layer that would lose all its weights:
             `"raise"` an error, `"keep"` its best weight, or `"allow"` it. Units have
-            `min_units` for this.
-        seed: Seed of what is random.
+            `min_units` for this. Defaults to `"raise"`.
+        seed: Seed of what is random. Defaults to `0`.
         **settings: For units, what `plan` takes besides: `target_macs` or
             `target_params` in place of `sparsity`, `min_units`, `round_to` and so on.
 

@@ -60,7 +60,7 @@ class Servable:
 
     ```python
     servable = tsp.litert.Servable(model)
-    servable.inputs                              # {"image": ((None, 28, 28, 1), ...)}
+    servable.inputs["image"][0]                  # (None, 28, 28, 1)
     servable.predict(servable.random_inputs(4, seed=0))
     ```
     """
@@ -154,7 +154,7 @@ class Servable:
             ]
 
     def varies(self) -> bool:
-        """Tell whether two answers to the same inputs differ."""
+        """Return whether two answers to the same inputs differ."""
         first, second = self.answers(self.random_inputs(4, seed=0), 2)
         return any(
             not np.array_equal(first[name], second[name], equal_nan=True)
@@ -166,7 +166,8 @@ class Servable:
         """Trace the model into a TensorFlow function.
 
         Args:
-            batch_size: Size of the batch axis, where the model leaves it open.
+            batch_size: Size of the batch axis, where the model leaves it open. Defaults
+                to `None`.
 
         Returns:
             The concrete function, and a `tf.Module` that holds its variables and
@@ -223,7 +224,7 @@ def _in_float32(graph: Graph) -> Graph:
 
 
 def input_names(graph: Graph) -> list[str]:
-    """Name the inputs of a model as a client finds them.
+    """Return the names of a model's inputs as a client finds them.
 
     Args:
         graph: The model, traced.
@@ -235,7 +236,7 @@ def input_names(graph: Graph) -> list[str]:
 
 
 def _inputs(graph: Graph) -> list[str]:
-    """Name the inputs of a model as it has them."""
+    """Return the names of a model's inputs as it has them."""
     names = _numbered("inputs", len(graph.inputs))
     if _has_ends(graph):
         names = [i.name for i in graph.inputs]
@@ -259,7 +260,7 @@ def _numbered(name: str, count: int) -> list[str]:
 
 
 def names_of(structure: Any, names: Iterable[str]) -> list[str]:
-    """Name tensors: by the keys of a dictionary of them, else as given.
+    """Return names of tensors: the keys of a dictionary of them, else as given.
 
     Args:
         structure: The tensors as the model takes or gives them.
@@ -294,7 +295,7 @@ def _plain(names: Iterable[str]) -> list[str]:
 
 
 def named_arrays(given: Any, names: Collection[str]) -> dict[str, np.ndarray]:
-    """Give the arrays by name, and make sure that they are all there.
+    """Return the arrays by name, and make sure that they are all there.
 
     Args:
         given: Arrays by name; of a model with one input also the array itself.

@@ -207,7 +207,7 @@ class Thinning:
     def _thinned(
         self, place: int, share: float
     ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Give the new mask and the new weights of a slot, if they are new."""
+        """Return the new mask and the new weights of a slot, if they are new."""
         slot = self.slots[place]
         array = slot.read()
         sizes = np.abs(array)
@@ -281,7 +281,7 @@ def _places(size: int) -> np.ndarray:
 def masks_of_units(
     graph: ChannelGraph, removed: np.ndarray, slots: list[MaskSlot]
 ) -> list[np.ndarray]:
-    """Give the masks that remove units.
+    """Return the masks that remove units.
 
     Args:
         graph: The model's channel graph.

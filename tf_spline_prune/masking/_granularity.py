@@ -57,7 +57,7 @@ class Cells:
 
 
 def aim(sizes: np.ndarray, num_weights: int, share: float) -> float:
-    """Say how many weights shall go.
+    """Return how many weights are to be pruned.
 
     Args:
         sizes: Array of shape `(cells,)`: how many weights go with each cell.

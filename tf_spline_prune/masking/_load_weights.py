@@ -12,7 +12,7 @@ from tf_spline_prune.masking._slots import require_slots
 
 @checked(filepath=Path())
 def load_weights(model: Any, filepath: PathLike) -> None:
-    """Load weights that were saved from the model without masks, and mask them.
+    """Load weights saved from the model without masks, and mask them.
 
     Keras finds weights in a file by the places of their layers, and those of a masked
     model lie inside wrappers; so `model.load_weights` reads files of masked models,

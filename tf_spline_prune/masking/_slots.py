@@ -148,7 +148,7 @@ class Layout:
 
 
 def layout_of(slot: MaskSlot) -> Layout:
-    """Say which axes of a masked weight hold inputs and outputs.
+    """Return which axes of a masked weight hold inputs and outputs.
 
     Where there are several of either, the last one counts: entries along it lie next
     to each other.

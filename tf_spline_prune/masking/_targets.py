@@ -62,7 +62,7 @@ def remember_nothing(slots: list[MaskSlot], why: str | None) -> None:
 
 
 def target_of(wrapper: Any) -> Target | None:
-    """Give what was remembered, if anything was."""
+    """Return what was remembered, if anything was."""
     return getattr(wrapper, "mask_target", None)
 
 
@@ -86,7 +86,7 @@ def _gone(slots: list[MaskSlot]) -> list[tuple[Any, int]]:
 
 
 def below_target(slots: list[MaskSlot]) -> str | None:
-    """Say how far masks are below what they were to reach, if they are, and why.
+    """Return how far masks are below what they were to reach, if they are, and why.
 
     All weights count together, as some scopes give each layer its own fraction. Where
     nothing is known but what was there, that is compared.
@@ -118,7 +118,7 @@ def below_target(slots: list[MaskSlot]) -> str | None:
 
 
 def _set_back(slots: list[MaskSlot], size: float) -> str | None:
-    """Say that masks remove less than they were seen to remove."""
+    """Return a warning if masks remove less than they were seen to remove."""
     counts = _gone(slots)
     gone = sum(count for _, count in counts)
     most = sum(wrapper.mask_target.most_gone for wrapper, _ in counts)

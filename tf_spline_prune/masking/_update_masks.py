@@ -173,7 +173,7 @@ class MaskUpdate:
         )
 
     def _is_plain(self) -> bool:
-        """Tell whether one process removes weights by magnitude, each tensor alone."""
+        """Return whether one process prunes weights by magnitude, each tensor alone."""
         named = self.criterion == "magnitude" or (
             type(self.criterion) is criteria.Magnitude
         )
@@ -199,7 +199,7 @@ class MaskUpdate:
         return int(np.count_nonzero(self._removed(shares) & ~gone))
 
     def why_nothing(self, shares: Shares) -> str | None:
-        """Say why a sparsity that is no zero removes nothing, if that is so.
+        """Return why a sparsity that is no zero removes nothing, if that is so.
 
         Args:
             shares: As in a call.
@@ -249,7 +249,7 @@ class MaskUpdate:
 
 
 def _gone_lowest(scores: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Give what is gone the lowest score."""
+    """Set the scores of what is pruned already to the lowest."""
     least = np.min(scores, initial=0)
     if least < 0 or scores.dtype.kind != "f":
         return np.where(keep, scores, least)
@@ -303,7 +303,7 @@ def update_masks(
     data: Any = None,
     seed: int = 0,
 ) -> None:
-    """Set the masks of a model, and what they remove to zero.
+    """Compute new masks of a model, and set the weights they prune to zero.
 
     This is what `MaskPruning` does at the firing steps of its schedule; call it from
     a training loop of your own. The optimizer then holds the zeros. Masks only
@@ -317,17 +317,21 @@ def update_masks(
             to shares; other layers stay as they are then.
         criterion: What is worth keeping. For weights `"magnitude"`, `"lamp"`,
             `"random"`, or a function `(name, array) -> array` of the same shape; for
-            units any criterion of `plan`.
-        granularity: `"weight"`: single weights. `(4, 1)`: blocks of so many
-            consecutive inputs and outputs; this one hits the fast Dense kernel of
-            LiteRT. `"2:4"`: two zeros in every four consecutive inputs. `"unit"`:
-            whole units, in all weights that make or read them.
-        scope: What is ranked together: `"layer"` each weight array, `"global"` all;
-            for units also the other scopes of `plan`.
-        layers: Which of the masked layers take part, as in `wrap_with_masks`.
+            units any criterion of `plan`. Defaults to `"magnitude"`.
+        granularity: `"weight"`: single weights. `(4, 1)`: blocks of so many consecutive
+            inputs and outputs; this one uses the fast Dense kernel of LiteRT. `"2:4"`:
+            two zeros in every four consecutive inputs. `"unit"`: whole units, in all
+            weights that produce or consume them. Defaults to `"weight"`.
+        scope: What is ranked together: `"layer"` each weight array, `"global"` all; for
+            units also the other scopes of `plan`. Defaults to `"layer"`.
+        layers: Which of the masked layers take part: a path or name, a regular
+            expression, a list of these, or a function of the layer. Defaults to `None`,
+            which means all.
         pooling: How the worth of a block comes from its weights: `"mean"` or `"max"`.
-        data: Inputs, or `(inputs, labels)`, for criteria that read any.
-        seed: Seed of whatever is random.
+            Defaults to `"mean"`.
+        data: Inputs, or `(inputs, labels)`, for criteria that read any. Defaults to
+            `None`.
+        seed: Seed of whatever is random. Defaults to `0`.
 
     Raises:
         FlavourError: If `model` is no Keras model.
@@ -363,7 +367,7 @@ def update_masks(
 
 
 def apply_masks(model: Any) -> None:
-    """Set the weights that masks remove to zero, should something have moved them.
+    """Set the weights that masks prune to zero, if something has moved them.
 
     The optimizer does so after each of its updates. Call this after weights were
     written in another way: `set_weights`, an average of weights, another framework.

@@ -42,9 +42,9 @@ def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
     Args:
         model: A built model of either flavour. It is not changed, and shares no
             weights with the copy.
-        layers: Which layers get masks: a path or name, a regular expression, a list
-            of these, or a function of the layer. `None` means all that have
-            prunable weights.
+        layers: Which layers get masks: a path or name, a regular expression, a list of
+            these, or a function of the layer. Defaults to `None`, which means all that
+            have prunable weights.
 
     Returns:
         A masked model of the same flavour, layer names kept (TFMOT's wrappers put
@@ -132,7 +132,7 @@ def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
 
 
 def _left_out(calls: dict[str, Any], paths: set[str]) -> dict[str, str]:
-    """Say what stays dense without having been left out by name, by path of layer."""
+    """Return what stays dense though nobody left it out by name, by path of layer."""
     found = {}
     for path in sorted(paths):
         for part, why in left_out(calls[path].layer).items():

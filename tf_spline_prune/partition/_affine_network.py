@@ -171,7 +171,7 @@ def _folding(logits: Logits) -> dict[str, Knots]:
 
 
 def pool_ties(call: Call, tensor: Any, pooled: Any) -> list[Any]:
-    """Tell for every position of every window whether it attains the maximum.
+    """Return for every position of every window whether it attains the maximum.
 
     Args:
         call: A call of a `MaxPooling` or `GlobalMaxPooling` layer.
@@ -191,7 +191,7 @@ def pool_ties(call: Call, tensor: Any, pooled: Any) -> list[Any]:
 
 
 def pool_windows(call: Call, tensor: Any, pooled: Any) -> list[Any]:
-    """Give what each position of a pooling window sees.
+    """Return what each position of a pooling window sees.
 
     Args:
         call: A call of a `MaxPooling` or `GlobalMaxPooling` layer.

@@ -37,16 +37,18 @@ def plot_local_complexity(
     axes: Any = None,
     label: str = "local complexity",
 ) -> Any:
-    """Draw, epoch by epoch, how finely the input space is cut near some inputs.
+    """Plot, epoch by epoch, how finely the input space is cut near some inputs.
 
     Args:
         curves: For the name of each curve its values, one an epoch, NaN where none
             was measured; or what `fit` keeps as `history.history`, of which the
             entries are drawn whose names begin with `local_complexity/`.
-        ticket_epoch: The epoch of the early bird to mark, counted from 0.
-        path: File for the picture; its ending chooses the format.
-        axes: A `matplotlib.axes.Axes` to draw on; `None` makes a figure.
-        label: What the values are.
+        ticket_epoch: The epoch of the early bird to mark, counted from 0. Defaults to
+            `None`.
+        path: File for the picture; its ending chooses the format. Defaults to `None`.
+        axes: A `matplotlib.axes.Axes` to draw on. Defaults to `None`, which makes a
+            figure.
+        label: What the values are. Defaults to `"local complexity"`.
 
     Returns:
         The `matplotlib.axes.Axes`.

@@ -29,15 +29,16 @@ _MEANINGS = {_KEPT: "stays", _REMOVED: "goes", _BARRED: "must stay"}
 def plot_plan(
     plan: PruningPlan, path: PathLike | None = None, *, axes: Any = None
 ) -> Any:
-    """Draw which units a plan keeps and which it removes, a row a layer.
+    """Plot which units a plan keeps and which it prunes, one row per layer.
 
     Each layer fills the whole width, its units from left to right in the order of
     the original model. Layers none of whose units may go are grey.
 
     Args:
         plan: What `tsp.plan` gave.
-        path: File for the picture; its ending chooses the format.
-        axes: A `matplotlib.axes.Axes` to draw on; `None` makes a figure.
+        path: File for the picture; its ending chooses the format. Defaults to `None`.
+        axes: A `matplotlib.axes.Axes` to draw on. Defaults to `None`, which makes a
+            figure.
 
     Returns:
         The `matplotlib.axes.Axes`.

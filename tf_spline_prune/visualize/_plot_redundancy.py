@@ -49,7 +49,7 @@ def plot_redundancy(
     data: Any = None,
     axes: Any = None,
 ) -> Any:
-    """Draw how far apart the units of a layer are, and which of them go.
+    """Plot how far apart the units of a layer are, and which of them are pruned.
 
     A **bundle** is a unit that stays and the units that go of which it is the nearest
     among those that stay. Units are ordered so that bundles stand together, frames mark
@@ -58,13 +58,15 @@ def plot_redundancy(
     Args:
         model: A built model of either flavour.
         layer: Name of a layer whose units may be pruned, or of a group.
-        plan: What `tsp.plan` decided for this model.
-        path: File for the picture; its ending chooses the format.
-        sparsity: In the place of a plan, the share of the layer's units to remove.
+        plan: What `tsp.plan` decided for this model. Defaults to `None`.
+        path: File for the picture; its ending chooses the format. Defaults to `None`.
+        sparsity: In the place of a plan, the fraction of the layer's units to prune.
+            Defaults to `None`.
         criterion: What measures the distances, and decides where `sparsity` is given:
-            `"spline"`, or another criterion of pairs.
-        data: Inputs for criteria that read any, as for `tsp.plan`.
-        axes: A `matplotlib.axes.Axes` to draw on; `None` makes a figure.
+            `"spline"`, or another criterion of pairs. Defaults to `"spline"`.
+        data: Inputs for criteria that read any, as for `tsp.plan`. Defaults to `None`.
+        axes: A `matplotlib.axes.Axes` to draw on. Defaults to `None`, which makes a
+            figure.
 
     Returns:
         The `matplotlib.axes.Axes`.

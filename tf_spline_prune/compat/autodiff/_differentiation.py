@@ -84,7 +84,7 @@ def hessian_products(
 
 
 def _backend(model: Any) -> bool:
-    """Tell whether TensorFlow differentiates, or else JAX."""
+    """Return whether TensorFlow differentiates, or else JAX."""
     backend = backend_of(model)
     if backend not in ("tensorflow", "jax"):
         raise FlavourError(

@@ -93,7 +93,7 @@ def overlaid(graph: Graph, weights: Weights) -> Iterator[None]:
 
 @contextlib.contextmanager
 def assigned(graph: Graph, weights: Weights) -> Iterator[None]:
-    """Give a copy of a model other weights, and its own back afterwards.
+    """Set other weights on a copy of a model, and restore its own afterwards.
 
     Args:
         graph: The copy, traced; of either flavour.
@@ -107,7 +107,7 @@ def assigned(graph: Graph, weights: Weights) -> Iterator[None]:
 
 
 def can_overlay(graph: Graph) -> bool:
-    """Tell whether `overlaid` takes a model."""
+    """Return whether `overlaid` takes a model."""
     return flavour_of(graph.model) == "keras"
 
 
@@ -137,7 +137,7 @@ def with_plain_names(graph: Graph) -> Any:
 
 
 def _plain_names(graph: Graph) -> dict[str, str]:
-    """Give each name of a layer or model a plain one, no two of them the same."""
+    """Map each name of a layer or model to a plain one, no two of them the same."""
     names = _names(graph.blueprint)
     found = {name: name for name in names if _is_plain(name)}
     taken = {*found, *(i.name for i in graph.inputs)}

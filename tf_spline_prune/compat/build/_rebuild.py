@@ -317,7 +317,7 @@ def _default_dtype(keras: Any, dtype: str | None) -> Iterator[None]:
 
 
 def _named(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
-    """Name all arguments but the first; TFMOT takes a second one for `training`."""
+    """Pass all arguments but the first by name; TFMOT takes a second for `training`."""
     names = list(inspect.signature(layer.call).parameters)
     rest = dict(zip(names[1:], args[1:], strict=False))
     return args[:1], {**rest, **kwargs}
@@ -347,7 +347,7 @@ def _with_functions(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_own_function(thing: Any) -> bool:
-    """Tell whether something is a user's function, which no config can hold."""
+    """Return whether something is a user's function, which no config can hold."""
     made = isinstance(thing, type) or hasattr(thing, "get_config")
     return callable(thing) and not made and keras_root(thing) is None
 
@@ -378,17 +378,17 @@ def _known(
 
 
 def is_adapted(layer: Any) -> bool:
-    """Tell whether a layer is one that is adapted to data, and not trained."""
+    """Return whether a layer is one that is adapted to data, and not trained."""
     return hasattr(layer, "adapt")
 
 
 def keeps_words(layer: Any) -> bool:
-    """Tell whether a layer keeps a vocabulary, and its weights are made from that."""
+    """Return whether a layer keeps a vocabulary, and its weights are made from that."""
     return hasattr(layer, "get_vocabulary") and hasattr(layer, "set_vocabulary")
 
 
 def has_no_words(layer: Any) -> bool:
-    """Tell whether a layer's config has no vocabulary, so that it must have adapted."""
+    """Return whether a layer's config has no vocabulary, so that it was adapted."""
     lookup = getattr(layer, "_lookup_layer", layer)  # of TextVectorization
     return keeps_words(layer) and lookup.input_vocabulary is None
 

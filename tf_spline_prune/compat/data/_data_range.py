@@ -76,7 +76,7 @@ def warn_of_misfit(graph: Graph, inputs: Sequence[np.ndarray], labels: Any) -> N
 
 
 def misfit(graph: Graph, inputs: Sequence[np.ndarray]) -> str | None:
-    """Say how the range of inputs differs from what the layers of a model expect.
+    """Describe how inputs differ in range from what the layers of a model expect.
 
     Args:
         graph: The traced model.
@@ -133,7 +133,7 @@ def misfit(graph: Graph, inputs: Sequence[np.ndarray]) -> str | None:
 
 
 def guesses(outputs: Sequence[np.ndarray], labels: Any) -> str | None:
-    """Say that a classifier does no better than chance.
+    """Return a warning if a classifier does no better than chance.
 
     The mean of the classes' recalls is taken, which is 1 / classes for whoever always
     gives one answer, however many inputs have it.
@@ -226,7 +226,7 @@ def _rescaled(call: Call, before: np.ndarray, after: np.ndarray) -> list[str]:
 
 
 def _statistics(call: Call) -> tuple[np.ndarray, np.ndarray] | None:
-    """Give mean and variance that a layer has seen, in the shape of its input.
+    """Return mean and variance that a layer has seen, in the shape of its input.
 
     Returns:
         Two arrays that broadcast against the input; `None` if it has seen nothing.
@@ -262,7 +262,7 @@ def _on_its_way(
     mean: np.ndarray,
     variance: np.ndarray,
 ) -> bool:
-    """Tell whether moving statistics are on their way to those of the data.
+    """Return whether moving statistics are on their way to those of the data.
 
     They begin at a mean of 0 and a variance of 1, of which a momentum of 0.99 forgets
     little in a hundred steps: after `n` of them `0.99**n` is left, in all channels.

@@ -62,7 +62,7 @@ def sample_inputs(
 
 
 def _sizes(graph: Graph, meanings: list[Meaning]) -> list[list[int]]:
-    """Give the shape of each input, the batch axis left out, open sizes settled."""
+    """Return the shape of each input, the batch axis left out, open sizes settled."""
     shapes = [entry.shape[1:] for entry in graph.inputs]
     usual = [sizes_of(shape) for shape in shapes]
     if any(None in shape for shape in shapes):
@@ -142,7 +142,7 @@ def _closer(one: Meaning, other: Any) -> Meaning:
 
 
 def _reads(call: Call) -> Meaning | None:
-    """Say what a call takes its input for, if it says that at all."""
+    """Return what a call takes its input for, if it says that at all."""
     layer = call.layer
     bases = {base.__name__ for base in type(layer).__mro__}
     if "Embedding" in bases:

@@ -72,7 +72,7 @@ def _squashes(call: Call) -> bool:
 
 
 def _function(call: Call) -> str:
-    """Name the function with which a layer ends, without underscores."""
+    """Return the name of the function that ends a layer, without underscores."""
     layer = _holder(call)
     kind = type(layer).__name__
     ends = kind in ("Activation", "Dense", "EinsumDense") or "Conv" in kind
@@ -82,14 +82,14 @@ def _function(call: Call) -> str:
 
 
 def _holder(call: Call) -> Any:
-    """Give the layer that ends a call: of TimeDistributed, the one inside."""
+    """Return the layer that ends a call: of TimeDistributed, the one inside."""
     return call.layer.layer if call.kind == "TimeDistributed" else call.layer
 
 
 def _entering(
     call: Call, args: tuple[Any, ...], kwargs: dict[str, Any], apply: Apply
 ) -> Any:
-    """Give what enters the function of a call that squashes."""
+    """Return what enters the function of a call that squashes."""
     if call.kind.startswith("op:") or call.kind in ("Softmax", "Activation"):
         given = (*args, *kwargs.values())
         return next(value for value in given if hasattr(value, "shape"))

@@ -165,7 +165,7 @@ def _blueprint(
 
 
 def _is_chain(model: Any) -> bool:
-    """Tell whether a model is a `Sequential`, and computes as one."""
+    """Return whether a model is a `Sequential`, and computes as one."""
     return is_sequential(model) and calls_as_keras(model)
 
 

@@ -22,7 +22,7 @@ _AT_ONCE = 2**19
 
 
 def backend_of(model: Any) -> str:
-    """Name the backend that a model runs on.
+    """Return the name of the backend that a model runs on.
 
     Args:
         model: A model of either flavour.
@@ -45,7 +45,7 @@ def backend_of(model: Any) -> str:
 
 
 def widest_dtype(model: Any) -> str:
-    """Name the widest floating-point dtype in which a model can compute.
+    """Return the widest floating-point dtype in which a model can compute.
 
     Args:
         model: A model of either flavour.

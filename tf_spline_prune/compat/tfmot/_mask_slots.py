@@ -43,7 +43,7 @@ class MaskSlot:
 
     @property
     def key(self) -> str:
-        """Name the weight in the whole model: `"encoder/conv1/kernel"`."""
+        """Return the weight's path in the whole model: `"encoder/conv1/kernel"`."""
         return f"{self.path}/{self.name}"
 
     def read(self) -> np.ndarray:
@@ -140,7 +140,7 @@ def mask_wrappers(model: Any) -> Iterator[Any]:
 
 
 def _paths(model: Any) -> dict[int, str]:
-    """Give the paths of layers by identity, of the graph or as the model holds them."""
+    """Return the paths of layers by identity, of the graph or of the model."""
     try:
         return {id(layer): path for path, layer in trace(model).layers.items()}
     except ModelError:  # a `call` that cannot be traced
@@ -190,7 +190,7 @@ class MaskConstraint:
         self.users = users
 
     def __call__(self, weight: Any) -> Any:
-        """Give the weight that is to be kept, as a tensor."""
+        """Return the weight that is to be kept, as a tensor."""
         if self.users is not None:
             weight = self.users(weight)
         weight = keras.ops.convert_to_tensor(weight)

@@ -56,7 +56,7 @@ _TENSORFLOW = frozenset(
 
 
 def is_homogeneous_activation(call: Call) -> bool:
-    """Tell whether a layer's `activation` hands positive scales on."""
+    """Return whether a layer's `activation` hands positive scales on."""
     activation = call.layer.activation
     if type(activation).__name__ == "ReLU":
         return _is_plain(activation.get_config())
@@ -136,7 +136,7 @@ def bar_if_mixing(
     attribute: str = "activation",
     rank: int | None = None,
 ) -> None:
-    """Say that units must stay if a layer's own activation may mix them.
+    """Record that units must stay if a layer's own activation may mix them.
 
     Args:
         call: A call of the layer.
@@ -151,13 +151,13 @@ def bar_if_mixing(
 
 
 def is_known(function: Any) -> bool:
-    """Tell whether a function is what its name says: Keras', TensorFlow's or JAX'."""
+    """Return whether a function is what its name says: Keras', TensorFlow's or JAX'."""
     module = getattr(function, "__module__", None) or type(function).__module__
     return str(module).partition(".")[0] in ("keras", "tf_keras", "tensorflow", "jax")
 
 
 def mixes_units(function: Any, call: Call, shape: Sequence[int | None]) -> bool:
-    """Tell whether an activation function may mix units, as softmax does.
+    """Return whether an activation function may mix units, as softmax does.
 
     A function that is neither Keras' own nor a plain one of TensorFlow or JAX is
     traced, and judged by its operations. So is a layer in the place of a function
@@ -208,7 +208,7 @@ def _is_entrywise(
     operations: Sequence[tuple[str, Sequence[Shape | None]]] | None,
     shape: Sequence[int | None],
 ) -> bool:
-    """Tell whether operations of TensorFlow treat each entry of a tensor alone.
+    """Return whether operations of TensorFlow treat each entry of a tensor alone.
 
     They do if each is one of a single entry, or of entries at one position, and all
     that they give is of the tensor's own shape, or a single number.

@@ -12,7 +12,7 @@ from tf_spline_prune.graph.rules._registry import opaque, rule
 
 
 def _axes_of(given: Mapping[str, Any], rank: int) -> list[int] | None:
-    """Give the axes that an operation is asked to work on; `None` for all."""
+    """Return the axes that an operation is asked to work on; `None` for all."""
     axis = given.get("axis", given.get("dim"))
     if axis is None:
         return None

@@ -12,7 +12,7 @@ from tf_spline_prune.graph.rules._registry import rule
 
 
 def _spread(value: TensorAxes, recorder: Recorder, why: str) -> Labels | None:
-    """Give a label to every entry of a tensor, batch axis left out."""
+    """Return a label for every entry of a tensor, batch axis left out."""
     sizes = value.shape[1:]
     if not value.labelled:
         return None

@@ -35,7 +35,7 @@ def stable_residual(model: Any, decrease: bool = False) -> Any:
     Args:
         model: A built model of either flavour, without masks. It is not changed.
         decrease: Whether block l, counted from 1, is scaled by 1 / (sqrt(l) log(l + 1))
-            instead, so that early blocks count more.
+            instead, so that early blocks count more. Defaults to `False`.
 
     Returns:
         A new model of the same flavour, compiled as `model` is.

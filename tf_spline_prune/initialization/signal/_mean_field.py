@@ -68,7 +68,8 @@ class MeanField:
     Args:
         activation: A name that Keras knows or `"erf"`, a layer or function of either
             flavour, or a function from NumPy arrays to NumPy arrays.
-        derivative: Its derivative, from arrays to arrays; `None` takes differences.
+        derivative: Its derivative, from arrays to arrays. Defaults to `None`, which
+            takes differences.
 
     Raises:
         TypeError: If `activation` is none.
@@ -101,7 +102,7 @@ class MeanField:
 
     @checked(q=Real(0), weight_std=_STD, bias_std=_STD)
     def next_variance(self, q: float, weight_std: float, bias_std: float) -> float:
-        """Give the mean square of the pre-activations one layer on.
+        """Return the mean square of the next layer's pre-activations.
 
         Args:
             q: Their mean square in this layer.
@@ -115,7 +116,7 @@ class MeanField:
 
     @checked(q=Real(0), weight_std=_STD)
     def chi(self, q: float, weight_std: float) -> float:
-        """Give the factor by which a layer grows the mean square of gradients.
+        """Return the factor by which a layer grows the mean square of gradients.
 
         Args:
             q: Mean square of the pre-activations.
@@ -129,12 +130,12 @@ class MeanField:
 
     @checked(weight_std=_STD, bias_std=_STD, q=Real(0))
     def fixed_point(self, weight_std: float, bias_std: float, q: float = 1.0) -> float:
-        """Give the mean square that pre-activations approach with depth.
+        """Return the mean square that pre-activations approach with depth.
 
         Args:
             weight_std: Standard deviation of the weights times sqrt(fan-in).
             bias_std: Standard deviation of the biases.
-            q: The mean square to start from.
+            q: The mean square to start from. Defaults to `1.0`.
 
         Returns:
             The limit; infinity where they grow for ever.
@@ -184,10 +185,10 @@ class MeanField:
 
     @checked(bias_std=_STD)
     def edge_of_chaos(self, bias_std: float = 0.0) -> EdgePoint:
-        """Find the weights for which gradients neither vanish nor explode.
+        """Compute the weights for which gradients neither vanish nor explode.
 
         Args:
-            bias_std: Standard deviation of the biases.
+            bias_std: Standard deviation of the biases. Defaults to `0.0`.
 
         Returns:
             The point at which chi is 1 and the mean square a fixed point, the one of
@@ -249,13 +250,14 @@ class MeanField:
 def edge_of_chaos(
     activation: Any, bias_std: float = 0.0, derivative: Elementwise | None = None
 ) -> EdgePoint:
-    """Find the standard deviations with which a deep network of an activation starts.
+    """Compute the standard deviations at which a deep network should start.
 
     Args:
         activation: As in `MeanField`.
         bias_std: Standard deviation of the biases. With 0 a smooth activation is, on
-            the edge, linear in the end: the mean square sinks to 0.
-        derivative: As in `MeanField`.
+            the edge, linear in the end: the mean square sinks to 0. Defaults to `0.0`.
+        derivative: The derivative of `activation`, from arrays to arrays. Defaults to
+            `None`, which takes differences.
 
     Returns:
         The point on the edge of chaos.

@@ -49,11 +49,13 @@ def signal_propagation(
     Args:
         model: A built model of either flavour, masked or not. It is not changed.
         x: Some hundred inputs, as in `plan`; they run all at once. Two at least.
-        y: Their labels, as the loss takes them; `None` measures no gradients.
-        loss: What `compile` takes as `loss`; `None` takes the model's.
+        y: Their labels, as the loss takes them. Defaults to `None`, which measures no
+            gradients.
+        loss: What `compile` takes as `loss`. Defaults to `None`, which takes the
+            model's.
         jacobian_inputs: At so many inputs the Jacobian of the outputs is taken, which
             should be logits. 0 takes none, nor has a model of several inputs or
-            outputs, or of tokens, any.
+            outputs, or of tokens, any. Defaults to `32`.
 
     Returns:
         The numbers by layer; printing them gives a table.

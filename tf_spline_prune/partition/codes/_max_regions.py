@@ -36,7 +36,7 @@ def max_regions(knots: int | Iterable[int], dimension: int) -> int:
 
     ```python
     tsp.max_regions(8, 2), tsp.max_regions(7, 2)      # (37, 29)
-    tsp.max_regions([20, 20], 2)                       # two layers: 211 ** 2
+    tsp.max_regions([20, 20], 2)                       # 44_521: 211 per layer
     ```
 
     Source: Zaslavsky, "Facing up to Arrangements", 1975; for layers, Montúfar, "Notes
@@ -51,7 +51,7 @@ def max_regions(knots: int | Iterable[int], dimension: int) -> int:
 
 @functools.lru_cache(maxsize=65536)
 def log_regions(width: int, depth: int) -> float:
-    """Give the logarithm of `sum_{j = 0 .. depth} C(width, j)`.
+    """Return the logarithm of `sum_{j = 0 .. depth} C(width, j)`.
 
     Args:
         width: Number of hyperplanes.

@@ -42,7 +42,7 @@ _LAYOUTS = ("channels_first", "channels_last")
 
 
 class PartitionCoder:
-    """Reads which side of every knot of a network each input is on.
+    """Compute codes: which side of every knot of a network each input is on.
 
     A network of piecewise-linear activations is a continuous piecewise-affine
     spline. The inputs that are on the same side of every knot form a region, on
@@ -64,14 +64,15 @@ class PartitionCoder:
 
     Args:
         model: A built model.
-        layers: Names of the layers to code; `None` means all that have knots.
-        max_units_per_layer: A layer with more activations (positions times
-            units) is coded on a fixed random subset of this size, chosen by
-            `seed`, which estimates distances without bias. `None` codes all.
-        seed: Seed of the subsets.
-        batch_size: Number of inputs that are run at a time.
-        max_bytes: Bound on the bytes of the codes of one probe; the subsets are
-            made smaller until they fit. `None` sets no bound.
+        layers: Names of the layers to code. Defaults to `None`, which means all that
+            have knots.
+        max_units_per_layer: A layer with more activations (positions times units) is
+            coded on a fixed random subset of this size, chosen by `seed`, which
+            estimates distances without bias; `None` codes all. Defaults to `4096`.
+        seed: Seed of the subsets. Defaults to `0`.
+        batch_size: Number of inputs that are run at a time. Defaults to `128`.
+        max_bytes: Bound on the bytes of the codes of one probe; the subsets are made
+            smaller until they fit. Defaults to `None`, which sets no bound.
 
     Raises:
         FlavourError: If `model` is no Keras model.
@@ -84,7 +85,7 @@ class PartitionCoder:
     coder = tsp.PartitionCoder(model)
     before = coder(x)
     model.fit(train, epochs=1)
-    tsp.partition_distance(before, coder(x))   # share of bits that changed
+    tsp.partition_distance(before, coder(x))   # fraction of bits that changed
     ```
 
     Source: You et al., "Max-Affine Spline Insights Into Deep Network Pruning",
@@ -335,7 +336,7 @@ class Subset:
         return cls(chosen.astype("int32"), count, width)
 
     def indices(self) -> np.ndarray:
-        """Give the flat indices of the chosen activations."""
+        """Return the flat indices of the chosen activations."""
         flat = self.chosen[:, None].astype(int) * self.width + np.arange(self.width)
         return np.asarray(flat.ravel())
 

@@ -74,7 +74,7 @@ class PartitionCodes:
 
     @checked(layer=Text())
     def unpack(self, layer: str) -> np.ndarray:
-        """Give the codes of one layer as booleans.
+        """Return the codes of one layer as booleans.
 
         Args:
             layer: A name from `layers`.
@@ -100,11 +100,11 @@ class PartitionCodes:
         return len(np.unique(rows, axis=0))
 
     def to_bytes(self) -> np.ndarray:
-        """Lay all codes out as one flat uint8 array, layer after layer."""
+        """Return all codes as one flat uint8 array, layer after layer."""
         return np.concatenate([bits.ravel() for bits in self.packed.values()])
 
     def like(self, flat: np.ndarray) -> "PartitionCodes":
-        """Read codes of the same layout back from what `to_bytes` gave.
+        """Return the codes that `to_bytes` of codes like these has packed.
 
         Args:
             flat: Array of shape `(bytes,)`, uint8.

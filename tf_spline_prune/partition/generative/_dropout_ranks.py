@@ -38,7 +38,7 @@ def dropout_ranks(
     masks: int = 100,
     seed: int = 0,
 ) -> np.ndarray:
-    """Give the dimension of what a generator makes under dropout, mask by mask.
+    """Return the dimension of what a generator makes under dropout, mask by mask.
 
     Each mask of dropout makes another generator, and its dimension can only be lower:
     with fewer units left in a hidden layer than there are latents, the layer lets no
@@ -51,8 +51,9 @@ def dropout_ranks(
             more.
         rate: The probability with which a unit or weight is dropped, in [0, 1).
         drop: `"units"`: dropout, of channels in convolutions; `"weights"`: dropconnect.
-        masks: How many to draw.
-        seed: Seed of the masks.
+            Defaults to `"units"`.
+        masks: How many to draw. Defaults to `100`.
+        seed: Seed of the masks. Defaults to `0`.
 
     Returns:
         Array of shape `(masks, n)`, int.
@@ -104,7 +105,7 @@ def dropout_ranks(
 
 @checked(latents=COUNT, widths=ListOf(COUNT, "integers of at least 1"), rate=FRACTION)
 def full_rank_probability(latents: int, widths: Sequence[int], rate: float) -> float:
-    """Give the probability that dropout leaves a generator all of its dimensions.
+    """Return the probability that dropout leaves a generator all of its dimensions.
 
     In general position the rank is the number of latents, unless fewer units than that
     are left in a hidden layer. Units are dropped one by one, each with the same

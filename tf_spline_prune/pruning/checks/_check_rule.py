@@ -41,8 +41,9 @@ def check_rule(
             copied, never changed.
         *input_shapes: Shape of each input without the batch axis; the last axis
             holds the units.
-        num_trials: How many random choices of weights and units to test.
-        seed: Seed of the choices.
+        num_trials: How many random choices of weights and units to test. Defaults to
+            `3`.
+        seed: Seed of the choices. Defaults to `0`.
 
     Returns:
         The largest relative error seen.
@@ -56,7 +57,14 @@ def check_rule(
     Example:
 
     ```python
-    tsp.check_rule(MyScale(dim=8), (4, 4, 8))     # 1e-07
+    @tsp.register_rule(MyScale)
+    def my_scale(call, inputs, recorder):
+        (value,) = inputs
+        recorder.vector(call, "gamma", value.labels[-1])
+        recorder.resize(call, "dim", value.labels[-1])
+        return value
+
+    tsp.check_rule(MyScale(dim=8), (4, 4, 8)) < 1e-5     # True
     ```
     """
     require_layer(layer)

@@ -41,7 +41,7 @@ def measured(evaluate: Evaluate, model: Any) -> float:
 
 
 def mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
-    """Give the mean, and the standard deviation of a sample.
+    """Return the mean, and the standard deviation of a sample.
 
     Args:
         values: At least one number.

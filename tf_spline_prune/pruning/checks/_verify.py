@@ -95,7 +95,7 @@ def verify(
     num_inputs: int | None = None,
     seed: int = 0,
 ) -> float:
-    """Compare a shrunk model with the original in which nobody reads the units.
+    """Verify a pruned model against the original with the pruned units masked.
 
     The reference is the model with every reader's weights for the removed units
     set to zero, which is what removing a unit means, whatever its bias or
@@ -120,10 +120,10 @@ def verify(
         model: The model that the plan was applied to.
         small: What `plan.apply(model)` gave, before any further training.
         plan: The plan.
-        num_inputs: How many random inputs to compare on; at least two, and a
-            multiple of the size of a batch that the model fixes. Defaults to 4, and
-            up to 64 for a small model.
-        seed: Seed of the inputs.
+        num_inputs: Number of random inputs to compare on; at least two, and a multiple
+            of the size of a batch that the model fixes. Defaults to `None`: 4, and up
+            to 64 for a small model.
+        seed: Seed of the inputs. Defaults to `0`.
 
     Returns:
         The largest relative error: of each output `max|a - b| / spread`, where the
@@ -141,7 +141,7 @@ def verify(
     Example:
 
     ```python
-    tsp.verify(model, plan.apply(model), plan)      # 3e-14
+    tsp.verify(model, plan.apply(model), plan) < 1e-9     # True
     ```
     """
     graph = plan.graph_of(model)
@@ -181,7 +181,7 @@ def require_verified(
 
 
 def _warned(verdict: Verdict) -> float:
-    """Say what was not proven, and give the error."""
+    """Warn of what was not proven, and return the error."""
     if verdict.blind:
         warn(
             f"The comparison is blind, so nothing is proven: {verdict.blind}. Compare "
@@ -390,7 +390,7 @@ class Comparison:
     def _weights(
         self, change: Callable[[np.ndarray, np.ndarray], np.ndarray]
     ) -> dict[str, dict[str, np.ndarray]]:
-        """Give the weights of the reference: what was changed, and what is read."""
+        """Return the weights of the reference: what was changed, and what is read."""
         weights = {path: dict(arrays) for path, arrays in self._changed.items()}
         for path, name, array, gone in self._readers:
             weights.setdefault(path, {})[name] = change(array, gone)
@@ -398,7 +398,7 @@ class Comparison:
 
 
 def _enough(graph: ChannelGraph) -> int:
-    """Say how many inputs are compared on, if nobody does."""
+    """Choose how many inputs are compared on, if nobody says."""
     macs = cost_after(graph, graph.nothing_removed()).macs
     if macs is None or fixed_size(graph.graph.inputs):
         return _FEWEST

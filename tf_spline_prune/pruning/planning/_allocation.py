@@ -170,7 +170,7 @@ class Allocation:
         return self._given_back(counts(high), row[:high], cost_of, limit, left)
 
     def _prefixes(self, row: np.ndarray) -> Iterator[np.ndarray]:
-        """Give the choice at each point of the row, from none to all."""
+        """Return the choice at each point of the row, from none to all."""
         counts = np.zeros(len(self.groups), int)
         yield self._rounded(counts)
         for owner in row:
@@ -185,7 +185,7 @@ class Allocation:
         limit: float,
         left: float,
     ) -> np.ndarray:
-        """Give units back that the last removal, a costly one, made room for."""
+        """Restore units that the last removal, a costly one, made room for."""
         for owner in dict.fromkeys(row[::-1].tolist()):
             while counts[owner] and left > 0:
                 left -= 1
@@ -401,7 +401,7 @@ class RegionBound:
             self._places[row, owners] = 1
 
     def __call__(self, counts: np.ndarray) -> tuple[float, tuple[int, ...]]:
-        """Give the bound of a choice.
+        """Return the bound of a choice.
 
         Args:
             counts: Array of shape `(groups,)`: how many units of each are gone.
@@ -458,14 +458,14 @@ class RegionBound:
         return [int(owner) for owner in owners if owner >= 0]
 
     def _whole(self, roots: np.ndarray) -> bool:
-        """Tell whether a tensor holds all units of each group that it holds."""
+        """Return whether a tensor holds all units of each group that it holds."""
         owners, counts = np.unique(self._owner[roots], return_counts=True)
         known = owners >= 0
         return bool((self._sizes[owners[known]] == counts[known]).all())
 
     @staticmethod
     def _units(graph: ChannelGraph, tensors: Iterable[Tensor]) -> np.ndarray:
-        """Give the units that lie on the axes of tensors."""
+        """Return the units that lie on the axes of tensors."""
         found = [
             graph.units_of(labels)
             for tensor in tensors

@@ -139,7 +139,7 @@ class Budget:
         return 0.0 if self.measure or self.by_layer else float(self.value)
 
     def limit(self, full: float) -> float:
-        """Give the absolute cost to come down to.
+        """Return the absolute cost to come down to.
 
         Args:
             full: The model's cost, in the budget's measure.

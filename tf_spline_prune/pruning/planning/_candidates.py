@@ -70,5 +70,5 @@ def weighed(
 
 
 def reasons(barriers: Sequence[Barrier]) -> str:
-    """Say in one line who must stay, and why."""
+    """Describe in one line what cannot be pruned, and why."""
     return "; ".join(sorted({f"{b.layer}: {b.reason}" for b in barriers})) or "none"

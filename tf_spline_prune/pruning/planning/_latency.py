@@ -57,7 +57,7 @@ class LatencyOfCounts:
             self._table = _Table(graph, groups, latency)
 
     def __call__(self, counts: np.ndarray) -> tuple[float, float]:
-        """Give two latencies.
+        """Return two latencies.
 
         Args:
             counts: Array of shape `(groups,)`: how many units of each are gone.

@@ -28,7 +28,7 @@ WEIGHTS: Options = [
 
 @dataclass(frozen=True)
 class PruningPlan:
-    """Which units go: a decision that can be read, stored and replayed.
+    """Which units to prune: a decision that can be read, stored and replayed.
 
     A plan holds no model, graph or tensor. Indices count the units of the
     original model.
@@ -50,8 +50,9 @@ class PruningPlan:
         units: For each layer's path, its number of units before and after.
         before: The model's cost.
         after: The cost once the plan is applied.
-        achieved: What the budget counts, before and after: units, or the cost that
-            the target bounds (latencies in microseconds); `None` in plans of old.
+        achieved: What the budget counts, before and after: units, or the cost that the
+            target bounds (latencies in microseconds); `None` in plans of old. Defaults
+            to `None`.
 
     Example:
 
@@ -86,9 +87,9 @@ class PruningPlan:
         Args:
             model: The model that the plan was made for, or one of the same
                 structure. It is not changed.
-            weights: `"inherit"` slices the model's weights, `"reinitialize"`
-                draws new ones, and another model of the same structure gives its
-                own (to rewind to).
+            weights: `"inherit"` slices the model's weights, `"reinitialize"` draws new
+                ones, and another model of the same structure gives its own (to rewind
+                to). Defaults to `"inherit"`.
 
         Returns:
             A new, plain, uncompiled model of the same flavour, layer names kept.
@@ -106,7 +107,7 @@ class PruningPlan:
         return shrink(graph, graph.removal(dict(self.removed)), source)
 
     def graph_of(self, model: Any) -> ChannelGraph:
-        """Read a model as the plan was made, if it is of the plan's structure.
+        """Return the channel graph of a model, if it is of the plan's structure.
 
         Args:
             model: A built model of either flavour.
@@ -126,7 +127,8 @@ class PruningPlan:
         """Print what the plan does, layer by layer, as `Model.summary` prints.
 
         Args:
-            print_fn: Takes the text; defaults to Keras' own printing.
+            print_fn: Function that takes the text. Defaults to `None`, which prints as
+                Keras does.
         """
         (print_fn or say)(str(self))
 
@@ -134,7 +136,7 @@ class PruningPlan:
         return plan_text(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the plan as plain numbers, strings, lists and dicts."""
+        """Return the plan as plain numbers, strings, lists and dicts."""
         return {"format": _FORMAT, **dataclasses.asdict(self)}
 
     @classmethod

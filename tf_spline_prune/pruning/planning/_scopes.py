@@ -218,7 +218,7 @@ def shares_of_groups(
 
 
 def recorded(shares: Mapping[str, float], sparsity: Any) -> dict[str, float]:
-    """Give the shares as a plan records them: the user's own, or by layer."""
+    """Return the shares as a plan records them: the user's own, or by layer."""
     if isinstance(sparsity, Mapping):
         return {str(n): check_share(one, "sparsity") for n, one in sparsity.items()}
     return dict(shares)

@@ -216,7 +216,7 @@ def least_squares(
     max_bytes: int = 2**29,
     seed: int = 0,
 ) -> Any:
-    """Solve the weights of every layer that lost inputs again, on calibration data.
+    """Refit every layer that lost inputs by least squares on calibration data.
 
     A layer that reads removed units is missing their part. Its weights for the units
     that are left, and its bias, are chosen anew so that it gives, in the least-squares
@@ -237,15 +237,16 @@ def least_squares(
         data: Inputs: an array of shape `(n, *input shape)`, a list of arrays or a dict
             for several inputs, or batches such as a `tf.data.Dataset`. Labels are
             left aside. A few hundred are enough.
-        ridge: How strongly the present weights are held to, as a share of the mean
-            square of the layer's inputs; 0 for none.
-        batch_size: How many inputs run at a time.
-        max_inputs: Use so many inputs at most, drawn at random.
+        ridge: How strongly the present weights are held to, as a fraction of the mean
+            square of the layer's inputs; 0 for not at all. Defaults to `1e-3`.
+        batch_size: How many inputs run at a time. Defaults to `32`.
+        max_inputs: Use so many inputs at most, drawn at random. Defaults to `2048`.
         max_rows: Use about so many output positions of a layer, drawn at random. At
             least eight for each of its inputs are used where there are so many.
-        max_bytes: How much memory intermediate results may take; where they need
-            more, they are computed again.
-        seed: Seed of the draw.
+            Defaults to `2**15`.
+        max_bytes: How much memory intermediate results may take; where they need more,
+            they are computed again. Defaults to `2**29`.
+        seed: Seed of the draw. Defaults to `0`.
 
     Returns:
         A copy of `small` with new weights, uncompiled.

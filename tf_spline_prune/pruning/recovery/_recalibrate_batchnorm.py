@@ -30,7 +30,7 @@ def recalibrate_batchnorm(
     batch_size: int = 32,
     max_bytes: int = 2**29,
 ) -> Any:
-    """Measure the moving statistics of all BatchNormalizations again.
+    """Recalibrate the moving statistics of all BatchNormalization layers.
 
     Pruning shifts what comes into a normalisation, so that the mean and variance that
     it learnt no longer fit. They are measured exactly over all the data, one layer
@@ -42,9 +42,9 @@ def recalibrate_batchnorm(
         data: Inputs: an array of shape `(n, *input shape)`, a list of arrays or a dict
             for several inputs, or batches such as a `tf.data.Dataset`. Labels are
             left aside. A few hundred inputs are enough.
-        batch_size: How many inputs run at a time.
-        max_bytes: How much memory intermediate results may take; where they need
-            more, they are computed again.
+        batch_size: How many inputs run at a time. Defaults to `32`.
+        max_bytes: How much memory intermediate results may take; where they need more,
+            they are computed again. Defaults to `2**29`.
 
     Returns:
         A copy of the model with new moving means and variances, uncompiled.

@@ -208,7 +208,7 @@ def _dense(site: _Site) -> Bounds | None:
 
 
 def _space(site: _Site) -> tuple[int, list[int]]:
-    """Give the channel axis and the others, the batch left out."""
+    """Return the channel axis and the others, the batch left out."""
     rank = len(site.shape)
     channel = channel_axis(site.call, rank) - 1
     return channel, [axis for axis in range(rank - 1) if axis != channel]
@@ -351,7 +351,7 @@ def _multiply(site: _Site) -> Bounds | None:
 
 
 def _alike(site: _Site) -> bool:
-    """Tell whether all inputs of an entrywise call are bounded tensors of a rank."""
+    """Return whether all inputs of an entrywise call are bounded tensors of a rank."""
     ranks = {value.low.ndim for value in site.values}
     return not site.call.arrays() and len(site.values) > 1 and len(ranks) == 1
 

@@ -101,7 +101,7 @@ class Folds:
         return _Constants(found, values)
 
     def _at(self, reading: Reading, call: Call) -> tuple[np.ndarray, np.ndarray]:
-        """Tell which units never change at a reading, and their constants."""
+        """Find which units never change at a reading, and their constants."""
         bounds = self.bounds[reading.call, reading.input]
         axis = reading.axis - 1  # bounds have no batch axis
         shape = list(bounds.low.shape)
@@ -120,7 +120,7 @@ class Folds:
         return fixed[reading.positions].all(axis=1), constant[reading.positions]
 
     def _place(self, call: Call) -> tuple[str, str, int] | None:
-        """Say into which weight a reader's constants go, and with which sign."""
+        """Find into which weight a consumer's constants go, and with which sign."""
         plain = call.kind == "Dense" or (
             call.kind in ("Conv1D", "Conv2D", "Conv3D")
             and call.layer.padding == "valid"
@@ -195,12 +195,14 @@ def lossless(
 
     Args:
         model: A built model of either flavour. It is not changed.
-        data: Inputs on which the result is compared with the model, shape
-            `(n, *input shape)`. They certify nothing, for other inputs may come.
+        data: Inputs on which the result is compared with the model, shape `(n, *input
+            shape)`. They certify nothing, for other inputs may come. Defaults to
+            `None`.
         box: The lowest and the highest input, as numbers or arrays that broadcast to
             the input's shape, for all inputs of the model; or such a pair by input
-            name. Outside the box the result may compute something else.
-        seed: Seed of the random inputs that the result is compared on.
+            name. Outside the box the result may compute something else. Defaults to
+            `None`.
+        seed: Seed of the random inputs that the result is compared on. Defaults to `0`.
 
     Returns:
         A new, plain, uncompiled model of the same flavour, layer names kept.
@@ -280,7 +282,7 @@ def _decide(graph: ChannelGraph, boxes: list[Bounds]) -> tuple[np.ndarray, Folds
 
 
 def _unread(graph: ChannelGraph, group: Group) -> np.ndarray:
-    """Tell of each unit whether all weights that read it are zero."""
+    """Return for each unit whether all weights that consume it are zero."""
     sizes = [graph.lengths(member, 1) for member in group.consumers]
     return np.asarray(np.sum(sizes, axis=0) == 0)
 
