@@ -11,9 +11,11 @@ import zoo
 from command_line import listing
 
 import tf_spline_prune as tsp
-from tf_spline_prune.cli import _pruning_command as pruning_command
-from tf_spline_prune.cli import _slice_command as slice_command
-from tf_spline_prune.cli import main
+from tf_spline_prune.cli import (
+    _pruning_command as pruning_command,
+    _slice_command as slice_command,
+    main,
+)
 from tf_spline_prune.criteria import _get as finding
 
 COMMANDS = ("inspect", "prune", "export", "compare", "report")

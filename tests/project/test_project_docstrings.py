@@ -6,7 +6,6 @@ example leaves to its reader are prepared here.
 
 import ast
 import contextlib
-import importlib
 import inspect
 import json
 import re
@@ -28,9 +27,10 @@ FREE = {"tsp", "np", "keras", "tf"}
 
 def named_things():
     """Yield every public function, class and method, under the name users write."""
-    found = {name: getattr(tsp, name) for name in tsp._NAMES}
-    for short, home in tsp._MODULES.items():
-        module = importlib.import_module(home)
+    public = {name: getattr(tsp, name) for name in tsp.__all__}
+    modules = {n: thing for n, thing in public.items() if inspect.ismodule(thing)}
+    found = {name: public[name] for name in public.keys() - modules.keys()}
+    for short, module in modules.items():
         for name in getattr(module, "__all__", [*vars(module)]):
             thing = getattr(module, name)
             if callable(thing) and not any(thing is one for one in found.values()):
