@@ -211,7 +211,7 @@ def test_the_choices_are_those_of_the_library():
     from tf_spline_prune.pruning.planning import _scopes as scopes
     from tf_spline_prune.visualize import _plot_slice as slice_contents
 
-    assert set(pruning_command.CRITERIA) == {"auto", *finding._BY_NAME}
+    assert set(pruning_command.CRITERIA) == {"auto", *finding.BY_NAME}
     assert pruning_command.SCOPES == get_args(scopes.NamedScope)
     assert pruning_command.STEPS == pipeline._STEPS
     assert slice_command.FILLS == get_args(slice_contents.Filling)

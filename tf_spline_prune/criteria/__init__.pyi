@@ -6,6 +6,7 @@ from tf_spline_prune.criteria._connection_criterion import (
 )
 from tf_spline_prune.criteria._connections import Connections as Connections
 from tf_spline_prune.criteria._criterion import (
+    AnyCriterion as AnyCriterion,
     Criterion as Criterion,
     PairCriterion as PairCriterion,
     UnitPairs as UnitPairs,
@@ -13,7 +14,7 @@ from tf_spline_prune.criteria._criterion import (
 from tf_spline_prune.criteria._fisher import Fisher as Fisher
 from tf_spline_prune.criteria._force import FORCE as FORCE
 from tf_spline_prune.criteria._fpgm import FPGM as FPGM
-from tf_spline_prune.criteria._get import AnyCriterion as AnyCriterion, get as get
+from tf_spline_prune.criteria._get import get as get
 from tf_spline_prune.criteria._grasp import GraSP as GraSP
 from tf_spline_prune.criteria._lamp import LAMP as LAMP
 from tf_spline_prune.criteria._magnitude import Magnitude as Magnitude
