@@ -23,7 +23,7 @@ from tf_spline_prune.errors import (
 )
 from tf_spline_prune.graph._selection import Selector
 from tf_spline_prune.masking._granularity import Granularity, Pooling
-from tf_spline_prune.masking._slots import matching
+from tf_spline_prune.masking._slots import by_path
 from tf_spline_prune.masking._successors import names_successors
 from tf_spline_prune.masking._targets import (
     SLACK,
@@ -313,18 +313,9 @@ class MaskPruning(Callback):
 
     def _by_path(self, slots: list[MaskSlot]) -> dict[str, Any]:
         """Assign each layer its schedule."""
-        paths = list(dict.fromkeys(slot.path for slot in slots))
         if not isinstance(self.schedule, Mapping):
-            return dict.fromkeys(paths, self.schedule)
-        found: dict[str, Any] = {}
-        for pattern, schedule in self.schedule.items():
-            for path in matching(pattern, paths):
-                if found.setdefault(path, schedule) is not schedule:
-                    raise ValueError(
-                        f"The layer {path!r} is given two schedules. Received: "
-                        f"{list(self.schedule)}"
-                    )
-        return found
+            return {slot.path: self.schedule for slot in slots}
+        return by_path(slots, self.schedule, "schedule", "schedules")
 
     def _resolve_clocks(self) -> None:
         """Set the length of training in schedules that run in epochs or percent."""

@@ -81,6 +81,10 @@ class Criterion(ABC):
         """
 
 
+AnyCriterion = str | Criterion | Callable[..., Any]
+"""What users may give for a criterion: a name, an instance, a function."""
+
+
 @dataclass(frozen=True, eq=False)
 class UnitPairs:
     """How far apart the units of a group are, pair by pair.

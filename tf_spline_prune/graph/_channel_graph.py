@@ -1,6 +1,5 @@
 """`ChannelGraph`: which units of a model live or die together."""
 
-import difflib
 import functools
 import math
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from tf_spline_prune.compat import (
     traced_macs,
     with_sizes,
 )
-from tf_spline_prune.errors import RuleError
+from tf_spline_prune.errors import BudgetError, RuleError
 from tf_spline_prune.graph._axes import TensorAxes
 from tf_spline_prune.graph._facts import Barrier, Group, Member, WeightFact, Work
 from tf_spline_prune.graph._grouping import (
@@ -31,6 +30,7 @@ from tf_spline_prune.graph._grouping import (
     rows_of,
 )
 from tf_spline_prune.graph._recorder import Recorder
+from tf_spline_prune.graph._selection import Nameable
 from tf_spline_prune.graph._unit_path import UnitPath, follow
 from tf_spline_prune.graph.rules import describe, has_own_rule
 
@@ -235,6 +235,18 @@ class ChannelGraph:
         """Return the path of the layer that produces units under a name."""
         return self._maker_paths[name]
 
+    @functools.cached_property
+    def nameable(self) -> Nameable:
+        """The producers of units, as users name them."""
+        return Nameable(
+            {name: self.layer(name) for name in self.makers},
+            "makes units",
+            {b.layer: b.reason for b in self.barriers if b.layer not in self.makers},
+            "Units of {name!r} may not go: {reason}. Leave it out.",
+            self._maker_paths,
+            BudgetError,
+        )
+
     def units_of(self, labels: np.ndarray) -> np.ndarray:
         """Return the unit that each label stands for, an index into removal arrays."""
         return np.asarray(self._root[labels])
@@ -317,7 +329,7 @@ class ChannelGraph:
         """
         removed = self.nothing_removed()
         for name, indices in units.items():
-            self._require_maker(name)
+            self.nameable.require(name)
             roots = self.makers[name]
             wrong = [i for i in indices if not 0 <= i < len(roots)]
             if wrong:
@@ -372,7 +384,7 @@ class ChannelGraph:
         """
         names = [n for n, path in self._maker_paths.items() if path == layer]
         if not names and layer not in {barrier.layer for barrier in self.barriers}:
-            self._require_maker(layer)
+            self.nameable.require(layer)
         return "\n".join(self._explain(name) for name in names or [layer])
 
     def _explain(self, layer: str) -> str:
@@ -391,15 +403,3 @@ class ChannelGraph:
                 which = f"{barrier.units} units must stay: " if barrier.units else ""
                 lines.append(f"{layer}: {which}{barrier.reason}.")
         return "\n".join(lines)
-
-    def _require_maker(self, name: str) -> None:
-        if name not in self.makers:
-            if reasons := [b.reason for b in self.barriers if b.layer == name]:
-                raise ValueError(
-                    f"Units of {name!r} may not go: {reasons[0]}. Received: {name!r}"
-                )
-            near = difflib.get_close_matches(name, self.makers, 3, 0.4)
-            raise ValueError(
-                "No layer of this name makes units. Nearest: "
-                f"{near or list(self.makers)[:5]}. Received: {name!r}"
-            )

@@ -44,9 +44,9 @@ from tf_spline_prune.masking._choosing import (
 from tf_spline_prune.masking._granularity import Granularity, Pooling
 from tf_spline_prune.masking._scoring import weight_scores
 from tf_spline_prune.masking._slots import (
+    by_path,
     chosen_layers,
     layout_of,
-    matching,
     require_slots,
 )
 from tf_spline_prune.masking._targets import ask, remember_nothing
@@ -354,7 +354,7 @@ def update_masks(
             f"out, or give one share. Received: scope={scope!r}"
         )
     slots = slots_of(model, layers)
-    shares = shares_by_path(slots, sparsity)
+    shares = by_path(slots, sparsity, "sparsity", "shares")
     if isinstance(shares, Mapping):
         slots = [slot for slot in slots if slot.path in shares]
     update = MaskUpdate(
@@ -425,18 +425,3 @@ def slots_of(model: Any, layers: Selector = None) -> list[MaskSlot]:
     slots = require_slots(model)
     paths = chosen_layers({slot.path: slot.layer for slot in slots}, layers, {})
     return [slot for slot in slots if slot.path in paths]
-
-
-def shares_by_path(slots: list[MaskSlot], sparsity: Shares) -> Shares:
-    """Translate names and regular expressions into paths; a number stays one."""
-    if not isinstance(sparsity, Mapping):
-        return sparsity
-    paths = [slot.path for slot in slots]
-    shares: dict[str, float] = {}
-    for pattern, share in sparsity.items():
-        for path in matching(pattern, paths):
-            if shares.setdefault(path, share) != share:
-                raise ValueError(
-                    f"The layer {path!r} is given two shares. Received: {sparsity}"
-                )
-    return shares
