@@ -40,8 +40,7 @@ def public_names(
         return value
 
     def names() -> list[str]:
-        own = vars(sys.modules[package])
-        return [*homes, *(name for name in own if name.startswith("__"))]
+        return [*homes, *{"__version__"}.intersection(vars(sys.modules[package]))]
 
     return find, names, sorted(homes)
 

@@ -26,8 +26,8 @@ from tf_spline_prune.graph._facts import Barrier, Group, Member, WeightFact, Wor
 from tf_spline_prune.graph._grouping import (
     find_barriers,
     find_groups,
-    lengths_of,
     rows_of,
+    sums_of,
 )
 from tf_spline_prune.graph._recorder import Recorder
 from tf_spline_prune.graph._selection import Nameable
@@ -273,7 +273,8 @@ class ChannelGraph:
         Returns:
             Array of shape `(units,)`, float64: the p-norms of the rows.
         """
-        return lengths_of(self.arrays[member.path][member.name], member, p)
+        of = np.square if p == 2 else np.abs
+        return sums_of(member, of, self.arrays[member.path][member.name]) ** (1 / p)
 
     def inputs_of(self, call: Call) -> list[TensorAxes]:
         """List whose units lie on the axes of what goes into a call."""

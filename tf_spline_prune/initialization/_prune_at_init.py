@@ -128,7 +128,7 @@ def strongest(
         old = [np.ones(array.shape, bool) for array in scores]
     masks = [mask.copy() for mask in old]
     left = np.concatenate([a[mask] for a, mask in zip(scores, masks, strict=True)])
-    gone = lowest(left, np.broadcast_to(1, left.shape), len(left) - count)
+    gone = lowest(left, len(left) - count)
     ends = np.cumsum([np.count_nonzero(mask) for mask in masks])
     for mask, lost in zip(masks, np.split(gone, ends[:-1]), strict=True):
         mask[mask] = ~lost

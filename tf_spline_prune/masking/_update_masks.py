@@ -1,6 +1,5 @@
 """`MaskUpdate`: from weights and a sparsity to masks."""
 
-import copy
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
@@ -51,8 +50,8 @@ from tf_spline_prune.masking._slots import (
 )
 from tf_spline_prune.masking._targets import ask, remember_nothing
 from tf_spline_prune.masking._wrap_with_masks import wrap_with_masks
-from tf_spline_prune.pruning import plan
 from tf_spline_prune.pruning.planning._candidates import reasons
+from tf_spline_prune.pruning.planning._plan import Settings, decide
 from tf_spline_prune.pruning.planning._scopes import SCOPE
 
 Arrays = list[np.ndarray]
@@ -105,8 +104,7 @@ class MaskUpdate:
             self.slots = mask_slots(model)
             # The structure stays while weights change, so it is read once.
             self.graph = ChannelGraph(model)
-            # A copy, for it is told what is gone.
-            self.criterion = copy.copy(criteria.get(criterion, data is not None))
+            self.criterion = criteria.get(criterion, data is not None)
             if data is not None:
                 self.data = Calibration.of(data, trace(model))
             return
@@ -223,22 +221,21 @@ class MaskUpdate:
     def _removed(self, shares: Shares) -> np.ndarray:
         """Plan, and tell which units are gone then: an array of bool, by unit."""
         gone = units_gone(self.graph, self.slots)
-        self.criterion.gone = gone
         paths = {slot.path for slot in self.chosen}
         asked: Any = shares
         if isinstance(shares, Mapping):
             asked = {path: s for path, s in shares.items() if path in paths}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NothingPrunedWarning)
-            decision = plan(
-                self.model,
-                self.criterion,
+            settings = Settings.of(
+                criterion=self.criterion,
                 sparsity=asked,
                 scope=self.scope,
                 layers=self._layers(),
                 data=self.data,
                 seed=self.seed,
             )
+            decision, _ = decide(ChannelGraph(self.model), settings, gone=gone)
         none = decision.achieved is None or not decision.achieved[0]
         self._barriers = reasons(decision.barriers) if none else ""
         return np.asarray(self.graph.removal(dict(decision.removed)) | gone)

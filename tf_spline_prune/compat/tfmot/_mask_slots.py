@@ -46,6 +46,15 @@ class MaskSlot:
         """Return the weight's path in the whole model: `"encoder/conv1/kernel"`."""
         return f"{self.path}/{self.name}"
 
+    @property
+    def target(self) -> Any:
+        """What the masks of the wrapper were to reach, as `aim` has noted it."""
+        return getattr(self.wrapper, "mask_target", None)
+
+    def aim(self, target: Any) -> None:
+        """Note on the wrapper, which outlives its slots, what the masks shall reach."""
+        self.wrapper.mask_target = target
+
     def read(self) -> np.ndarray:
         """Read the weight; do not write to what you get."""
         return values_of(self.weight)

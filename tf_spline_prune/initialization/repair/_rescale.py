@@ -13,7 +13,7 @@ from tf_spline_prune.compat import (
     trace,
 )
 from tf_spline_prune.errors import ModelError, RescaleError, RescaleWarning, warn
-from tf_spline_prune.initialization._kernels import Kernel, kernels_of
+from tf_spline_prune.graph._kernels import Kernel, kernels_of
 from tf_spline_prune.initialization._masked_copy import copied, masked_kernels
 from tf_spline_prune.initialization.signal._mean_field import edge_of_chaos
 from tf_spline_prune.initialization.signal._scalar_function import ACTIVATION

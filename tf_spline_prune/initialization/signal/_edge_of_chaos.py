@@ -15,13 +15,13 @@ from tf_spline_prune.compat import (
     with_weights,
 )
 from tf_spline_prune.errors import ModelError
-from tf_spline_prune.initialization._drawing import DISTRIBUTIONS
-from tf_spline_prune.initialization._kernels import (
+from tf_spline_prune.graph._kernels import (
     Layout,
     array_of,
     blocks_of,
     kernels_of,
 )
+from tf_spline_prune.initialization._drawing import DISTRIBUTIONS
 from tf_spline_prune.initialization._masked_copy import refuse_masks
 from tf_spline_prune.initialization.signal._mean_field import edge_of_chaos
 from tf_spline_prune.initialization.signal._scalar_function import ACTIVATION, name_of

@@ -27,7 +27,7 @@ from tf_spline_prune.compat import (
 )
 from tf_spline_prune.criteria._gates import LOSS
 from tf_spline_prune.errors import CalibrationError, ModelError
-from tf_spline_prune.initialization._kernels import Kernel, kernel_of, kernels_of
+from tf_spline_prune.graph._kernels import Kernel, kernel_of, kernels_of
 from tf_spline_prune.initialization.signal._signal_report import SignalPropagation
 from tf_spline_prune.partition._local_affine import jacobians
 

@@ -39,12 +39,14 @@ def candidates(
     return groups, barriers
 
 
-def rankings_of(criterion: Criterion, groups: Sequence[Group]) -> list[Ranking]:
-    """Rank the units of each group, by a prepared criterion."""
+def rankings_of(
+    criterion: Criterion, groups: Sequence[Group], gone: np.ndarray | None = None
+) -> list[Ranking]:
+    """Rank the units of each group, by a prepared criterion; see `rank`."""
     progress = Progress(len(groups), "group")
     rankings = []
     for group in groups:
-        rankings.append(rank(criterion, group))
+        rankings.append(rank(criterion, group, gone))
         progress.step()
     return rankings
 
