@@ -1,5 +1,6 @@
 """`PartitionCoder`: reads the codes of a probe off a model."""
 
+import bisect
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -393,19 +394,13 @@ def largest_cap(
     high = max(size for size, _ in layers)
     if most is not None:
         high = min(high, most)
-    if max_bytes is None or total(high) <= max_bytes:
+    if max_bytes is None:
         return high
-    low = 0
-    while high - low > 1:
-        middle = (low + high) // 2
-        if total(middle) <= max_bytes:
-            low = middle
-        else:
-            high = middle
-    if low == 0:
+    cap = bisect.bisect_right(range(1, high + 1), max_bytes, key=total)
+    if not cap:
         raise ValueError(
             "The codes of this probe do not fit, even with one activation a layer. "
             "Use fewer probe inputs or a larger bound. Received: "
             f"{num_points} inputs, {len(layers)} layers, max_bytes={max_bytes}"
         )
-    return low
+    return cap
