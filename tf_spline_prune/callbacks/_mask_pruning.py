@@ -195,9 +195,9 @@ class MaskPruning(Callback):
         for slot in self._slots:
             target = self._finals.get(slot.path)
             if target is None or granularity is None:  # a share of units
-                slot.aim(Target(None))
+                slot.note_target(Target(None))
             else:
-                slot.aim(Target(min(target, granularity.most)))
+                slot.note_target(Target(min(target, granularity.most)))
         if granularity is None and (why := self._update.why_nothing(self._end())):
             warn(f"Nothing will be masked, because {why}.", NothingPrunedWarning)
         if below_target(self._slots) or not self.sparsity():

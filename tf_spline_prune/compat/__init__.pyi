@@ -107,6 +107,14 @@ from tf_spline_prune.compat.graph._graph import (
     run_calls as run_calls,
     with_sizes as with_sizes,
 )
+from tf_spline_prune.compat.graph._kernels import (
+    KERNEL_LAYOUTS as KERNEL_LAYOUTS,
+    Kernel as Kernel,
+    array_of as array_of,
+    blocks_of as blocks_of,
+    kernel_of as kernel_of,
+    kernels_of as kernels_of,
+)
 from tf_spline_prune.compat.graph._trace import trace as trace
 from tf_spline_prune.compat.graph._traced_macs import traced_macs as traced_macs
 from tf_spline_prune.compat.run._execution import (

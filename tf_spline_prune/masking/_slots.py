@@ -6,7 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from tf_spline_prune.compat import MaskSlot, kind_of, mask_slots, require_flavour
+from tf_spline_prune.compat import (
+    KERNEL_LAYOUTS,
+    MaskSlot,
+    kind_of,
+    mask_slots,
+    require_flavour,
+)
 from tf_spline_prune.errors import ModelError
 from tf_spline_prune.graph._selection import Nameable, Selector
 
@@ -159,7 +165,7 @@ def layout_of(slot: MaskSlot) -> Layout:
         Its layout.
     """
     kind = kind_of(slot.owner)
-    if kind.endswith("Transpose"):
+    if KERNEL_LAYOUTS.get(kind) == "transposed":
         return Layout(-1, -2)
     if kind == "EinsumDense":
         given, _, made = slot.owner.equation.replace(" ", "").partition("->")

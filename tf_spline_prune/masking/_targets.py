@@ -44,7 +44,7 @@ class Target:
 def ask(slot: MaskSlot, share: float) -> None:
     """Remember that a share of a weight, or of its units, was to go."""
     if slot.target is None:
-        slot.aim(Target(None))
+        slot.note_target(Target(None))
     slot.target.asked = max(slot.target.asked, share)
 
 

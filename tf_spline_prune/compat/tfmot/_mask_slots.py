@@ -48,10 +48,10 @@ class MaskSlot:
 
     @property
     def target(self) -> Any:
-        """What the masks of the wrapper were to reach, as `aim` has noted it."""
+        """What the masks of the wrapper were to reach, as `note_target` has it."""
         return getattr(self.wrapper, "mask_target", None)
 
-    def aim(self, target: Any) -> None:
+    def note_target(self, target: Any) -> None:
         """Note on the wrapper, which outlives its slots, what the masks shall reach."""
         self.wrapper.mask_target = target
 

@@ -13,9 +13,12 @@ from tf_spline_prune.compat import (
     Call,
     CurrentWeights,
     Graph,
+    Kernel,
     call_layer,
     call_tapped,
     hand_on_loss,
+    kernel_of,
+    kernels_of,
     mask_slots,
     require_flavour,
     run_eagerly,
@@ -27,7 +30,6 @@ from tf_spline_prune.compat import (
 )
 from tf_spline_prune.criteria._gates import LOSS
 from tf_spline_prune.errors import CalibrationError, ModelError
-from tf_spline_prune.graph._kernels import Kernel, kernel_of, kernels_of
 from tf_spline_prune.initialization.signal._signal_report import SignalPropagation
 from tf_spline_prune.partition._local_affine import jacobians
 
