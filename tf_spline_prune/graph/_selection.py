@@ -52,7 +52,10 @@ class Nameable:
         if callable(selector):
             found = {name for name, layer in self.layers.items() if selector(layer)}
             if not found:
-                raise ValueError(f"`{argument}` chose no layer that {self.does}.")
+                raise ValueError(
+                    f"`{argument}` chose none of the layers. It must choose one that "
+                    f"{self.does}."
+                )
             return found
         if not isinstance(selector, Iterable):
             raise ValueError(
