@@ -82,7 +82,7 @@ def read_file(path: PathLike, expected: str) -> bytes:
         return pathlib.Path(path).expanduser().read_bytes()
     except OSError as error:
         raise type(error)(
-            f"There is nothing to be read: {error.strerror}. Expected: {expected}. "
+            f"The file cannot be read: {error.strerror}. Expected: {expected}. "
             f"Received: {str(path)!r}"
         ) from error
 
@@ -104,8 +104,8 @@ def with_ending(path: PathLike, ending: str) -> pathlib.Path:
     target = pathlib.Path(path).expanduser().absolute()
     if target.suffix != ending:
         raise ValueError(
-            f"The file must end in `{ending}`; that is how its readers know it. Name "
-            f"it {target.with_suffix(ending).name!r}, for instance. Received: "
+            f"The file must end in `{ending}`, by which programs recognise it. Name it "
+            f"{target.with_suffix(ending).name!r}, for instance. Received: "
             f"{str(path)!r}"
         )
     _check_no_folder(target, path)

@@ -61,7 +61,7 @@ def test_smart_ratio_densities():
 
 
 def test_counts_out_of_reach():
-    with pytest.raises(BudgetError, match="Of 12 weights 13 cannot stay"):
+    with pytest.raises(BudgetError, match="Of 12 weights 13 cannot be kept"):
         erk([(3, 4)], 13)
 
 

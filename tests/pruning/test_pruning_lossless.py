@@ -183,7 +183,7 @@ def test_stably_inactive_units_need_a_box(K):
     bias = np.zeros(32, "float32")
     bias[:6] = -12 * 0.2 - 0.1  # below zero for every input in [-1, 1]
     model.get_layer("first").set_weights([kernel, bias])
-    with pytest.warns(NothingPrunedWarning, match="no unit that may go"):
+    with pytest.warns(NothingPrunedWarning, match="no prunable unit"):
         copy = tsp.lossless(model)
     assert width(copy, "first") == 32
     with pytest.warns(NothingPrunedWarning):  # data certify nothing

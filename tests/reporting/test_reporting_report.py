@@ -264,7 +264,7 @@ def wrong():
         "labels": ((ready, small), {"data": X}, ValueError, "Metrics need labels"),
         "list": ((ready, small), {"data": [X]}, ValueError, "Metrics need labels"),
         "shape": ((ready, small), {"data": (X[:, :5], Y)}, ValueError, "does not fit"),
-        "count": ((ready, small), {"data": (X, Y[:9])}, ValueError, "one label an inp"),
+        "count": ((ready, small), {"data": (X, Y[:9])}, ValueError, "one label per"),
         "used up": ((ready, small), {"data": iter([(X, Y)])}, ValueError, "is used up"),
         "function": ((ready, small), {"data": zoo.mlp}, ValueError, "Calibration data"),
     }

@@ -133,8 +133,8 @@ class MaskPruning(Callback):
         if isinstance(schedule, Mapping):
             if scope != "layer":
                 raise ValueError(
-                    "Schedules of single layers leave nothing for `scope` to decide. "
-                    f"Leave it out, or give one schedule. Received: scope={scope!r}"
+                    "With one schedule per layer, `scope` has nothing to decide. Leave "
+                    f"it out, or give one schedule. Received: scope={scope!r}"
                 )
             if not schedule:
                 raise ValueError(
@@ -272,7 +272,7 @@ class MaskPruning(Callback):
             return None
         return (
             f"The schedule came to its end, and granularity={granularity.spec!r} "
-            "removes no more of weights of these shapes."
+            "prunes no more weights of these shapes."
         )
 
     def _nothing(self) -> str | None:
@@ -299,8 +299,8 @@ class MaskPruning(Callback):
         said = [cause for cause in causes if cause]
         most = share if isinstance(share, float) else max(share.values())
         return (
-            f"Units that were to go are still there: {missing}; the schedule was to "
-            f"reach {most:.1%}. {' '.join(said) or Target(None).cause}"
+            f"Units that should have been pruned are still there: {missing}; the "
+            f"schedule was to reach {most:.1%}. {' '.join(said) or Target(None).cause}"
         )
 
     def sparsity(self) -> float:

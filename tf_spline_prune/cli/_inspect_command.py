@@ -14,7 +14,7 @@ from tf_spline_prune.cli._outcome import Outcome, table
 from tf_spline_prune.cli._parsing import Commands, add_command
 
 _EXAMPLES = """\
-  # Layer by layer: units, costs, zeros, and which units must stay and why
+  # Layer by layer: units, costs, zeros, and which units are unprunable and why
   tf-spline-prune inspect model.keras
 
   # What goes in and out of an exported file, and how large it is
@@ -186,7 +186,7 @@ def _lines_of_model(values: Mapping[str, Any]) -> list[str]:
     lines = [f"cost  {macs}, {cost.params:,} parameters, {cost.bytes:,} bytes"]
     if values["masked"]:
         lines.append("masked; what the masks removed is counted as zeros")
-    rows = [("layer", "kind", "units", "may go", "MACs", "parameters", "zeros")]
+    rows = [("layer", "kind", "units", "prunable", "MACs", "parameters", "zeros")]
     for layer in values["layers"]:
         rows.append(
             (
@@ -201,7 +201,7 @@ def _lines_of_model(values: Mapping[str, Any]) -> list[str]:
         )
     lines += ["", *table(rows, names=2)]
     if values["barriers"]:
-        lines += ["", "Must stay:"]
+        lines += ["", "Unprunable:"]
         lines += [f"  {barrier}" for barrier in values["barriers"]]
     return lines
 

@@ -220,7 +220,7 @@ def share(text: str) -> float:
     value = float(amount(text))
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(
-            "expected a share of the units to remove, from 0 to less than 1, or to "
+            "expected a fraction of the units to prune, from 0 to less than 1, or to "
             f"less than 100%. Received: {text!r}"
         )
     return value
@@ -231,8 +231,8 @@ def budget(text: str) -> float | int:
     value = amount(text)
     if value <= 0 or (isinstance(value, float) and value > 1):
         raise argparse.ArgumentTypeError(
-            "expected a share to keep, above 0 and up to 1 or 100%, or a whole number "
-            f"from 1 on. Received: {text!r}"
+            "expected a fraction to keep, above 0 and up to 1 or 100%, or a whole "
+            f"number from 1 on. Received: {text!r}"
         )
     return value
 

@@ -210,9 +210,9 @@ def check_finite(path: str, weights: Mapping[str, np.ndarray]) -> None:
         if _is_float(value.dtype) and not _all_finite(value):
             bad = int(value.size - np.count_nonzero(np.isfinite(value)))
             raise ModelError(
-                "The model has weights that are NaN or infinite, so nothing that is "
-                "read from it would mean anything. Train again from a finite state. "
-                f"Received: {bad} of {value.size} values of {path}/{name}."
+                "The model has weights that are NaN or infinite, so no result would be "
+                f"meaningful. Train again from a finite state. Received: {bad} of "
+                f"{value.size} values of {path}/{name}."
             )
 
 

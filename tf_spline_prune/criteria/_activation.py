@@ -97,7 +97,7 @@ class Activation(Criterion):
         """Return why a group cannot be scored, or `None` if it can."""
         if self._readings[group.name]:
             return None
-        return f"{self.name} needs a layer that reads the units of another one"
+        return f"{self.name} needs a layer that consumes the units of another one"
 
     def scores(self, group: Group) -> np.ndarray:
         """Return one score per unit of a group; higher means keep."""

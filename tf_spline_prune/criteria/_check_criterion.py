@@ -132,7 +132,7 @@ def _checked(criterion: Criterion, group: Group) -> np.ndarray:
         _fail(
             criterion,
             group,
-            f"gives one score a unit, an array of shape {(group.num_units,)}",
+            f"gives one score per unit, an array of shape {(group.num_units,)}",
             f"shape {shape}" if shape is not None else f"a {type(scores).__name__}",
         )
     if not np.issubdtype(scores.dtype, np.floating):
@@ -151,7 +151,7 @@ def _check_pairs(criterion: PairCriterion, group: Group) -> None:
     for name, array in (("worth", pairs.worth), ("dead", pairs.dead)):
         shape = np.shape(array)
         if shape != (count,):
-            _fail(criterion, group, f"gives one `{name}` a unit", f"shape {shape}")
+            _fail(criterion, group, f"gives one `{name}` per unit", f"shape {shape}")
     if not np.isfinite(pairs.worth).all():
         _fail(criterion, group, "gives finite worths", "NaN or infinite values")
     largest = 0.0

@@ -86,7 +86,7 @@ def reason_against_gates(graph: ChannelGraph, group: Group, name: str) -> str | 
         The reason, or `None` if they do.
     """
     if not group.consumers:
-        return f"{name} needs a layer whose weights read the units"
+        return f"{name} needs a layer whose weights consume the units"
     for meeting in graph.contractions:
         if np.isin(graph.units_of(meeting.labels), group.roots).any():
             return f"{name} cannot look into {meeting.call}, which multiplies tensors"

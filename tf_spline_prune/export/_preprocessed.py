@@ -132,9 +132,9 @@ class Preprocessed(Servable):
         ):
             raise ValueError(
                 "`preprocess` does not give what the model takes. Describe the raw "
-                "inputs with `input_spec`, or mend the function. Expected: shapes "
-                f"{wanted} for the inputs {list(self._takes)}. Received: {found}, "
-                f"made of {self.inputs}."
+                "inputs with `input_spec`, or correct the function. Expected: shapes "
+                f"{wanted} for the inputs {list(self._takes)}. Received: {found}, made "
+                f"of {self.inputs}."
             )
 
 

@@ -140,9 +140,7 @@ class ChannelGraph:
         calls = []
         for call in self.graph.calls:
             for mask in call.masks:
-                recorder.bar_tensor(
-                    self.axes[mask], f"{call.path} reads them as a mask"
-                )
+                recorder.bar_tensor(self.axes[mask], f"{call.path} uses them as a mask")
             values = [self.axes[tensor] for tensor in call.inputs]
             call = with_sizes(call, [value.shape for value in values])
             found = describe(call, values, recorder)
@@ -188,8 +186,8 @@ class ChannelGraph:
             shapes = self.arrays.shapes(call.path)
             if params := sum(map(math.prod, shapes.values())):
                 reason = (
-                    f"no rule covers {call.kind} as it is used here, so its "
-                    f"{params:,} parameters stay"
+                    f"no rule covers {call.kind} as it is used here, so its {params:,} "
+                    "parameters are kept"
                 )
                 found.append(Barrier(call.path, 0, reason))
         return found
@@ -240,9 +238,9 @@ class ChannelGraph:
         """The producers of units, as users name them."""
         return Nameable(
             {name: self.layer(name) for name in self.makers},
-            "makes units",
+            "produces units",
             {b.layer: b.reason for b in self.barriers if b.layer not in self.makers},
-            "Units of {name!r} may not go: {reason}. Leave it out.",
+            "Units of {name!r} cannot be pruned: {reason}. Leave it out.",
             self._maker_paths,
             BudgetError,
         )
@@ -354,7 +352,7 @@ class ChannelGraph:
             ]
             reasons = {b.layer: b.reason for b in self.barriers}
             raise ValueError(
-                "These units may not be removed: "
+                "These units cannot be pruned: "
                 + "; ".join(f"{p}: {reasons.get(p, 'barred')}" for p in blocked)
                 + f". Received: units of {', '.join(blocked)}"
             )
@@ -395,12 +393,13 @@ class ChannelGraph:
                 readers = ", ".join(dict.fromkeys(m.path for m in group.consumers))
                 norms = ", ".join(group.approximate)
                 lines.append(
-                    f"{layer}: {group.num_units} units may be pruned; made by "
-                    f"{', '.join(group.makers)}; read by {readers or 'nothing'}"
+                    f"{layer}: {group.num_units} units may be pruned; produced by "
+                    f"{', '.join(group.makers)}; consumed by {readers or 'nothing'}"
                     + (f"; approximate, because of {norms}." if norms else ".")
                 )
         for barrier in self.barriers:
             if barrier.layer == layer:
-                which = f"{barrier.units} units must stay: " if barrier.units else ""
+                count = barrier.units
+                which = f"{count} units are unprunable: " if count else ""
                 lines.append(f"{layer}: {which}{barrier.reason}.")
         return "\n".join(lines)

@@ -87,9 +87,9 @@ class Recorder:
         if labels is None:
             size = value.shape[axis]
             if size is None:
-                raise ValueError(f"{call.path} reads an axis of unknown size.")
+                raise ValueError(f"{call.path} consumes an axis of unknown size.")
             labels = self.fresh(size)
-            self.bar(labels, f"{call.path} reads positions that are no units")
+            self.bar(labels, f"{call.path} consumes positions that are not units")
         return labels
 
     def tie(self, first: Labels, second: Labels) -> None:
@@ -115,7 +115,7 @@ class Recorder:
         for labels in known[1:]:
             self.tie(known[0], labels)
         if known and len(known) < len(met):
-            self.bar(known[0], f"{call.path} joins them with what are no units")
+            self.bar(known[0], f"{call.path} joins them with values that are not units")
         return known[0] if known else None
 
     def tie_groups(self, labels: Labels, groups: int) -> None:
@@ -156,8 +156,8 @@ class Recorder:
         else:
             self.bar(
                 labels,
-                f"{call.path} ({call.kind}) normalises over them; "
-                "`approximate=True` lets them go",
+                f"{call.path} ({call.kind}) normalises over them; `approximate=True` "
+                "allows pruning them",
             )
 
     def contract(

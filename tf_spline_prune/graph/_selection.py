@@ -19,7 +19,7 @@ class Nameable:
 
     Attributes:
         layers: The layers by name.
-        does: What they do, for messages: `"makes units"`.
+        does: What they do, for messages: `"produces units"`.
         barred: For the names of layers that cannot be meant, the reasons.
         refusal: What is said of these, with `{name!r}` and `{reason}`.
         paths: The paths of the layers by name, where these differ.
@@ -130,7 +130,7 @@ class Nameable:
             asked: Pairs of what `matching` takes and what these layers get; or a
                 function of a layer, that gives `None` for nothing.
             argument: Name of the argument that holds it, for the messages.
-            what: What they get, for the messages: `"shares"`.
+            what: What they get, for the messages: `"fractions"`.
 
         Returns:
             What each layer gets, by name; only those that get something.

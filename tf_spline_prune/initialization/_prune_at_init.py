@@ -90,7 +90,7 @@ def _filled(wanted: np.ndarray, sizes: np.ndarray, count: int) -> np.ndarray:
     """Share a number out in proportion, where nobody gets more than there is."""
     if not 0 <= count <= sizes.sum():
         raise BudgetError(
-            f"Of {sizes.sum():,} weights {count:,} cannot stay. Received: a sparsity "
+            f"Of {sizes.sum():,} weights {count:,} cannot be kept. Received: sparsity "
             "out of reach"
         )
     given, full = np.zeros(len(sizes)), np.zeros(len(sizes), bool)
@@ -186,7 +186,7 @@ def early_masks(
     count = round((1 - sparsity) * total)
     if empty_layers == "keep" and count < len(slots):
         raise BudgetError(
-            f"At least one weight of each of {len(slots)} tensors is to stay. Take a "
+            f"At least one weight of each of {len(slots)} tensors must be kept. Take a "
             f"smaller sparsity. Received: sparsity={sparsity}, which leaves {count} of "
             f"{total:,} weights"
         )
@@ -210,8 +210,8 @@ def early_masks(
     ties = sum(int((s[m] == 0).sum()) for s, m in zip(scores, masks, strict=True))
     if ties:
         warn(
-            f"{ties:,} of the {count:,} weights that stay have the score 0: the "
-            "criterion says nothing about them, and their place decided. Weights of 0, "
+            f"{ties:,} of the {count:,} kept weights have the score 0: the "
+            "criterion does not rank them, so their position decided. Weights of 0, "
             "dead units, labels that do not vary or an output that saturates do this.",
             InitializationWarning,
         )

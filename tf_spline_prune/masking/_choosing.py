@@ -126,9 +126,9 @@ def _together(
     most = sizes.sum() - sizes[~np.concatenate(free)].sum()
     if len(tensors) > 1 and target - most > sizes.max(initial=0) / 2:
         raise BudgetError(
-            f"So many weights cannot go: {most:,} may, and {target:,} are asked for, "
-            "where every tensor keeps one and none loses more than `max_sparsity`. "
-            f"Received: sparsity={share}, max_sparsity={max_sparsity}"
+            f"So many weights cannot be pruned: at most {most:,} can, and {target:,} "
+            "were asked for; every tensor keeps one weight, and none loses more than "
+            f"`max_sparsity`. Received: sparsity={share}, max_sparsity={max_sparsity}"
         )
     # What must stay is as if it were the best.
     scores = np.concatenate(
@@ -155,8 +155,8 @@ def _share(value: Any) -> float:
     number = np.asarray(value)
     if number.ndim or number.dtype.kind not in "fiu" or not 0 <= number < 1:
         raise ValueError(
-            "`sparsity` is the share of weights that go, a number of at least 0 and "
-            f"less than 1. Received: sparsity={value!r}"
+            "`sparsity` is the fraction of weights to prune, a number of at least 0 "
+            f"and less than 1. Received: sparsity={value!r}"
         )
     return float(number)
 
@@ -164,7 +164,7 @@ def _share(value: Any) -> float:
 def _check_length(name: str, values: Sequence[Any], arrays: Sequence[Any]) -> None:
     if len(values) != len(arrays):
         raise ValueError(
-            f"`{name}` must have one item a tensor, {len(arrays)}. Received: "
+            f"`{name}` must have one item per tensor, {len(arrays)}. Received: "
             f"{len(values)} items"
         )
 

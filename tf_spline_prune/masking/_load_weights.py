@@ -43,7 +43,7 @@ def load_weights(model: Any, filepath: PathLike) -> None:
     except Exception as error:  # Keras, h5py and TensorFlow have many words for it
         if isinstance(error, OSError) and error.errno is not None:
             raise type(error)(
-                f"There is nothing to be read: {os.strerror(error.errno)}. Expected: a "
+                f"The file cannot be read: {os.strerror(error.errno)}. Expected: a "
                 "file that `save_weights` of the model without masks has written. "
                 f"Received: filepath={str(filepath)!r}"
             ) from error

@@ -255,7 +255,7 @@ def why_not(layer: Any) -> str | None:
         return "; ".join(f"{name or 'itself'}: {why}" for name, why in left.items())
     if kind_of(layer).startswith("custom:"):
         return _OWN
-    return "it has no weights that a mask may thin out"
+    return "it has no weights that can be masked"
 
 
 def left_out(layer: Any) -> dict[str, str]:

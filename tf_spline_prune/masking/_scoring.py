@@ -55,7 +55,7 @@ def weight_scores(
         names = [str(place) for place in range(len(arrays))]
     if len(names) != len(arrays):
         raise ValueError(
-            f"`names` must have one item a tensor, {len(arrays)}. Received: "
+            f"`names` must have one item per tensor, {len(arrays)}. Received: "
             f"{len(names)} items"
         )
     found = []
@@ -63,7 +63,7 @@ def weight_scores(
         scores = np.asarray(score(name, weights))
         if scores.shape != weights.shape:
             raise CriterionError(
-                "A criterion must give one score a weight. Expected: shape "
+                "A criterion must give one score per weight. Expected: shape "
                 f"{weights.shape}. Received: shape {scores.shape} for {name!r}"
             )
         if not np.isfinite(scores).all():

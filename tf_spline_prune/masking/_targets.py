@@ -11,7 +11,7 @@ from tf_spline_prune.errors import SparsityWarning, warn
 SLACK = 0.01
 
 _NEVER_SET = (
-    "The masks remove nothing: nobody has set them, and the model is as dense as "
+    "The masks remove nothing: they were never set, and the model is as dense as "
     "before. Train it with `tsp.MaskPruning(schedule)` among the callbacks (TFMOT's "
     "`UpdatePruningStep` does nothing here), or call `tsp.update_masks`."
 )

@@ -347,11 +347,11 @@ def update_masks(
     """
     if isinstance(sparsity, Mapping) and scope != "layer" and granularity != "unit":
         raise ValueError(
-            "Shares of single layers leave nothing for `scope` to decide. Leave it "
-            f"out, or give one share. Received: scope={scope!r}"
+            "With one sparsity per layer, `scope` has nothing to decide. Leave it out, "
+            f"or give one sparsity. Received: scope={scope!r}"
         )
     slots = slots_of(model, layers)
-    shares = by_path(slots, sparsity, "sparsity", "shares")
+    shares = by_path(slots, sparsity, "sparsity", "sparsities")
     if isinstance(shares, Mapping):
         slots = [slot for slot in slots if slot.path in shares]
     update = MaskUpdate(

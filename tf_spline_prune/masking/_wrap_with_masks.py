@@ -79,8 +79,8 @@ def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
     chosen |= {slot.path for slot in old}
     if not chosen:
         raise ModelError(
-            "No layer of this model can be masked. Received: model "
-            f"{model.name!r}, whose layers stay because "
+            f"No layer of this model can be masked. Received: model {model.name!r}, "
+            "whose layers get no masks because "
             f"{_listed({path: why for path, why in reasons.items() if why})}"
         )
     for path in chosen:

@@ -201,9 +201,9 @@ def check_probe(x: Any, inputs: Sequence[Input]) -> list[np.ndarray]:
     for array in arrays_of(x):
         if not hasattr(array, "__array__"):
             raise ProbeError(
-                "A probe is an array, or a list or dict of arrays, one an input of the "
-                "model. `tsp.probes.minibatch` takes one from a data set. Received: an "
-                f"object of type {type(array).__name__}"
+                "A probe is an array, or a list or dict of arrays, one per input of "
+                "the model. `tsp.probes.minibatch` takes one from a data set. "
+                f"Received: an object of type {type(array).__name__}"
             )
     return check_inputs(x, inputs, "probe", ProbeError)
 

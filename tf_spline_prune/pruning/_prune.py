@@ -272,13 +272,13 @@ def recovery_steps(
     )
     if asked and not inherits:
         raise ValueError(
-            "Recovery mends the model's own weights, so it goes with "
+            "Recovery repairs the model's own weights, so it goes with "
             f'weights="inherit" only. Received: recover={recover!r}'
         )
     blind = [step for step in asked if step in _WITH_DATA]
     if blind and not has_data:
         raise CalibrationError(
-            f"{blind} need inputs to look at: `data=x_train[:512]`. Labels are not "
+            f"{blind} need calibration inputs: `data=x_train[:512]`. Labels are not "
             "needed. Received: data=None"
         )
     return tuple(asked)

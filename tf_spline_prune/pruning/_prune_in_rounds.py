@@ -43,8 +43,8 @@ _PASSED = {*SETTINGS, "weight_dtype", "latency"} - {"criterion"}
     rounds=Integer(1, 10_000),
     schedule=[
         OneOf("linear"),
-        ListOf(Real(0, 1, closed="right"), "shares of the way, rising to 1"),
-        Function("a function of the share of rounds that are done"),
+        ListOf(Real(0, 1, closed="right"), "fractions of the way, rising to 1"),
+        Function("a function of the fraction of rounds that are done"),
     ],
     train=[TRAIN, None],
     verify=Flag(),
@@ -275,7 +275,7 @@ def _shares(schedule: Schedule, rounds: int) -> list[float]:
     rising = all(a < b for a, b in itertools.pairwise([0.0, *found]))
     if len(found) != rounds or not rising or abs(found[-1] - 1) > 1e-9:
         raise ValueError(
-            "`schedule` must give one share of the way for each round, rising from "
-            f"above 0 to 1. Expected: {rounds} numbers. Received: {given!r}"
+            "`schedule` must give one fraction of the way per round, rising from above "
+            f"0 to 1. Expected: {rounds} numbers. Received: {given!r}"
         )
     return [*found[:-1], 1.0]

@@ -17,7 +17,7 @@ Weights = Mapping[str, Mapping[str, np.ndarray]]
 PLAN = Having(
     "graph_of",
     "removed",
-    what="a `PruningPlan`, as `tsp.plan` gives it",
+    what="a `PruningPlan`, as `tsp.plan` returns it",
     hint="Read a stored one with `PruningPlan.load`.",
 )
 """What the checks of arguments want of a plan."""
@@ -186,8 +186,8 @@ def folded(
         )
         if group is None:
             raise PlanError(
-                f"The plan merges units of {path!r}, which this model cannot. Make "
-                "the plan again."
+                f"The plan merges units of {path!r}, which cannot be merged in this "
+                "model. Make the plan again."
             )
         known = range(len(group.producers[0].positions))
         if not all(unit in known and twin in known for unit, twin, _ in triples):

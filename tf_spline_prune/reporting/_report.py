@@ -149,7 +149,7 @@ _MEASURED = ("tflite_bytes", "gzip_bytes", "latency_us")
 @checked(
     plan=[PLAN, None],
     evaluate=[
-        Function("a function of a model that gives a number, or numbers by name"),
+        Function("a function of a model that returns a number, or numbers by name"),
         None,
     ],
     bird=[

@@ -148,8 +148,8 @@ class Report:
         """
         if path is not None and pathlib.Path(path).suffix != ".html":
             raise ValueError(
-                "A page must end in `.html`; that is how browsers know it. "
-                f"Received: {str(path)!r}"
+                "A page must end in `.html`, by which browsers recognise it. Received: "
+                f"{str(path)!r}"
             )
         page = report_page(self)
         if path is not None:
@@ -178,7 +178,7 @@ class Report:
         lines += [self.asked] if self.asked else []
         lines += [bird_text(self.bird)] if self.bird else []
         if self.barriers:
-            lines += ["", "Must stay:"]
+            lines += ["", "Unprunable:"]
             lines += [f"  {barrier}" for barrier in self.barriers]
         return "\n".join(lines)
 

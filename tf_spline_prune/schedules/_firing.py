@@ -192,7 +192,7 @@ def why_short(schedule: Any, first: int, last: int) -> str | None:
     if falls(schedule):
         return (
             f"The schedule falls from {meant:.1%} to {share:.1%}. Masks only grow, so "
-            "what has gone before stays gone: let it rise."
+            "what is pruned stays pruned: let it rise."
         )
     names = ("begin_step", "end_step", "frequency")
     begin, end, every = (getattr(schedule, name, None) for name in names)

@@ -177,7 +177,7 @@ def _check_rates(rates: Sequence[float], epochs: int) -> np.ndarray:
     numbers = given.dtype.kind in "fiu" and given.shape == (epochs,)
     if not numbers or not (np.isfinite(given) & (given >= 0)).all():
         raise ValueError(
-            f"`learning_rates` must be {epochs} numbers of at least 0, one an epoch. "
+            f"`learning_rates` must be {epochs} numbers of at least 0, one per epoch. "
             f"Received: {received(rates)}"
         )
     return given

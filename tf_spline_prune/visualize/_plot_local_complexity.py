@@ -108,7 +108,7 @@ def _curves_of(given: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
             curve = np.array(np.nan)
         if curve.ndim != 1 or not np.isfinite(curve).any():
             raise ValueError(
-                "A curve must be a sequence of numbers, one an epoch. Received: "
+                "A curve must be a sequence of numbers, one per epoch. Received: "
                 f"{name!r} with {received(values)}"
             )
         curves[name.removeprefix(_PREFIX)] = curve

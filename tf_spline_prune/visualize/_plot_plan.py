@@ -22,7 +22,7 @@ from tf_spline_prune.visualize._figures import (
 # The cells of a layer of more units are too narrow to be set apart.
 _MOST_CELLS = 80
 _KEPT, _REMOVED, _BARRED = range(3)
-_MEANINGS = {_KEPT: "stays", _REMOVED: "goes", _BARRED: "must stay"}
+_MEANINGS = {_KEPT: "kept", _REMOVED: "pruned", _BARRED: "unprunable"}
 
 
 @checked(plan=Instance(PruningPlan), path=FILE, axes=AXES)
@@ -57,7 +57,7 @@ def plot_plan(
     """
     if not plan.units:
         raise ValueError(
-            "There is nothing to draw: no layer of the model makes units. Received: "
+            "There is nothing to draw: no layer of the model produces units. Received: "
             f"a plan for {plan.model!r}"
         )
     names = list(plan.units)
@@ -123,7 +123,7 @@ def _fates(plan: PruningPlan) -> dict[str, np.ndarray]:
 def _title(plan: PruningPlan) -> str:
     before = sum(old for old, _ in plan.units.values())
     after = sum(new for _, new in plan.units.values())
-    title = f"{plan.criterion}: {after:,} of {before:,} units stay"
+    title = f"{plan.criterion}: {after:,} of {before:,} units kept"
     if plan.before.macs and plan.after.macs is not None:
         title += f", {plan.after.macs / plan.before.macs:.0%} of the MACs"
     return title

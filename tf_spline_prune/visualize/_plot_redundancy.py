@@ -94,7 +94,7 @@ def plot_redundancy(
         )
     if (plan is None) == (sparsity is None):
         raise ValueError(
-            "Give either `plan` or `sparsity`, which says what goes. Received: "
+            "Give either `plan` or `sparsity`, which says what to prune. Received: "
             f"plan={plan!r}, sparsity={sparsity!r}"
         )
     if plan is None:
@@ -111,7 +111,7 @@ def plot_redundancy(
     axes = axes_or_new(axes, (5.6, 5.0))
     _draw(axes, distances, kept, bundles, measure.name)
     axes.set_title(
-        f"{group.name}: {kept.sum()} of {len(kept)} units stay", fontsize=10, pad=34
+        f"{group.name}: {kept.sum()} of {len(kept)} units kept", fontsize=10, pad=34
     )
     written(axes.figure, path)
     return axes
@@ -193,8 +193,8 @@ def _draw(
     strip.set_axis_off()
     axes.legend(
         handles=[
-            patches.Patch(color=BLUE, label="stays"),
-            patches.Patch(color=ORANGE, label="goes"),
+            patches.Patch(color=BLUE, label="kept"),
+            patches.Patch(color=ORANGE, label="pruned"),
             patches.Patch(fill=False, edgecolor=ACCENT, label="bundle"),
         ],
         frameon=False,

@@ -85,7 +85,7 @@ def check_contents(
     whole = np.issubdtype(labels.dtype, np.integer)
     if labels.shape != points.shape[:1] or not whole or labels.min(initial=0) < 0:
         raise ValueError(
-            "`labels` must be one class a point, whole numbers from 0 on. Received: "
+            "`labels` must be one class per point, whole numbers from 0 on. Received: "
             f"shape {labels.shape}, dtype {labels.dtype}, for {len(points)} points"
         )
     return points, labels
@@ -384,7 +384,7 @@ def _grid(axes: Iterable[Any] | None, count: int, scale: bool) -> np.ndarray:
     else:
         if isinstance(axes, np.ndarray):
             axes = axes.ravel()
-        wanted = ListOf(SOME_AXES, "axes of matplotlib, one a slice", 0)
+        wanted = ListOf(SOME_AXES, "axes of matplotlib, one per slice", 0)
         grid = np.array(check("axes", axes, wanted), object)
     if grid.size != count:
         raise ValueError(

@@ -67,9 +67,9 @@ def symbolic_model(model: Any) -> Any:
         other = _kinds_in_training(model, ((inputs,), {}))
     if other not in (None, _kinds(traced)):
         raise ModelError(
-            "The `call` of this subclassed model does other things in training than "
-            "else, which its graph cannot hold. Put what differs into a layer, such "
-            f"as Dropout. Received: model {model.name!r}."
+            "The `call` of this subclassed model behaves differently in training and "
+            "in inference, which its graph cannot hold. Put what differs into a layer, "
+            f"such as Dropout. Received: model {model.name!r}."
         )
 
     def run(given: list[Any]) -> Any:
@@ -91,9 +91,9 @@ def symbolic_model(model: Any) -> Any:
     read = reads_weights(traced, model)
     if read:
         raise ModelError(
-            "The model reads weights outside the layers that they belong to, so a "
-            "copy would not share them. Put what reads them into a layer. Received: "
-            f"model {model.name!r}, reading {read}"
+            "The model uses weights outside the layers that they belong to, so a copy "
+            "would not share them. Move that use into a layer. Received: model "
+            f"{model.name!r}, using {read}"
         )
     return traced
 

@@ -61,9 +61,9 @@ def trace(model: Any) -> Graph:
         functional = symbolic_model(model)
     elif read := reads_weights(functional):
         raise ModelError(
-            "The model reads weights outside the layers that they belong to, so a "
-            "copy would not share them. Put what reads them into a layer. Received: "
-            f"model {model.name!r}, reading {read}"
+            "The model uses weights outside the layers that they belong to, so a copy "
+            "would not share them. Move that use into a layer. Received: model "
+            f"{model.name!r}, using {read}"
         )
     return flat_graph(_blueprint(model, functional, "", names, traced))
 

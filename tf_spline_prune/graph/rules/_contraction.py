@@ -114,7 +114,8 @@ def product(
             if labels is None:
                 continue
             if letter in names and met is None:
-                recorder.bar(labels, f"{call.path} joins them with what are no units")
+                why = f"{call.path} joins them with values that are not units"
+                recorder.bar(labels, why)
             elif letter not in names and letter not in letters[2]:
                 recorder.bar(labels, f"{call.path} sums over them")
             elif index == 0 and met is not None and letter in letters[2]:

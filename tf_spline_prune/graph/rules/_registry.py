@@ -190,6 +190,6 @@ def opaque(
     for value in inputs:
         recorder.bar_tensor(
             value,
-            f"{call.path} ({call.kind}) has no rule that fits, so its inputs stay",
+            f"{call.path} ({call.kind}) has no rule that fits, so its inputs are kept",
         )
     return [TensorAxes(s, (None,) * len(s)) for s in call.output_shapes]

@@ -399,8 +399,8 @@ def largest_cap(
     cap = bisect.bisect_right(range(1, high + 1), max_bytes, key=total)
     if not cap:
         raise ValueError(
-            "The codes of this probe do not fit, even with one activation a layer. "
-            "Use fewer probe inputs or a larger bound. Received: "
-            f"{num_points} inputs, {len(layers)} layers, max_bytes={max_bytes}"
+            "The codes of this probe do not fit, even with one activation per layer. "
+            f"Use fewer probe inputs or a larger bound. Received: {num_points} inputs, "
+            f"{len(layers)} layers, max_bytes={max_bytes}"
         )
     return cap

@@ -184,7 +184,7 @@ def require_full_rank(model: Any, volumes: np.ndarray) -> None:
         raise ModelError(
             "The generator is of lower rank than it has latents, so it is not "
             "injective: whole lines of the latent space make one output, whose density "
-            "is infinite. `jacobian_rank` tells where; leaky activations and "
-            f"wider layers mend it. Received: model {model.name!r} of lower rank at "
-            f"{flat} of {len(volumes)} places"
+            "is infinite. `jacobian_rank` tells where; leaky activations and wider "
+            f"layers avoid it. Received: model {model.name!r} of lower rank at {flat} "
+            f"of {len(volumes)} places"
         )

@@ -225,7 +225,7 @@ class Surface:
         fits = data.ndim > 1 and len(data) and math.prod(data.shape[1:]) == size
         if not fits or not np.isfinite(data).all():
             raise ValueError(
-                f"The data must be finite numbers, {size} an output. Received: an "
+                f"The data must be finite numbers, {size} per output. Received: an "
                 f"array of shape {data.shape}"
             )
         return data.reshape(len(data), size)

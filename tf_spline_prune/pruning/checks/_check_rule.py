@@ -97,10 +97,10 @@ def _trial(
     if all(group.num_units < 2 for group in graph.groups):
         reasons = "; ".join(sorted({b.reason for b in graph.barriers}))
         if graph.groups:
-            reasons = "all are tied into one"
+            reasons = "all units are coupled into one"
         raise RuleError(
-            f"The rule of {kind_of(layer)} lets no unit go, so there is nothing to "
-            f"test. Units must stay because: {reasons}"
+            f"The rule of {kind_of(layer)} leaves no unit prunable, so there is "
+            f"nothing to test. The reasons: {reasons}"
         )
     _check_uses(graph, layer)
     removed = graph.nothing_removed()

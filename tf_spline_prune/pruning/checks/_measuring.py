@@ -12,7 +12,7 @@ Train = Callable[[Any], Any]
 
 
 # What the checks of arguments want of the two.
-EVALUATE = Function("a function of a model that gives one number")
+EVALUATE = Function("a function of a model that returns one number")
 TRAIN = Function("a function of a model that trains it in place")
 
 

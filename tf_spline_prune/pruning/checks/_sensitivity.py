@@ -147,7 +147,7 @@ def sensitivity(
     if not groups:
         raise ValueError(
             f"No units may be pruned by {criterion.name!r}, so there is nothing to "
-            f"measure. Units that must stay: {reasons(barriers)}. Received: "
+            f"measure. Unprunable units: {reasons(barriers)}. Received: "
             f"layers={layers!r}"
         )
     counts = {g.name: [_count(g.num_units, share) for share in asked] for g in groups}

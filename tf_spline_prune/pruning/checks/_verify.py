@@ -171,11 +171,11 @@ def require_verified(
     verdict = Comparison(graph, cut, removed, changed).verdict()
     if not verdict.excess <= 1:
         raise VerificationError(
-            "The shrunk model does not compute what the original computes without "
-            f"the removed units: relative error {verdict.error:.2g}, "
+            "The pruned model does not compute what the original computes with the "
+            f"pruned units masked: relative error {verdict.error:.2g}, "
             f"{verdict.excess:.2g} times what rounding explains. This is a fault of a "
             "rule or of a layer's own rule; the original model is untouched. "
-            "`verify=False` gives the model as it is."
+            "`verify=False` returns the model as it is."
         )
     return _warned(verdict)
 
@@ -382,7 +382,7 @@ class Comparison:
             error, excess = larger(error, apart), larger(excess, apart / rounding)
         blind = ""
         if seen <= _SEEN and self._removed.any() and excess <= 1:
-            blind = "no output answers to the removed units, or to those that read them"
+            blind = "no output depends on the pruned units or on their consumers"
         if not self._removed.any():
             seen = float("inf")
         return Verdict(error, excess, blind, random, seen)

@@ -154,10 +154,10 @@ class Allocation:
             low = high
         if least > limit:
             raise BudgetError(
-                f"The target is out of reach: with all units removed that may go, "
-                f"{amount(least)} {budget.measure} remain, and {amount(limit)} are "
+                "The target is out of reach: with all prunable units pruned, "
+                f"{amount(least)} {budget.measure} remain, and {amount(limit)} were "
                 "asked for. Ask for less, or loosen `min_units`, `max_sparsity` and "
-                f"`layers`. Units that may not go at all: {why_not}. Received: "
+                f"`layers`. Unprunable units: {why_not}. Received: "
                 f"{budget.kind}={budget.value}"
             )
         while high - low > 1 and left > 0:
@@ -243,7 +243,7 @@ class Allocation:
     ) -> None:
         if wanted > allowed:
             raise BudgetError(
-                "So many units cannot go: `min_units` and `max_sparsity` keep "
+                "So many units cannot be pruned: `min_units` and `max_sparsity` keep "
                 f"{size - allowed} of the {size} units of {', '.join(names)}. Ask for "
                 f"less, or loosen them. Received: sparsity={sparsity}"
             )

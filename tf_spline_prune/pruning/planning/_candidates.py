@@ -31,7 +31,7 @@ def candidates(
             reason = "`layers` leaves them out"
         elif group.num_units <= min_units:
             least = f"`min_units={min_units}`" if min_units > 1 else "one"
-            reason = f"{least} must stay, and there are no more"
+            reason = f"{least} must be kept, and there are no more"
         if reason is None:
             groups.append(group)
         else:

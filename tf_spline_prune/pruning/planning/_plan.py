@@ -230,9 +230,8 @@ class Settings:
         settings = cls(budget=budget, **others)
         if budget.by_layer and settings.scope not in ("auto", "global", "layer"):
             raise ValueError(
-                "Where `sparsity` gives each layer its share, nothing is left for "
-                "`scope` to decide. Leave it out, or give one number. Received: "
-                f"scope={settings.scope!r}"
+                "With one `sparsity` per layer, `scope` has nothing to decide. Leave "
+                f"it out, or give one number. Received: scope={settings.scope!r}"
             )
         return settings
 

@@ -286,7 +286,7 @@ def plan_text(plan: Any) -> str:
         lines += ["", "Approximate, because their statistics change:"]
         lines += [f"  {name}" for name in plan.approximate]
     if plan.barriers:
-        lines += ["", "Must stay:"]
+        lines += ["", "Unprunable:"]
         lines += [f"  {barrier}" for barrier in plan.barriers]
     return "\n".join(lines)
 
@@ -318,7 +318,7 @@ def against(budget: Any, before: float, after: float) -> str:
         asked = "by layer" if isinstance(value, dict) else f"{value:.1%}"
         gone = before - after
         share = f"{gone / before:.1%}" if before else "none"
-        return f"asked: {asked} of {amount(before)} units gone; achieved: {share}"
+        return f"asked: {asked} of {amount(before)} units pruned; achieved: {share}"
     wanted = f"{value:.1%}" if isinstance(value, float) else amount(value)
     share = f" ({after / before:.1%})" if before else ""
     return f"asked: at most {wanted} of {amount(before)} {name}; achieved: " + (

@@ -58,7 +58,7 @@ def rank(criterion: Criterion, group: Group, gone: np.ndarray | None = None) -> 
         scores = np.asarray(criterion.scores(group), "float64")
         if scores.shape != (group.num_units,):
             raise CriterionError(
-                "A criterion must give one score a unit. Expected: shape "
+                "A criterion must give one score per unit. Expected: shape "
                 f"{(group.num_units,)}. Received: shape {scores.shape} of "
                 f"{criterion.name!r} for the units of {group.name!r}."
             )

@@ -70,8 +70,8 @@ def pools_of(
         mine = {name: found[name] for name in group.makers if name in found}
         if len(set(mine.values())) > 1:
             raise ValueError(
-                "`scope` puts layers whose units live or die together into different "
-                f"pools. Put them into one. Received: {mine}"
+                "`scope` puts layers with coupled units into different pools. Put them "
+                f"into one pool. Received: {mine}"
             )
         # A tuple, so that no pool of a user has the same key.
         own: Hashable = ("group", group.name)
@@ -135,9 +135,9 @@ def shares_of_layers(graph: ChannelGraph, sparsity: Any) -> dict[str, float]:
     """
     if isinstance(sparsity, Mapping):
         asked = [(of, _share(one, of)) for of, one in sparsity.items()]
-        found = graph.nameable.each(asked, "sparsity", "shares")
+        found = graph.nameable.each(asked, "sparsity", "fractions")
     else:
-        found = graph.nameable.each(sparsity, "sparsity", "shares")
+        found = graph.nameable.each(sparsity, "sparsity", "fractions")
         found = {name: _share(one, name) for name, one in found.items()}
     if not found:
         raise ValueError(
@@ -182,8 +182,8 @@ def shares_of_groups(
         asked = {name: shares[name] for name in group.makers if name in shares}
         if len(set(asked.values())) > 1:
             raise ValueError(
-                "`sparsity` asks different shares of layers whose units live or die "
-                f"together. Give them one share. Received: {asked}"
+                "`sparsity` gives layers with coupled units different fractions. Give "
+                f"them the same one. Received: {asked}"
             )
         found.append(next(iter(asked.values()), 0.0))
     free = {name for group in groups for name in group.makers}
@@ -195,8 +195,9 @@ def shares_of_groups(
             if share and not hits & free:
                 name = min(hits)
                 raise BudgetError(
-                    f"Units of {name!r} may not go: {reasons.get(name, 'barred')}. "
-                    f"Leave it out. Received: sparsity={{{pattern!r}: {share}}}"
+                    f"Units of {name!r} cannot be pruned: "
+                    f"{reasons.get(name, 'barred')}. Leave it out. Received: "
+                    f"sparsity={{{pattern!r}: {share}}}"
                 )
     return found
 

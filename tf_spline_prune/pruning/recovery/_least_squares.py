@@ -318,8 +318,8 @@ def refit(
     wirings = [[(call.key, *call.needs()) for call in one.calls] for one in graphs]
     if wirings[0] != wirings[1]:
         raise PlanError(
-            "`small` is not wired as the model is; give what `plan.apply(model)` gave. "
-            f"Received: model {cut.model.name!r}"
+            "`small` is not wired as the model is; give what `plan.apply(model)` "
+            f"returned. Received: model {cut.model.name!r}"
         )
     passes = Passes(graphs, data, batch_size, max_bytes)
     consumers = _consumers(graph, removed, cut)
@@ -458,6 +458,6 @@ def _check_small(graph: ChannelGraph, removed: np.ndarray, small: Any) -> None:
         if found != shape:
             raise PlanError(
                 "`small` is not what the plan makes of the model; give what "
-                f"`plan.apply(model)` gave. Expected: shape {shape} for "
+                f"`plan.apply(model)` returned. Expected: shape {shape} for "
                 f"{path}/{name}. Received: {found}"
             )

@@ -244,8 +244,8 @@ def lossless(
     if not changed:
         where = "" if box is None else " over the box"
         warn(
-            f"Nothing is pruned, because no unit that may go is unread or constant"
-            f"{where}. Units that must stay: {reasons(graph.barriers)}",
+            "Nothing is pruned, because no prunable unit is unused or "
+            f"constant{where}. Unprunable units: {reasons(graph.barriers)}",
             NothingPrunedWarning,
         )
         copy = with_weights(model, {})
@@ -365,8 +365,8 @@ def _require_same(model: Any, small: Any, inputs: list[np.ndarray]) -> None:
         error = float(np.abs(one - other).max() / max(1.0, np.abs(one).max()))
         if not error <= tolerance:
             raise VerificationError(
-                "The smaller model computes something else than the model: relative "
+                "The smaller model computes something else than the original: relative "
                 f"error {error:.2g}, at most {tolerance:g} expected. Data that lie "
-                "outside the box can be the reason; otherwise it is a fault of the "
+                "outside the box can be the reason; otherwise it is a bug of this "
                 "pass. The original model is untouched."
             )
