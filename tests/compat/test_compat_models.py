@@ -106,7 +106,7 @@ def test_paths_tell_uses_apart(K):
     )
     inputs = K.Input((4,))
     model = K.Model(inputs, block(block(inputs)))
-    names = [call.name for call in compat.trace(model).leaves()]
+    names = [call.name for call in compat.trace(model).calls]
     assert names == ["block/d", "block/d:1"]
 
 

@@ -84,6 +84,10 @@ def test_other_calls_say_it_too(K):
         tsp.plan(model, sparsity={"b0": 0.3})
     with pytest.raises(BudgetError, match="'b0' cannot be pruned: no rule covers"):
         tsp.plan(model, sparsity=0.3, layers="b0")
+    with pytest.raises(
+        BudgetError, match="'b0' cannot be pruned: no rule covers.*'b.'"
+    ):
+        tsp.plan(model, sparsity=0.3, layers="b.")
     with pytest.raises(ValueError, match="'b0' cannot be pruned: no rule covers"):
         tsp.remove_units(model, {"b0": [0]})
     with pytest.raises(ValueError, match="names no layer, so there is nothing"):

@@ -14,8 +14,7 @@ from collections import Counter, namedtuple
 
 import numpy as np
 import zoo
-from hypothesis import HealthCheck, assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, assume, given, settings, strategies as st
 
 import tf_spline_prune as tsp
 

@@ -3,8 +3,7 @@
 import early_nets
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import tf_spline_prune as tsp
 from tf_spline_prune.errors import BudgetError

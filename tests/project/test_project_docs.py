@@ -1,6 +1,6 @@
 """The documentation: a site that builds strictly, and links that lead somewhere."""
 
-import importlib
+import inspect
 import os
 import re
 import subprocess
@@ -11,6 +11,7 @@ from markdown.extensions.toc import slugify
 from newcomer import ROOT, run
 
 import tf_spline_prune as tsp
+from tf_spline_prune._public_names import homes_of
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
 
@@ -107,8 +108,11 @@ def is_of(thing, room):
 def test_the_reference_has_every_public_name(site):
     pages = [page.read_text() for page in (site / "api").glob("*.html")]
     found = {name for page in pages for name in re.findall(r' id="(tf_\S+?)"', page)}
-    public = {f"{home}.{name}" for name, home in tsp._NAMES.items()}
-    for module in map(importlib.import_module, tsp._MODULES.values()):
+    homes, public = homes_of(tsp.__file__), set()
+    for name in tsp.__all__:
+        if not inspect.ismodule(module := getattr(tsp, name)):
+            public.add(f"{homes[name][0]}.{name}")
+            continue
         public |= {f"{module.__name__}.{name}" for name in names_of(module)}
     assert {"probes.plane", "errors.BudgetError"} <= {
         ".".join(name.split(".")[-2:]) for name in public

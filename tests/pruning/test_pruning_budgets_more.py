@@ -123,6 +123,11 @@ def test_one_layer_speaks_for_its_group(K):
             "Nearest: .'first'",
         ),
         (
+            {"target_latency": 0.5, "latency": {".*": [1] * 33}},
+            ValueError,
+            "one layer at a time.*first, head, second",
+        ),
+        (
             {"target_latency": 0.5, "latency": {"first": [1] * 32}},
             ValueError,
             "33 times",

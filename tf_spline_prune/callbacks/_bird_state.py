@@ -139,7 +139,7 @@ def model_fingerprint(model: Any) -> str:
             _plain(_config(call.layer)),
             sorted(weights.shapes(call.path).items()),
         )
-        for call in graph.leaves()
+        for call in graph.calls
     ]
     return hashlib.sha256(repr(layers).encode()).hexdigest()
 

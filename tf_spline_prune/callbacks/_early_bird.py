@@ -131,6 +131,11 @@ class EarlyBird(Callback):
     def _settled(self, value: float) -> bool:
         """Decide on that number; it is not NaN."""
 
+    def _decide(self, recent: list[list[float]]) -> tuple[float, bool]:
+        """Draw the number that is logged from the records, and decide."""
+        value = self._value(recent)
+        return value, not math.isnan(value) and self._settled(value)
+
     def _key(self) -> str:
         """Return what the detector's backup depends on."""
         return f"{type(self).__name__} lookback={self.lookback}"
@@ -208,8 +213,8 @@ class EarlyBird(Callback):
 
     def _judge(self, epoch: int) -> float:
         self._take(epoch)
-        value = self._value([self.records[e] for e in sorted(self.records)])
-        if self.ticket_epoch is None and not math.isnan(value) and self._settled(value):
+        value, found = self._decide([self.records[e] for e in sorted(self.records)])
+        if self.ticket_epoch is None and found:
             self.ticket_epoch = epoch
             self.ticket_step = optimizer_steps(self.model)
             self._tell()

@@ -114,7 +114,7 @@ class LocalComplexityLogger(Callback):
         size = sum(math.prod(int(s or 1) for s in i.shape[1:]) for i in graph.inputs)
         pools = {
             call.name
-            for call in graph.leaves()
+            for call in graph.calls
             if (knots := knots_of(call)) and knots.source == "pool"
         }
         self.region_bounds = {

@@ -103,7 +103,7 @@ class MaskEarlyBird(EarlyBird):
             self._norms = self._find_norms()
 
     def _find_norms(self) -> list[Any]:
-        calls: dict[str, Call] = {c.path: c for c in trace(self.model).leaves()}
+        calls: dict[str, Call] = {c.path: c for c in trace(self.model).calls}
         norms = [
             call.layer
             for call in calls.values()

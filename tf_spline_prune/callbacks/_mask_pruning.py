@@ -23,7 +23,7 @@ from tf_spline_prune.errors import (
 )
 from tf_spline_prune.graph._selection import Selector
 from tf_spline_prune.masking._granularity import Granularity, Pooling
-from tf_spline_prune.masking._slots import matching
+from tf_spline_prune.masking._slots import by_path
 from tf_spline_prune.masking._successors import names_successors
 from tf_spline_prune.masking._targets import (
     SLACK,
@@ -31,8 +31,6 @@ from tf_spline_prune.masking._targets import (
     below_target,
     remember,
     remember_nothing,
-    set_target,
-    target_of,
 )
 from tf_spline_prune.masking._update_masks import (
     GRANULARITY,
@@ -197,9 +195,9 @@ class MaskPruning(Callback):
         for slot in self._slots:
             target = self._finals.get(slot.path)
             if target is None or granularity is None:  # a share of units
-                set_target(slot, None)
+                slot.note_target(Target(None))
             else:
-                set_target(slot, min(target, granularity.most))
+                slot.note_target(Target(min(target, granularity.most)))
         if granularity is None and (why := self._update.why_nothing(self._end())):
             warn(f"Nothing will be masked, because {why}.", NothingPrunedWarning)
         if below_target(self._slots) or not self.sparsity():
@@ -233,7 +231,7 @@ class MaskPruning(Callback):
             slot.apply()
         now = optimizer_steps(self.model)
         for slot in self._slots:
-            target = target_of(slot.wrapper)
+            target = slot.target
             cause = self._cause(slot, now)
             if target is not None and cause:
                 target.cause = cause
@@ -260,7 +258,7 @@ class MaskPruning(Callback):
 
     def _cause(self, slot: MaskSlot, now: int) -> str | None:
         """Return why the masks of a weight remove less than they are to, if known."""
-        schedule, target = self._schedules.get(slot.path), target_of(slot.wrapper)
+        schedule, target = self._schedules.get(slot.path), slot.target
         if schedule is None or target is None:
             return None
         if cause := _schedules()._firing.why_short(schedule, 0, now):
@@ -279,7 +277,7 @@ class MaskPruning(Callback):
 
     def _nothing(self) -> str | None:
         """Return why nothing went, although the schedule asked for something."""
-        targets = {slot.path: target_of(slot.wrapper) for slot in self._slots}
+        targets = {slot.path: slot.target for slot in self._slots}
         asked = {path: one.asked for path, one in targets.items() if one is not None}
         shares: Any = asked
         if not isinstance(self.schedule, Mapping):
@@ -313,18 +311,9 @@ class MaskPruning(Callback):
 
     def _by_path(self, slots: list[MaskSlot]) -> dict[str, Any]:
         """Assign each layer its schedule."""
-        paths = list(dict.fromkeys(slot.path for slot in slots))
         if not isinstance(self.schedule, Mapping):
-            return dict.fromkeys(paths, self.schedule)
-        found: dict[str, Any] = {}
-        for pattern, schedule in self.schedule.items():
-            for path in matching(pattern, paths):
-                if found.setdefault(path, schedule) is not schedule:
-                    raise ValueError(
-                        f"The layer {path!r} is given two schedules. Received: "
-                        f"{list(self.schedule)}"
-                    )
-        return found
+            return {slot.path: self.schedule for slot in slots}
+        return by_path(slots, self.schedule, "schedule", "schedules")
 
     def _resolve_clocks(self) -> None:
         """Set the length of training in schedules that run in epochs or percent."""

@@ -1,6 +1,5 @@
 """`SplineEarlyBird`: stop the first training when the partition has settled."""
 
-import copy
 import math
 import zlib
 from typing import Any, Literal, get_args
@@ -22,7 +21,7 @@ from tf_spline_prune._files import PathLike
 from tf_spline_prune.callbacks._early_bird import EarlyBird
 from tf_spline_prune.compat import trace
 from tf_spline_prune.partition import PartitionCoder, partition_distance
-from tf_spline_prune.partition.codes._partition_codes import PartitionCodes
+from tf_spline_prune.partition.codes._partition_codes import CodeLayout
 from tf_spline_prune.partition.probes import arrays_of, check_probe
 
 Mode = Literal["max_below", "plateau"]
@@ -139,7 +138,7 @@ class SplineEarlyBird(EarlyBird):
         self.seed = seed
         self.batch_size = batch_size
         self.coder: PartitionCoder | None = None
-        self._layout: PartitionCodes | None = None
+        self._layout: CodeLayout | None = None
 
     @property
     def distance_bound(self) -> float | None:
@@ -175,13 +174,11 @@ class SplineEarlyBird(EarlyBird):
             )
         if not ((matrix >= 0) & (matrix <= 1)).all():
             raise ValueError("Distances must lie in [0, 1], and some do not.")
-        twin = copy.copy(self)
-        twin.records = {}
+        records: list[list[float]] = []
         for epoch in range(1, len(matrix)):
             window = range(epoch - 1, max(epoch - self.lookback, 0) - 1, -1)
-            twin.records[epoch] = matrix[epoch, window].tolist()
-            value = twin._value(list(twin.records.values()))
-            if not math.isnan(value) and twin._settled(value):
+            records.append(matrix[epoch, window].tolist())
+            if self._decide(records)[1]:
                 return epoch
         return None
 
@@ -210,29 +207,32 @@ class SplineEarlyBird(EarlyBird):
         if self.coder is None:
             self.coder = self._make_coder()
         codes = self.coder(self.probe)
-        if self._layout is None:
-            self._layout = codes.like(np.zeros(codes.nbytes, np.uint8))
+        self._layout = codes.layout
         return codes.to_bytes()
 
     def _distance(self, first: np.ndarray, second: np.ndarray) -> float:
         layout = self._layout
         if layout is None:  # a resumed run knows the layout from its first snapshot
             raise RuntimeError("No snapshot has been taken yet.")
-        return partition_distance(layout.like(first), layout.like(second))
+        return partition_distance(layout.codes(first), layout.codes(second))
 
     def _value(self, recent: list[list[float]]) -> float:
-        if self.mode == "max_below":
-            newest = recent[-1] if recent else []
-            return max(newest) if len(newest) == self.lookback else math.nan
-        return recent[-1][0] if recent else math.nan
+        newest = recent[-1] if recent else []
+        if self.mode == "plateau":
+            return newest[0] if newest else math.nan
+        return max(newest) if len(newest) == self.lookback else math.nan
 
     def _settled(self, value: float) -> bool:
+        return value < self.threshold
+
+    def _decide(self, recent: list[list[float]]) -> tuple[float, bool]:
         if self.mode == "max_below":
-            return value < self.threshold
-        steps = [self.records[e][0] for e in sorted(self.records)][-self.lookback :]
-        if len(steps) < self.lookback:
-            return False
-        return max(steps) - min(steps) <= self.tolerance * max(steps)
+            return super()._decide(recent)
+        steps = [distances[0] for distances in recent[-self.lookback :]]
+        level = len(steps) == self.lookback and (
+            max(steps) - min(steps) <= self.tolerance * max(steps)
+        )
+        return self._value(recent), level
 
     def _key(self) -> str:
         arrays = map(np.ascontiguousarray, arrays_of(self.probe))

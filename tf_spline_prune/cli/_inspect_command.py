@@ -124,24 +124,17 @@ def _facts_of_model(model: Any) -> dict[str, Any]:
         model = tsp.strip_masks(model)
     graph = tsp.ChannelGraph(model)
     traced = graph.graph
-    ends = {i: (call.layer.name, s) for call in traced.calls for i, s in _ends(call)}
-    for number, entry in zip(traced.input_ids, traced.inputs, strict=True):
-        ends[number] = (entry.name, entry.shape)
-    outputs = [ends[number] for number in traced.output_ids]
+    ends = traced.blueprint.ends()
     return {
         "kind": flavour_name(model),
         "name": model.name,
         "masked": masked,
         "inputs": [vars(entry) for entry in traced.inputs],
-        "outputs": [{"name": name, "shape": shape} for name, shape in outputs],
+        "outputs": [{"name": name, "shape": shape} for name, shape in ends],
         "cost": tsp.cost(model),
         "layers": _layers(model, graph),
         "barriers": graph.barriers,
     }
-
-
-def _ends(call: Any) -> Any:
-    return zip(call.outputs, call.output_shapes, strict=True)
 
 
 def _layers(model: Any, graph: Any) -> list[dict[str, Any]]:
@@ -161,7 +154,7 @@ def _layers(model: Any, graph: Any) -> list[dict[str, Any]]:
     costs = layer_costs(graph, graph.nothing_removed())
     prunable = tsp.weight_sparsity(model)
     rows = []
-    kinds = {call.path: call.kind for call in graph.graph.leaves()}
+    kinds = {call.path: call.kind for call in graph.graph.calls}
     for path, cost in costs.items():
         weights = graph.arrays[path] if path in graph.arrays else {}
         counted = [a for name, a in weights.items() if f"{path}/{name}" in prunable]

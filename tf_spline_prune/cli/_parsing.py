@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from tf_spline_prune._amounts import read_amount
+from tf_spline_prune._amounts import finite, read_amount
 from tf_spline_prune.cli._outcome import Outcome
 from tf_spline_prune.errors import UsageError
 
@@ -250,7 +250,7 @@ def whole_number(text: str) -> int:
 def tolerance(text: str) -> float:
     """Read a number from 0 on."""
     try:
-        value = _finite(text)
+        value = finite(text)
     except ValueError:
         value = -1.0
     if value < 0:
@@ -269,10 +269,3 @@ def _at_least(least: int) -> Callable[[str], int]:
         return int(text)
 
     return read
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError
-    return value

@@ -9,7 +9,7 @@ import numpy as np
 
 from tf_spline_prune.compat._kinds import kind_of
 from tf_spline_prune.compat.build._parts import parts_of, working_layer
-from tf_spline_prune.compat.graph._call_graph import Graph
+from tf_spline_prune.compat.graph._graph import Graph
 from tf_spline_prune.errors import ModelError
 
 # What Keras calls a weight that was given no name.
@@ -161,9 +161,9 @@ class CurrentWeights(Mapping[str, Mapping[str, np.ndarray]]):
 
     def __init__(self, graph: Graph) -> None:
         self._layers: dict[str, _LayerWeights] = {}
-        for call in graph.leaves():
-            if call.path not in self._layers and _variables(call.layer):
-                self._layers[call.path] = _of(call.layer)
+        for path, layer in graph.layers.items():
+            if _variables(layer):
+                self._layers[path] = _of(layer)
 
     def __getitem__(self, path: str) -> Mapping[str, np.ndarray]:
         return self._layers[path]

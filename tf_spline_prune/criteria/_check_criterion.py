@@ -14,8 +14,8 @@ from tf_spline_prune.compat import (
     sample_inputs,
     with_weights,
 )
-from tf_spline_prune.criteria._criterion import Criterion, PairCriterion
-from tf_spline_prune.criteria._get import CRITERION, AnyCriterion, get
+from tf_spline_prune.criteria._criterion import AnyCriterion, Criterion, PairCriterion
+from tf_spline_prune.criteria._get import CRITERION, get
 from tf_spline_prune.errors import CriterionError
 from tf_spline_prune.graph import ChannelGraph, Group
 

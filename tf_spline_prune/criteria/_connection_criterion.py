@@ -1,6 +1,5 @@
 """`ConnectionCriterion`: what the criteria share that score single weights."""
 
-import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,7 +11,8 @@ from tf_spline_prune.criteria._connections import Connections, is_unsupervised
 from tf_spline_prune.criteria._gates import LossCriterion, require_labels
 from tf_spline_prune.criteria._reduction import reduced
 from tf_spline_prune.errors import CalibrationError
-from tf_spline_prune.graph import ChannelGraph, Group, Member
+from tf_spline_prune.graph import ChannelGraph, Group
+from tf_spline_prune.graph._grouping import sums_of
 
 
 @dataclass
@@ -109,15 +109,11 @@ class ConnectionCriterion(LossCriterion):
 
     def scores(self, group: Group) -> np.ndarray:
         """Return one score per unit of a group; higher means keep."""
-        parts = [self._of_units(member) for member in group.producers]
+        parts = [
+            sums_of(member, np.asarray, self._saliencies[member.path][member.name])
+            for member in group.producers
+        ]
         return self.worth(reduced(parts, self.reduction))
-
-    def _of_units(self, member: Member) -> np.ndarray:
-        """Sum the saliencies of all entries that make a unit."""
-        found = self._saliencies[member.path][member.name]
-        sizes = found.shape[: member.axis], found.shape[member.axis]
-        total = found.reshape(math.prod(sizes[0]), sizes[1], -1).sum(axis=(0, 2))
-        return np.asarray(total[member.positions].sum(axis=1))
 
 
 def times(weights: Gradients, derivatives: Gradients) -> Gradients:

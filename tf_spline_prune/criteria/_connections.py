@@ -48,7 +48,7 @@ class Connections:
         self._model = with_dtype(model, widest_dtype(model))
         hand_on_loss(model, self._model)
         self._graph = trace(self._model)
-        layers = {call.path: call.layer for call in self._graph.leaves()}
+        layers = self._graph.layers
         held = {path: weight_variables(layers[path]) for path in self.names}
         self._variables = {
             path: {name: held[path][name] for name in given}
@@ -192,7 +192,7 @@ class Connections:
 
 def _cooled(logits: Logits, temperature: float) -> Callable[[list[Any]], Any]:
     """Make a function that runs a model with logits divided by a temperature."""
-    outputs = len(logits.graph.output_ids)
+    outputs = len(logits.graph.output_tensors)
     if outputs > 1:
         raise CriterionError(
             "A temperature needs a model with one output. Take `temperature=1`. "
@@ -206,16 +206,15 @@ def _activations(graph: Graph) -> set[str]:
 
     Where a user's layer applies its own is not known, so that is left alone.
     """
-    leaves = graph.leaves()
     factors = {
         tensor
-        for call in leaves
+        for call in graph.calls
         if call.kind in ("Multiply", "op:multiply")
         for tensor in call.inputs
     }
     return {
         call.name
-        for call in leaves
+        for call in graph.calls
         if (knots := knots_of(call)) is not None
         and knots.source != "pool"
         and not call.kind.startswith("custom:")

@@ -29,13 +29,10 @@ class Criterion(ABC):
             `"mean"`, `"max"` or `"sum"`.
         per_saving: Whether the scores are losses that add up over groups, so that
             under a target they are weighed against what a unit saves.
-        gone: The units that masks have removed already, an array of bool indexed by
-            unit, which rank below all others; `None` where there are no masks.
     """
 
     name: ClassVar[str]
     per_saving: ClassVar[bool] = False
-    gone: ClassVar[np.ndarray | None] = None
     reduction: Reduction = "mean"
     normalizer: Normalizer = "none"
 
@@ -79,6 +76,10 @@ class Criterion(ABC):
         Returns:
             Array of shape `(units,)`, float64, finite; higher means keep.
         """
+
+
+AnyCriterion = str | Criterion | Callable[..., Any]
+"""What users may give for a criterion: a name, an instance, a function."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,6 +28,7 @@ from tf_spline_prune.criteria._criterion import Criterion
 from tf_spline_prune.criteria._reduction import Normalizer, Reduction, reduced
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph import ChannelGraph, Group, Member
+from tf_spline_prune.graph._grouping import sums_of
 
 _LOSS = Either(Text("a name"), Function("a Keras loss, a function"), None)
 LOSS: Options = [
@@ -122,7 +123,7 @@ def gate_derivatives(
 
         def derivative(member: Member, found: Any = gradients) -> np.ndarray:
             weight = graph.arrays[member.path][member.name]
-            return _per_unit(weight, found[member.path][member.name], member)
+            return sums_of(member, np.multiply, weight, found[member.path][member.name])
 
         yield (
             len(inputs[0]),
@@ -167,17 +168,6 @@ def joint(derivatives: np.ndarray, reduction: Reduction) -> np.ndarray:
     """
     parts = np.abs(derivatives) if reduction == "max" else derivatives
     return np.abs(reduced(list(parts), reduction))
-
-
-def _per_unit(weight: np.ndarray, gradient: np.ndarray, member: Member) -> np.ndarray:
-    """Sum `w * dL/dw` over all entries that read a unit."""
-    axis = member.axis
-    shape = (math.prod(weight.shape[:axis]), weight.shape[axis], -1)
-    if weight.dtype.itemsize < 4:
-        weight = weight.astype("float32")
-    gradient = gradient.astype(weight.dtype, copy=False)
-    total = np.einsum("asb,asb->s", weight.reshape(shape), gradient.reshape(shape))
-    return np.asarray(total[member.positions].sum(axis=1, dtype="float64"))
 
 
 @dataclass

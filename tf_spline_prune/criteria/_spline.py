@@ -14,6 +14,7 @@ from tf_spline_prune.criteria._reduction import (
     reduced_rows,
 )
 from tf_spline_prune.graph import ChannelGraph, Group, Member
+from tf_spline_prune.graph._unit_path import batchnorm_factor
 from tf_spline_prune.partition import PartitionCoder, probes
 
 Mode = Literal["paper", "hyperplane", "unit", "code"]
@@ -236,7 +237,8 @@ def effective_weights(
         given = _vector(graph, group, path, "gamma")
         beta = _vector(graph, group, path, "beta")
         scale = np.ones_like(variance) if given is None else given
-        factor = scale / np.sqrt(variance + graph.layer(path).epsilon)
+        weights = {"gamma": scale, "moving_variance": variance}
+        factor = batchnorm_factor(graph.layer(path), weights)
         # A unit may have several places, and a depthwise one several outputs.
         places = member.positions.shape[1]
         shape = (len(rows), places, 1, factor.shape[1] // places)

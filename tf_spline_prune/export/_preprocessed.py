@@ -62,7 +62,7 @@ class Preprocessed(Servable):
             self.inputs = _specs(self._raw, names)
         elif flavour_of(preprocess) and getattr(preprocess, "inputs", None):
             graph = trace(preprocess)
-            self._raw = _bare(graph.structure[0])
+            self._raw = _bare(graph.blueprint.structure[0])
             raw = [(tuple(i.shape), i.dtype) for i in graph.inputs]
             self.inputs = dict(zip(input_names(graph), raw, strict=True))
         self._try()

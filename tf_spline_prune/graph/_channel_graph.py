@@ -1,6 +1,5 @@
 """`ChannelGraph`: which units of a model live or die together."""
 
-import difflib
 import functools
 import math
 from collections.abc import Sequence
@@ -13,27 +12,27 @@ from tf_spline_prune._checks import Flag, Integer, ListOf, MapOf, Text, checked
 from tf_spline_prune.compat import (
     Call,
     CurrentWeights,
+    Tensor,
     check_finite,
     check_plain,
     config_of,
-    in_order,
     trace,
     traced_macs,
     with_sizes,
-    without_masks,
 )
-from tf_spline_prune.errors import RuleError
+from tf_spline_prune.errors import BudgetError, RuleError
 from tf_spline_prune.graph._axes import TensorAxes
 from tf_spline_prune.graph._facts import Barrier, Group, Member, WeightFact, Work
 from tf_spline_prune.graph._grouping import (
     find_barriers,
     find_groups,
-    lengths_of,
     rows_of,
+    sums_of,
 )
 from tf_spline_prune.graph._recorder import Recorder
-from tf_spline_prune.graph._unit_path import Step, UnitPath, Walk, follow
-from tf_spline_prune.graph.rules import describe, has_own_rule, rule_of
+from tf_spline_prune.graph._selection import Nameable
+from tf_spline_prune.graph._unit_path import UnitPath, follow
+from tf_spline_prune.graph.rules import describe, has_own_rule
 
 UNITS = MapOf(
     Text("the name of a layer"),
@@ -96,15 +95,14 @@ class ChannelGraph:
         self.model = model
         self.graph = trace(model)
         self.arrays = CurrentWeights(self.graph)
-        self._layers = {call.path: call.layer for call in self.graph.leaves()}
-        for path, layer in self._layers.items():
+        for path, layer in self.graph.layers.items():
             check_plain(path, layer)
         for path, weights in self.arrays.items():
             check_finite(path, weights)
         shapes = {path: self.arrays.shapes(path) for path in self.arrays}
         recorder = Recorder(shapes, approximate)
-        self.walked = Walk()
-        self._walk(recorder)
+        self.axes: dict[Tensor, TensorAxes] = {}
+        self._label(recorder)
         self.weights: dict[tuple[str, str], WeightFact] = recorder.weights
         self.edits = tuple(recorder.edits)
         self.rescales = tuple(recorder.rescales.values())
@@ -129,37 +127,34 @@ class ChannelGraph:
         self.barriers = (*find_barriers(self.makers, reasons), *self._unseen())
         self._paths: dict[str, UnitPath] = {}
 
-    def _walk(self, recorder: Recorder) -> None:
-        """Run the graph on labels in the place of tensors."""
-        inputs = []
-        for entry in self.graph.inputs:
+    def _label(self, recorder: Recorder) -> None:
+        """Label the axes of every tensor, from the inputs to the outputs."""
+        for tensor, entry in zip(
+            self.graph.input_tensors, self.graph.inputs, strict=True
+        ):
             labels: list[Any] = [None] * len(entry.shape)
             if len(labels) > 1 and entry.shape[-1] is not None:
                 labels[-1] = recorder.fresh(entry.shape[-1])
-            inputs.append(TensorAxes(entry.shape, tuple(labels)))
-            recorder.bar_tensor(inputs[-1], "they are the model's input")
-
-        def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            leaves = in_order(call.layer, args, kwargs)
-            given = [leaf for leaf in leaves if isinstance(leaf, TensorAxes)]
-            call, places = without_masks(call)
-            for place in set(range(len(given))).difference(places):
-                recorder.bar_tensor(given[place], f"{call.path} uses them as a mask")
-            values = [given[place] for place in places]
+            self.axes[tensor] = TensorAxes(entry.shape, tuple(labels))
+            recorder.bar_tensor(self.axes[tensor], "they are the model's input")
+        calls = []
+        for call in self.graph.calls:
+            for mask in call.masks:
+                recorder.bar_tensor(self.axes[mask], f"{call.path} uses them as a mask")
+            values = [self.axes[tensor] for tensor in call.inputs]
             call = with_sizes(call, [value.shape for value in values])
             found = describe(call, values, recorder)
-            # Every step gets tensors of its own, so that steps can be followed.
-            outputs = [TensorAxes(o.shape, o.labels) for o in found]
-            self.walked.add(Step(call, rule_of(call), values, outputs))
-            return outputs[0] if len(outputs) == 1 else outputs
-
-        for value in self.graph.run(inputs, apply):
-            recorder.bar_tensor(value, "they are the model's output")
+            self.axes.update(zip(call.outputs, found, strict=True))
+            calls.append(call)
+        # From here on with all sizes that are known.
+        self.graph = replace(self.graph, calls=tuple(calls))
+        for tensor in self.graph.output_tensors:
+            recorder.bar_tensor(self.axes[tensor], "they are the model's output")
 
     def _check_rules(self) -> None:
         """Raise `RuleError` where a user's rule leaves out what decides."""
         unseen = {one.call.path for one in self.opaque}
-        for path, layer in self._layers.items():
+        for path, layer in self.graph.layers.items():
             if path in unseen or not has_own_rule(layer):
                 continue
             silent = [
@@ -232,11 +227,23 @@ class ChannelGraph:
 
     def layer(self, name: str) -> Any:
         """Return the layer object of a path, or of the name of a producer."""
-        return self._layers[self._maker_paths.get(name, name)]
+        return self.graph.layers[self._maker_paths.get(name, name)]
 
     def path_of_maker(self, name: str) -> str:
         """Return the path of the layer that produces units under a name."""
         return self._maker_paths[name]
+
+    @functools.cached_property
+    def nameable(self) -> Nameable:
+        """The producers of units, as users name them."""
+        return Nameable(
+            {name: self.layer(name) for name in self.makers},
+            "produces units",
+            {b.layer: b.reason for b in self.barriers if b.layer not in self.makers},
+            "Units of {name!r} cannot be pruned: {reason}. Leave it out.",
+            self._maker_paths,
+            BudgetError,
+        )
 
     def units_of(self, labels: np.ndarray) -> np.ndarray:
         """Return the unit that each label stands for, an index into removal arrays."""
@@ -264,12 +271,17 @@ class ChannelGraph:
         Returns:
             Array of shape `(units,)`, float64: the p-norms of the rows.
         """
-        return lengths_of(self.arrays[member.path][member.name], member, p)
+        of = np.square if p == 2 else np.abs
+        return sums_of(member, of, self.arrays[member.path][member.name]) ** (1 / p)
+
+    def inputs_of(self, call: Call) -> list[TensorAxes]:
+        """List whose units lie on the axes of what goes into a call."""
+        return [self.axes[tensor] for tensor in call.inputs]
 
     def path_of(self, group: Group) -> UnitPath:
         """Follow a group's units from the layer that produces them to its consumers."""
         if group.name not in self._paths:
-            self._paths[group.name] = follow(group, self.walked)
+            self._paths[group.name] = follow(group, self.graph)
         return self._paths[group.name]
 
     def kept_counts(self, removed: np.ndarray) -> dict[tuple[str, str], list[int]]:
@@ -316,7 +328,7 @@ class ChannelGraph:
         """
         removed = self.nothing_removed()
         for name, indices in units.items():
-            self._require_maker(name)
+            self.nameable.require(name)
             roots = self.makers[name]
             wrong = [i for i in indices if not 0 <= i < len(roots)]
             if wrong:
@@ -371,7 +383,7 @@ class ChannelGraph:
         """
         names = [n for n, path in self._maker_paths.items() if path == layer]
         if not names and layer not in {barrier.layer for barrier in self.barriers}:
-            self._require_maker(layer)
+            self.nameable.require(layer)
         return "\n".join(self._explain(name) for name in names or [layer])
 
     def _explain(self, layer: str) -> str:
@@ -391,16 +403,3 @@ class ChannelGraph:
                 which = f"{count} units are unprunable: " if count else ""
                 lines.append(f"{layer}: {which}{barrier.reason}.")
         return "\n".join(lines)
-
-    def _require_maker(self, name: str) -> None:
-        if name not in self.makers:
-            if reasons := [b.reason for b in self.barriers if b.layer == name]:
-                raise ValueError(
-                    f"Units of {name!r} cannot be pruned: {reasons[0]}. Received: "
-                    f"{name!r}"
-                )
-            near = difflib.get_close_matches(name, self.makers, 3, 0.4)
-            raise ValueError(
-                "No layer of this name produces units. Nearest: "
-                f"{near or list(self.makers)[:5]}. Received: {name!r}"
-            )

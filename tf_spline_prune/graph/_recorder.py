@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from tf_spline_prune.compat import Call
 from tf_spline_prune.errors import RuleError
@@ -445,17 +447,11 @@ def joined(count: int, ties: Sequence[tuple[Labels, Labels]]) -> np.ndarray:
         Array of shape `(count,)`: for each label the smallest label that it is
         joined with.
     """
-    root = np.arange(count)
     if not ties:
-        return root
+        return np.arange(count)
     first = np.concatenate([a for a, _ in ties])
     second = np.concatenate([b for _, b in ties])
-    while True:
-        # Hook the larger root to the smaller one, then shorten the paths.
-        low = np.minimum(root[first], root[second])
-        high = np.maximum(root[first], root[second])
-        if np.array_equal(low, high):
-            return root
-        np.minimum.at(root, high, low)
-        while not np.array_equal(root, root[root]):
-            root = root[root]
+    links = coo_array((np.ones(len(first), bool), (first, second)), (count, count))
+    _, component = connected_components(links, directed=False)
+    _, smallest = np.unique(component, return_index=True)
+    return np.asarray(smallest[component])

@@ -150,8 +150,8 @@ def wrapped_alike(
     """
     refuse_masks(model, "Take the model that was masked, or `tsp.strip_masks(model)`")
     paths = list(dict.fromkeys(slot.path for slot in slots))
-    known = {call.path for call in trace(model).leaves()}
-    found = wrap_with_masks(model, paths if known.issuperset(paths) else None)
+    known = trace(model).layers.keys()
+    found = wrap_with_masks(model, paths if known >= set(paths) else None)
     targets = mask_slots(found)
     keys = [slot.key for slot in slots]
     if set(keys) == {slot.key for slot in targets}:

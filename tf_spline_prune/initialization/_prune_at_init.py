@@ -30,10 +30,14 @@ from tf_spline_prune.errors import (
 )
 from tf_spline_prune.graph import cost
 from tf_spline_prune.graph._selection import Selector
-from tf_spline_prune.initialization._connection_scores import names_of, with_loss
+from tf_spline_prune.initialization._connection_scores import (
+    CONNECTIONS,
+    names_of,
+    with_loss,
+)
 from tf_spline_prune.initialization._masked_copy import refuse_masks
 from tf_spline_prune.masking._granularity import lowest
-from tf_spline_prune.masking._scoring import weight_scores
+from tf_spline_prune.masking._scoring import OF_WEIGHTS, weight_scores
 from tf_spline_prune.masking._wrap_with_masks import wrap_with_masks
 from tf_spline_prune.pruning import plan, prune_in_rounds
 from tf_spline_prune.pruning.planning._budget import SHARES, as_number
@@ -124,7 +128,7 @@ def strongest(
         old = [np.ones(array.shape, bool) for array in scores]
     masks = [mask.copy() for mask in old]
     left = np.concatenate([a[mask] for a, mask in zip(scores, masks, strict=True)])
-    gone = lowest(left, np.broadcast_to(1, left.shape), len(left) - count)
+    gone = lowest(left, len(left) - count)
     ends = np.cumsum([np.count_nonzero(mask) for mask in masks])
     for mask, lost in zip(masks, np.split(gone, ends[:-1]), strict=True):
         mask[mask] = ~lost
@@ -135,16 +139,7 @@ EmptyLayers = Literal["raise", "keep", "allow"]
 RoundSchedule = Literal["exponential", "linear"]
 Masks = list[np.ndarray]
 _PROFILES = {"erk": erk, "smart_ratio": smart_ratio}
-_NAMES = (
-    "snip",
-    "force",
-    "grasp",
-    "synflow",
-    "magnitude",
-    "lamp",
-    "random",
-    *_PROFILES,
-)
+_NAMES = (*CONNECTIONS, *OF_WEIGHTS, *_PROFILES)
 
 
 def early_masks(

@@ -199,7 +199,7 @@ def sparse_fault(model: Any, quantize: Quantize | None) -> str | None:
     found = []
     graph = trace(model)
     weights = CurrentWeights(graph)
-    dense = {c.path for c in graph.leaves() if kind_of(c.layer) == "Dense"}
+    dense = {c.path for c in graph.calls if kind_of(c.layer) == "Dense"}
     for path in sorted(dense):
         kernel = weights[path]["kernel"]
         if np.mean(kernel == 0) < _SPARSE:

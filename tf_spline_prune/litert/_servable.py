@@ -88,9 +88,9 @@ class Servable:
         has = [*self.inputs, *self.outputs]
         self.renamed = {a: b for a, b in zip(had, has, strict=True) if a != b}
         # What a layer was told must not be overruled, as `training=False` does.
-        self._mode = {} if graph.trains() else {"training": False}
+        self._mode = {} if graph.blueprint.trains() else {"training": False}
         self._variables: list[Any] | None = None
-        self._structure = graph.structure[0]
+        self._structure = graph.blueprint.structure[0]
         for name, (_, dtype) in self.inputs.items():
             if dtype == "string":
                 raise ModelError(
@@ -215,7 +215,7 @@ def _is_float(dtype: str) -> bool:
 def _in_float32(graph: Graph) -> Graph:
     dtypes = {
         str(getattr(call.layer, attribute, None))
-        for call in graph.leaves()
+        for call in graph.calls
         for attribute in ("compute_dtype", "variable_dtype")
     }
     if any(_is_float(dtype) and dtype != "float32" for dtype in dtypes):
@@ -240,16 +240,14 @@ def _inputs(graph: Graph) -> list[str]:
     names = _numbered("inputs", len(graph.inputs))
     if _has_ends(graph):
         names = [i.name for i in graph.inputs]
-    return _keys(graph.structure[0], names)
+    return _keys(graph.blueprint.structure[0], names)
 
 
 def _outputs(graph: Graph) -> list[str]:
-    layers = dict(zip(graph.input_ids, _inputs(graph), strict=True))
-    layers.update({i: call.layer.name for call in graph.calls for i in call.outputs})
-    names = _numbered("outputs", len(graph.output_ids))
+    names = _numbered("outputs", len(graph.output_tensors))
     if _has_ends(graph):
-        names = [layers[i] for i in graph.output_ids]
-    return _keys(graph.structure[1], names)
+        names = [name for name, _ in graph.blueprint.ends()]
+    return _keys(graph.blueprint.structure[1], names)
 
 
 def _has_ends(graph: Graph) -> bool:

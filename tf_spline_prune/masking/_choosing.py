@@ -10,6 +10,7 @@ import numpy as np
 from tf_spline_prune.compat import MaskSlot, zeroed
 from tf_spline_prune.errors import BudgetError, CriterionError
 from tf_spline_prune.graph import ChannelGraph
+from tf_spline_prune.graph._grouping import sums_of
 from tf_spline_prune.masking._granularity import (
     Cells,
     Granularity,
@@ -134,7 +135,7 @@ def _together(
     scores = np.concatenate(
         [np.where(m, c.scores, np.inf) for c, m in zip(tensors, free, strict=True)]
     )
-    gone = lowest(scores, sizes, min(target, most))
+    gone = lowest(scores, min(target, most), sizes)
     parts = np.split(gone, np.cumsum([len(may) for may in free])[:-1])
     return [cells.mask(part) for cells, part in zip(tensors, parts, strict=True)]
 
@@ -249,13 +250,7 @@ def lightest(sizes: np.ndarray, keep: np.ndarray, count: int) -> np.ndarray:
     places = ((sizes <= _guess(sizes, keep, count)) & keep).nonzero()[0]
     if len(places) < count:  # the guess was too low
         places = keep.nonzero()[0]
-    found = sizes[places]
-    last = np.partition(found, count - 1)[count - 1]
-    fall = places[found <= last]
-    if len(fall) > count:  # of those that equal the last one, the first ones
-        ties = places[found == last]
-        fall = np.setdiff1d(fall, ties[count - len(fall) :], assume_unique=True)
-    return fall
+    return places[lowest(sizes[places], count)]
 
 
 def _guess(sizes: np.ndarray, keep: np.ndarray, count: int) -> float:
@@ -319,8 +314,6 @@ def units_gone(graph: ChannelGraph, slots: list[MaskSlot]) -> np.ndarray:
             if keep is None:  # a weight without a mask keeps its units
                 left.append(np.ones(group.num_units, bool))
                 continue
-            entries = np.moveaxis(keep, member.axis, 0)
-            any_left = np.asarray(entries.reshape(len(entries), -1).any(axis=1))
-            left.append(np.asarray(any_left[member.positions].any(axis=1)))
+            left.append(sums_of(member, np.asarray, keep) > 0)
         gone[group.roots] = ~np.any(left, axis=0)
     return gone

@@ -53,7 +53,7 @@ def load_weights(model: Any, filepath: PathLike) -> None:
             f"Received: filepath={str(filepath)!r}"
         ) from error
     loaded = CurrentWeights(trace(plain))
-    for call in graph.leaves():
+    for call in graph.calls:
         if call.path in loaded:
             call.layer.set_weights(list(loaded[call.path].values()))
     for slot in slots:

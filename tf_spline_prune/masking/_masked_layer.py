@@ -55,6 +55,7 @@ class MaskedLayer(keras.layers.Wrapper):
     """
 
     holds_masks = True
+    mask_target: Any = None  # what the masks were to reach, see `MaskSlot.note_target`
 
     @checked(
         weights=[ListOf(Text("a name"), "names of weights"), None], name=[Text(), None]

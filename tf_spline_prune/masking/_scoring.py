@@ -11,7 +11,7 @@ from tf_spline_prune.criteria._lamp import shares_among_larger
 from tf_spline_prune.errors import CriterionError
 
 WeightScorer = Callable[[str, np.ndarray], Any]
-_OF_WEIGHTS = {c.name: c for c in (criteria.Magnitude, criteria.LAMP, criteria.Random)}
+OF_WEIGHTS = {c.name: c for c in (criteria.Magnitude, criteria.LAMP, criteria.Random)}
 
 
 def weight_scores(
@@ -80,7 +80,7 @@ def _scorer(criterion: Any, seed: int) -> WeightScorer:
     name = criterion
     if isinstance(criterion, criteria.Criterion):
         # A subclass scores units in its own way.
-        name = criterion.name if type(criterion) in _OF_WEIGHTS.values() else None
+        name = criterion.name if type(criterion) in OF_WEIGHTS.values() else None
     elif callable(criterion) and not isinstance(criterion, type):
         return criterion
     if name == "magnitude":
@@ -93,10 +93,10 @@ def _scorer(criterion: Any, seed: int) -> WeightScorer:
         raise ValueError(
             "This criterion scores units, not single weights. Ask for "
             '`granularity="unit"`, or for a criterion of weights: '
-            f"{tuple(_OF_WEIGHTS)}. Received: criterion={criterion!r}"
+            f"{tuple(OF_WEIGHTS)}. Received: criterion={criterion!r}"
         )
     raise ValueError(
-        f"Expected one of {tuple(_OF_WEIGHTS)} or a function of the name and the "
+        f"Expected one of {tuple(OF_WEIGHTS)} or a function of the name and the "
         f"weights of a tensor. Received: criterion={criterion!r}"
     )
 

@@ -1,6 +1,5 @@
 """`MaskUpdate`: from weights and a sparsity to masks."""
 
-import copy
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
@@ -44,15 +43,15 @@ from tf_spline_prune.masking._choosing import (
 from tf_spline_prune.masking._granularity import Granularity, Pooling
 from tf_spline_prune.masking._scoring import weight_scores
 from tf_spline_prune.masking._slots import (
+    by_path,
     chosen_layers,
     layout_of,
-    matching,
     require_slots,
 )
 from tf_spline_prune.masking._targets import ask, remember_nothing
 from tf_spline_prune.masking._wrap_with_masks import wrap_with_masks
-from tf_spline_prune.pruning import plan
 from tf_spline_prune.pruning.planning._candidates import reasons
+from tf_spline_prune.pruning.planning._plan import Settings, decide
 from tf_spline_prune.pruning.planning._scopes import SCOPE
 
 Arrays = list[np.ndarray]
@@ -105,8 +104,7 @@ class MaskUpdate:
             self.slots = mask_slots(model)
             # The structure stays while weights change, so it is read once.
             self.graph = ChannelGraph(model)
-            # A copy, for it is told what is gone.
-            self.criterion = copy.copy(criteria.get(criterion, data is not None))
+            self.criterion = criteria.get(criterion, data is not None)
             if data is not None:
                 self.data = Calibration.of(data, trace(model))
             return
@@ -223,22 +221,21 @@ class MaskUpdate:
     def _removed(self, shares: Shares) -> np.ndarray:
         """Plan, and tell which units are gone then: an array of bool, by unit."""
         gone = units_gone(self.graph, self.slots)
-        self.criterion.gone = gone
         paths = {slot.path for slot in self.chosen}
         asked: Any = shares
         if isinstance(shares, Mapping):
             asked = {path: s for path, s in shares.items() if path in paths}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NothingPrunedWarning)
-            decision = plan(
-                self.model,
-                self.criterion,
+            settings = Settings.of(
+                criterion=self.criterion,
                 sparsity=asked,
                 scope=self.scope,
                 layers=self._layers(),
                 data=self.data,
                 seed=self.seed,
             )
+            decision, _ = decide(ChannelGraph(self.model), settings, gone=gone)
         none = decision.achieved is None or not decision.achieved[0]
         self._barriers = reasons(decision.barriers) if none else ""
         return np.asarray(self.graph.removal(dict(decision.removed)) | gone)
@@ -354,7 +351,7 @@ def update_masks(
             f"or give one sparsity. Received: scope={scope!r}"
         )
     slots = slots_of(model, layers)
-    shares = shares_by_path(slots, sparsity)
+    shares = by_path(slots, sparsity, "sparsity", "sparsities")
     if isinstance(shares, Mapping):
         slots = [slot for slot in slots if slot.path in shares]
     update = MaskUpdate(
@@ -425,18 +422,3 @@ def slots_of(model: Any, layers: Selector = None) -> list[MaskSlot]:
     slots = require_slots(model)
     paths = chosen_layers({slot.path: slot.layer for slot in slots}, layers, {})
     return [slot for slot in slots if slot.path in paths]
-
-
-def shares_by_path(slots: list[MaskSlot], sparsity: Shares) -> Shares:
-    """Translate names and regular expressions into paths; a number stays one."""
-    if not isinstance(sparsity, Mapping):
-        return sparsity
-    paths = [slot.path for slot in slots]
-    shares: dict[str, float] = {}
-    for pattern, share in sparsity.items():
-        for path in matching(pattern, paths):
-            if shares.setdefault(path, share) != share:
-                raise ValueError(
-                    f"The layer {path!r} is given two sparsities. Received: {sparsity}"
-                )
-    return shares

@@ -57,9 +57,8 @@ def _maskable(model: Any) -> dict[str, np.ndarray]:
         whole = read_weights(model)
         return {name: whole[name] for name in prunable_weights(model, frozen=True)}
     weights = CurrentWeights(graph)
-    layers = {call.path: call.layer for call in graph.leaves()}
     return {
         f"{path}/{name}": weights[path][name]
         for path in weights
-        for name in prunable_weights(layers[path], frozen=True)
+        for name in prunable_weights(graph.layers[path], frozen=True)
     }

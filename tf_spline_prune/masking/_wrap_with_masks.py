@@ -68,7 +68,7 @@ def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
     """
     require_flavour(model)
     graph = trace(model)
-    calls = {call.path: call for call in graph.leaves()}
+    calls = {call.path: call for call in graph.calls}
     reasons = {path: why_not(call.layer) for path, call in calls.items()}
     chosen = chosen_layers(
         {path: calls[path].layer for path in calls},

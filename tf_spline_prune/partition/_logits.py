@@ -39,7 +39,7 @@ class Logits:
         last = graph.ends()
         self.ends = {
             call.name: name
-            for call in graph.leaves()
+            for call in graph.calls
             if call.name in last and (name := function_name(call)) in RISING
         }
 

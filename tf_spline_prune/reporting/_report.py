@@ -280,12 +280,7 @@ def _input_shapes(graph: Graph) -> list[tuple[int | None, ...]]:
 
 
 def _output_shapes(graph: Graph) -> list[tuple[int | None, ...]]:
-    shapes = {
-        i: entry.shape for i, entry in zip(graph.input_ids, graph.inputs, strict=True)
-    }
-    for call in graph.calls:
-        shapes.update(zip(call.outputs, call.output_shapes, strict=True))
-    return [tuple(shapes[i][1:]) for i in graph.output_ids]
+    return [shape[1:] for _, shape in graph.blueprint.ends()]
 
 
 def _check_led_to(plan: PruningPlan, units: Mapping[str, int]) -> None:

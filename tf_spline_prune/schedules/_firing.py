@@ -1,5 +1,6 @@
 """What any pruning schedule does at a step, outside of a graph."""
 
+import bisect
 import math
 import numbers
 from typing import Any
@@ -159,14 +160,12 @@ def last_firing(schedule: Any, first: int, last: int) -> tuple[int, float] | Non
     """
     if not _is_known(schedule) or not fires_within(schedule, first, last):
         return None
-    low, high = first, last
-    while low < high:
-        middle = (low + high + 1) // 2
-        if fires_within(schedule, middle, last):
-            low = middle
-        else:
-            high = middle - 1
-    return low, evaluate(schedule, low)[1]
+    steps = range(first, last + 1)
+    quiet = bisect.bisect_left(
+        steps, True, key=lambda step: not fires_within(schedule, step, last)
+    )
+    step = steps[quiet - 1]
+    return step, evaluate(schedule, step)[1]
 
 
 def why_short(schedule: Any, first: int, last: int) -> str | None:

@@ -12,8 +12,7 @@ from tf_spline_prune.compat import Calibration
 from tf_spline_prune.criteria import AnyCriterion, PairCriterion
 from tf_spline_prune.criteria._get import CRITERION
 from tf_spline_prune.graph import ChannelGraph, Group
-from tf_spline_prune.pruning import PruningPlan
-from tf_spline_prune.pruning import plan as make_plan
+from tf_spline_prune.pruning import PruningPlan, plan as make_plan
 from tf_spline_prune.pruning._remove_units import PLAN
 from tf_spline_prune.visualize._figures import (
     ACCENT,

@@ -101,7 +101,7 @@ def warn_of_lost_training(model: Any, made: Any) -> None:
             SplinePruneWarning,
         )
     own_call = flavour_of(model) == "keras" and not calls_as_keras(model)
-    if own_call and trace(made).trains():
+    if own_call and trace(made).blueprint.trains():
         warn(
             "The `call` of this subclassed model tells layers to train whenever it is "
             "run. In the result, which is functional, Keras tells them: `predict` and "

@@ -12,7 +12,8 @@ import numpy as np
 
 from tf_spline_prune._checks import received
 from tf_spline_prune.compat.data._data_range import warn_of_misfit
-from tf_spline_prune.compat.graph._call_graph import Graph, Input, fixed_size
+from tf_spline_prune.compat.graph._blueprint import Input
+from tf_spline_prune.compat.graph._graph import Graph, fixed_size
 from tf_spline_prune.compat.run._execution import to_numpy
 from tf_spline_prune.errors import CalibrationError, CalibrationWarning, warn
 

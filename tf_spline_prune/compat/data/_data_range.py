@@ -17,7 +17,8 @@ import numpy as np
 from tf_spline_prune.compat._kinds import HANDS_ON
 from tf_spline_prune.compat.fit._callback import optimizer_steps
 from tf_spline_prune.compat.fit._compile import is_compiled
-from tf_spline_prune.compat.graph._call_graph import Call, Graph, Input
+from tf_spline_prune.compat.graph._blueprint import Input
+from tf_spline_prune.compat.graph._graph import Call, Graph
 from tf_spline_prune.compat.run._execution import call_layer, predict, to_numpy
 from tf_spline_prune.errors import DataRangeWarning, warn
 
@@ -88,10 +89,9 @@ def misfit(graph: Graph, inputs: Sequence[np.ndarray]) -> str | None:
     for x, entry in zip(some, graph.inputs, strict=True):
         if text := _cut(x, entry):
             return text
-    calls = graph.leaves()
     if not any(
         call.kind in ("Rescaling", *_SCALES) or _statistics(call) is not None
-        for call in calls
+        for call in graph.calls
     ):
         return None
     found: list[str] = []
@@ -103,7 +103,7 @@ def misfit(graph: Graph, inputs: Sequence[np.ndarray]) -> str | None:
         nothing: Any = [_Unknown() for _ in call.outputs]
         nothing = nothing[0] if len(nothing) == 1 else nothing
         tensors = [t for t in keras.tree.flatten((args, kwargs)) if id(t) in known]
-        if found or len(tensors) != 1 or len(call.inputs) != 1:
+        if found or len(tensors) != 1 or len(call.needs()) != 1:
             return nothing
         (tensor,) = tensors
         raw = known[id(tensor)]

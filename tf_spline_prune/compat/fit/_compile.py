@@ -103,7 +103,7 @@ def softmax_outputs(model: Any) -> list[str]:
     graph = trace(model)
     ends = graph.ends()
     found = []
-    for call in graph.leaves():
+    for call in graph.calls:
         name = activation_name(getattr(call.layer, "activation", None))
         squashes = name in ("softmax", "sigmoid", "log_softmax")
         if call.name in ends and (

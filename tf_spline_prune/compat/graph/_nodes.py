@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_spline_prune.compat.graph._call_graph import Arguments, Shape
+from tf_spline_prune.compat.graph._blueprint import Arguments, Shape
 
 
 def input_tensors(node: Any) -> list[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from tf_spline_prune.compat._flavour import flavour_of
-from tf_spline_prune.compat.graph._call_graph import Call
+from tf_spline_prune.compat.graph._graph import Call
 
 # What multiplies in ways that are not counted here.
 _UNCOUNTABLE = (

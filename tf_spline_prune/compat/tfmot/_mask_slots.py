@@ -46,6 +46,15 @@ class MaskSlot:
         """Return the weight's path in the whole model: `"encoder/conv1/kernel"`."""
         return f"{self.path}/{self.name}"
 
+    @property
+    def target(self) -> Any:
+        """What the masks of the wrapper were to reach, as `note_target` has it."""
+        return getattr(self.wrapper, "mask_target", None)
+
+    def note_target(self, target: Any) -> None:
+        """Note on the wrapper, which outlives its slots, what the masks shall reach."""
+        self.wrapper.mask_target = target
+
     def read(self) -> np.ndarray:
         """Read the weight; do not write to what you get."""
         return values_of(self.weight)
@@ -142,7 +151,7 @@ def mask_wrappers(model: Any) -> Iterator[Any]:
 def _paths(model: Any) -> dict[int, str]:
     """Return the paths of layers by identity, of the graph or of the model."""
     try:
-        return {id(call.layer): call.path for call in trace(model).leaves()}
+        return {id(layer): path for path, layer in trace(model).layers.items()}
     except ModelError:  # a `call` that cannot be traced
         return {id(inside_masks(part)): path for path, part in all_parts(model)}
 

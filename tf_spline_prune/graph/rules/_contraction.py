@@ -49,7 +49,7 @@ def einsum(
     given = call.arguments(inputs)
     equation = given.get("subscripts", given.get("equation"))
     if equation is None:  # tf.einsum takes anything; the equation comes first
-        equation = call.fill({i: None for i in call.inputs})[0][0]
+        equation = call.fill(dict.fromkeys(call.inputs))[0][0]
     left, _, made = str(equation).replace(" ", "").partition("->")
     terms = left.split(",")
     spelt = [term for term in terms if "." not in term and len(set(term)) == len(term)]

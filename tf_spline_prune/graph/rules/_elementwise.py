@@ -9,7 +9,6 @@ from tf_spline_prune.compat import (
     Call,
     Graph,
     activation_name,
-    in_order,
     is_layer,
     keras_root,
     kind_of,
@@ -191,17 +190,14 @@ def _mixes(traced: Graph, shape: Shape) -> bool:
     # What a batch holds are no units.
     labels = [None if size is None else recorder.fresh(size) for size in shape[1:]]
     value = TensorAxes(shape, (None, *labels))
-
-    def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        leaves = in_order(call.layer, args, kwargs)
-        given = [leaf for leaf in leaves if isinstance(leaf, TensorAxes)]
-        found = describe(call, given, recorder)
-        return found[0] if len(found) == 1 else found
-
-    (found,) = traced.run([value], apply)
+    axes = dict(zip(traced.input_tensors, [value], strict=True))
+    for call in traced.calls:
+        made = describe(call, [axes[tensor] for tensor in call.inputs], recorder)
+        axes.update(zip(call.outputs, made, strict=True))
+    found = axes[traced.output_tensors[0]]
     root, reasons = recorder.solve()
     alike = len(found.labels) == len(value.labels) and all(
-        np.array_equal(before, after)
+        after is not None and np.array_equal(before, after)
         for before, after in zip(value.labels, found.labels, strict=True)
         if before is not None
     )

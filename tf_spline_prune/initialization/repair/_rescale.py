@@ -7,13 +7,14 @@ import numpy as np
 from tf_spline_prune._checks import POSITIVE, OneOf, Real, checked
 from tf_spline_prune.compat import (
     Calibration,
+    Kernel,
     MaskSlot,
+    kernels_of,
     read_weights,
     require_flavour,
     trace,
 )
 from tf_spline_prune.errors import ModelError, RescaleError, RescaleWarning, warn
-from tf_spline_prune.initialization._kernels import Kernel, kernels_of
 from tf_spline_prune.initialization._masked_copy import copied, masked_kernels
 from tf_spline_prune.initialization.signal._mean_field import edge_of_chaos
 from tf_spline_prune.initialization.signal._scalar_function import ACTIVATION

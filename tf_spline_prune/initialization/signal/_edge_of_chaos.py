@@ -8,20 +8,17 @@ import numpy as np
 
 from tf_spline_prune._checks import POSITIVE, SEED, OneOf, Real, checked
 from tf_spline_prune.compat import (
+    array_of,
+    blocks_of,
     compile_alike,
     initializer_base,
+    kernels_of,
     register_class,
     trace,
     with_weights,
 )
 from tf_spline_prune.errors import ModelError
 from tf_spline_prune.initialization._drawing import DISTRIBUTIONS
-from tf_spline_prune.initialization._kernels import (
-    Layout,
-    array_of,
-    blocks_of,
-    kernels_of,
-)
 from tf_spline_prune.initialization._masked_copy import refuse_masks
 from tf_spline_prune.initialization.signal._mean_field import edge_of_chaos
 from tf_spline_prune.initialization.signal._scalar_function import ACTIVATION, name_of
@@ -145,7 +142,7 @@ class EdgeOfChaos(_Initializer):
                 f"of this initializer. Received: shape {shape}"
             )
         else:
-            layout: Layout = "depthwise" if self.role == "depthwise" else "plain"
+            layout: Any = "depthwise" if self.role == "depthwise" else "plain"
             blocks = blocks_of(np.empty(shape), layout).shape
             values = array_of(self._drawn(blocks, rng), shape, layout)
         dtype = getattr(dtype, "name", dtype) or keras.config.floatx()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.optimize import brentq
 
 from tf_spline_prune._checks import Function, Real, checked
 from tf_spline_prune.initialization.signal._scalar_function import (
@@ -276,13 +277,10 @@ def edge_of_chaos(
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
-    """Halve an interval at whose ends a function is above and below zero."""
-    while high - low > 1e-12 * high:
-        middle = (low + high) / 2
-        if not low < middle < high:
-            break
-        low, high = (middle, high) if function(middle) > 0 else (low, middle)
-    return low
+    """Find where a function crosses zero that is above it, or on it, at `low`."""
+    if function(low) <= 0:  # by rounding
+        return low
+    return float(brentq(function, low, high, xtol=1e-300, rtol=1e-12))
 
 
 def _gauss_panels() -> tuple[np.ndarray, np.ndarray]:

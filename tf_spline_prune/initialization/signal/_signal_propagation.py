@@ -1,6 +1,5 @@
 """`signal_propagation`: what reaches the end of a network, and what comes back."""
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +13,12 @@ from tf_spline_prune.compat import (
     Call,
     CurrentWeights,
     Graph,
+    Kernel,
     call_layer,
     call_tapped,
     hand_on_loss,
+    kernel_of,
+    kernels_of,
     mask_slots,
     require_flavour,
     run_eagerly,
@@ -28,7 +30,6 @@ from tf_spline_prune.compat import (
 )
 from tf_spline_prune.criteria._gates import LOSS
 from tf_spline_prune.errors import CalibrationError, ModelError
-from tf_spline_prune.initialization._kernels import Kernel, kernel_of, kernels_of
 from tf_spline_prune.initialization.signal._signal_report import SignalPropagation
 from tf_spline_prune.partition._local_affine import jacobians
 
@@ -104,7 +105,7 @@ def signal_propagation(
             for path, kernel in kernels.items()
         }
     smooth = [entry.dtype.startswith("float") for entry in graph.inputs]
-    if jacobian_inputs and smooth == [True] and len(graph.output_ids) == 1:
+    if jacobian_inputs and smooth == [True] and len(graph.output_tensors) == 1:
         slopes = jacobians(exact, inputs[0][:jacobian_inputs])
         singular_values = np.linalg.svd(slopes, compute_uv=False).ravel()
         singular_values = np.sort(singular_values)[::-1]
@@ -141,7 +142,6 @@ def _forward(
     graph: Graph, inputs: list[np.ndarray]
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Run a model, and measure variances and dead units of its layers."""
-    readers = Counter(i for call in _all_calls(graph) for i in set(call.inputs))
     variance: dict[str, float] = {}
     dead: dict[str, float] = {}
 
@@ -158,7 +158,7 @@ def _forward(
                 owner = call.path
         else:
             output = call_layer(call, args, kwargs)
-            if len(given) == 1 and readers[call.inputs[0]] == 1:
+            if len(given) == 1 and len(graph.consumers_of[call.inputs[0]]) == 1:
                 same = getattr(output, "shape", None) == given[0].tensor.shape
                 owner = given[0].owner if same else None
         if owner is not None:
@@ -175,11 +175,6 @@ def _forward(
 
 def _is_signal(thing: Any) -> bool:
     return isinstance(thing, _Signal)
-
-
-def _all_calls(graph: Graph) -> list[Call]:
-    inner = [c.inner for c in graph.calls if c.inner is not None]
-    return [*graph.calls, *(call for one in inner for call in _all_calls(one))]
 
 
 Visit = Callable[[Kernel, np.ndarray], bool]

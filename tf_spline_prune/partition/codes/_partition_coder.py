@@ -1,5 +1,6 @@
 """`PartitionCoder`: reads the codes of a probe off a model."""
 
+import bisect
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -166,7 +167,7 @@ class PartitionCoder:
         found: dict[str, Knots] = {}
         ends = self._graph.ends()
         unread = []
-        for call in self._graph.leaves():
+        for call in self._graph.calls:
             knots = knots_of(call)
             if knots is None and call.name not in ends and is_unread(call):
                 unread.append(call.name)
@@ -260,16 +261,12 @@ class PartitionCoder:
     def _layouts(self) -> dict[str, str]:
         """Follow through the graph whether channels come first or last."""
         found: dict[str, str] = {}
-
-        def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            leaves = keras.tree.flatten((args, kwargs))
-            given = [v for v in leaves if isinstance(v, str) and v in _LAYOUTS]
-            before = given[0] if given else "channels_last"
+        layouts = dict.fromkeys(self._graph.input_tensors, "channels_last")
+        for call in self._graph.calls:
             own = getattr(call.layer, "data_format", None)
-            found[call.name] = own if own in _LAYOUTS else before
-            return [found[call.name]] * len(call.outputs)
-
-        self._graph.run(["channels_last"] * len(self._graph.inputs), apply)
+            before = [layouts[tensor] for tensor in call.needs()] or ["channels_last"]
+            found[call.name] = own if own in _LAYOUTS else before[0]
+            layouts.update(dict.fromkeys(call.outputs, found[call.name]))
         return found
 
     def _packed(self, inputs: list[Any]) -> list[Any]:
@@ -397,19 +394,13 @@ def largest_cap(
     high = max(size for size, _ in layers)
     if most is not None:
         high = min(high, most)
-    if max_bytes is None or total(high) <= max_bytes:
+    if max_bytes is None:
         return high
-    low = 0
-    while high - low > 1:
-        middle = (low + high) // 2
-        if total(middle) <= max_bytes:
-            low = middle
-        else:
-            high = middle
-    if low == 0:
+    cap = bisect.bisect_right(range(1, high + 1), max_bytes, key=total)
+    if not cap:
         raise ValueError(
             "The codes of this probe do not fit, even with one activation per layer. "
             f"Use fewer probe inputs or a larger bound. Received: {num_points} inputs, "
             f"{len(layers)} layers, max_bytes={max_bytes}"
         )
-    return low
+    return cap

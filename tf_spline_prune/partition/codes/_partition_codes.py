@@ -26,6 +26,16 @@ class CodeLayout:
     units: Mapping[str, np.ndarray]
     key: str
 
+    def codes(self, flat: np.ndarray) -> "PartitionCodes":
+        """Read codes back from what `PartitionCodes.to_bytes` gave."""
+        widths = {layer: -(-knots // 8) for layer, knots in self.num_knots.items()}
+        count = len(flat) // sum(widths.values())
+        packed, start = {}, 0
+        for layer, width in widths.items():
+            packed[layer] = flat[start : start + count * width].reshape(count, width)
+            start += count * width
+        return PartitionCodes(packed, self)
+
 
 @dataclass(frozen=True, eq=False)
 class PartitionCodes:
@@ -112,8 +122,4 @@ class PartitionCodes:
         Returns:
             Codes with this object's layers and units.
         """
-        packed, start = {}, 0
-        for layer, bits in self.packed.items():
-            packed[layer] = flat[start : start + bits.size].reshape(bits.shape)
-            start += bits.size
-        return PartitionCodes(packed, self.layout)
+        return self.layout.codes(flat)

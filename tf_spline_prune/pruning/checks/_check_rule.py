@@ -134,7 +134,7 @@ def _trial(
 
 def _check_uses(graph: ChannelGraph, layer: Any) -> None:
     """Compare what a rule says of multiply-accumulates with what a trace counts."""
-    calls = [s.call for s in graph.walked.steps if type(s.call.layer) is type(layer)]
+    calls = [c for c in graph.graph.calls if type(c.layer) is type(layer)]
     costs = layer_costs(graph, graph.nothing_removed())
     for call in calls:
         said = costs[call.path].macs if call.path in costs else 0

@@ -217,10 +217,9 @@ def same_profile(
 def _shuffled(model: Any, rng: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
     """Put the entries of each trainable weight into a random order."""
     graph = trace(model)
-    layers = {call.path: call.layer for call in graph.leaves()}
     found = {}
     for path, arrays in CurrentWeights(graph).items():
-        layer = layers[path]
+        layer = graph.layers[path]
         trainable = {id(variable) for variable in layer.trainable_weights}
         held = [w for w in layer.weights if hasattr(w, "shape")]
         names = [

@@ -13,7 +13,6 @@ from tf_spline_prune._checks import COUNT, SEED, checked
 from tf_spline_prune.compat import (
     Call,
     Graph,
-    Program,
     assigned,
     call_layer,
     can_overlay,
@@ -444,14 +443,13 @@ def _signals(
     graph: Graph, inputs: list[np.ndarray], apply: Callable[..., Any] = call_layer
 ) -> tuple[Outputs, Outputs]:
     """Run a model: its outputs, and what enters the last functions."""
-    program = Program(graph)
 
     def run(some: list[np.ndarray]) -> list[Any]:
         tensors = [
             keras.ops.convert_to_tensor(x, None if i.dtype == "string" else i.dtype)
             for x, i in zip(some, graph.inputs, strict=True)
         ]
-        outputs, entering = run_to_ends(program, tensors, apply)
+        outputs, entering = run_to_ends(graph, tensors, apply)
         return [*outputs, *entering]
 
     found = _run(lambda graph, x: in_batches(run, graph, x), graph, inputs)
@@ -502,7 +500,7 @@ def _without_units(
     """
     masks = _by_call(graph, graph.contractions, removed)
     norms = _by_call(graph, graph.mixings, removed)
-    layers = {call.path: call.layer for call in cut.leaves()} if norms else {}
+    layers = cut.layers if norms else {}
 
     def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if call.name in norms:

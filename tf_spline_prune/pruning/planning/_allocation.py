@@ -2,12 +2,11 @@
 
 import heapq
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from tf_spline_prune.compat import Progress
+from tf_spline_prune.compat import Progress, Tensor
 from tf_spline_prune.errors import BudgetError
 from tf_spline_prune.graph import ChannelGraph, Group
 from tf_spline_prune.partition.codes._max_regions import log_regions
@@ -425,41 +424,33 @@ class RegionBound:
         self, graph: ChannelGraph
     ) -> tuple[int, list[tuple[bool, int, list[int]]]]:
         """List in the order of computation what makes units and what narrows."""
-        steps = graph.walked.steps
-        last: dict[int, int] = {}  # when each tensor is read for the last time
-        for number, step in enumerate(steps):
-            for tensor in step.inputs:
-                last[id(tensor)] = number
-        made = {id(tensor) for step in steps for tensor in step.outputs}
-        given = {
-            id(tensor): tensor
-            for step in steps
-            for tensor in step.inputs
-            if id(tensor) not in made
-        }
-        alive = dict(given)
-        ends = self._units(
-            graph, [t for s in steps for t in s.outputs if id(t) not in last]
+        calls = graph.graph.calls
+        last: dict[Tensor, int] = {}  # when each tensor is consumed for the last time
+        for number, call in enumerate(calls):
+            last.update(dict.fromkeys(call.inputs, number))
+        alive = {tensor for tensor in graph.graph.input_tensors if tensor in last}
+        size = sum(
+            graph.axes[tensor].shape[-1] or 1
+            for tensor in alive
+            if graph.axes[tensor].rank > 1
         )
+        made = [tensor for call in calls for tensor in call.outputs]
+        ends = self._units(graph, [tensor for tensor in made if tensor not in last])
         makers: dict[str, list[np.ndarray]] = {}
         for name, roots in graph.makers.items():
             makers.setdefault(graph.path_of_maker(name), []).append(np.unique(roots))
         events: list[tuple[bool, int, list[int]]] = []
-        for number, step in enumerate(steps):
-            for roots in makers.get(step.call.path, ()):
+        for number, call in enumerate(calls):
+            for roots in makers.get(call.path, ()):
                 if not np.isin(roots, ends).any():
                     events.append((True, len(roots), self._owners(roots)))
-            alive.update({id(tensor): tensor for tensor in step.outputs})
-            alive = {key: t for key, t in alive.items() if last.get(key, -1) > number}
+            alive.update(call.outputs)
+            alive = {tensor for tensor in alive if last.get(tensor, -1) > number}
             if len(alive) == 1:
-                (tensor,) = alive.values()
-                roots = self._units(graph, [tensor])
+                roots = self._units(graph, alive)
                 cut = (False, len(roots), self._owners(roots))
                 if len(roots) and self._whole(roots) and cut not in events[-1:]:
                     events.append(cut)
-        size = sum(
-            tensor.shape[-1] or 1 for tensor in given.values() if tensor.rank > 1
-        )
         return max(1, size), events
 
     def _owners(self, roots: np.ndarray) -> list[int]:
@@ -473,11 +464,11 @@ class RegionBound:
         return bool((self._sizes[owners[known]] == counts[known]).all())
 
     @staticmethod
-    def _units(graph: ChannelGraph, tensors: Sequence[Any]) -> np.ndarray:
+    def _units(graph: ChannelGraph, tensors: Iterable[Tensor]) -> np.ndarray:
         """Return the units that lie on the axes of tensors."""
         found = [
             graph.units_of(labels)
             for tensor in tensors
-            for labels in tensor.kept.values()
+            for labels in graph.axes[tensor].kept.values()
         ]
         return np.unique(np.concatenate(found)) if found else np.zeros(0, int)

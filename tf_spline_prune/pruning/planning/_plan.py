@@ -237,7 +237,10 @@ class Settings:
 
 
 def decide(
-    graph: ChannelGraph, asked: Settings, origin: Origin | None = None
+    graph: ChannelGraph,
+    asked: Settings,
+    origin: Origin | None = None,
+    gone: np.ndarray | None = None,
 ) -> tuple[PruningPlan, Origin]:
     """Decide as `plan` does, perhaps after earlier decisions; give what there was too.
 
@@ -247,6 +250,8 @@ def decide(
         origin: What there was before the first of several decisions: `sparsity`,
             `max_sparsity` and the pools of `scope` are of that. Only the first says
             it where nothing goes.
+        gone: Array of shape `(labels,)`, bool, indexed by unit: those that masks have
+            removed already, which rank below all others.
 
     Returns:
         The plan, and what there was before the first decision.
@@ -264,7 +269,8 @@ def decide(
     if by_layer is not None:
         sparsity = asked.budget.value
         shares = shares_of_groups(graph, field.groups, barriers, by_layer, sparsity)
-    allocation = _allocation(graph, asked, criterion, field, by_layer, origin)
+    rankings = rankings_of(criterion, field.groups, gone)
+    allocation = _allocation(graph, asked, criterion, field, rankings, by_layer, origin)
     counts, achieved = solve(asked.budget, allocation, graph, barriers, shares)
     budget = asked.budget
     value = recorded(by_layer, budget.value) if by_layer else budget.value
@@ -365,12 +371,12 @@ def _allocation(
     asked: Settings,
     criterion: criteria.Criterion,
     field: _Field,
+    rankings: list[Ranking],
     by_layer: Mapping[str, float] | None,
     origin: Origin | None,
 ) -> Allocation:
-    """Rank the units, and say how few may stay of each group."""
+    """Weigh the units, and say how few may stay of each group."""
     budget, groups = asked.budget, field.groups
-    rankings = rankings_of(criterion, groups)
     if criterion.per_saving and budget.measure:
         rankings = weighed(graph, groups, rankings, budget)
     most = asked.max_sparsity

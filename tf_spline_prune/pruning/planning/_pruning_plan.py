@@ -6,11 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import keras
-
 from tf_spline_prune._checks import Function, Having, OneOf, Options, Path, checked
 from tf_spline_prune._files import PathLike, atomic_file, read_file
-from tf_spline_prune.compat import Call, activation_name, say
+from tf_spline_prune.compat import activation_name, say
 from tf_spline_prune.errors import PlanError
 from tf_spline_prune.graph import Barrier, ChannelGraph, Cost
 from tf_spline_prune.graph._cost import why_no_macs
@@ -229,28 +227,20 @@ def fingerprint(graph: ChannelGraph) -> dict[str, Any]:
     Layers with weights are named; the others are known by their kind and place,
     so that automatic names, which differ from session to session, do not matter.
     """
-    numbers: dict[str, int] = {}
+    calls = graph.graph.calls
+    number_of = {t: n for n, call in enumerate(calls) for t in call.outputs}
+    number_of.update({t: -1 - n for n, t in enumerate(graph.graph.input_tensors)})
     found: dict[str, Any] = {}
-
-    def apply(call: Call, args: Any, kwargs: Any) -> list[int]:
-        number = numbers[call.name] = len(numbers)
+    for number, call in enumerate(calls):
         shapes = graph.arrays.shapes(call.path)
         activation = getattr(call.layer, "activation", None)
         found[f"{number} {call.path if shapes else ''}".strip()] = [
             call.kind,
             activation_name(activation) if callable(activation) else "",
             {name: list(shape) for name, shape in shapes.items()},
-            [n for n in keras.tree.flatten((args, kwargs)) if isinstance(n, _Number)],
+            [number_of[tensor] for tensor in call.needs()],
         ]
-        return [_Number(number)] * len(call.outputs)
-
-    inputs = [_Number(-1 - i) for i in range(len(graph.graph.inputs))]
-    graph.graph.run(inputs, apply)
     return found
-
-
-class _Number(int):
-    """A call's number, to be told from the plain integers among arguments."""
 
 
 _UNITS = {
