@@ -203,17 +203,120 @@ def signals():
     return panels[0]
 
 
+# The rooms by floor, the top one first: name, what is in it, left end and width.
+HOUSE = (
+    (("cli", "commands", 70, 880),),
+    (
+        ("callbacks", "plugged into fit", 70, 211),
+        ("export", "SavedModel, LiteRT, ONNX", 293, 211),
+        ("visualize", "pictures", 516, 211),
+        ("reporting", "numbers and pages", 739, 211),
+    ),
+    (
+        ("pruning", "", 66, 556),
+        ("masking", "held zeros", 634, 112),
+        ("schedules", "and when", 758, 82),
+        ("initialization", "", 852, 98),
+    ),
+    (("criteria", "importance", 66, 152),),
+    (
+        ("graph", "coupled units", 66, 152),
+        ("partition", "codes, slices, generative", 326, 296),
+    ),
+    (
+        ("compat", "", 66, 556),
+        ("datasets", "inputs", 634, 152),
+        ("litert", "converter, runner", 798, 152),
+    ),
+    (("errors, _checks, _files", "messages, arguments, files", 70, 880),),
+)
+# What stands in the rooms of several: name, left end and width.
+INSIDE = {
+    "pruning": (
+        ("planning", 74, 136),
+        ("checks", 326, 90),
+        ("recovery", 424, 90),
+        ("without_loss", 522, 92),
+    ),
+    "compat": (
+        ("graph", 74, 136),
+        ("build", 222, 86),
+        ("run, autodiff", 326, 90),
+        ("data, files", 424, 90),
+        ("fit, tfmot", 522, 92),
+    ),
+}
+# Where a model is on its way through `prune`, and how it gets there.
+STATIONS = ((192, 503), (192, 391), (192, 321), (192, 255), (265, 503), (371, 255))
+STATIONS += ((500, 255),)
+WAY = "M20 503H192V255H265V503H317V255H500V161H944"
+HOUSE_STYLE = """
+svg { --paper: #ffffff; --ink: #1c2128; --soft: #57606a; --rule: #8b949e;
+  --part: #f0f3f6; --way: #0a5fd1; font: 15px system-ui, sans-serif; }
+@media (prefers-color-scheme: dark) { svg { --paper: #0f1318; --ink: #e6edf3;
+  --soft: #9ea7b3; --rule: #737c87; --part: #1c232b; --way: #58a6ff; } }
+.paper { fill: var(--paper); } .room { fill: none; stroke: var(--rule); }
+.part { fill: var(--part); } text { fill: var(--ink); }
+.soft { fill: var(--soft); font-size: 13px; }
+.way { fill: none; stroke: var(--way); stroke-width: 2; } .at { fill: var(--way); }
+.number { fill: var(--paper); font-size: 12px; text-anchor: middle; }
+"""
+
+
+def house():
+    """Draw the rooms of the package, and the way of a model through `prune`."""
+    shapes, top = [], 10
+    for number, rooms in enumerate(HOUSE):
+        top += 34 if number == 2 else 0  # the way out
+        tall = any(name in INSIDE for name, *_ in rooms)
+        shapes.append(f'<text class="soft" x="40" y="{top + 24}">{6 - number}</text>')
+        for name, what, left, width in rooms:
+            shapes.append(
+                f'<rect class="room" x="{left}" y="{top}" width="{width}" rx="6" '
+                f'height="{96 if tall else 58}"/>'
+                f'<text x="{left + 8}" y="{top + 22}">{name}</text>'
+                f'<text class="soft" x="{left + 8}" y="{top + 42}">{what}</text>'
+            )
+            for part, start, wide in INSIDE.get(name, ()):
+                shapes.append(
+                    f'<rect class="part" x="{start}" y="{top + 30}" width="{wide}" '
+                    f'rx="4" height="58"/>'
+                    f'<text class="soft" x="{start + 6}" y="{top + 46}">{part}</text>'
+                )
+        top += 108 if tall else 70
+    shapes.append(f'<path class="way" marker-end="url(#end)" d="{WAY}"/>')
+    shapes.append('<text class="soft" x="16" y="494">model</text>')
+    shapes.append('<text class="soft" x="820" y="154">smaller model</text>')
+    for number, (x, y) in enumerate(STATIONS, 1):
+        shapes.append(
+            f'<circle class="at" cx="{x}" cy="{y}" r="10"/>'
+            f'<text class="number" x="{x}" y="{y + 4}">{number}</text>'
+        )
+    head = '<path class="at" d="M0 0 8 4 0 8z"/>'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 960 {top}">'
+        "<title>The rooms of the package, and the way through prune</title>"
+        f'<style>{HOUSE_STYLE}</style><defs><marker id="end" markerWidth="8" '
+        f'markerHeight="8" refX="6" refY="4" orient="auto">{head}</marker></defs>'
+        f'<rect class="paper" width="960" height="{top}"/>\n'
+        + "\n".join(shapes)
+        + "\n</svg>\n"
+    )
+
+
 def main():
     """Make what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     of_training = ("strip", "animation", "distances", "complexity", "sensitivity")
-    wanted = (*of_training, "redundancy", "bundles", "plan", "signals")
+    wanted = (*of_training, "redundancy", "bundles", "plan", "signals", "house")
     parser.add_argument("--only", nargs="+", choices=wanted, default=wanted)
     here = pathlib.Path(__file__).parent / "images"
     parser.add_argument("--output", type=pathlib.Path, default=here)
     arguments = parser.parse_args()
     keras.config.disable_interactive_logging()
     only, folder = set(arguments.only), arguments.output
+    if "house" in only:
+        (folder / "house.svg").write_text(house())
     if only.intersection(of_training):
         model, history, recorder, bird, rates = trained()
         found = bird.ticket_epoch
