@@ -47,24 +47,24 @@ class MaskPruning(Callback):
     """Update the masks of a model at the steps at which a schedule fires.
 
     The model is a masked one: of `wrap_with_masks`, or in tf_keras one that TFMOT's
-    `prune_low_magnitude` has wrapped; then this callback takes the place of
-    `UpdatePruningStep`, and TFMOT's own schedule rests for good. Masks are
-    computed on the host, between steps. From then on the optimizer holds the zeros:
-    exactly, after each of its updates.
+    `prune_low_magnitude` has wrapped; then this callback replaces `UpdatePruningStep`,
+    and TFMOT's own schedule is inactive from then on. Masks are computed on the host,
+    between steps. From then on the optimizer holds the zeros: exactly, after each of
+    its updates.
 
-    A step is an update by the optimizer, counted over all fits since it was made,
-    whatever `steps_per_execution`, gradient accumulation or the number of uses of a
-    layer. Step 0 is before the first one. Masks only ever grow.
+    A step is an update by the optimizer, counted over all calls of `fit` since it was
+    created, whatever `steps_per_execution`, gradient accumulation or the number of uses
+    of a layer. Step 0 is before the first one. Masks only ever grow.
 
-    The share of weights that is masked is in the logs as `sparsity`, of a second such
-    callback in one `fit` as `sparsity_2`. Of several workers
-    (`MultiWorkerMirroredStrategy` of tf_keras) the chief's masks count for all.
+    The fraction of weights that are masked is in the logs as `sparsity`, that of a
+    second such callback in one `fit` as `sparsity_2`. With several workers
+    (`MultiWorkerMirroredStrategy` of tf_keras) all use the chief's masks.
 
     Args:
-        schedule: A `PruningSchedule`: TFMOT's, one of `tsp.schedules`, or your own;
-            or a dictionary from layer names or regular expressions to schedules,
-            which leaves other layers as they are. Mind that most fire every 100 steps
-            (`frequency`) unless told otherwise.
+        schedule: A `PruningSchedule`: TFMOT's, one of `tsp.schedules`, or your own; or
+            a dictionary from layer names or regular expressions to schedules, which
+            leaves other layers as they are. Note that most fire every 100 steps
+            (`frequency`) by default.
         criterion: What is worth keeping. For weights `"magnitude"`, `"lamp"`,
             `"random"`, or a function `(name, array) -> array` of the same shape; for
             units any criterion that `plan` takes. Defaults to `"magnitude"`.
@@ -82,15 +82,15 @@ class MaskPruning(Callback):
             `None`.
         seed: Seed of whatever is random. Defaults to `0`.
         below_target: What happens if training ends more than one percent below what the
-            schedule was to reach, or with whole units left that were to go: `"warn"`,
-            `"raise"` or `"ignore"`. Callbacks that restore older weights at the end
-            must come before this one to be seen; `strip_masks` looks again. Defaults to
-            `"warn"`.
+            schedule was to reach, or with whole units left that should have been
+            pruned: `"warn"`, `"raise"` or `"ignore"`. Callbacks that restore older
+            weights at the end must come before this one to be seen; `strip_masks` looks
+            again. Defaults to `"warn"`.
 
     Raises:
         ValueError: If an argument is out of range.
         ModelError: When training begins, if the model has no masks.
-        BudgetError: When training begins, if so many units cannot go.
+        BudgetError: When training begins, if so many units cannot be pruned.
         SparsityError: When training ends, if the target is missed and
             `below_target="raise"`.
 

@@ -27,10 +27,10 @@ class Activation(Criterion):
             that are not zero, so that a high average percentage of zeros is pruned
             first. Defaults to `"mean"`.
         batch_size: How many inputs run at a time. Defaults to `64`.
-        reduction: How a group's readers are joined: `"mean"`, `"sum"`, `"max"` or
+        reduction: How a group's consumers are joined: `"mean"`, `"sum"`, `"max"` or
             `"first"`. Defaults to `"mean"`.
-        normalizer: What the scores of each reader, and those of each group, are divided
-            by: `"mean"`, `"max"`, `"sum"` or `"none"`. Defaults to `"mean"`.
+        normalizer: What the scores of each consumer, and those of each group, are
+            divided by: `"mean"`, `"max"`, `"sum"` or `"none"`. Defaults to `"mean"`.
 
     Raises:
         ValueError: If an argument is out of range.

@@ -28,28 +28,27 @@ _CLOSER = 4
 class Reconstruction(Criterion):
     """Score units by what their consumers lose with them, at the very least.
 
-    The layers that read a group see its units through their weights. When a unit
-    goes, the weights of the others can make up for a part of it: the part that is a
-    linear function of the others on the calibration data. What is left, as a share
-    of the variance of the reader's output, is the loss. Units go one by one, always
-    the one of least loss, and the weights are made up for after each; so the loss is
-    known exactly for layers that read single positions, and for convolutions as far
-    as neighbouring positions are alike. Losses of several readers add up.
+    When a unit is pruned, the consumers' weights for the other units can replace a part
+    of it: the part that is a linear function of the others on the calibration data. The
+    rest, as a fraction of the variance of the consumer's output, is the loss. Units are
+    pruned one by one, always the one of least loss, with a refit after each; so the
+    loss is exact for layers that consume single positions, and for convolutions as far
+    as neighbouring positions are alike. Losses of several consumers add up.
 
-    The counterpart that carries the making up out is `least_squares`.
+    `least_squares` carries out the refit that is assumed here.
 
-    Units that only the layer reads that makes them, such as attention heads, cannot be
-    seen, and of more than 8,192 units not all pairs can be. These are taken to vary
-    one by one, as much as their weights say.
+    Units that only the layer consumes that produces them, such as attention heads, and
+    those of layers with more than 8,192 units are taken to vary independently, as much
+    as their weights say.
 
-    Under a target, what counts is the loss for each multiply-accumulate, parameter or
-    byte that a unit saves.
+    Under a target, the loss is divided by the multiply-accumulates, parameters or bytes
+    that a unit saves.
 
     Args:
         ridge: Noise that is added to every unit, as a fraction of the mean variance.
             Defaults to `1e-3`.
         batch_size: How many inputs run at a time. Defaults to `32`.
-        max_inputs: Look at so many inputs at most, drawn at random. Defaults to `2048`.
+        max_inputs: Use this many inputs at most, drawn at random. Defaults to `2048`.
 
     Raises:
         ValueError: If an argument is out of range.

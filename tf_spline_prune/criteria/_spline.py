@@ -32,14 +32,14 @@ class Spline(PairCriterion):
     - `"paper"`: `1 - |cos(w, w')| + rho |b - b'|`, as published: the course of
       the boundary alone, and not invariant to the scale of a unit;
     - `"hyperplane"`: `1 - |cos| + rho |b~ - sign(cos) b~'|`: the same boundary;
-    - `"unit"`: `1 - cos + rho |b~ - b~'|`: the same function up to a positive
-      scale, the only kind that a ReLU network can merge without loss;
-    - `"code"`: the share of probe inputs, and positions, at which the two units'
+    - `"unit"`: `1 - cos + rho |b~ - b~'|`: the same function up to a positive scale,
+      the only kind that a ReLU network can merge without loss;
+    - `"code"`: the fraction of probe inputs, and positions, at which the two units'
       codes differ.
 
-    Distances are averaged over the group's layers. Of the closest surviving pair
-    the unit of smaller `|w| |outgoing|` goes, and so on; units without any
-    weight go first. The surviving twin and the scale that merging needs go into
+    Distances are averaged over the group's layers. Of the closest remaining pair the
+    unit of smaller `|w| |outgoing|` is pruned, and so on; units without any weight are
+    pruned first. The twin that is kept, and the scale that merging needs, are stored in
     the plan.
 
     Args:

@@ -49,15 +49,15 @@ _ANY_SIZE = 32
 class ChannelGraph:
     """The units of a model, and every place in its weights where they appear.
 
-    The graph is walked once. Every axis of every tensor carries the units that
-    it holds, through sums, concatenations, flattening, depthwise convolutions
-    and the rest; so each axis of each weight knows whose units it makes, reads
-    or accompanies. Units that meet in a sum form one group and live or die
-    together. A layer without a rule is a barrier with a reason, never a guess.
+    The graph is walked once. Every axis of every tensor carries the units that it
+    holds, through sums, concatenations, flattening, depthwise convolutions and the
+    rest; so for each axis of each weight it is known whose units it produces, consumes
+    or accompanies. Units that meet in a sum are coupled: they form one group and are
+    pruned together. A layer without a rule is a barrier with a reason, never a guess.
 
     Args:
         model: A built model of either flavour. It is read, never changed.
-        approximate: Whether units may go although a normalisation runs over them
+        approximate: Whether units may be pruned although a normalisation runs over them
             (LayerNormalization and the like), so that its statistics change. Defaults
             to `False`.
 
@@ -65,14 +65,13 @@ class ChannelGraph:
         groups: The groups that may be pruned.
         barriers: The layers with units that may not, and those that no rule covers,
             and why.
-        makers: For the name of each layer that makes units, the units it makes. A
-            layer that makes several kinds has a name for each:
-            `"attention/heads"`.
+        makers: For the name of each layer that produces units, the units it produces. A
+            layer that produces several kinds has a name for each: `"attention/heads"`.
         weights: What is known of each weight, by layer path and name.
-        edits: What of the layers' configs depends on units.
+        edits: The entries of the layers' configs that depend on units.
         rescales: The weights that make up for a changed number of units.
-        mixings: Normalisations over units that may go.
-        contractions: Calls in which units meet although no weight reads them.
+        mixings: Normalisations over units that may be pruned.
+        contractions: Calls in which units meet although no weight consumes them.
         arrays: The values of the weights, by layer path and name.
 
     Raises:

@@ -147,15 +147,16 @@ class Group:
     """Coupled units: units of several layers that are pruned together.
 
     Attributes:
-        name: Name of the layer that makes the units, the first one if several; a
-            further group of the same layer has a number, such as `"conv#1"`, so that
-            no two groups of a graph share a name.
-        makers: Names of all layers that make them: paths, with the kind of unit
-            where a layer makes several kinds (`"attention/heads"`).
+        name: Name of the layer that produces the units, the first one if several; a
+            further group of the same layer has a number, such as `"conv#1"`, so that no
+            two groups of a graph share a name.
+        makers: Names of all layers that produce them: paths, with the kind of unit
+            where a layer produces several kinds (`"attention/heads"`).
         roots: Array of shape `(units,)`: identities of the units in the graph.
         members: All places in which the units appear.
         approximate: Paths of normalisations over these units, whose statistics change
-            when units go; empty unless they were asked for. Defaults to `()`.
+            when units are pruned; empty unless `approximate=True` was given. Defaults
+            to `()`.
     """
 
     name: str

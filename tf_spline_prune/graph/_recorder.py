@@ -28,14 +28,13 @@ _UNSAID: Any = object()
 class Recorder:
     """Record units, ties, barriers and weights, from which `solve` makes groups.
 
-    A *label* is an integer that names one unit of one layer. Ties say that two
-    labels are the same unit of the network; barriers that a label must stay.
-    Rules for users' own layers write into the same recorder; see
-    `register_rule`.
+    A *label* is an integer that names one unit of one layer. Ties say that two labels
+    are the same unit of the network; barriers that a unit is unprunable. Rules for
+    users' own layers write into the same recorder; see `register_rule`.
 
     Args:
         shapes: For each layer's path the shapes of its weights by name.
-        approximate: Whether units under a normalisation over units may go.
+        approximate: Whether units under a normalisation over units may be pruned.
     """
 
     def __init__(

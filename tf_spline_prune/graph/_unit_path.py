@@ -21,13 +21,13 @@ class UnitPath:
     """What lies between the producer of a group's units and their consumers.
 
     Attributes:
-        norms: For each layer that makes units (by path), the paths of the
+        norms: For each layer that produces units (by path), the paths of the
             BatchNormalizations that follow it at once, before any other use.
         activation: For each such layer, the name of the call at which its units
             meet their first activation, where there is just one such call.
-        mergeable: Whether a unit that is a positive multiple of another can be
-            folded into the readers' weights without loss: a single layer makes
-            the units, and all that follows hands positive scales on.
+        mergeable: Whether a unit that is a positive multiple of another can be folded
+            into the consumers' weights without loss: a single layer produces the units,
+            and all that follows is positively homogeneous.
     """
 
     norms: dict[str, tuple[str, ...]]

@@ -58,10 +58,10 @@ def strip_masks(model: Any) -> Any:
 def shrink(model: Any) -> Any:
     """Remove the units that masks have emptied; the model computes the same.
 
-    A unit goes if all weights that read it are zero, or if all that make it are: then
-    it is a constant of bias, normalisation and activation, which moves into the
-    biases of its readers. What cannot move stays (see `lossless`), and the
-    result is compared with the model before it is handed out.
+    A unit is pruned if all weights that consume it are zero, or if all that produce it
+    are: then it is a constant of bias, normalisation and activation, which moves into
+    the biases of its consumers. A unit whose constant cannot move is kept, as in
+    `lossless`. The result is compared with the model before it is returned.
 
     Args:
         model: A masked model of either flavour: ours, or TFMOT's. It is not changed.

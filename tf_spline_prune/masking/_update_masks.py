@@ -303,15 +303,15 @@ def update_masks(
     """Compute new masks of a model, and set the weights they prune to zero.
 
     This is what `MaskPruning` does at the firing steps of its schedule; call it from
-    a training loop of your own. The optimizer then holds the zeros. Masks only
-    ever grow: below the sparsity that is there, nothing happens. Where nothing is
-    masked although something was asked for, a `NothingPrunedWarning` says why.
+    your own training loop. The optimizer then holds the zeros. Masks only ever grow:
+    below the present sparsity, nothing happens. If nothing is masked although something
+    was asked for, a `NothingPrunedWarning` says why.
 
     Args:
         model: A masked model of either flavour. Its masks and weights change.
-        sparsity: Share to remove, in [0, 1): of the weights, or of the units where
-            whole units go; or a dictionary from layer names or regular expressions
-            to shares; other layers stay as they are then.
+        sparsity: Fraction to prune, in [0, 1): of the weights, or of the units if whole
+            units are pruned; or a dictionary from layer names or regular expressions to
+            fractions; other layers stay as they are then.
         criterion: What is worth keeping. For weights `"magnitude"`, `"lamp"`,
             `"random"`, or a function `(name, array) -> array` of the same shape; for
             units any criterion of `plan`. Defaults to `"magnitude"`.

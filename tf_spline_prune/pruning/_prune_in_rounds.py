@@ -64,7 +64,7 @@ def prune_in_rounds(
     """Prune a model in rounds, with training in between.
 
     Each round ranks anew on the model as it is by then, towards a target that the
-    schedule sets between the original and the budget. All targets are shares of the
+    schedule sets between the original and the budget. All targets are fractions of the
     original model, not of the last round's, so that the rounds end where one would:
     what the scope fixes, such as the number of units of each layer, is the same.
 

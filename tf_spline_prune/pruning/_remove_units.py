@@ -39,8 +39,8 @@ def remove_units(
         units: For each layer's path, the indices of the units to remove; for a
             layer with several kinds of units also the kind: `"attention/heads"`.
             Where it names none a `NothingPrunedWarning` says so.
-        approximate: Whether units may go although a LayerNormalization or its like runs
-            over them, whose statistics change then. Defaults to `False`.
+        approximate: Whether units under a LayerNormalization or its like may be pruned,
+            which changes its statistics. Defaults to `False`.
 
     Returns:
         A new, plain, uncompiled model of the same flavour.

@@ -36,9 +36,9 @@ class Report:
         names: Names of the two models.
         before: Cost of the original model.
         after: Cost of the pruned model.
-        units: For each layer that makes units, by path, how many it makes in the
+        units: For each layer that produces units, by path, how many it produces in the
             two models; `None` where a model has no such layer.
-        barriers: The units that must stay, with reasons.
+        barriers: The unprunable units, with reasons.
         tflite_bytes: Bytes of the two as `.tflite` files, float32, or `None`.
         gzip_bytes: The same, compressed by gzip at level 9.
         latency_us: Median time of one inference of the two, in microseconds:

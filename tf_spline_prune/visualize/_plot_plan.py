@@ -31,11 +31,11 @@ def plot_plan(
 ) -> Any:
     """Plot which units a plan keeps and which it prunes, one row per layer.
 
-    Each layer fills the whole width, its units from left to right in the order of
-    the original model. Layers none of whose units may go are grey.
+    Each layer fills the whole width, its units from left to right in the order of the
+    original model. Unprunable layers are grey.
 
     Args:
-        plan: What `tsp.plan` gave.
+        plan: What `tsp.plan` returned.
         path: File for the picture; its ending chooses the format. Defaults to `None`.
         axes: A `matplotlib.axes.Axes` to draw on. Defaults to `None`, which makes a
             figure.
@@ -46,7 +46,7 @@ def plot_plan(
     Raises:
         ImportError: If matplotlib is not installed.
         TypeError: If `plan` is no `PruningPlan`.
-        ValueError: If no layer of its model makes units.
+        ValueError: If no layer of its model produces units.
 
     Example:
 

@@ -50,9 +50,9 @@ def plot_redundancy(
 ) -> Any:
     """Plot how far apart the units of a layer are, and which of them are pruned.
 
-    A **bundle** is a unit that stays and the units that go of which it is the nearest
-    among those that stay. Units are ordered so that bundles stand together, frames mark
-    those of several units, and bundles that are alike stand side by side.
+    A **bundle** is a kept unit and the pruned units to which it is the nearest kept
+    one. Units are ordered so that bundles stand together, frames mark those of several
+    units, and bundles that are alike stand side by side.
 
     Args:
         model: A built model of either flavour.

@@ -68,8 +68,8 @@ def per_unit(*weights: str, sizes: Sequence[str] = ()) -> Apply:
     The units lie on the last axis of the layer's one input, and stay there.
 
     Args:
-        *weights: Names of the weights that hold one entry a unit, on their last
-            axis. They scale or are added: no multiply-accumulates are counted.
+        *weights: Names of the weights that hold one entry per unit, on their last axis.
+            They scale or are added: no multiply-accumulates are counted.
         sizes: Entries of the layer's config that count units. Defaults to `()`.
 
     Returns:
@@ -104,21 +104,21 @@ def register_rule(
 ) -> Callable[[Apply], Apply]:
     """Register a rule for your own layers.
 
-    The rule is asked when a model with such a layer is read. It writes down whose
-    units the axes of the layer's weights hold, and returns what the axes of its
-    output hold. A layer that is made of other layers needs no rule: it is read
-    through. `check_rule` tests a rule numerically.
+    The rule is called when a model with such a layer is traced. It records whose units
+    the axes of the layer's weights hold, and returns what the axes of its output hold.
+    A layer made of other layers needs no rule: it is traced through. `check_rule` tests
+    a rule numerically.
 
     Args:
         *layers: Classes of layers, not of layers that Keras defines.
-        homogeneous: Whether the layer treats each unit alone and hands a positive scale
-            of it on, `f(c x) = c f(x)`; or a function of the call. Defaults to `False`.
+        homogeneous: Whether the layer treats each unit alone and is positively
+            homogeneous, `f(c x) = c f(x)`; or a function of the call. Defaults to
+            `False`.
 
     Returns:
-        A decorator for a function `rule(call, inputs, recorder)`: `call` holds
-        the layer and its shapes, `inputs` one `TensorAxes` an input, and
-        `recorder` takes what there is to say. It returns one `TensorAxes` an
-        output.
+        A decorator for a function `rule(call, inputs, recorder)`: `call` holds the
+        layer and its shapes, `inputs` one `TensorAxes` per input, and `recorder` the
+        methods to record with. It returns one `TensorAxes` per output.
 
     Raises:
         TypeError: If anything but a class is given.

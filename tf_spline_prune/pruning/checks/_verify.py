@@ -109,16 +109,16 @@ def verify(
     Compared is what enters the last softmax, sigmoid or tanh of an output, and the
     difference is measured against how far the reference moves from input to input.
 
-    The comparison is blind if the reference does not answer to the removed units:
-    neither their removal nor other weights of their readers move an output by more
-    than rounding does, larger inputs tried. It is blind, too, if all outputs are
+    The comparison is blind if the reference does not depend on the pruned units:
+    neither masking them nor other weights of their consumers change an output by more
+    than rounding does, even for larger inputs. It is blind, too, if all outputs are
     random even with the same seeds, or if the model itself cannot be run on such
-    inputs. Nothing is proven then: the answer is NaN, and a warning says so. A
-    difference that is seen all the same is an error, and never blind.
+    inputs. Nothing is proven then: the result is NaN, and a warning says so. A
+    difference that is seen nevertheless is an error, and never blind.
 
     Args:
         model: The model that the plan was applied to.
-        small: What `plan.apply(model)` gave, before any further training.
+        small: What `plan.apply(model)` returned, before any further training.
         plan: The plan.
         num_inputs: Number of random inputs to compare on; at least two, and a multiple
             of the size of a batch that the model fixes. Defaults to `None`: 4, and up

@@ -13,20 +13,20 @@ from tf_spline_prune.pruning.planning._pruning_plan import PruningPlan
 def compose(first: PruningPlan, second: PruningPlan) -> PruningPlan:
     """Compose two plans, the second made for the result of the first.
 
-    Applying the result to the original model gives what applying the one and then
-    the other gives. Only the plans are read; no model is needed.
+    Applying the result to the original model is the same as applying one and then the
+    other. No model is needed.
 
     Args:
         first: A plan for the original model.
         second: A plan for `first.apply(model)`, trained on or not.
 
     Returns:
-        One plan in the coordinates of the original model. Its barriers are those of
-        the first plan. Its merges are those of both; a scale that was found on
-        weights trained in between does not fit the original's weights. Its budget
-        lists what the two asked for: a share of the first result's cost as an
-        absolute number, two sparsities as one. What it achieved is known where the
-        two count the same, and the second goes on where the first ended.
+        One plan in the coordinates of the original model. Its barriers are those of the
+        first plan. Its merges are those of both; a scale that was found on weights
+        trained in between does not fit the original's weights. Its budget lists what
+        the two asked for: a fraction of the first result's cost as an absolute number,
+        two sparsities as one. What it achieved is known if the two count the same, and
+        the second begins where the first ended.
 
     Raises:
         PlanError: If the second plan was not made for the first one's result.

@@ -99,10 +99,10 @@ def plan(
 ) -> PruningPlan:
     """Decide which units of a model to prune; the model is not changed.
 
-    Give exactly one budget. Units are ranked by the criterion, together or layer
-    by layer as `scope` says, and removed from the bottom until the budget is met:
-    with `sparsity` exactly that many units go; with a target the fewest that
-    bring the cost to it. Units that must stay are listed with the reason.
+    Give exactly one budget. Units are ranked by the criterion, together or layer by
+    layer as `scope` says, and pruned from the bottom until the budget is met: with
+    `sparsity` exactly that many units; with a target the fewest that bring the cost to
+    it. Unprunable units are listed with the reason.
 
     Args:
         model: A built model of either flavour.
@@ -166,11 +166,10 @@ def plan(
         ModelError: If it is unbuilt, cannot be traced, or has NaN weights, or if
             multiply-accumulates decide and those of a layer cannot be counted.
         BudgetError: If the target is above what is there or out of reach, there is
-            nothing of it to save, or `sparsity` names a layer that must stay.
+            nothing of it to save, or `sparsity` names an unprunable layer.
         ExportError: If LiteRT, which measures, cannot take the model.
-        ValueError: If an argument is out of range, a name means nothing, or
-            layers whose units live or die together are given different shares
-            or pools.
+        ValueError: If an argument is out of range, a name means nothing, or layers with
+            coupled units are given different fractions or pools.
 
     Example:
 

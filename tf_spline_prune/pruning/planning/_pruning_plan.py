@@ -42,17 +42,17 @@ class PruningPlan:
         scope: What was ranked together: the name of a scope, or the layers of
             each pool.
         budget: What was asked for.
-        removed: For each layer's path, the indices of the units that go.
-        merges: For each layer's path, in the order of removal, triples of a unit
-            that goes, its surviving twin, and the scale that merging needs.
-        barriers: The units that may not go, with reasons.
-        approximate: Normalisations over units that go, whose statistics change.
+        removed: For each layer's path, the indices of the pruned units.
+        merges: For each layer's path, in the order of removal, triples of a pruned
+            unit, its twin that is kept, and the scale that merging needs.
+        barriers: The unprunable units, with reasons.
+        approximate: Normalisations over pruned units, whose statistics change.
         units: For each layer's path, its number of units before and after.
         before: The model's cost.
         after: The cost once the plan is applied.
         achieved: What the budget counts, before and after: units, or the cost that the
-            target bounds (latencies in microseconds); `None` in plans of old. Defaults
-            to `None`.
+            target bounds (latencies in microseconds); `None` in older plans.
+            Defaults to `None`.
 
     Example:
 

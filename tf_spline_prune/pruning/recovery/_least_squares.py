@@ -218,17 +218,17 @@ def least_squares(
 ) -> Any:
     """Refit every layer that lost inputs by least squares on calibration data.
 
-    A layer that reads removed units is missing their part. Its weights for the units
-    that are left, and its bias, are chosen anew so that it gives, in the least-squares
-    sense, what it gave in the original. Layers are solved in the order of computation,
-    and each sees what comes out of the layers solved before it, so that their errors
-    are made up for too. Where a layer's output is added to another tensor, as in a
-    residual block, it also makes up for what that tensor has lost. No labels and no
-    training are needed.
+    A layer that consumed pruned units lacks their contribution. Its weights for the
+    kept units, and its bias, are refitted so that its output is, in the least-squares
+    sense, what it was in the original. Layers are refitted in the order of computation,
+    each on the outputs of the layers refitted before it, so that their errors are made
+    up for too. Where a layer's output is added to another tensor, as in a residual
+    block, it also makes up for what that tensor has lost. No labels and no training are
+    needed.
 
-    Solved are Dense layers and convolutions, grouped ones too. A layer without
-    bias moves the mean of the BatchNormalization behind it. Layers of other kinds that
-    read removed units keep their weights.
+    Dense layers and convolutions are refitted, grouped ones too. For a layer without
+    bias, the mean of the BatchNormalization behind it is adjusted. Layers of other
+    kinds keep their weights.
 
     Args:
         model: The model that the plan was made for. It is not changed.
@@ -236,14 +236,14 @@ def least_squares(
         plan: The plan.
         data: Inputs: an array of shape `(n, *input shape)`, a list of arrays or a dict
             for several inputs, or batches such as a `tf.data.Dataset`. Labels are
-            left aside. A few hundred are enough.
+            ignored. A few hundred are enough.
         ridge: How strongly the present weights are held to, as a fraction of the mean
             square of the layer's inputs; 0 for not at all. Defaults to `1e-3`.
         batch_size: How many inputs run at a time. Defaults to `32`.
-        max_inputs: Use so many inputs at most, drawn at random. Defaults to `2048`.
-        max_rows: Use about so many output positions of a layer, drawn at random. At
-            least eight for each of its inputs are used where there are so many.
-            Defaults to `2**15`.
+        max_inputs: Use this many inputs at most, drawn at random. Defaults to `2048`.
+        max_rows: Use about this many output positions of a layer, drawn at random, but
+            at least eight per input of the layer if there are so many. Defaults to
+            `2**15`.
         max_bytes: How much memory intermediate results may take; where they need more,
             they are computed again. Defaults to `2**29`.
         seed: Seed of the draw. Defaults to `0`.

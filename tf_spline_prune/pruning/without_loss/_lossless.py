@@ -175,23 +175,21 @@ def lossless(
 ) -> Any:
     """Remove units without changing what the model computes.
 
-    Three kinds of units go, and units that only they needed go with them:
+    Three kinds of units are pruned, and with them units that only they needed:
 
-    - nobody reads them: all weights of their readers are zero;
-    - they never change: no weight that is not zero reaches them, so that they are
-      a constant of bias, normalisation and activation. What they add moves into
-      the readers' biases, or into the BatchNormalization behind a reader that has
-      none;
-    - over a `box` of inputs their activation is never reached or always flat, such
-      as a ReLU whose input is never positive. This is certified by interval
-      arithmetic through dense, convolution, BatchNormalization, activation,
-      pooling, reshaping, adding, multiplying and concatenating layers. Behind any
-      other layer nothing is certified.
+    - unused units: all weights that consume them are zero;
+    - constant units: all weights that produce them are zero, so that they are a
+      constant of bias, normalisation and activation. What they add moves into the
+      consumers' biases, or into the BatchNormalization behind a consumer that has none;
+    - with a `box` of inputs, units whose activation is constant on it, such as a ReLU
+      whose input is never positive. This is certified by interval arithmetic through
+      dense, convolution, BatchNormalization, activation, pooling, reshaping, adding,
+      multiplying and concatenating layers. Behind any other layer nothing is certified.
 
-    A constant other than zero moves into a Dense layer, or into a convolution
-    without padding; other readers keep it. Units whose ReLU is always active are
-    linear but no constant; they stay. Interval bounds are wide: deep in a network
-    they certify little.
+    A constant other than zero moves into a Dense layer, or into a convolution without
+    padding; otherwise the unit is kept. Units whose ReLU is always active are linear
+    but not constant; they are kept. Interval bounds are wide: deep in a network they
+    certify little.
 
     Args:
         model: A built model of either flavour. It is not changed.
