@@ -11,6 +11,8 @@ from command_line import forward, listing
 
 import tf_spline_prune as tsp
 
+pytestmark = pytest.mark.both_flavours
+
 
 def macs(model):
     return sum(int(np.prod(kernel.shape)) for kernel in model.get_weights()[::2])
