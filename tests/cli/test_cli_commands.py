@@ -11,6 +11,8 @@ from command_line import forward, listing
 
 import tf_spline_prune as tsp
 
+pytestmark = pytest.mark.both_flavours
+
 
 def macs(model):
     return sum(int(np.prod(kernel.shape)) for kernel in model.get_weights()[::2])
@@ -199,6 +201,24 @@ def test_compare_fills_batches_of_a_fixed_size(K, tool, tmp_path):
     )
     assert code == 0 and found["num_inputs"] == 10
     assert found["max_difference"] < 1e-6
+
+
+def test_decisions_are_those_of_each_input(K, quadrants, tool, tmp_path):
+    net = quadrant_net(K)
+    batches = quadrants("x_quadrants", "train").as_numpy_iterator()
+    points = np.concatenate([x for x, _ in batches])
+    before = np.asarray(net(points)).argmax(axis=1)
+    net.save(tmp_path / "net.keras")
+    *rest, kernel, bias = net.get_weights()
+    net.set_weights([*rest, kernel * [1, 1, 1, 0], bias])
+    net.save(tmp_path / "other.keras")
+    same = (np.asarray(net(points)).argmax(axis=1) == before).mean()
+    _, found = tool.json(
+        *("compare", tmp_path / "net.keras", tmp_path / "other.keras"),
+        *("--data", "x_quadrants", "--num-samples", len(points)),
+    )
+    assert found["num_inputs"] == len(points) == 1600 and 0.1 < same < 0.9
+    assert found["outputs"]["scores"]["same_argmax"] == pytest.approx(same, abs=2e-3)
 
 
 def test_compare_on_data(K, quadrants, saved, tool, tmp_path):

@@ -147,3 +147,14 @@ def test_read_in_batches():
     np.testing.assert_array_equal(np.concatenate([x for (x,), _ in found]), X)
     np.testing.assert_array_equal(found[2][1]["two"], [16, 18])
     assert [labels for _, labels in of(X).batches(100)] == [None]
+
+
+def test_which_are_drawn_hangs_on_the_seed():
+    data = of((X, Y))
+    draws = [data.drawn(4, seed) for seed in (0, 1, 1)]
+    for (x,), labels in ((draw.inputs, draw.labels) for draw in draws):
+        np.testing.assert_array_equal(x, X[labels])
+        assert (np.diff(labels) > 0).all() and len(labels) == 4
+    first, second, again = (draw.labels.tolist() for draw in draws)
+    assert first != second == again
+    assert data.drawn(10, 0) is data

@@ -7,6 +7,8 @@ import zoo
 from tf_spline_prune import compat
 from tf_spline_prune.compat import Calibration, Passes, call_layer, run_calls, trace
 
+pytestmark = pytest.mark.both_flavours
+
 
 def points(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype("float32")

@@ -15,6 +15,8 @@ import tf_spline_prune as tsp
 from tf_spline_prune import compat
 from tf_spline_prune.errors import FlavourError, ModelError
 
+pytestmark = pytest.mark.both_flavours
+
 
 def run(code, **environment):
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment}

@@ -138,6 +138,32 @@ def test_layer_without_a_rule_is_traced(K):
     assert found.params == model.count_params()
 
 
+# Of 8 x 8 positions and 3 channels, by hand: each output sums over a window, and each
+# input of a transposed convolution goes into one.
+OPERATIONS = {
+    "conv": ((3, 3, 3, 4), {}, 36 * 4 * 9 * 3),
+    "depthwise_conv": ((3, 3, 3, 2), {}, 36 * 3 * 2 * 9),
+    "conv_transpose": ((2, 2, 5, 3), {"strides": 2}, 64 * 3 * 4 * 5),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operations_of_a_layer_without_a_rule(name):
+    import keras
+
+    shape, settings, macs = OPERATIONS[name]
+
+    class Odd(keras.layers.Layer):
+        def build(self, _):
+            self.window = self.add_weight(shape=shape, name="window")
+
+        def call(self, x):
+            return getattr(keras.ops, name)(x, self.window, **settings)
+
+    model = keras.Sequential([keras.Input((8, 8, 3)), Odd(name="odd")])
+    assert tsp.cost(model).macs == macs
+
+
 @pytest.mark.parametrize("builder", zoo.ALL, ids=lambda b: b.__name__)
 def test_params_are_those_of_keras(K, builder):
     model = builder(K)

@@ -7,6 +7,8 @@ import zoo
 import tf_spline_prune as tsp
 from tf_spline_prune.graph._recorder import Recorder
 
+pytestmark = pytest.mark.both_flavours
+
 
 def groups_of(model):
     return {group.name: group for group in tsp.ChannelGraph(model).groups}

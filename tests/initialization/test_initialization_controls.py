@@ -69,6 +69,11 @@ def test_controls_keep_the_densities(K):
         )
         np.testing.assert_array_equal(ours, same)
         assert (ours != new).any()
+    one, two = (
+        early_nets.kernels(control["reinitialized"])["hidden/kernel"]
+        for control in (again, other)
+    )
+    assert (one != two).any()
     np.testing.assert_array_equal(
         masks["conv/kernel"], early_nets.masks_of(masked)["conv/kernel"]
     )

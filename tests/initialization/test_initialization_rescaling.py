@@ -111,7 +111,11 @@ def test_gradients_come_back_through_a_hundred_layers(activation, criterion):
 
 
 def test_data_bring_the_dense_signal_back(K):
+    """What the weights sum up has the size that it had; biases are no part of it."""
     dense = on_edge(K, "relu", 12)
+    biases = [0.2 * np.cos(i + np.arange(64)) for i in range(12)]
+    for layer, bias in zip(dense.layers[1:], biases, strict=True):
+        layer.bias.assign(bias)
     masked = snip(dense, 0.5)
     copy = rescale(masked, "data", dense=dense, data=X)
     signal = [X, X]
@@ -121,7 +125,7 @@ def test_data_bring_the_dense_signal_back(K):
             sums.append(x @ kernel(model, f"d{i}"))
         squares = [np.square(s).mean() for s in sums]
         assert squares[1] == pytest.approx(squares[0], rel=1e-3)
-        signal = [np.maximum(s, 0) for s in sums]
+        signal = [np.maximum(s + biases[i], 0) for s in sums]
     again = rescale(copy, "data", dense=dense, data=X)
     for old, now in zip(copy.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_allclose(old, now, rtol=1e-3)

@@ -56,6 +56,17 @@ def test_the_class_of_every_part_is_that_of_the_outputs(K, outputs, classes):
     assert len(winners) > s.num_regions
 
 
+def test_of_classes_that_score_alike_the_first_wins(K):
+    model = K.Sequential([K.Input((2,)), K.layers.Dense(3)])
+    model.set_weights([np.array([[1.0, 1, 0], [0, 0, 1]]), np.zeros(3)])  # x, x and y
+    points, offsets, winners = tsp.slice2d(model, PLANE, (-1, 1)).decisions
+    areas = {0: 0.0, 1: 0.0, 2: 0.0}
+    for corners, winner in zip(np.split(points, offsets[1:-1]), winners, strict=True):
+        x, y = (corners - corners[0]).T
+        areas[winner] += (x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2
+    assert areas == pytest.approx({0: 2.0, 1: 0.0, 2: 2.0})
+
+
 def test_where_inputs_lie(K):
     rng = np.random.default_rng(0)
     anchors = rng.normal(size=(3, 4, 3))

@@ -6,9 +6,10 @@ import re
 import subprocess
 import sys
 
+import keras
 import pytest
 from markdown.extensions.toc import slugify
-from newcomer import ROOT, run
+from newcomer import ROOT
 
 import tf_spline_prune as tsp
 from tf_spline_prune._public_names import homes_of
@@ -54,9 +55,13 @@ def snippets(page):
     [page for page in PAGES if page.parent.name == "docs" and snippets(page)],
     ids=lambda page: page.stem,
 )
-def test_snippets_run(page, tmp_path):
-    (tmp_path / "page.py").write_text("\n".join(snippets(page)))
-    run(["page.py"], tmp_path)
+@pytest.mark.filterwarnings("ignore")
+def test_snippets_run(page, tmp_path, monkeypatch):
+    """In this process: README and examples are run in processes of their own."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    monkeypatch.chdir(tmp_path)
+    keras.utils.set_random_seed(0)
+    exec(compile("\n".join(snippets(page)), page, "exec"), {"__name__": "__main__"})
 
 
 def test_dead_links_are_seen(tmp_path):

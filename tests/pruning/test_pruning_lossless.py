@@ -201,6 +201,24 @@ def test_stably_inactive_units_need_a_box(K):
         tsp.lossless(model, points(model, -100, 100, 512), box=(-0.01, 0.01))
 
 
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_padding_is_an_input_too(K, padding):
+    """For inputs of at least 1 a unit is dead in the middle, but not at the border."""
+    L = K.layers
+    model = K.Sequential([K.Input((5, 5, 1)), L.Conv2D(2, 3, 1, padding, name="conv")])
+    model.add(L.ReLU())
+    model.add(L.GlobalMaxPooling2D())
+    model.add(L.Dense(1))
+    kernel = np.ones((3, 3, 1, 2), "float32") * [1, -1]
+    model.get_layer("conv").set_weights([kernel, np.array([0.0, 5.0])])
+    small = tsp.lossless(model, box=(1.0, 2.0)) if padding == "valid" else model
+    if padding == "same":  # in a corner 5 - 4, in the middle 5 - 9 at most
+        with pytest.warns(NothingPrunedWarning):
+            tsp.lossless(model, box=(1.0, 2.0))
+    assert width(small, "conv") == (1 if padding == "valid" else 2)
+    assert same(model, small, low=1, high=2)
+
+
 def test_saturated_units_are_constants_over_a_box(K):
     L = K.layers
     model = zoo.settle(

@@ -181,6 +181,16 @@ def test_bounds_are_kept(K, budget):
     assert all(n % 5 == 0 or n in (32, 24) for n in kept(round_to=5))
 
 
+@pytest.mark.parametrize("multiple", [4, 5, 8])
+def test_multiples_are_met_from_above(K, multiple):
+    """Of 32 and 24 units 18 and 13 stay; more, where these are no multiples."""
+    model = zoo.mlp(K)
+    settings = {"sparsity": 0.45, "scope": "layer"}
+    plan = tsp.plan(model, "random", **settings, round_to=multiple)
+    kept = {4: (20, 16), 5: (20, 15), 8: (24, 16)}[multiple]
+    assert (plan.units["first"][1], plan.units["second"][1]) == kept
+
+
 def test_bounds_with_everything_asked(K):
     model = zoo.mlp(K)
     plan = tsp.plan(model, "spline", sparsity=0.9, min_units=2)

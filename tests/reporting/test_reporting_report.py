@@ -10,6 +10,8 @@ import zoo
 import tf_spline_prune as tsp
 from tf_spline_prune.errors import ExportError
 
+pytestmark = pytest.mark.both_flavours
+
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((50, 12)).astype("float32")
 Y = RNG.integers(0, 5, 50)

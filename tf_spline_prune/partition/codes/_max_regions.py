@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
+from scipy.special import gammaln
 
 from tf_spline_prune._checks import MOST, Integer, ListOf, checked
 
@@ -63,12 +64,5 @@ def log_regions(width: int, depth: int) -> float:
     if depth >= width:
         return width * math.log(2)
     j = np.arange(depth + 1)
-    table = _log_factorials(1 << int(width).bit_length())
-    terms = table[width] - table[j] - table[width - j]
-    top = float(terms.max())
-    return top + math.log(float(np.exp(terms - top).sum()))
-
-
-@functools.cache
-def _log_factorials(size: int) -> np.ndarray:
-    return np.array([math.lgamma(n + 1) for n in range(size)])
+    terms = gammaln(width + 1) - gammaln(j + 1) - gammaln(width - j + 1)
+    return float(np.logaddexp.reduce(terms))

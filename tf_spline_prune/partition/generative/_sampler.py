@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from tf_spline_prune._checks import COUNT, SEED, Flag, Real, checked
 from tf_spline_prune.partition.generative._slopes import check_latents, log_volumes
@@ -84,9 +85,7 @@ class Sampler:
             ValueError: If `rho` is not finite, or the volumes that it divides by or
                 lives on are zero.
         """
-        weights = self._log_weights(rho)
-        shares = np.exp(weights - weights.max())
-        return np.asarray(shares / shares.sum())
+        return np.asarray(softmax(self._log_weights(rho)))
 
     @checked(n=COUNT, rho=Real(), replace=Flag(), seed=SEED)
     def draw(
