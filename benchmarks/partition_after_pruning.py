@@ -6,8 +6,8 @@ A small dense and a small convolutional network learn 10,000 images of Fashion-M
 Each loses units, layer by layer alike, by each criterion, without any recovery, and is
 then trained for some epochs more. On exact slices between three test images of
 different classes: how many regions are left, how long the decision boundary is, and on
-which fraction of the plane the answer is the same; around test images: how many knots lie
-near. All are compared with the whole network, trained as long. A picture of each
+which fraction of the plane the answer is the same; around test images: how many knots
+lie near. All are compared with the whole network, trained as long. A picture of each
 network shows a slice whole, and with half of the units.
 """
 
