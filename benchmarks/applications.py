@@ -134,7 +134,7 @@ def examine(options: argparse.Namespace) -> Record:
     def count() -> Record:
         graph = tsp.ChannelGraph(model, approximate=options.approximate)
         return {
-            "layers": len({call.path for call in graph.graph.leaves()}),
+            "layers": len(graph.graph.layers),
             "groups": len(graph.groups),
             "barriers": len(graph.barriers),
             "prunable": prunable_share(graph),

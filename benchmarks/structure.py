@@ -34,6 +34,7 @@ MODULES = {
     ".".join((PACKAGE.name, *p.relative_to(PACKAGE).with_suffix("").parts)): p
     for p in sorted(PACKAGE.rglob("*.py"))
 }
+STUBS = sorted(PACKAGE.rglob("*.pyi"))  # which say what a room hands on
 # What is counted of a call, by the name of the function that does it.
 COUNTED = {
     "trace": "traces",
@@ -55,12 +56,12 @@ def imports(path: pathlib.Path) -> Iterator[str]:
 def single_importers() -> int:
     """Count the modules that one other module imports, and no room hands on."""
     importers = collections.defaultdict(set)
-    for name, path in MODULES.items():
+    for path in (*MODULES.values(), *STUBS):
         for imported in imports(path):
             if imported in MODULES:
-                importers[imported].add(name)
+                importers[imported].add(path)
     return sum(
-        len(found) == 1 and not next(iter(found)).endswith("__init__")
+        len(found) == 1 and next(iter(found)).stem != "__init__"
         for found in importers.values()
     )
 
@@ -146,10 +147,11 @@ def fitted(model: Any, x: np.ndarray, *callbacks: Any) -> None:
 
 
 def main() -> None:
-    lines = sum(len(path.read_text().splitlines()) for path in MODULES.values())
+    files = (*MODULES.values(), *STUBS)
+    lines = sum(len(path.read_text().splitlines()) for path in files)
     names = public()
     guessed = sum(is_guessable(name, thing) for name, thing in names.items())
-    print(f"{len(MODULES)} files, {lines:,} lines")
+    print(f"{len(files)} files ({len(STUBS)} of them stubs), {lines:,} lines")
     print(f"{single_importers()} modules have exactly one importer")
     print(f"{guessed} of {len(names)} public names stand in a file of their name")
     x = np.random.default_rng(0).normal(size=(64, 16, 16, 3)).astype("float32")

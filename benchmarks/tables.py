@@ -132,7 +132,7 @@ def tickets(found):
         kinds = dict.fromkeys((row["job"][2], row["job"][3]) for row in pruned)
         for title, field, digits in (
             (
-                "Test accuracy in %, by the share of the MACs that is kept",
+                "Test accuracy in %, by the fraction of MACs kept",
                 "accuracy",
                 1,
             ),
@@ -177,7 +177,7 @@ def tickets(found):
         if steps:
             yield from (
                 "",
-                "Time of a training step, as a share of the dense net's, both seeds:",
+                "Time of a training step, relative to the dense network, both seeds:",
                 "",
             )
             yield from grid(
@@ -266,7 +266,7 @@ def early_birds(found):
         ["settings", *nets],
         ([name, *(epoch(s, row) for row in dense)] for name, s in settings.items()),
     )
-    yield from ("", "Share of bits that differ from the codes after all epochs:", "")
+    yield from ("", "Fraction of bits that differ from the codes after all epochs:", "")
     moments = {
         "after the first epoch": lambda row: 0,
         "when the early bird fires": lambda row: row["ticket_epoch"],

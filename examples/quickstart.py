@@ -215,7 +215,7 @@ def main():
     for name, one in (
         ("before pruning", model),
         ("right after pruning", shrunk),
-        ("once the readers are solved again, without labels", ticket),
+        ("after refitting the consumers, without labels", ticket),
         ("right after removing as many at random", chance),
     ):
         print(f"accuracy {name}: {work.accuracy(work.compile(one)):.1%}")

@@ -1,14 +1,15 @@
-"""Fixtures that all tests share."""
+"""Fixtures that all tests share, and which tests a day runs."""
 
+import contextlib
 import datetime
 import gc
-import itertools
-import math
+import importlib
 import os
 import pathlib
+import random
 import sys
 import tempfile
-import zlib
+from unittest import mock
 
 # Hypothesis keeps what it has seen; not in the project.
 _SEEN = pathlib.Path(tempfile.gettempdir(), "hypothesis")
@@ -20,7 +21,7 @@ import pytest  # noqa: E402
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 
-# Of the slow tests of each file so many are drawn, unless all are asked for.
+# So many of the slow tests are drawn, unless all are asked for.
 _DRAWN = 0.1
 # The day draws; the processes of one run share it, also around midnight.
 _DAY = os.environ.setdefault("SLOW_TESTS_OF", datetime.date.today().isoformat())
@@ -31,7 +32,12 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: a tenth of these is drawn; see --all")
+    for marker in (
+        "slow: a tenth of these is drawn; see --all",
+        "both_flavours: tests in tf_keras are not slow here, as they are elsewhere",
+        "new_kernels: draws with tf.random also in Keras 3; see the fixture K",
+    ):
+        config.addinivalue_line("markers", marker)
 
 
 def pytest_report_header(config):
@@ -41,39 +47,74 @@ def pytest_report_header(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Draw the slow tests, at least one of each file."""
+    """Draw the slow tests."""
     if config.option.all:
         return
-    left = []
-    for _, group in itertools.groupby(items, key=lambda item: item.path):
-        slow = [item for item in group if item.get_closest_marker("slow")]
-        slow.sort(key=lambda item: zlib.crc32(f"{_DAY} {item.nodeid}".encode()))
-        left += slow[math.ceil(_DRAWN * len(slow)) :]
-    dropped = set(left)
-    if dropped:
+    left = [item for item in items if _is_slow(item) and not _is_drawn(item)]
+    if left:
+        dropped = set(left)
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in dropped]
+
+
+def _is_slow(item):
+    """Tell slow tests: those marked, and what is repeated in tf_keras."""
+    if item.get_closest_marker("slow"):
+        return True
+    repeated = hasattr(item, "callspec") and "tf_keras" in item.callspec.id.split("-")
+    return repeated and not item.get_closest_marker("both_flavours")
+
+
+def _is_drawn(item):
+    return random.Random(f"{_DAY} {item.nodeid}").random() < _DRAWN
+
+
+def pytest_collection_finish():
+    """Let collections of garbage pass over all that is imported, and be rarer."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
+@contextlib.contextmanager
+def _kernels_kept():
+    """Let TensorFlow keep its kernels: making them anew takes a third of the time.
+
+    A session that is cleared and a seed that is set throw them away, for those that
+    draw random numbers hold a state. Keras 3 has none of these, tf_keras has.
+    """
+    if "tensorflow" not in sys.modules:
+        yield
+        return
+    with mock.patch(
+        "tensorflow.python.eager.context.pywrap_tfe.TFE_ContextClearCaches",
+        lambda context: None,
+    ):
+        yield
 
 
 @pytest.fixture(params=["keras", "tf_keras"])
 def K(request):
     """Give the Keras package of each flavour, with a fresh session and a seed."""
-    import importlib
-
     module = importlib.import_module(request.param)
-    module.utils.set_random_seed(0)
-    return module
+    stateful = request.param == "tf_keras" or request.node.get_closest_marker(
+        "new_kernels"
+    )
+    with contextlib.nullcontext() if stateful else _kernels_kept():
+        module.utils.set_random_seed(0)
+        yield module
 
 
 @pytest.fixture(autouse=True)
 def _clear_sessions():
     """Forget the layer names and graphs of the test before, in both flavours."""
     yield
-    if "keras" in sys.modules:
-        # Looking for garbage after every test would take half of the time.
-        sys.modules["keras"].utils.clear_session(free_memory=False)
-    if "tf_keras" in sys.modules:
-        sys.modules["tf_keras"].backend.clear_session()
+    with _kernels_kept():
+        if "keras" in sys.modules:
+            # Looking for garbage after every test would take half of the time.
+            sys.modules["keras"].utils.clear_session(free_memory=False)
+        if "tf_keras" in sys.modules:
+            sys.modules["tf_keras"].backend.clear_session()
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -81,3 +122,5 @@ def _free_memory():
     """Give back what the models of a file held."""
     yield
     gc.collect()
+    if eager := sys.modules.get("tensorflow.python.eager.context"):
+        eager.context().clear_kernel_cache()

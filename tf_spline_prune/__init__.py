@@ -10,95 +10,13 @@ TensorFlow nor Keras. Where Keras is there already, masked layers are made known
 it, so that a masked model loads without a custom scope.
 """
 
-import importlib
 import sys
 from importlib import metadata as _metadata
-from typing import Any
+
+from tf_spline_prune._public_names import public_names
 
 __version__ = _metadata.version("tf-spline-prune")
 
-_HOMES = {
-    "partition": (
-        "PartitionCoder",
-        "PartitionCodes",
-        "Slice",
-        "jacobian_rank",
-        "local_affine",
-        "local_complexity",
-        "partition_distance",
-        "max_regions",
-        "slice2d",
-        "unit_distances",
-    ),
-    "criteria": ("check_criterion",),
-    "graph": ("ChannelGraph", "Cost", "cost", "register_rule"),
-    "pruning": (
-        "PruningPlan",
-        "SanityReport",
-        "Sensitivity",
-        "check_rule",
-        "compose",
-        "distill",
-        "least_squares",
-        "lossless",
-        "merge",
-        "plan",
-        "prune",
-        "prune_in_rounds",
-        "recalibrate_batchnorm",
-        "remove_units",
-        "sanity_checks",
-        "sensitivity",
-        "verify",
-    ),
-    "masking": (
-        "MaskedLayer",
-        "apply_masks",
-        "load_weights",
-        "prune_once",
-        "shrink",
-        "strip_masks",
-        "update_masks",
-        "weight_sparsity",
-        "wrap_with_masks",
-    ),
-    "callbacks": (
-        "ArchitectureEarlyBird",
-        "LocalComplexityLogger",
-        "MaskEarlyBird",
-        "MaskPruning",
-        "PruningSummaries",
-        "SliceRecorder",
-        "SignalPropagationLogger",
-        "SplineEarlyBird",
-    ),
-    "export": (
-        "ExportReport",
-        "export_litert",
-        "export_onnx",
-        "export_saved_model",
-        "write_serving_config",
-    ),
-    "initialization": ("prune_at_init",),
-    "reporting": ("Report", "report", "training_flops"),
-}
-_NAMES = {
-    name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names
-}
-_MODULES = {
-    "callbacks": f"{__name__}.callbacks",
-    "criteria": f"{__name__}.criteria",
-    "datasets": f"{__name__}.datasets",
-    "errors": f"{__name__}.errors",
-    "generative": f"{__name__}.partition.generative",
-    "graph": f"{__name__}.graph",
-    "initialization": f"{__name__}.initialization",
-    "litert": f"{__name__}.litert",
-    "reporting": f"{__name__}.reporting",
-    "probes": f"{__name__}.partition.probes",
-    "schedules": f"{__name__}.schedules",
-    "visualize": f"{__name__}.visualize",
-}
 # What TFMOT calls it, and what it is here.
 _SUCCESSORS = {
     "prune_low_magnitude": "`tsp.wrap_with_masks(model)`, and `tsp.MaskPruning("
@@ -115,25 +33,11 @@ _SUCCESSORS = {
     "prune_scope": "not needed in Keras 3; a tf_keras file is loaded in TFMOT's own",
 }
 
-__all__ = sorted([*_NAMES, *_MODULES])
-
-
-def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        value = getattr(importlib.import_module(_NAMES[name]), name)
-    elif name in _MODULES:
-        value = importlib.import_module(_MODULES[name])
-    else:
-        known = _SUCCESSORS.get(name)
-        hint = f". What is `{name}` in TFMOT is here: {known}" if known else ""
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
-
+__getattr__, __dir__, __all__ = public_names(
+    __name__,
+    __file__,
+    {n: f"What is `{n}` in TFMOT is here: {h}" for n, h in _SUCCESSORS.items()},
+)
 
 if "keras" in sys.modules:
-    importlib.import_module(f"{__name__}.masking._masked_layer")
+    __getattr__("MaskedLayer")

@@ -18,8 +18,8 @@ def read_amount(text: str) -> float | int:
     given = text.strip()
     try:
         if given.endswith("%"):
-            return _finite(given[:-1]) / 100
-        return int(given) if given.lstrip("+-").isdecimal() else _finite(given)
+            return finite(given[:-1]) / 100
+        return int(given) if given.lstrip("+-").isdecimal() else finite(given)
     except ValueError:
         raise ValueError(
             "expected a fraction ('0.5' or '50%') or a whole number ('1200000'). "
@@ -27,7 +27,8 @@ def read_amount(text: str) -> float | int:
         ) from None
 
 
-def _finite(text: str) -> float:
+def finite(text: str) -> float:
+    """Read a number that is neither NaN nor infinite."""
     value = float(text)
     if not math.isfinite(value):
         raise ValueError

@@ -47,7 +47,7 @@ class Misfit(Exception):
 
     @property
     def note(self) -> str:
-        """Say what is wrong in particular, and where."""
+        """Describe what is wrong in particular, and where."""
         where = "".join(f"[{received(step)}]" for step in self.place)
         return f"What stands at {where} {self.reason}" if where else self.reason
 
@@ -65,7 +65,7 @@ class Constraint:
 
     @property
     def wanted(self) -> str:
-        """Say what fits, to follow "must be"."""
+        """Describe what fits, to follow "must be"."""
         return self.what
 
     def take(self, value: Any) -> Any:
@@ -478,7 +478,7 @@ def hold(instance: Any, **constraints: Wanted) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Give a number of NumPy, or an array without axes, as Python's own."""
+    """Turn a number of NumPy, or an array without axes, into Python's own."""
     if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
         return value.item()
     return value

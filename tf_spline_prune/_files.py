@@ -82,7 +82,7 @@ def read_file(path: PathLike, expected: str) -> bytes:
         return pathlib.Path(path).expanduser().read_bytes()
     except OSError as error:
         raise type(error)(
-            f"There is nothing to be read: {error.strerror}. Expected: {expected}. "
+            f"The file cannot be read: {error.strerror}. Expected: {expected}. "
             f"Received: {str(path)!r}"
         ) from error
 
@@ -104,8 +104,8 @@ def with_ending(path: PathLike, ending: str) -> pathlib.Path:
     target = pathlib.Path(path).expanduser().absolute()
     if target.suffix != ending:
         raise ValueError(
-            f"The file must end in `{ending}`; that is how its readers know it. Name "
-            f"it {target.with_suffix(ending).name!r}, for instance. Received: "
+            f"The file must end in `{ending}`, by which programs recognise it. Name it "
+            f"{target.with_suffix(ending).name!r}, for instance. Received: "
             f"{str(path)!r}"
         )
     _check_no_folder(target, path)
@@ -123,7 +123,7 @@ def _check_no_folder(target: pathlib.Path, path: PathLike) -> None:
 
 @contextmanager
 def atomic_file(path: PathLike) -> Iterator[pathlib.Path]:
-    """Give a temporary path to write to; move it to `path` when all went well.
+    """Yield a temporary path to write to; move it to `path` when all went well.
 
     The temporary name ends as `path` does, because Keras chooses its format by
     the ending. An existing file is replaced in one step; a symbolic link stays, and
@@ -161,7 +161,7 @@ class NewFolder:
 
 @contextmanager
 def atomic_folder(choose: Callable[[], PathLike]) -> Iterator[NewFolder]:
-    """Give a temporary folder to fill; move it to its place when all went well.
+    """Yield a temporary folder to fill; move it to its place when all went well.
 
     Args:
         choose: Gives a path that does not exist, or raises. It is asked before the
@@ -296,7 +296,7 @@ def _remove_leftover(folder: pathlib.Path) -> None:
 
 
 def _kernel() -> bytes:
-    """Name the running kernel, for no other one knows of its locks."""
+    """Return an id of the running kernel, for no other one knows of its locks."""
     try:
         return pathlib.Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
     except OSError:

@@ -11,6 +11,8 @@ from training import PROBE, Recorder, brute_distance, compiled, fit, network, re
 import tf_spline_prune as tsp
 from tf_spline_prune.errors import LearningRateDropWarning
 
+pytestmark = pytest.mark.both_flavours
+
 
 # Keras hands its variables to h5py, which asks NumPy for no copy of them.
 def check_records(bird, recorder, epochs):

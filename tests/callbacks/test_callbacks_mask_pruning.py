@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import zoo
 
+pytestmark = pytest.mark.both_flavours
+
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "masking"))
 from masked_nets import X, compiled, fit, kernel, mlp, shared, zeros  # noqa: E402
 

@@ -1,8 +1,17 @@
 """What listens to a detector learns when the early bird is found."""
 
 import pytest
-from training import PROBE, Interruption, X, Y, compiled, fit, network, ready
-from training import Interrupt as Cut
+from training import (
+    PROBE,
+    Interrupt as Cut,
+    Interruption,
+    X,
+    Y,
+    compiled,
+    fit,
+    network,
+    ready,
+)
 
 import tf_spline_prune as tsp
 from tf_spline_prune.compat import optimizer_steps

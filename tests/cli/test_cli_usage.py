@@ -11,9 +11,11 @@ import zoo
 from command_line import listing
 
 import tf_spline_prune as tsp
-from tf_spline_prune.cli import _pruning_command as pruning_command
-from tf_spline_prune.cli import _slice_command as slice_command
-from tf_spline_prune.cli import main
+from tf_spline_prune.cli import (
+    _pruning_command as pruning_command,
+    _slice_command as slice_command,
+    main,
+)
 from tf_spline_prune.criteria import _get as finding
 
 COMMANDS = ("inspect", "prune", "export", "compare", "report")
@@ -30,9 +32,9 @@ WRONG = {
     "two outputs": ("prune M --sparsity .5 --output a.keras --dry-run", "not both"),
     "no number": ("prune M --target-macs half --dry-run", "a fraction ('0.5'"),
     "not finite": ("prune M --target-macs nan --dry-run", "a fraction ('0.5'"),
-    "over 100%": ("prune M --target-macs 120% --dry-run", "share to keep"),
-    "zero": ("prune M --target-params 0 --dry-run", "share to keep"),
-    "all": ("prune M --sparsity 100% --dry-run", "share of the units to remove"),
+    "over 100%": ("prune M --target-macs 120% --dry-run", "fraction to keep"),
+    "zero": ("prune M --target-params 0 --dry-run", "fraction to keep"),
+    "all": ("prune M --sparsity 100% --dry-run", "fraction of the units to prune"),
     "wrong ending": ("prune M --sparsity .5 --output a.txt", "must end in .keras"),
     "weights": ("prune M --sparsity .5 --output a.weights.h5", "must end in .keras"),
     "taken": ("prune M --sparsity .5 --output O", "exists already"),
@@ -209,7 +211,7 @@ def test_the_choices_are_those_of_the_library():
     from tf_spline_prune.pruning.planning import _scopes as scopes
     from tf_spline_prune.visualize import _plot_slice as slice_contents
 
-    assert set(pruning_command.CRITERIA) == {"auto", *finding._BY_NAME}
+    assert set(pruning_command.CRITERIA) == {"auto", *finding.BY_NAME}
     assert pruning_command.SCOPES == get_args(scopes.NamedScope)
     assert pruning_command.STEPS == pipeline._STEPS
     assert slice_command.FILLS == get_args(slice_contents.Filling)

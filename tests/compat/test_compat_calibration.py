@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tf_spline_prune.compat import Calibration
-from tf_spline_prune.compat.graph._call_graph import Graph, Input
+from tf_spline_prune.compat.graph._blueprint import Blueprint, Input
+from tf_spline_prune.compat.graph._graph import flat_graph
 from tf_spline_prune.errors import CalibrationError
 
 ONE = [Input("x", (None, 3), "float32")]
@@ -18,8 +19,8 @@ Y = np.arange(10)
 
 def of(data, inputs=ONE):
     ids = tuple(range(len(inputs)))
-    graph = Graph(None, tuple(inputs), (), ids, ids, (None, None), False)
-    return Calibration.of(data, graph)
+    blueprint = Blueprint(None, tuple(inputs), (), ids, ids, (None, None), False)
+    return Calibration.of(data, flat_graph(blueprint))
 
 
 def test_arrays():

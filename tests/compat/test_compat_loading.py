@@ -13,6 +13,8 @@ import tf_spline_prune as tsp
 from tf_spline_prune.compat import load_model, mask_slots, model_format
 from tf_spline_prune.errors import ModelError
 
+pytestmark = pytest.mark.both_flavours
+
 X = np.random.default_rng(0).normal(size=(4, 12)).astype("float32")
 
 

@@ -23,6 +23,8 @@ from tf_spline_prune import criteria
 from tf_spline_prune.compat import value_and_grad
 from tf_spline_prune.errors import CalibrationError
 
+pytestmark = pytest.mark.both_flavours
+
 
 def losses(K):
     return K.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -12,6 +12,8 @@ import zoo
 import tf_spline_prune as tsp
 from tf_spline_prune.errors import ExportError, FlavourError, ModelError
 
+pytestmark = pytest.mark.both_flavours
+
 
 def to_saved_model(model, folder):
     return tsp.export_saved_model(model, folder)

@@ -8,6 +8,8 @@ import tf_spline_prune as tsp
 from tf_spline_prune.errors import ModelError
 from tf_spline_prune.export._served_model import ServedModel
 
+pytestmark = pytest.mark.both_flavours
+
 
 def test_it_answers_as_the_model(K, tmp_path):
     model = zoo.mlp(K)

@@ -22,6 +22,8 @@ from tf_spline_prune.compat.files._foreign_code import foreign_code
 from tf_spline_prune.compat.files._model_files import ModelFile
 from tf_spline_prune.errors import ModelError
 
+pytestmark = pytest.mark.both_flavours
+
 SAVED = "ignore:You are saving your model as an HDF5:UserWarning"
 
 

@@ -22,7 +22,7 @@ IMAGES = R.uniform(0, 1, (2, 8, 8, 3)).astype("float32")
 SERIES = R.normal(size=(2, 6, 5)).astype("float32")
 FILMS = R.normal(size=(2, 3, 6, 6, 2)).astype("float32")
 TEXTS = np.array([["a"], ["c"]])
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.both_flavours]
 
 
 def old(K):

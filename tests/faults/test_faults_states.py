@@ -156,6 +156,7 @@ def test_a_layer_that_fixes_the_batch_by_itself(K):
     np.testing.assert_array_equal(codes.unpack(layer), hidden > 0)
 
 
+@pytest.mark.new_kernels
 def test_seeds_of_the_session_are_as_they_were(K):
     """Whoever draws after us draws what he would have drawn without us."""
     import tensorflow as tf

@@ -352,12 +352,12 @@ def test_explain(K):
     graph = tsp.ChannelGraph(zoo.resnet(K))
     text = graph.explain("stem_conv")
     assert text.startswith("stem_conv: 16 units may be pruned")
-    assert "made by stem_conv, r0b_conv" in text
+    assert "produced by stem_conv, r0b_conv" in text
     assert {"r0a_conv", "r1a_conv", "r1s_conv"} <= set(
-        text.partition("read by ")[2].rstrip(".").split(", ")
+        text.partition("consumed by ")[2].rstrip(".").split(", ")
     )
     assert graph.explain("head") == (
-        "head: 5 units must stay: they are the model's output."
+        "head: 5 units are unprunable: they are the model's output."
     )
     with pytest.raises(ValueError, match="'stem_bn'"):
         graph.explain("stem_bn")

@@ -420,8 +420,8 @@ def test_per_unit_is_a_right_rule(K):
         ("scale", takes_the_wrong_order, "computes something else"),
         ("scale", treats_each_entry_alone, "says nothing of.*gamma"),
         ("sum", treats_each_entry_alone, "computes something else"),
-        ("sum", lets_nothing_go, "lets no unit go.*I do not know"),
-        ("sum", ties_all_units, "lets no unit go.*tied into one"),
+        ("sum", lets_nothing_go, "leaves no unit prunable.*I do not know"),
+        ("sum", ties_all_units, "leaves no unit prunable.*coupled into one"),
         ("scale", ties_unequal_numbers, "fails.*8 units cannot be the same as 3"),
     ],
 )
@@ -433,7 +433,7 @@ def test_a_wrong_rule_is_found(K, kind, rule, message):
 
 
 def test_a_layer_without_a_rule_lets_nothing_go(K):
-    with pytest.raises(RuleError, match="lets no unit go.*no rule"):
+    with pytest.raises(RuleError, match="leaves no unit prunable.*no rule"):
         tsp.check_rule(sum_layer(K)(), (UNITS,))
 
 

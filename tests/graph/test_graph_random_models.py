@@ -13,13 +13,14 @@ import warnings
 from collections import Counter, namedtuple
 
 import numpy as np
+import pytest
 import zoo
-from hypothesis import HealthCheck, assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, assume, given, seed, settings, strategies as st
 
 import tf_spline_prune as tsp
 
 EXAMPLES = {"keras": 500, "tf_keras": 60}
+PART = 20  # of these are run by one test
 TOLERANCE = 1e-4
 MERGES = ("Add", "Add", "Multiply", "Average", "Maximum", "Minimum", "Subtract")
 ACTIVATIONS = ("relu", None, "tanh")
@@ -418,14 +419,21 @@ RECIPES = st.builds(
 )
 
 
-def test_shrunk_random_models_equal_the_masked_originals(K, request):
-    share = 1 if request.config.option.all else 5
-    examples, seen = EXAMPLES[K.__name__] // share, Counter()
+PARTS = [
+    pytest.param(flavour, part, marks=pytest.mark.slow if part else ())
+    for flavour, examples in EXAMPLES.items()
+    for part in range(examples // PART)
+]
 
+
+@pytest.mark.parametrize(("K", "part"), PARTS, indirect=["K"])
+def test_shrunk_random_models_equal_the_masked_originals(K, part):
+    seen = Counter()
+
+    @seed(part)
     @settings(
-        max_examples=examples,
+        max_examples=PART,
         deadline=None,
-        derandomize=True,
         database=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
@@ -433,9 +441,8 @@ def test_shrunk_random_models_equal_the_masked_originals(K, request):
     def run(recipe):
         K.backend.clear_session()
         check(K, recipe, seen)
-        if seen["examples"] % 25 == 0:
-            gc.collect()
 
     run()
-    assert seen["pruned"] > 0.7 * examples
-    assert seen["changed"] > 0.6 * examples
+    gc.collect()
+    # Of all examples about three quarters; parts are small and vary.
+    assert min(seen["pruned"], seen["changed"]) > 0.25 * PART

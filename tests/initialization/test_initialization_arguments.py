@@ -76,7 +76,7 @@ def test_wrong_data(K):
         tsp.prune_at_init(model, "snip", 0.5, loss="uniform")
     with pytest.raises(CalibrationError, match=r"Expected: shape \('n', 12\)"):
         tsp.prune_at_init(model, "snip", 0.5, data=(x[:, :5], y))
-    with pytest.raises(CalibrationError, match="one label an input"):
+    with pytest.raises(CalibrationError, match="one label per input"):
         tsp.prune_at_init(model, "snip", 0.5, data=(x, y[:-1]))
     for name in ("snip", "grasp"):  # with and without a temperature
         with pytest.raises(CalibrationError, match="cannot be computed from these"):

@@ -3,8 +3,7 @@
 import early_nets
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import tf_spline_prune as tsp
 from tf_spline_prune.errors import BudgetError
@@ -62,7 +61,7 @@ def test_smart_ratio_densities():
 
 
 def test_counts_out_of_reach():
-    with pytest.raises(BudgetError, match="Of 12 weights 13 cannot stay"):
+    with pytest.raises(BudgetError, match="Of 12 weights 13 cannot be kept"):
         erk([(3, 4)], 13)
 
 

@@ -8,6 +8,8 @@ import zoo
 import tf_spline_prune as tsp
 from tf_spline_prune.compat import load_model
 
+pytestmark = pytest.mark.both_flavours
+
 
 def test_zeros_hold_while_training(K, tmp_path):
     model = early_nets.mlp(K, bias=True)

@@ -9,6 +9,8 @@ import zoo
 from tf_spline_prune.errors import ExportError, FlavourError, ModelError
 from tf_spline_prune.litert import Runner, Servable, convert, interleaved_latencies
 
+pytestmark = pytest.mark.both_flavours
+
 
 def two_inputs(K):
     """Inputs and outputs whose order is not that of the alphabet."""

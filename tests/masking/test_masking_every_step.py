@@ -9,6 +9,8 @@ import tf_spline_prune as tsp
 from tf_spline_prune.compat import mask_slots
 from tf_spline_prune.masking import _choosing as thinning
 
+pytestmark = pytest.mark.both_flavours
+
 STEPS = 16
 RAMP = tsp.schedules.PolynomialDecay(0.0, 0.9, 0, STEPS, power=1, frequency=1)
 

@@ -4,8 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tf_spline_prune import criteria
 from tf_spline_prune.errors import BudgetError, CriterionError
@@ -324,7 +323,7 @@ def test_m9_a_share_a_tensor():
 
 
 def test_targets_out_of_reach():
-    with pytest.raises(BudgetError, match="18 may, and 20 are asked for"):
+    with pytest.raises(BudgetError, match="at most 18 can, and 20 were asked for"):
         choose([distinct(10), distinct(10)], 0.9999, scope="global")
     with pytest.raises(BudgetError, match="not be above `max_sparsity`"):
         choose([distinct(10)], 0.9, max_sparsity=0.5)
@@ -359,11 +358,11 @@ def test_scores_are_left_as_they_are():
         ({"sparsity": True}, "Received: sparsity=True"),
         ({"sparsity": None}, "Received: sparsity=None"),
         ({"sparsity": "half"}, "Received: sparsity="),
-        ({"sparsity": [0.5, 0.5]}, "`sparsity` must have one item a tensor, 1"),
+        ({"sparsity": [0.5, 0.5]}, "`sparsity` must have one item per tensor, 1"),
         ({"sparsity": [1.5]}, "Received: sparsity=1.5"),
         ({"scope": "isomorphic"}, "`scope` must be one of .* Received: 'isomorphic'"),
         ({"pooling": "AVG"}, "`pooling` must be one of .* Received: 'AVG'"),
-        ({"layouts": []}, "`layouts` must have one item a tensor"),
+        ({"layouts": []}, "`layouts` must have one item per tensor"),
         ({"max_sparsity": 1.5}, "Received: max_sparsity=1.5"),
         ({"max_sparsity": float("nan")}, "Received: max_sparsity=nan"),
         (
@@ -508,7 +507,7 @@ def test_functions_as_criteria():
         weight_scores(WEIGHTS, lambda name, weights: weights.sum(axis=0))
     with pytest.raises(CriterionError, match="NaN or infinite scores for '1'"):
         weight_scores(WEIGHTS, lambda name, w: w + np.inf if name == "1" else w)
-    with pytest.raises(ValueError, match="`names` must have one item a tensor"):
+    with pytest.raises(ValueError, match="`names` must have one item per tensor"):
         weight_scores(WEIGHTS, square, names=["a"])
 
 

@@ -12,6 +12,8 @@ from masked_nets import IMAGES, LABELS, X, compiled, fit, kernel, mlp, shared, z
 import tf_spline_prune as tsp
 from tf_spline_prune.compat import mask_slots
 
+pytestmark = pytest.mark.both_flavours
+
 FAMILIES = [zoo.mlp, zoo.vgg, zoo.resnet, zoo.mobilenet, zoo.nested, zoo.subclassed]
 
 

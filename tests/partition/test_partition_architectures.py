@@ -8,6 +8,8 @@ import zoo
 import tf_spline_prune as tsp
 from tf_spline_prune.errors import ModelError
 
+pytestmark = pytest.mark.both_flavours
+
 IMAGES = np.random.default_rng(4).normal(0, 1, (40, *zoo.SHAPE)).astype("float32")
 POINTS = np.random.default_rng(1).normal(0, 1.5, (60, 6)).astype("float32")
 

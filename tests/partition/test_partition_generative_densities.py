@@ -319,7 +319,7 @@ def test_wrong_input(K):
         g.Surface(model, max_regions=2)
     surface = g.Surface(model)
     for data in (np.zeros((2, 2)), np.zeros((0, 3)), np.full((1, 3), np.nan)):
-        with pytest.raises(ValueError, match="3 an output"):
+        with pytest.raises(ValueError, match="3 per output"):
             surface.log_density(data)
     with pytest.raises(ValueError, match="tolerance=0"):
         surface.preimages(np.zeros((1, 3)), tolerance=0)

@@ -131,7 +131,7 @@ def test_models_that_cannot_be_sliced(K):
         ({"anchors": PLANE[:2]}, "three anchors"),
         ({"anchors": np.zeros((3, 4))}, "does not fit"),
         ({"anchors": PLANE * [np.nan, 1]}, "NaN or infinite"),
-        ({"anchors": [[0, 0], [1, 0], [0, 1]]}, "Expected one array an input"),
+        ({"anchors": [[0, 0], [1, 0], [0, 1]]}, "Expected one array per input"),
         ({"anchors": np.array([[0.0, 0], [1, 2], [2, 4]])}, "one line"),
         ({"anchors": np.array([[1.0, 0], [1, 0], [2, 4]])}, "one line"),
         ({"extent": (1, 1)}, "smaller first"),

@@ -1,16 +1,18 @@
 """The documentation: a site that builds strictly, and links that lead somewhere."""
 
-import importlib
+import inspect
 import os
 import re
 import subprocess
 import sys
 
+import keras
 import pytest
 from markdown.extensions.toc import slugify
-from newcomer import ROOT, run
+from newcomer import ROOT
 
 import tf_spline_prune as tsp
+from tf_spline_prune._public_names import homes_of
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
 
@@ -53,9 +55,13 @@ def snippets(page):
     [page for page in PAGES if page.parent.name == "docs" and snippets(page)],
     ids=lambda page: page.stem,
 )
-def test_snippets_run(page, tmp_path):
-    (tmp_path / "page.py").write_text("\n".join(snippets(page)))
-    run(["page.py"], tmp_path)
+@pytest.mark.filterwarnings("ignore")
+def test_snippets_run(page, tmp_path, monkeypatch):
+    """In this process: README and examples are run in processes of their own."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    monkeypatch.chdir(tmp_path)
+    keras.utils.set_random_seed(0)
+    exec(compile("\n".join(snippets(page)), page, "exec"), {"__name__": "__main__"})
 
 
 def test_dead_links_are_seen(tmp_path):
@@ -107,8 +113,11 @@ def is_of(thing, room):
 def test_the_reference_has_every_public_name(site):
     pages = [page.read_text() for page in (site / "api").glob("*.html")]
     found = {name for page in pages for name in re.findall(r' id="(tf_\S+?)"', page)}
-    public = {f"{home}.{name}" for name, home in tsp._NAMES.items()}
-    for module in map(importlib.import_module, tsp._MODULES.values()):
+    homes, public = homes_of(tsp.__file__), set()
+    for name in tsp.__all__:
+        if not inspect.ismodule(module := getattr(tsp, name)):
+            public.add(f"{homes[name][0]}.{name}")
+            continue
         public |= {f"{module.__name__}.{name}" for name in names_of(module)}
     assert {"probes.plane", "errors.BudgetError"} <= {
         ".".join(name.split(".")[-2:]) for name in public

@@ -79,10 +79,8 @@ def test_one_layer_speaks_for_its_group(K):
     both = {"stem_conv": 0.5, "r0b_conv": 0.5}
     assert tsp.plan(model, "magnitude", sparsity=both).removed == plan.removed
     shares = {"stem_conv": 0.5, "r0b_conv": 0.25}
-    refused(model, ValueError, "together.*stem_conv", sparsity=shares)
-    refused(
-        model, ValueError, "together", sparsity=lambda layer: shares.get(layer.name)
-    )
+    refused(model, ValueError, "coupled.*stem_conv", sparsity=shares)
+    refused(model, ValueError, "coupled", sparsity=lambda layer: shares.get(layer.name))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +101,7 @@ def test_one_layer_speaks_for_its_group(K):
         ({"sparsity": {}}, ValueError, "names no layer"),
         ({"sparsity": lambda layer: None}, ValueError, "names no layer"),
         ({"sparsity": lambda layer: 2}, ValueError, r"Received: sparsity\['\w+'\]=2"),
-        ({"sparsity": {"fir.*": 0.5, "first": 0.2}}, ValueError, "two shares"),
+        ({"sparsity": {"fir.*": 0.5, "first": 0.2}}, ValueError, "two fractions"),
         ({"sparsity": {"head": 0.5}}, BudgetError, "model's output"),
         ({"sparsity": {"first": 0.5}, "min_units": 20}, BudgetError, "first"),
         ({"sparsity": {"first": 0.5}, "max_sparsity": 0.2}, BudgetError, "first"),
@@ -123,6 +121,11 @@ def test_one_layer_speaks_for_its_group(K):
             {"target_latency": 0.5, "latency": {"frist": [1] * 33}},
             ValueError,
             "Nearest: .'first'",
+        ),
+        (
+            {"target_latency": 0.5, "latency": {".*": [1] * 33}},
+            ValueError,
+            "one layer at a time.*first, head, second",
         ),
         (
             {"target_latency": 0.5, "latency": {"first": [1] * 32}},
@@ -410,10 +413,10 @@ def test_summary_sets_achieved_against_asked(K):
     model = zoo.mlp(K)
     table = {"first": list(range(33)), "second": list(range(25))}
     for arguments, text in [
-        ({"sparsity": 0.5}, "asked: 50.0% of 56 units gone; achieved: 50.0%"),
+        ({"sparsity": 0.5}, "asked: 50.0% of 56 units pruned; achieved: 50.0%"),
         (
             {"sparsity": {"first": 0.5}},
-            "asked: by layer of 32 units gone; achieved: 50",
+            "asked: by layer of 32 units pruned; achieved: 50",
         ),
         ({"target_macs": 0.5}, "asked: at most 50.0% of 1,272 macs; achieved: "),
         ({"target_params": 500}, "asked: at most 500 of 1,333 params; achieved: "),

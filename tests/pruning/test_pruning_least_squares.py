@@ -640,7 +640,7 @@ def wrong_data(x):
         (x[0], "does not fit"),
         (endless, r"take\(8\)"),
         (iter([]), "no batch"),
-        ([], "one array an input.*Received: 0"),
+        ([], "one array per input.*Received: 0"),
         ((), "0 items"),
         ((x, x, x, x), "4 items"),
         ((x, x[:3]), r"\[3\] labels"),

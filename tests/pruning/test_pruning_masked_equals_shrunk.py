@@ -10,6 +10,8 @@ import zoo
 
 import tf_spline_prune as tsp
 
+pytestmark = pytest.mark.both_flavours
+
 NETS = {net.__name__: net for net in masked_reference.NETS}
 BUDGETS = {
     "spline": {"criterion": "spline", "target_macs": 0.5},

@@ -92,7 +92,7 @@ def test_wrong_scopes(K, scope, match):
 
 def test_a_group_in_two_pools(K):
     scope = {"one": ["stem_conv"], "two": ["r0b_conv"]}
-    with pytest.raises(ValueError, match="together.*stem_conv"):
+    with pytest.raises(ValueError, match="coupled.*stem_conv"):
         tsp.plan(zoo.resnet(K), "magnitude", sparsity=0.5, scope=scope)
 
 

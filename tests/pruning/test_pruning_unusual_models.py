@@ -270,7 +270,7 @@ def test_tied_weights_are_refused(K):
 
     model = Tied()
     model(np.zeros((2, 5), "int32"))
-    with pytest.raises(tsp.errors.ModelError, match="reads weights outside"):
+    with pytest.raises(tsp.errors.ModelError, match="uses weights outside"):
         tsp.cost(model)
 
 

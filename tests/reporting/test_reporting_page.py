@@ -166,7 +166,7 @@ def test_what_is_not_there_is_left_out():
     )
     page = Page(report.to_html())
     words = "".join(page.words)
-    assert "Early bird" not in words and "must stay" not in words
+    assert "Early bird" not in words and "Unprunable" not in words
     rows = {row[0]: row[1:] for row in page.rows.values()}
     assert rows[".tflite bytes"] == ["not measured: Not <this>"]
     assert words.count("Sorry.") == 1 and "LiteRT, float32" not in words

@@ -10,6 +10,8 @@ import zoo
 import tf_spline_prune as tsp
 from tf_spline_prune.errors import ExportError
 
+pytestmark = pytest.mark.both_flavours
+
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((50, 12)).astype("float32")
 Y = RNG.integers(0, 5, 50)
@@ -264,7 +266,7 @@ def wrong():
         "labels": ((ready, small), {"data": X}, ValueError, "Metrics need labels"),
         "list": ((ready, small), {"data": [X]}, ValueError, "Metrics need labels"),
         "shape": ((ready, small), {"data": (X[:, :5], Y)}, ValueError, "does not fit"),
-        "count": ((ready, small), {"data": (X, Y[:9])}, ValueError, "one label an inp"),
+        "count": ((ready, small), {"data": (X, Y[:9])}, ValueError, "one label per"),
         "used up": ((ready, small), {"data": iter([(X, Y)])}, ValueError, "is used up"),
         "function": ((ready, small), {"data": zoo.mlp}, ValueError, "Calibration data"),
     }

@@ -33,9 +33,9 @@ def test_a_row_a_layer(K, tmp_path):
     left = 32 - len(plan.removed["first"])
     counts = [text.get_text() for text in axes.child_axes[0].get_yticklabels()]
     assert counts[0] == f"32 → {left}  ({left / 32:.0%})" and counts[2].startswith("5")
-    assert "33 of 61 units stay" in axes.get_title()
+    assert "33 of 61 units kept" in axes.get_title()
     meanings = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert meanings == ["stays", "goes", "must stay"]
+    assert meanings == ["kept", "pruned", "unprunable"]
     colours = {patch.get_facecolor() for patch in axes.get_legend().get_patches()}
     assert len(colours) == 3
     assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")

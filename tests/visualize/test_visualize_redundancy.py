@@ -68,10 +68,10 @@ def test_bundles_stand_together(K, tmp_path):
     assert fates(axes).tolist() == [True, False, False] * 4
     for start in range(0, 12, 3):
         assert len(set(member[order[start : start + 3]])) == 1
-    assert axes.get_title() == "hidden: 4 of 12 units stay"
+    assert axes.get_title() == "hidden: 4 of 12 units kept"
     assert axes.get_xlabel() == "unit" and axes.child_axes[0].get_ylabel()
     names = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert names == ["stays", "goes", "bundle"]
+    assert names == ["kept", "pruned", "bundle"]
     assert (tmp_path / "units.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -136,7 +136,7 @@ def test_layers_of_a_residual_network(K):
     group = next(g for g in graph.groups if len(g.makers) > 1)
     axes = tsp.visualize.plot_redundancy(model, group.makers[-1], sparsity=0.5)
     assert axes.get_title() == (
-        f"{group.name}: {group.num_units // 2} of {group.num_units} units stay"
+        f"{group.name}: {group.num_units // 2} of {group.num_units} units kept"
     )
 
 
@@ -152,7 +152,7 @@ def test_wrong_input(tmp_path):
             draw(model, "first", path=path, **both)
     with pytest.raises(TypeError, match="a `PruningPlan`"):
         draw(model, "first", {"first": [0]}, path)
-    with pytest.raises(ValueError, match="must stay: they are the model's output"):
+    with pytest.raises(ValueError, match="are unprunable: they are the model's output"):
         draw(model, "head", plan, path)
     with pytest.raises(ValueError, match="Nearest"):
         draw(model, "frist", plan, path)

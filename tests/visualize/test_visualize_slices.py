@@ -205,7 +205,7 @@ def test_wrong_input(tmp_path, monkeypatch):
         ({"images": True}, "anchors that are images"),
         ({"points": np.zeros((4, 3))}, r"`s.coordinates\(inputs\)`"),
         ({"labels": [1]}, "no points"),
-        ({"points": points, "labels": [0, 1]}, "one class a point"),
+        ({"points": points, "labels": [0, 1]}, "one class per point"),
         ({"points": points, "labels": [0.5, 1, 1, 1]}, "whole numbers"),
         ({"points": points, "labels": [-1, 1, 1, 1]}, "whole numbers"),
     ):

@@ -15,7 +15,7 @@ from tf_spline_prune.pruning import plan
 
 
 class ArchitectureEarlyBird(EarlyBird):
-    """Stops when pruning would give the same architecture epoch after epoch.
+    """Stop training when pruning would give the same architecture every epoch.
 
     After each epoch a plan is made, and `n_l`, the number of units that would
     stay in layer `l`, is noted. The similarity of two epochs is
@@ -24,16 +24,22 @@ class ArchitectureEarlyBird(EarlyBird):
     in the logs as `architecture_similarity`, NaN until it exists.
 
     Args:
-        sparsity: Share of units that the plans remove, in [0, 1).
-        criterion: As in `plan`.
-        threshold: Bound on the mean similarity, in (0, 1).
-        lookback: Number of earlier epochs that are compared with.
-        stop: Whether training stops when the early bird is found.
-        filepath: File for the ticket, as in `SplineEarlyBird`.
+        sparsity: Fraction of the units that the plans prune, in [0, 1). Defaults to
+            `0.5`.
+        criterion: Criterion of the plans: a name such as `"magnitude"`, an instance of
+            `criteria.Criterion`, or a function `(graph, group) -> scores`. Defaults to
+            `"magnitude"`.
+        threshold: Bound on the mean similarity, in (0, 1). Defaults to `0.95`.
+        lookback: Number of earlier epochs that are compared with. Defaults to `5`.
+        stop: Whether training stops when the early bird is found. Defaults to `True`.
+        filepath: File for the ticket: `*.keras` or `*.h5` for the model, `*.weights.h5`
+            for its weights. Defaults to `None`, which writes none.
         keep_history: Whether all architectures are kept, for `distance_matrix`.
-        seed: Seed of the plans.
-        backup_dir: Folder for the detector's state, for runs that resume.
-        verbose: 1 prints a line when the early bird is found.
+            Defaults to `False`.
+        seed: Seed of the plans. Defaults to `0`.
+        backup_dir: Folder for the detector's state, for runs that resume. Defaults to
+            `None`.
+        verbose: 1 prints a line when the early bird is found. Defaults to `0`.
 
     Raises:
         ValueError: If an argument is out of range.

@@ -122,7 +122,7 @@ class BirdState:
 
 
 def model_fingerprint(model: Any) -> str:
-    """Tell models apart that have the same shapes: by layers, configs and names.
+    """Return what tells models of the same shapes apart: layers, configs and names.
 
     Numbers that Keras puts behind names (`dense_3`) do not count, for the same lines
     of code give others when they run again.
@@ -139,7 +139,7 @@ def model_fingerprint(model: Any) -> str:
             _plain(_config(call.layer)),
             sorted(weights.shapes(call.path).items()),
         )
-        for call in graph.leaves()
+        for call in graph.calls
     ]
     return hashlib.sha256(repr(layers).encode()).hexdigest()
 

@@ -43,7 +43,7 @@ _SAME = 0.01
 
 
 class EarlyBird(Callback):
-    """Takes a snapshot after each epoch and stops when snapshots settle.
+    """Take a snapshot after each epoch, and stop training when snapshots settle.
 
     A subclass says what a snapshot is, how far apart two are, and when the
     distances of a window mean that the early bird is found. Of several workers the
@@ -131,8 +131,13 @@ class EarlyBird(Callback):
     def _settled(self, value: float) -> bool:
         """Decide on that number; it is not NaN."""
 
+    def _decide(self, recent: list[list[float]]) -> tuple[float, bool]:
+        """Draw the number that is logged from the records, and decide."""
+        value = self._value(recent)
+        return value, not math.isnan(value) and self._settled(value)
+
     def _key(self) -> str:
-        """Name what the detector's backup depends on."""
+        """Return what the detector's backup depends on."""
         return f"{type(self).__name__} lookback={self.lookback}"
 
     def _reset(self) -> None:
@@ -208,8 +213,8 @@ class EarlyBird(Callback):
 
     def _judge(self, epoch: int) -> float:
         self._take(epoch)
-        value = self._value([self.records[e] for e in sorted(self.records)])
-        if self.ticket_epoch is None and not math.isnan(value) and self._settled(value):
+        value, found = self._decide([self.records[e] for e in sorted(self.records)])
+        if self.ticket_epoch is None and found:
             self.ticket_epoch = epoch
             self.ticket_step = optimizer_steps(self.model)
             self._tell()
@@ -250,7 +255,7 @@ class EarlyBird(Callback):
         return self.lookback + (self.backup_dir is not None)
 
     def distance_matrix(self) -> np.ndarray:
-        """Measure the distances between the snapshots of all epochs.
+        """Compute the distances between the snapshots of all epochs.
 
         Returns:
             Array of shape `(epochs, epochs)`, symmetric, zero on the diagonal.
@@ -307,19 +312,19 @@ class EarlyBird(Callback):
         self._resumed = True
 
     def _known_by(self) -> str:
-        """Give the fingerprint of the model, which is made once in a training."""
+        """Return the fingerprint of the model, which is made once in a training."""
         self._fingerprint = self._fingerprint or model_fingerprint(self.model)
         return self._fingerprint
 
     def _is_of_another_model(self, snapshot: np.ndarray) -> bool:
-        """Tell whether the snapshots at hand, from a backup, are not of this model."""
+        """Return whether the snapshots, from a backup, are not of this model."""
         if any(old.size != snapshot.size for old in self._window.values()):
             return True
         known = self._model_of_backup
         return known is not None and known != self._known_by()
 
     def _is_of_another_run(self, snapshot: np.ndarray, epoch: int) -> bool:
-        """Tell whether the model of now is not the one after `epoch` in the backup.
+        """Return whether the model of now is not the one after `epoch` in the backup.
 
         A model that has been trained further, as one that was saved in the midst of an
         epoch, cannot be compared.

@@ -25,7 +25,7 @@ from tf_spline_prune.partition.probes import check_probe
 
 
 class LocalComplexityLogger(Callback):
-    """Measures after each epoch how many knots pass near given inputs.
+    """Log after each epoch how many knots pass near given inputs.
 
     For each name in `points` it puts two numbers into the logs, where History,
     TensorBoard and CSVLogger see them: `local_complexity/NAME`, the mean over the
@@ -37,10 +37,13 @@ class LocalComplexityLogger(Callback):
             and random ones: arrays of shape `(n, *input shape)`, or lists or dicts of
             such arrays for a model with several inputs.
         radius: Distance of the corners around each input.
-        directions: Number of directions; the corners are twice as many.
-        layers: Names of the layers to count; `None` means all that have knots.
+        directions: Number of directions; the corners are twice as many. Defaults to
+            `20`.
+        layers: Names of the layers to count. Defaults to `None`, which means all that
+            have knots.
         every: Epochs from one measurement to the next; NaN is logged in between.
-        seed: Seed of the directions.
+            Defaults to `1`.
+        seed: Seed of the directions. Defaults to `0`.
 
     Attributes:
         curves: For each name and layer the mean number of knots near the inputs, one
@@ -111,7 +114,7 @@ class LocalComplexityLogger(Callback):
         size = sum(math.prod(int(s or 1) for s in i.shape[1:]) for i in graph.inputs)
         pools = {
             call.name
-            for call in graph.leaves()
+            for call in graph.calls
             if (knots := knots_of(call)) and knots.source == "pool"
         }
         self.region_bounds = {

@@ -15,7 +15,7 @@ Reference = Literal["newest", "consecutive"]
 
 
 class MaskEarlyBird(EarlyBird):
-    """Stops when the mask that pruning by scale would use has settled.
+    """Stop training when the mask of BatchNormalization scales has settled.
 
     A mask has an entry a channel of every BatchNormalization: whether its
     absolute scale is above the threshold that `sparsity` sets over all layers.
@@ -32,15 +32,19 @@ class MaskEarlyBird(EarlyBird):
     counts the one that has ended, one less.
 
     Args:
-        sparsity: Share of channels that the mask removes, in [0, 1).
-        threshold: Bound on the distances, in (0, 1).
-        num_masks: Number of masks in the window.
-        reference: `"newest"` or `"consecutive"`.
-        stop: Whether training stops when the early bird is found.
-        filepath: File for the ticket, as in `SplineEarlyBird`.
-        keep_history: Whether all masks are kept, for `distance_matrix`.
-        backup_dir: Folder for the detector's state, for runs that resume.
-        verbose: 1 prints a line when the early bird is found.
+        sparsity: Fraction of the channels that the mask prunes, in [0, 1). Defaults to
+            `0.5`.
+        threshold: Bound on the distances, in (0, 1). Defaults to `0.1`.
+        num_masks: Number of masks in the window. Defaults to `5`.
+        reference: `"newest"` or `"consecutive"`. Defaults to `"newest"`.
+        stop: Whether training stops when the early bird is found. Defaults to `True`.
+        filepath: File for the ticket: `*.keras` or `*.h5` for the model, `*.weights.h5`
+            for its weights. Defaults to `None`, which writes none.
+        keep_history: Whether all masks are kept, for `distance_matrix`. Defaults to
+            `False`.
+        backup_dir: Folder for the detector's state, for runs that resume. Defaults to
+            `None`.
+        verbose: 1 prints a line when the early bird is found. Defaults to `0`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -99,7 +103,7 @@ class MaskEarlyBird(EarlyBird):
             self._norms = self._find_norms()
 
     def _find_norms(self) -> list[Any]:
-        calls: dict[str, Call] = {c.path: c for c in trace(self.model).leaves()}
+        calls: dict[str, Call] = {c.path: c for c in trace(self.model).calls}
         norms = [
             call.layer
             for call in calls.values()
@@ -114,7 +118,7 @@ class MaskEarlyBird(EarlyBird):
         return norms
 
     def mask(self) -> np.ndarray:
-        """Give the mask of the model as it is.
+        """Return the mask of the model as it is.
 
         Returns:
             Array of shape `(channels,)`, bool, over all BatchNormalizations in

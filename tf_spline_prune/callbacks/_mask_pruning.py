@@ -23,7 +23,7 @@ from tf_spline_prune.errors import (
 )
 from tf_spline_prune.graph._selection import Selector
 from tf_spline_prune.masking._granularity import Granularity, Pooling
-from tf_spline_prune.masking._slots import matching
+from tf_spline_prune.masking._slots import by_path
 from tf_spline_prune.masking._successors import names_successors
 from tf_spline_prune.masking._targets import (
     SLACK,
@@ -31,8 +31,6 @@ from tf_spline_prune.masking._targets import (
     below_target,
     remember,
     remember_nothing,
-    set_target,
-    target_of,
 )
 from tf_spline_prune.masking._update_masks import (
     GRANULARITY,
@@ -46,7 +44,7 @@ BelowTarget = Literal["warn", "raise", "ignore"]
 
 
 class MaskPruning(Callback):
-    """Sets the masks of a model at the steps at which a schedule fires.
+    """Update the masks of a model at the steps at which a schedule fires.
 
     The model is a masked one: of `wrap_with_masks`, or in tf_keras one that TFMOT's
     `prune_low_magnitude` has wrapped; then this callback takes the place of
@@ -67,19 +65,27 @@ class MaskPruning(Callback):
             or a dictionary from layer names or regular expressions to schedules,
             which leaves other layers as they are. Mind that most fire every 100 steps
             (`frequency`) unless told otherwise.
-        criterion: What is worth keeping, as in `update_masks`.
-        granularity: `"weight"`, a block such as `(4, 1)`, a pattern such as `"2:4"`,
-            or `"unit"`, as in `update_masks`.
-        scope: `"layer"` or `"global"`; for units any scope of `plan`.
-        layers: Which of the masked layers take part.
+        criterion: What is worth keeping. For weights `"magnitude"`, `"lamp"`,
+            `"random"`, or a function `(name, array) -> array` of the same shape; for
+            units any criterion that `plan` takes. Defaults to `"magnitude"`.
+        granularity: `"weight"`, a block such as `(4, 1)` (consecutive inputs and
+            outputs), a pattern such as `"2:4"` (two zeros in every four consecutive
+            inputs), or `"unit"`. Defaults to `"weight"`.
+        scope: `"layer"` or `"global"`; for units any scope of `plan`. Defaults to
+            `"layer"`.
+        layers: Which of the masked layers take part: a path or name, a regular
+            expression, a list of these, or a function of the layer. Defaults to `None`,
+            which means all.
         pooling: `"mean"` or `"max"`: how the worth of a block comes from its weights.
-        data: Inputs, or `(inputs, labels)`, for criteria that read any.
-        seed: Seed of whatever is random.
-        below_target: What happens if training ends more than one percent below what
-            the schedule was to reach, or with whole units left that were to go:
-            `"warn"`, `"raise"` or `"ignore"`. Callbacks
-            that restore older weights at the end must come before this one to be
-            seen; `strip_masks` looks again.
+            Defaults to `"mean"`.
+        data: Inputs, or `(inputs, labels)`, for criteria that read any. Defaults to
+            `None`.
+        seed: Seed of whatever is random. Defaults to `0`.
+        below_target: What happens if training ends more than one percent below what the
+            schedule was to reach, or with whole units left that were to go: `"warn"`,
+            `"raise"` or `"ignore"`. Callbacks that restore older weights at the end
+            must come before this one to be seen; `strip_masks` looks again. Defaults to
+            `"warn"`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -127,8 +133,8 @@ class MaskPruning(Callback):
         if isinstance(schedule, Mapping):
             if scope != "layer":
                 raise ValueError(
-                    "Schedules of single layers leave nothing for `scope` to decide. "
-                    f"Leave it out, or give one schedule. Received: scope={scope!r}"
+                    "With one schedule per layer, `scope` has nothing to decide. Leave "
+                    f"it out, or give one schedule. Received: scope={scope!r}"
                 )
             if not schedule:
                 raise ValueError(
@@ -189,9 +195,9 @@ class MaskPruning(Callback):
         for slot in self._slots:
             target = self._finals.get(slot.path)
             if target is None or granularity is None:  # a share of units
-                set_target(slot, None)
+                slot.note_target(Target(None))
             else:
-                set_target(slot, min(target, granularity.most))
+                slot.note_target(Target(min(target, granularity.most)))
         if granularity is None and (why := self._update.why_nothing(self._end())):
             warn(f"Nothing will be masked, because {why}.", NothingPrunedWarning)
         if below_target(self._slots) or not self.sparsity():
@@ -225,7 +231,7 @@ class MaskPruning(Callback):
             slot.apply()
         now = optimizer_steps(self.model)
         for slot in self._slots:
-            target = target_of(slot.wrapper)
+            target = slot.target
             cause = self._cause(slot, now)
             if target is not None and cause:
                 target.cause = cause
@@ -242,7 +248,7 @@ class MaskPruning(Callback):
             warn(message, SparsityWarning)
 
     def _end(self) -> Any:
-        """Give the sparsity that the schedules are to reach, as `MaskUpdate` takes it.
+        """Return the sparsity that the schedules are to reach, for `MaskUpdate`.
 
         That is zero where nobody knows.
         """
@@ -251,8 +257,8 @@ class MaskPruning(Callback):
         return next(iter(self._finals.values()), 0.0)
 
     def _cause(self, slot: MaskSlot, now: int) -> str | None:
-        """Say why the masks of a weight remove less than they are to, if known."""
-        schedule, target = self._schedules.get(slot.path), target_of(slot.wrapper)
+        """Return why the masks of a weight remove less than they are to, if known."""
+        schedule, target = self._schedules.get(slot.path), slot.target
         if schedule is None or target is None:
             return None
         if cause := _schedules()._firing.why_short(schedule, 0, now):
@@ -266,12 +272,12 @@ class MaskPruning(Callback):
             return None
         return (
             f"The schedule came to its end, and granularity={granularity.spec!r} "
-            "removes no more of weights of these shapes."
+            "prunes no more weights of these shapes."
         )
 
     def _nothing(self) -> str | None:
-        """Say why nothing went, although the schedule asked for something."""
-        targets = {slot.path: target_of(slot.wrapper) for slot in self._slots}
+        """Return why nothing went, although the schedule asked for something."""
+        targets = {slot.path: slot.target for slot in self._slots}
         asked = {path: one.asked for path, one in targets.items() if one is not None}
         shares: Any = asked
         if not isinstance(self.schedule, Mapping):
@@ -281,7 +287,7 @@ class MaskPruning(Callback):
         return f"The masks remove nothing, because {why}." if why else None
 
     def _units_short(self) -> str | None:
-        """Say how many whole units are still there that were to go, and why."""
+        """Return how many whole units are still there that were to go, and why."""
         share = self._end()
         if self._update is None or self._update.granularity is not None or not share:
             return None
@@ -293,33 +299,24 @@ class MaskPruning(Callback):
         said = [cause for cause in causes if cause]
         most = share if isinstance(share, float) else max(share.values())
         return (
-            f"Units that were to go are still there: {missing}; the schedule was to "
-            f"reach {most:.1%}. {' '.join(said) or Target(None).cause}"
+            f"Units that should have been pruned are still there: {missing}; the "
+            f"schedule was to reach {most:.1%}. {' '.join(said) or Target(None).cause}"
         )
 
     def sparsity(self) -> float:
-        """Give the share of the weights in question that is masked, in [0, 1)."""
+        """Return the fraction of the weights in question that is masked, in [0, 1)."""
         size = sum(math.prod(slot.mask.shape) for slot in self._slots)
         left = sum(int(slot.keep().sum()) for slot in self._slots)
         return 1.0 - left / size if size else 0.0
 
     def _by_path(self, slots: list[MaskSlot]) -> dict[str, Any]:
-        """Give each layer its schedule."""
-        paths = list(dict.fromkeys(slot.path for slot in slots))
+        """Assign each layer its schedule."""
         if not isinstance(self.schedule, Mapping):
-            return dict.fromkeys(paths, self.schedule)
-        found: dict[str, Any] = {}
-        for pattern, schedule in self.schedule.items():
-            for path in matching(pattern, paths):
-                if found.setdefault(path, schedule) is not schedule:
-                    raise ValueError(
-                        f"The layer {path!r} is given two schedules. Received: "
-                        f"{list(self.schedule)}"
-                    )
-        return found
+            return {slot.path: self.schedule for slot in slots}
+        return by_path(slots, self.schedule, "schedule", "schedules")
 
     def _resolve_clocks(self) -> None:
-        """Tell schedules that run in epochs or percent how long training is."""
+        """Set the length of training in schedules that run in epochs or percent."""
         batches, epochs = self._planned()
         # An epoch may end amid the batches whose gradients make one step.
         steps = batches and max(1, round(batches / batches_a_step(self.model)))
@@ -328,12 +325,12 @@ class MaskPruning(Callback):
                 schedule.resolve(steps, epochs)
 
     def _planned(self) -> tuple[int | None, int | None]:
-        """Give the batches of an epoch, and the epochs, where known."""
+        """Return the batches of an epoch, and the epochs, where known."""
         params = self.params or {}
         return params.get("steps"), params.get("epochs")
 
     def _warn_of_the_end(self) -> None:
-        """Say before the first step where the planned training will not lead."""
+        """Warn before the first step if training as planned will miss the target."""
         batches, epochs = self._planned()
         if not batches or not epochs:
             return
@@ -386,7 +383,7 @@ class MaskPruning(Callback):
 
 
 def _short(schedule: Any) -> str | None:
-    """Say that a schedule cannot reach its end, however long the training is."""
+    """Return why a schedule cannot reach its end, however long the training is."""
     firing = _schedules()._firing
     found, meant = firing.last_firing(schedule, 0, firing.FAR), None
     if found is not None:

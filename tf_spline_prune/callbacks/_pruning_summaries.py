@@ -21,7 +21,7 @@ _WIDTH = 512
 
 
 class PruningSummaries(Callback):
-    """Writes what the masks of a model do into TensorBoard's files.
+    """Write the sparsity and the masks of a model for TensorBoard.
 
     For each masked weight: its sparsity, its threshold (the smallest magnitude that
     stays) and the number of its outputs that are still alive, as scalars; the weights
@@ -34,9 +34,9 @@ class PruningSummaries(Callback):
 
     Args:
         log_dir: The folder of the files.
-        update_freq: `"epoch"`, or every so many batches; the step of what is written
-            is the epoch, or the number of optimizer steps.
-        images: Whether masks are written as images.
+        update_freq: `"epoch"`, or every so many batches; the step of what is written is
+            the epoch, or the number of optimizer steps. Defaults to `"epoch"`.
+        images: Whether masks are written as images. Defaults to `True`.
 
     Raises:
         ValueError: If `update_freq` is neither, or `log_dir` is empty.

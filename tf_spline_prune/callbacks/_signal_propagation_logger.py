@@ -11,7 +11,7 @@ from tf_spline_prune.initialization import SignalPropagation, signal_propagation
 
 
 class SignalPropagationLogger(Callback):
-    """Measures after each epoch how signals travel through the network.
+    """Log after each epoch how signals travel through the network.
 
     It puts these numbers into the logs, where History, TensorBoard and CSVLogger see
     them: `signal/emptied_layers`; `signal/dead_units`, their mean share;
@@ -22,10 +22,13 @@ class SignalPropagationLogger(Callback):
 
     Args:
         x: Some hundred inputs.
-        y: Their labels; `None` measures no gradients.
-        loss: As in `signal_propagation`.
-        jacobian_inputs: As in `signal_propagation`.
+        y: Their labels. Defaults to `None`, which measures no gradients.
+        loss: What `compile` takes as `loss`. Defaults to `None`, which takes the
+            model's.
+        jacobian_inputs: Number of inputs at which the Jacobian of the outputs is taken;
+            0 takes none. Defaults to `32`.
         every: Epochs from one measurement to the next; NaN is logged in between.
+            Defaults to `1`.
 
     Attributes:
         diagnoses: What was measured, by epoch; -1 is before training.

@@ -27,7 +27,7 @@ MOMENTS: Options = [
 
 
 class SliceRecorder(Callback):
-    """Takes exact slices of a network while it trains, always of the same plane.
+    """Record exact slices of a network while it trains, always of the same plane.
 
     `visualize.plot_training_slices` and `visualize.animate_slices` draw them. A slice
     keeps a copy of the network as it was. One of too many regions, or of weights that
@@ -35,15 +35,18 @@ class SliceRecorder(Callback):
 
     Args:
         anchors: The plane: array of shape `(3, *input shape)`, as for `slice2d`.
-        extent: The least and the greatest u and v.
+        extent: The least and the greatest u and v. Defaults to `(0.0, 1.0)`.
         epochs: When to take a slice: an integer n means before the first epoch and
             after every n-th; a sequence means after these numbers of epochs, 0 being
-            before the first.
-        steps: Likewise after optimizer steps; none by default. Where batches run in
-            groups (`steps_per_execution`), after the group in which the step falls.
-        layers: Names of the layers to cut by, as for `slice2d`.
-        classes: Two outputs whose tie is the boundary, as for `slice2d`.
-        max_regions: The most regions of a slice.
+            before the first. Defaults to `1`.
+        steps: Likewise after these numbers of optimizer steps. If batches run in groups
+            (`steps_per_execution`), after the group in which the step falls. Defaults
+            to `()`, none.
+        layers: Names of the layers with knots to cut by. Defaults to `None`, which
+            means all.
+        classes: Two outputs whose tie is the boundary. Defaults to `None`, which takes
+            the ties of the largest two.
+        max_regions: The most regions of a slice. Defaults to `100000`.
 
     Attributes:
         slices: The slices, by the number of optimizer steps done.
@@ -177,7 +180,7 @@ def _moments(given: Moments) -> int | frozenset[int]:
 
 
 def _due(wanted: int | frozenset[int], last: int, now: int) -> bool:
-    """Tell whether one of the wanted moments lies in (last, now]."""
+    """Return whether one of the wanted moments lies in (last, now]."""
     if isinstance(wanted, int):
         return now // wanted > last // wanted
     return any(last < moment <= now for moment in wanted)

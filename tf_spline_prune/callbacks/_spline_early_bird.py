@@ -1,6 +1,5 @@
 """`SplineEarlyBird`: stop the first training when the partition has settled."""
 
-import copy
 import math
 import zlib
 from typing import Any, Literal, get_args
@@ -22,14 +21,14 @@ from tf_spline_prune._files import PathLike
 from tf_spline_prune.callbacks._early_bird import EarlyBird
 from tf_spline_prune.compat import trace
 from tf_spline_prune.partition import PartitionCoder, partition_distance
-from tf_spline_prune.partition.codes._partition_codes import PartitionCodes
+from tf_spline_prune.partition.codes._partition_codes import CodeLayout
 from tf_spline_prune.partition.probes import arrays_of, check_probe
 
 Mode = Literal["max_below", "plateau"]
 
 
 class SplineEarlyBird(EarlyBird):
-    """Stops training when the codes of a probe settle: the spline early bird.
+    """Stop training when the codes of a probe settle: the spline early bird.
 
     After each epoch the codes of the probe are compared with those of the last
     `lookback` epochs; the distance is the mean over layers of the share of bits
@@ -51,23 +50,27 @@ class SplineEarlyBird(EarlyBird):
     Args:
         probe: Inputs on which codes are taken, shape `(n, *input shape)`, or a list
             or dict of such arrays; about 1,024 suffice. See `tsp.probes`.
-        threshold: Bound of `"max_below"`, in (0, 1).
-        lookback: Number of earlier epochs that are compared with.
-        mode: `"max_below"` or `"plateau"`.
-        stop: Whether training stops when the early bird is found.
-        filepath: File for the ticket: `*.keras` or `*.h5` for the model,
-            `*.weights.h5` for its weights.
+        threshold: Bound of `"max_below"`, in (0, 1). Defaults to `0.16`.
+        lookback: Number of earlier epochs that are compared with. Defaults to `3`.
+        mode: `"max_below"` or `"plateau"`. Defaults to `"max_below"`.
+        stop: Whether training stops when the early bird is found. Defaults to `True`.
+        filepath: File for the ticket: `*.keras` or `*.h5` for the model, `*.weights.h5`
+            for its weights. Defaults to `None`, which writes none.
         keep_history: Whether the codes of all epochs are kept, on disk, for
-            `distance_matrix`.
-        tolerance: Bound of `"plateau"`, in (0, 1).
-        layers: Names of the layers to code; `None` means all that have knots.
-        max_units_per_layer: As in `PartitionCoder`.
-        max_bytes: Bound on the bytes of all codes held together; the coded
-            subsets are made smaller until they fit.
-        seed: Seed of the subsets.
-        batch_size: Number of probe inputs that are run at a time.
-        backup_dir: Folder for the detector's state, for runs that resume.
-        verbose: 1 prints a line when the early bird is found.
+            `distance_matrix`. Defaults to `False`.
+        tolerance: Bound of `"plateau"`, in (0, 1). Defaults to `0.1`.
+        layers: Names of the layers to code. Defaults to `None`, which means all that
+            have knots.
+        max_units_per_layer: A layer with more activations (positions times units) is
+            coded on a fixed random subset of this size; `None` codes all. Defaults to
+            `4096`.
+        max_bytes: Bound on the bytes of all codes held together; the coded subsets are
+            made smaller until they fit. Defaults to `64 * 2**20`.
+        seed: Seed of the subsets. Defaults to `0`.
+        batch_size: Number of probe inputs that are run at a time. Defaults to `128`.
+        backup_dir: Folder for the detector's state, for runs that resume. Defaults to
+            `None`.
+        verbose: 1 prints a line when the early bird is found. Defaults to `0`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -135,7 +138,7 @@ class SplineEarlyBird(EarlyBird):
         self.seed = seed
         self.batch_size = batch_size
         self.coder: PartitionCoder | None = None
-        self._layout: PartitionCodes | None = None
+        self._layout: CodeLayout | None = None
 
     @property
     def distance_bound(self) -> float | None:
@@ -144,7 +147,7 @@ class SplineEarlyBird(EarlyBird):
 
     @checked(distances=Array("a square array of distances", finite=False, empty=True))
     def replay(self, distances: Any) -> int | None:
-        """Tell when these settings would have found the early bird in a past training.
+        """Return the epoch at which these settings would have found the early bird.
 
         Args:
             distances: The distances between the snapshots of its epochs, of shape
@@ -171,13 +174,11 @@ class SplineEarlyBird(EarlyBird):
             )
         if not ((matrix >= 0) & (matrix <= 1)).all():
             raise ValueError("Distances must lie in [0, 1], and some do not.")
-        twin = copy.copy(self)
-        twin.records = {}
+        records: list[list[float]] = []
         for epoch in range(1, len(matrix)):
             window = range(epoch - 1, max(epoch - self.lookback, 0) - 1, -1)
-            twin.records[epoch] = matrix[epoch, window].tolist()
-            value = twin._value(list(twin.records.values()))
-            if not math.isnan(value) and twin._settled(value):
+            records.append(matrix[epoch, window].tolist())
+            if self._decide(records)[1]:
                 return epoch
         return None
 
@@ -206,29 +207,32 @@ class SplineEarlyBird(EarlyBird):
         if self.coder is None:
             self.coder = self._make_coder()
         codes = self.coder(self.probe)
-        if self._layout is None:
-            self._layout = codes.like(np.zeros(codes.nbytes, np.uint8))
+        self._layout = codes.layout
         return codes.to_bytes()
 
     def _distance(self, first: np.ndarray, second: np.ndarray) -> float:
         layout = self._layout
         if layout is None:  # a resumed run knows the layout from its first snapshot
             raise RuntimeError("No snapshot has been taken yet.")
-        return partition_distance(layout.like(first), layout.like(second))
+        return partition_distance(layout.codes(first), layout.codes(second))
 
     def _value(self, recent: list[list[float]]) -> float:
-        if self.mode == "max_below":
-            newest = recent[-1] if recent else []
-            return max(newest) if len(newest) == self.lookback else math.nan
-        return recent[-1][0] if recent else math.nan
+        newest = recent[-1] if recent else []
+        if self.mode == "plateau":
+            return newest[0] if newest else math.nan
+        return max(newest) if len(newest) == self.lookback else math.nan
 
     def _settled(self, value: float) -> bool:
+        return value < self.threshold
+
+    def _decide(self, recent: list[list[float]]) -> tuple[float, bool]:
         if self.mode == "max_below":
-            return value < self.threshold
-        steps = [self.records[e][0] for e in sorted(self.records)][-self.lookback :]
-        if len(steps) < self.lookback:
-            return False
-        return max(steps) - min(steps) <= self.tolerance * max(steps)
+            return super()._decide(recent)
+        steps = [distances[0] for distances in recent[-self.lookback :]]
+        level = len(steps) == self.lookback and (
+            max(steps) - min(steps) <= self.tolerance * max(steps)
+        )
+        return self._value(recent), level
 
     def _key(self) -> str:
         arrays = map(np.ascontiguousarray, arrays_of(self.probe))

@@ -100,7 +100,7 @@ def _of_keras(model: Any) -> Answerer:
 
 
 def flavour_name(model: Any) -> str:
-    """Name the flavour of a model for people."""
+    """Return the name of a model's flavour for people."""
     from tf_spline_prune.compat import require_flavour
 
     return {"keras": "Keras 3", "tf_keras": "tf_keras"}[require_flavour(model)]

@@ -169,7 +169,7 @@ def _common(name: str, one: Spec, other: Spec) -> Spec:
 
 
 def _step(models: list[Answerer]) -> int:
-    """Give the batch size: that of a model which fixes it, or 32."""
+    """Return the batch size: that of a model which fixes it, or 32."""
     fixed = [shape[0] for m in models for shape, _ in m.inputs.values() if shape[0]]
     return max(fixed, default=_BATCH)
 

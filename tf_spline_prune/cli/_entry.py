@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from typing import Any
 
-from tf_spline_prune.cli import _comparing_command as comparing_command
-from tf_spline_prune.cli import _export_command as export_command
-from tf_spline_prune.cli import _inspect_command as inspect_command
-from tf_spline_prune.cli import _pruning_command as pruning_command
-from tf_spline_prune.cli import _report_command as report_command
-from tf_spline_prune.cli import _slice_command as slice_command
+from tf_spline_prune.cli import (
+    _comparing_command as comparing_command,
+    _export_command as export_command,
+    _inspect_command as inspect_command,
+    _pruning_command as pruning_command,
+    _report_command as report_command,
+    _slice_command as slice_command,
+)
 from tf_spline_prune.cli._loading import own_objects
 from tf_spline_prune.cli._outcome import as_json
 from tf_spline_prune.cli._parsing import Parser, add_common, check_given, in_options
@@ -126,7 +128,7 @@ def _parser() -> Parser:
 
 
 def _judged(error: BaseException) -> tuple[str, int]:
-    """Say what went wrong, in one paragraph, and with which exit code."""
+    """Describe what went wrong, in one paragraph, and with which exit code."""
     if isinstance(error, KeyboardInterrupt):
         return "Interrupted; nothing was left half-written.", _INTERRUPTED
     text = " ".join(str(error).split())

@@ -63,7 +63,7 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--labels",
         metavar="FILE",
-        help="a text file with the name of a class a line; not for --onnx",
+        help="a text file with one class name per line; not for --onnx",
     )
     parser.add_argument(
         "--plan", metavar="FILE", help="the plan it was pruned by, for the metadata"
@@ -173,7 +173,7 @@ def _given(options: argparse.Namespace, names: Iterable[str]) -> list[str]:
 def _labels(path: str) -> list[str]:
     """Read the names of the classes, one a line."""
     try:
-        text = read_file(path, "a text, a class a line").decode("utf-8-sig")
+        text = read_file(path, "a text, one class per line").decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(
             f"The file of labels is no text. Received: {path!r}"

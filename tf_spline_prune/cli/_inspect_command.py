@@ -14,7 +14,7 @@ from tf_spline_prune.cli._outcome import Outcome, table
 from tf_spline_prune.cli._parsing import Commands, add_command
 
 _EXAMPLES = """\
-  # Layer by layer: units, costs, zeros, and which units must stay and why
+  # Layer by layer: units, costs, zeros, and which units are unprunable and why
   tf-spline-prune inspect model.keras
 
   # What goes in and out of an exported file, and how large it is
@@ -104,7 +104,7 @@ def _lines_of_export(values: Mapping[str, Any]) -> list[str]:
 
 
 def _in_short(text: str) -> str:
-    """Tell in a line what an attached text says: its numbers, or its first lines."""
+    """Describe an attached text in a line: its numbers, or its first lines."""
     try:
         found = json.loads(text)
     except ValueError:
@@ -124,24 +124,17 @@ def _facts_of_model(model: Any) -> dict[str, Any]:
         model = tsp.strip_masks(model)
     graph = tsp.ChannelGraph(model)
     traced = graph.graph
-    ends = {i: (call.layer.name, s) for call in traced.calls for i, s in _ends(call)}
-    for number, entry in zip(traced.input_ids, traced.inputs, strict=True):
-        ends[number] = (entry.name, entry.shape)
-    outputs = [ends[number] for number in traced.output_ids]
+    ends = traced.blueprint.ends()
     return {
         "kind": flavour_name(model),
         "name": model.name,
         "masked": masked,
         "inputs": [vars(entry) for entry in traced.inputs],
-        "outputs": [{"name": name, "shape": shape} for name, shape in outputs],
+        "outputs": [{"name": name, "shape": shape} for name, shape in ends],
         "cost": tsp.cost(model),
         "layers": _layers(model, graph),
         "barriers": graph.barriers,
     }
-
-
-def _ends(call: Any) -> Any:
-    return zip(call.outputs, call.output_shapes, strict=True)
 
 
 def _layers(model: Any, graph: Any) -> list[dict[str, Any]]:
@@ -161,7 +154,7 @@ def _layers(model: Any, graph: Any) -> list[dict[str, Any]]:
     costs = layer_costs(graph, graph.nothing_removed())
     prunable = tsp.weight_sparsity(model)
     rows = []
-    kinds = {call.path: call.kind for call in graph.graph.leaves()}
+    kinds = {call.path: call.kind for call in graph.graph.calls}
     for path, cost in costs.items():
         weights = graph.arrays[path] if path in graph.arrays else {}
         counted = [a for name, a in weights.items() if f"{path}/{name}" in prunable]
@@ -193,7 +186,7 @@ def _lines_of_model(values: Mapping[str, Any]) -> list[str]:
     lines = [f"cost  {macs}, {cost.params:,} parameters, {cost.bytes:,} bytes"]
     if values["masked"]:
         lines.append("masked; what the masks removed is counted as zeros")
-    rows = [("layer", "kind", "units", "may go", "MACs", "parameters", "zeros")]
+    rows = [("layer", "kind", "units", "prunable", "MACs", "parameters", "zeros")]
     for layer in values["layers"]:
         rows.append(
             (
@@ -208,7 +201,7 @@ def _lines_of_model(values: Mapping[str, Any]) -> list[str]:
         )
     lines += ["", *table(rows, names=2)]
     if values["barriers"]:
-        lines += ["", "Must stay:"]
+        lines += ["", "Unprunable:"]
         lines += [f"  {barrier}" for barrier in values["barriers"]]
     return lines
 

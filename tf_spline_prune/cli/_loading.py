@@ -98,9 +98,7 @@ def check_input(path: str) -> None:
         FileNotFoundError: If there is nothing.
     """
     if not pathlib.Path(path).expanduser().exists():
-        raise FileNotFoundError(
-            f"There is no such file or folder, which is to be read. Received: {path!r}"
-        )
+        raise FileNotFoundError(f"There is no such file or folder. Received: {path!r}")
 
 
 def check_output(
@@ -128,7 +126,8 @@ def check_output(
         )
     if target.is_dir():
         raise IsADirectoryError(
-            f"A folder bears the name of the output. Name another. Received: {path!r}"
+            "There is a folder of the name of the output. Choose another name. "
+            f"Received: {path!r}"
         )
     if target.exists() and not overwrite:
         raise FileExistsError(

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from tf_spline_prune._amounts import read_amount
+from tf_spline_prune._amounts import finite, read_amount
 from tf_spline_prune.cli._outcome import Outcome
 from tf_spline_prune.errors import UsageError
 
@@ -220,7 +220,7 @@ def share(text: str) -> float:
     value = float(amount(text))
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(
-            "expected a share of the units to remove, from 0 to less than 1, or to "
+            "expected a fraction of the units to prune, from 0 to less than 1, or to "
             f"less than 100%. Received: {text!r}"
         )
     return value
@@ -231,8 +231,8 @@ def budget(text: str) -> float | int:
     value = amount(text)
     if value <= 0 or (isinstance(value, float) and value > 1):
         raise argparse.ArgumentTypeError(
-            "expected a share to keep, above 0 and up to 1 or 100%, or a whole number "
-            f"from 1 on. Received: {text!r}"
+            "expected a fraction to keep, above 0 and up to 1 or 100%, or a whole "
+            f"number from 1 on. Received: {text!r}"
         )
     return value
 
@@ -250,7 +250,7 @@ def whole_number(text: str) -> int:
 def tolerance(text: str) -> float:
     """Read a number from 0 on."""
     try:
-        value = _finite(text)
+        value = finite(text)
     except ValueError:
         value = -1.0
     if value < 0:
@@ -269,10 +269,3 @@ def _at_least(least: int) -> Callable[[str], int]:
         return int(text)
 
     return read
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError
-    return value

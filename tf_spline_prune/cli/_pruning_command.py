@@ -51,11 +51,11 @@ _BUDGETS = ("target_macs", "target_params", "target_bytes", "target_latency")
 # What decides; a stored plan has decided already.
 _DECIDING = ("criterion", "scope", "layers", "round_to", "min_units", "max_sparsity")
 _EXAMPLES = """\
-  # Half of the multiply-accumulates; what reads less now is solved again on images
+  # Half of the multiply-accumulates; consumers are refitted on images
   tf-spline-prune prune model.keras --output small.keras --target-macs 50% \\
       --data optical_digits
 
-  # Look first: which units would go, and which must stay and why
+  # Look first: which units would be pruned, which are unprunable, and why
   tf-spline-prune prune model.keras --target-params 200000 --dry-run"""
 
 
@@ -76,17 +76,17 @@ def add_to(commands: Commands) -> None:
         "--overwrite", action="store_true", help="replace existing files"
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="decide and tell, and save no model"
+        "--dry-run", action="store_true", help="print the plan, and save no model"
     )
     _add_budgets(parser)
     _add_choices(parser)
-    add_data(parser, "to choose units by and to recover on; labels are not needed", 512)
+    add_data(parser, "for the criterion and for recovery; labels are not needed", 512)
 
 
 def _add_budgets(parser: Parser) -> None:
     group = parser.add_argument_group(
         "how much (one of these)",
-        "A share that is kept ('0.5', '50%') or an absolute number ('1200000').",
+        "A fraction to keep ('0.5', '50%') or an absolute number ('1200000').",
     ).add_mutually_exclusive_group(required=True)
     for name, what in (
         ("macs", "multiply-accumulates"),
@@ -96,7 +96,7 @@ def _add_budgets(parser: Parser) -> None:
     ):
         group.add_argument(f"--target-{name}", type=budget, metavar="N", help=what)
     group.add_argument(
-        "--sparsity", type=share, metavar="SHARE", help="share of the units that goes"
+        "--sparsity", type=share, metavar="SHARE", help="fraction of the units to prune"
     )
     group.add_argument(
         "--plan", metavar="FILE", help="carry out the plan of an earlier --plan-out"
@@ -140,7 +140,7 @@ def _add_choices(parser: Parser) -> None:
         "--max-sparsity",
         type=share,
         metavar="SHARE",
-        help="the largest share of the units of a group that may go; default: 0.9, or "
+        help="the largest fraction of the units of a group to prune; default: 0.9, or "
         "more where --sparsity asks for more",
     )
     group.add_argument(
@@ -149,8 +149,8 @@ def _add_choices(parser: Parser) -> None:
         choices=("auto", "none", *STEPS),
         default=["auto"],
         metavar="STEP",
-        help=f"what is done about the loss: none, or some of {', '.join(STEPS)}; "
-        "default: auto: merge, and least_squares where there are data",
+        help=f"how to recover: none, or some of {', '.join(STEPS)}; default: auto: "
+        "merge, and least_squares where there are data",
     )
     group.add_argument("--plan-out", metavar="FILE", help="save the plan as .json")
     add_seed(group)
@@ -239,7 +239,7 @@ def _check(options: argparse.Namespace) -> None:
     blind = [step for step in steps if step in _WITH_DATA and not options.data]
     if blind:
         raise UsageError(
-            f"--recover {' '.join(blind)} needs inputs to look at: give --data NAME. "
+            f"--recover {' '.join(blind)} needs calibration inputs: give --data NAME. "
             "Labels are not needed"
         )
     check_output(options.output, (".keras", ".h5"), options.overwrite)
@@ -265,7 +265,7 @@ def _steps(recover: list[str]) -> str | list[str] | None:
 
 
 def _facts(plan: Any) -> dict[str, Any]:
-    """Give of a plan what a reader wants; `--plan-out` saves the whole."""
+    """Return the part of a plan that a person wants; `--plan-out` saves the whole."""
     left_out = ("format", "fingerprint", "removed", "merges")
     return {n: value for n, value in plan.to_dict().items() if n not in left_out}
 

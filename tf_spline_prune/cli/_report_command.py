@@ -50,8 +50,8 @@ def run(options: argparse.Namespace) -> Outcome:
         The report.
     """
     models = [load_plain(path, options) for path in (options.model, options.pruned)]
-    asked = {"data": load_data(options)} if options.data else {}
-    report = tsp.report(*models, **asked)
+    data = load_data(options) if options.data else None
+    report = tsp.report(*models, data=data)
     if options.html:
         report.to_html(options.html)
     return Outcome(report.to_dict(), str(report))

@@ -16,7 +16,7 @@ _ROOTS = ("keras", "tf_keras")
 
 
 def flavour_of(thing: Any) -> Flavour | None:
-    """Tell the Keras flavour of an object.
+    """Return the Keras flavour of an object.
 
     Args:
         thing: Any object: a model, a layer, an operation.
@@ -71,7 +71,7 @@ def _is_model(thing: Any) -> bool:
 
 
 def _advice(given: Any) -> str:
-    """Say how to make a model of what was taken for one."""
+    """Return how to make a model of what was taken for one."""
     if isinstance(given, (str, os.PathLike)):
         return " Load the file first: `keras.saving.load_model(path)`."
     if isinstance(given, type):
@@ -93,14 +93,14 @@ def keras_of(thing: Any) -> ModuleType:
 
 
 def keras_root(function: Any) -> Flavour | None:
-    """Tell which Keras a function or callable object comes from, if any."""
+    """Return which Keras a function or callable object comes from, if any."""
     module = getattr(function, "__module__", None) or type(function).__module__
     root = str(module).partition(".")[0]
     return root if root in ("keras", "tf_keras") else None  # type: ignore[return-value]
 
 
 def activation_name(function: Any) -> str:
-    """Name an activation function the way Keras serialises it.
+    """Return an activation function's name as Keras serialises it.
 
     The two flavours disagree on `hard_sigmoid` (knots at -3 and 3 in Keras 3,
     at -2.5 and 2.5 in tf_keras), so the older one gets a name of its own.

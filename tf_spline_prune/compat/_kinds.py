@@ -20,7 +20,7 @@ HANDS_ON = frozenset(
 
 
 def kind_of(layer: Any) -> str:
-    """Name the kind of a layer or operation.
+    """Return the name of the kind of a layer or operation.
 
     Args:
         layer: A layer or operation of either flavour.
@@ -52,7 +52,7 @@ def kind_of(layer: Any) -> str:
 
 
 def is_mask_wrapper(layer: Any) -> bool:
-    """Tell whether a layer only holds masks for a layer inside: ours or TFMOT's."""
+    """Return whether a layer only holds masks for a layer inside: ours or TFMOT's."""
     cls = type(layer)
     theirs = cls.__module__.startswith("tensorflow_model_optimization.")
     return getattr(cls, "holds_masks", False) or (
@@ -61,12 +61,12 @@ def is_mask_wrapper(layer: Any) -> bool:
 
 
 def inside_masks(layer: Any) -> Any:
-    """Give the layer inside a mask wrapper; any other layer is itself."""
+    """Return the layer inside a mask wrapper; any other layer is itself."""
     return layer.layer if is_mask_wrapper(layer) else layer
 
 
 def is_layer(thing: Any) -> bool:
-    """Tell whether an object is a layer of either flavour."""
+    """Return whether an object is a layer of either flavour."""
     return any(
         base.__name__ == "Layer" and _is_keras(base) for base in type(thing).__mro__
     )
@@ -97,7 +97,7 @@ def check_plain(path: str, layer: Any) -> None:
 
 
 def is_sequential(model: Any) -> bool:
-    """Tell whether a model is a Keras `Sequential`."""
+    """Return whether a model is a Keras `Sequential`."""
     return any(
         base.__name__ == "Sequential" and _is_keras(base)
         for base in type(model).__mro__
@@ -105,13 +105,13 @@ def is_sequential(model: Any) -> bool:
 
 
 def calls_as_keras(model: Any) -> bool:
-    """Tell whether a model computes what its graph says, and nothing around it."""
+    """Return whether a model computes what its graph says, and nothing around it."""
     owner = next(base for base in type(model).__mro__ if "call" in vars(base))
     return _is_keras(owner)
 
 
 def own_names(cls: type) -> set[str]:
-    """Name what a user's class defines, and its bases that Keras' own has not."""
+    """List what a user's class defines, and its bases that Keras' own has not."""
     keras_own = next((base for base in cls.__mro__ if _is_keras(base)), object)
     own = set(cls.__mro__) - set(keras_own.__mro__)
     return {name for base in own for name in vars(base)}

@@ -34,7 +34,7 @@ class Progress:
         self._stages = _STAGES.get()
 
     def step(self, count: int = 1) -> None:
-        """Say that so many more steps are done."""
+        """Advance the bar by so many steps."""
         self._done += count
         if self._stages is not None:
             self._stages.reach(self._done / self._total)
@@ -62,7 +62,7 @@ class Stages(Progress):
         self._number, self._stage = total, 0
 
     def reach(self, part: float) -> None:
-        """Say which part of the stage is done; what was reached before stays."""
+        """Set which part of the stage is done; the bar never goes back."""
         percent = int(100 * (self._stage + min(part, 1.0)) / self._number)
         if percent > self._done:
             self.step(percent - self._done)
@@ -83,7 +83,7 @@ _STAGES: ContextVar[Stages | None] = ContextVar("stages", default=None)
 
 
 def _is_watched() -> bool:
-    """Tell whether stdout is one where a bar can be drawn: a terminal, a notebook."""
+    """Return whether stdout is one where a bar can be drawn: a terminal, a notebook."""
     return "ipykernel" in sys.modules or bool(
         getattr(sys.stdout, "isatty", lambda: False)()
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from tf_spline_prune.compat._kinds import kind_of
 from tf_spline_prune.compat.build._parts import parts_of, working_layer
-from tf_spline_prune.compat.graph._call_graph import Graph
+from tf_spline_prune.compat.graph._graph import Graph
 from tf_spline_prune.errors import ModelError
 
 # What Keras calls a weight that was given no name.
@@ -68,7 +68,7 @@ def held_weights(layer: Any) -> list[HeldWeight]:
 def _places(
     layer: Any, prefix: str, around: tuple[Any, ...]
 ) -> dict[int, tuple[str, tuple[Any, ...]]]:
-    """Give the path and the layers of each weight; a shared one has its first."""
+    """Return the path and the layers of each weight; a shared one has its first."""
     inner = working_layer(layer)
     around = (*around, layer) if inner is layer else (*around, layer, inner)
     found: dict[int, tuple[str, tuple[Any, ...]]] = {}
@@ -91,7 +91,7 @@ def _own_name(variable: Any, owner: Any) -> str:
 
 
 def weight_names(layer: Any) -> list[str]:
-    """Name the weights of a layer, in the order of `layer.get_weights()`.
+    """Return the names of a layer's weights, in the order of `layer.get_weights()`.
 
     Args:
         layer: A built layer of either flavour.
@@ -161,9 +161,9 @@ class CurrentWeights(Mapping[str, Mapping[str, np.ndarray]]):
 
     def __init__(self, graph: Graph) -> None:
         self._layers: dict[str, _LayerWeights] = {}
-        for call in graph.leaves():
-            if call.path not in self._layers and _variables(call.layer):
-                self._layers[call.path] = _of(call.layer)
+        for path, layer in graph.layers.items():
+            if _variables(layer):
+                self._layers[path] = _of(layer)
 
     def __getitem__(self, path: str) -> Mapping[str, np.ndarray]:
         return self._layers[path]
@@ -175,23 +175,23 @@ class CurrentWeights(Mapping[str, Mapping[str, np.ndarray]]):
         return len(self._layers)
 
     def shapes(self, path: str) -> dict[str, tuple[int, ...]]:
-        """Give the shapes of a layer's weights, without reading any value."""
+        """Return the shapes of a layer's weights, without reading any value."""
         held = self._layers.get(path)
         variables = held.variables if held else {}
         return {name: _shape(variable) for name, variable in variables.items()}
 
     def itemsize(self, path: str, name: str) -> int:
-        """Give the bytes of one entry of a weight, without reading any value."""
+        """Return the bytes of one entry of a weight, without reading any value."""
         return _itemsize(self._layers[path].variables[name].dtype)
 
     def is_float(self, path: str, name: str) -> bool:
-        """Tell whether a weight holds real numbers, without reading any value."""
+        """Return whether a weight holds real numbers, without reading any value."""
         dtype = self._layers[path].variables[name].dtype
         return "float" in str(getattr(dtype, "name", dtype))
 
 
 def _shape(variable: Any) -> tuple[int, ...]:
-    """Give the shape of a variable; what is learnt by `adapt` may have an open one."""
+    """Return the shape of a variable, which may be open if `adapt` learns it."""
     shape = tuple(variable.shape)
     return shape if None not in shape else values_of(variable).shape
 
@@ -210,14 +210,14 @@ def check_finite(path: str, weights: Mapping[str, np.ndarray]) -> None:
         if _is_float(value.dtype) and not _all_finite(value):
             bad = int(value.size - np.count_nonzero(np.isfinite(value)))
             raise ModelError(
-                "The model has weights that are NaN or infinite, so nothing that is "
-                "read from it would mean anything. Train again from a finite state. "
-                f"Received: {bad} of {value.size} values of {path}/{name}."
+                "The model has weights that are NaN or infinite, so no result would be "
+                f"meaningful. Train again from a finite state. Received: {bad} of "
+                f"{value.size} values of {path}/{name}."
             )
 
 
 def _on_one_device(variable: Any) -> Any:
-    """Give TensorFlow's variable behind one of Keras, if it is a plain one.
+    """Return TensorFlow's variable behind one of Keras, if it is a plain one.
 
     Args:
         variable: A variable of either flavour.
@@ -272,7 +272,7 @@ def _itemsize(dtype: Any) -> int:
 
 
 def coarsest_dtype(model: Any) -> str:
-    """Name the least precise dtype that any layer of a model computes in."""
+    """Return the least precise dtype that any layer of a model computes in."""
     digits = {"float64": 52, "float32": 23, "float16": 10, "bfloat16": 7}
     found = {str(getattr(layer, "compute_dtype", "")) for layer in _all_layers(model)}
     return min(found & set(digits), key=digits.__getitem__, default="float32")
@@ -289,7 +289,7 @@ def _is_float(dtype: np.dtype) -> bool:
 
 
 def _all_finite(value: np.ndarray) -> bool:
-    """Tell whether all values are finite, quickly where they are."""
+    """Return whether all values are finite, quickly where they are."""
     flat = value.ravel()
     with np.errstate(all="ignore"):
         # A sum of squares is finite only if every term is; it may overflow, so

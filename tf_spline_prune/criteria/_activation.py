@@ -20,16 +20,17 @@ Statistic = Literal["mean", "apoz"]
 
 @dataclass
 class Activation(Criterion):
-    """How active a unit is where it is read, over calibration data and positions.
+    """Score units by how active they are where they are consumed.
 
     Args:
-        statistic: `"mean"`: the mean absolute value; `"apoz"`: the share of values
-            that are not zero, so that a high average percentage of zeros goes first.
-        batch_size: How many inputs run at a time.
+        statistic: `"mean"`: the mean absolute value; `"apoz"`: the fraction of values
+            that are not zero, so that a high average percentage of zeros is pruned
+            first. Defaults to `"mean"`.
+        batch_size: How many inputs run at a time. Defaults to `64`.
         reduction: How a group's readers are joined: `"mean"`, `"sum"`, `"max"` or
-            `"first"`.
-        normalizer: What the scores of each reader, and those of each group, are
-            divided by: `"mean"`, `"max"`, `"sum"` or `"none"`.
+            `"first"`. Defaults to `"mean"`.
+        normalizer: What the scores of each reader, and those of each group, are divided
+            by: `"mean"`, `"max"`, `"sum"` or `"none"`. Defaults to `"mean"`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -63,8 +64,8 @@ class Activation(Criterion):
 
         Args:
             graph: The model's channel graph.
-            data: Inputs; labels are not read.
-            seed: Not used.
+            data: Inputs; labels are not read. Defaults to `None`.
+            seed: Not used. Defaults to `0`.
 
         Raises:
             CalibrationError: If there are no data.
@@ -93,13 +94,13 @@ class Activation(Criterion):
         return keras.ops.append(mean * count, count)
 
     def reason_against(self, group: Group) -> str | None:
-        """Say why a group cannot be scored, or `None` if it can."""
+        """Return why a group cannot be scored, or `None` if it can."""
         if self._readings[group.name]:
             return None
-        return f"{self.name} needs a layer that reads the units of another one"
+        return f"{self.name} needs a layer that consumes the units of another one"
 
     def scores(self, group: Group) -> np.ndarray:
-        """Score the units; see the class."""
+        """Return one score per unit of a group; higher means keep."""
         found = []
         for reading in self._readings[group.name]:
             sums = self._sums[reading]

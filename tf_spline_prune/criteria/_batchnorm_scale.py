@@ -12,16 +12,16 @@ from tf_spline_prune.graph import Group, Member
 
 @dataclass
 class BatchNormScale(Criterion):
-    """The absolute BatchNormalization scale, averaged over the group's layers.
+    """Score units by their absolute BatchNormalization scale, averaged over layers.
 
     Scales are compared across the whole model as they are. Groups without a
     BatchNormalization that has a scale cannot be scored and stay.
 
     Args:
-        reduction: How the layers of a group are joined: `"mean"`, `"sum"`, `"max"`
-            or `"first"`.
-        normalizer: What the scales of each layer, and those of each group, are
-            divided by: `"none"`, `"mean"`, `"max"` or `"sum"`.
+        reduction: How the layers of a group are joined: `"mean"`, `"sum"`, `"max"` or
+            `"first"`. Defaults to `"mean"`.
+        normalizer: What the scales of each layer, and those of each group, are divided
+            by: `"none"`, `"mean"`, `"max"` or `"sum"`. Defaults to `"none"`.
 
     Raises:
         ValueError: If an argument is none of these.
@@ -41,13 +41,13 @@ class BatchNormScale(Criterion):
     name: ClassVar[str] = "batchnorm_scale"
 
     def reason_against(self, group: Group) -> str | None:
-        """Say why a group cannot be scored, or `None` if it can."""
+        """Return why a group cannot be scored, or `None` if it can."""
         if self._gammas(group):
             return None
         return "batchnorm_scale needs a BatchNormalization with a scale"
 
     def scores(self, group: Group) -> np.ndarray:
-        """Score the units; see the class."""
+        """Return one score per unit of a group; higher means keep."""
         scales = []
         for member in self._gammas(group):
             scale = np.abs(self.graph.rows(member)).mean(axis=1)

@@ -14,8 +14,8 @@ from tf_spline_prune.compat import (
     sample_inputs,
     with_weights,
 )
-from tf_spline_prune.criteria._criterion import Criterion, PairCriterion
-from tf_spline_prune.criteria._get import CRITERION, AnyCriterion, get
+from tf_spline_prune.criteria._criterion import AnyCriterion, Criterion, PairCriterion
+from tf_spline_prune.criteria._get import CRITERION, get
 from tf_spline_prune.errors import CriterionError
 from tf_spline_prune.graph import ChannelGraph, Group
 
@@ -33,7 +33,7 @@ def check_criterion(
     permute: bool = True,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
-    """Check a criterion on a model: one finite score a unit, and the same again.
+    """Check a criterion on a model: one finite score per unit, and the same again.
 
     Of every group that the criterion can score: the scores have the shape
     `(units,)`, are floating-point numbers and finite, and come out the same when
@@ -46,9 +46,10 @@ def check_criterion(
         criterion: A name, a criterion, or a function `(graph, group) -> scores`.
         model: A built model of either flavour. It is not changed.
         data: Inputs, or a tuple of inputs and labels, where the criterion reads any.
+            Defaults to `None`.
         permute: Whether the order of units is tried; `False` for a criterion that is
-            random, or looks at the place of a unit.
-        seed: Seed of whatever is random.
+            random, or looks at the place of a unit. Defaults to `True`.
+        seed: Seed of whatever is random. Defaults to `0`.
 
     Returns:
         The scores by group, in the order of computation.
@@ -131,7 +132,7 @@ def _checked(criterion: Criterion, group: Group) -> np.ndarray:
         _fail(
             criterion,
             group,
-            f"gives one score a unit, an array of shape {(group.num_units,)}",
+            f"gives one score per unit, an array of shape {(group.num_units,)}",
             f"shape {shape}" if shape is not None else f"a {type(scores).__name__}",
         )
     if not np.issubdtype(scores.dtype, np.floating):
@@ -150,7 +151,7 @@ def _check_pairs(criterion: PairCriterion, group: Group) -> None:
     for name, array in (("worth", pairs.worth), ("dead", pairs.dead)):
         shape = np.shape(array)
         if shape != (count,):
-            _fail(criterion, group, f"gives one `{name}` a unit", f"shape {shape}")
+            _fail(criterion, group, f"gives one `{name}` per unit", f"shape {shape}")
     if not np.isfinite(pairs.worth).all():
         _fail(criterion, group, "gives finite worths", "NaN or infinite values")
     largest = 0.0

@@ -1,6 +1,5 @@
 """`ConnectionCriterion`: what the criteria share that score single weights."""
 
-import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,25 +11,27 @@ from tf_spline_prune.criteria._connections import Connections, is_unsupervised
 from tf_spline_prune.criteria._gates import LossCriterion, require_labels
 from tf_spline_prune.criteria._reduction import reduced
 from tf_spline_prune.errors import CalibrationError
-from tf_spline_prune.graph import ChannelGraph, Group, Member
+from tf_spline_prune.graph import ChannelGraph, Group
+from tf_spline_prune.graph._grouping import sums_of
 
 
 @dataclass
 class ConnectionCriterion(LossCriterion):
-    """Scores connections by what the weight does to a scalar of the network.
+    """Score connections by what the weight does to a scalar of the network.
 
     The saliency of a weight is the weight times a derivative by it; that of a unit
     is the sum of those of the weights that make it. It is what a common factor on
     these weights would do, and meant for networks that were not trained yet.
 
     Args:
-        loss: A name, a Keras loss, a function `loss(y_true, y_pred)`, or a list or
-            dict of these; `None` takes the model's compiled loss. `"uniform"`,
-            `"raw"` and `"softmax"` need no labels: every class alike, or the network's
-            own answer, stands in for them.
-        batch_size: How many examples run at a time.
+        loss: A name, a Keras loss, a function `loss(y_true, y_pred)`, or a list or dict
+            of these. `"uniform"`, `"raw"` and `"softmax"` need no labels: every class
+            alike, or the network's own answer, stands in for them. Defaults to `None`,
+            which takes the model's compiled loss.
+        batch_size: How many examples run at a time. Defaults to `128`.
         reduction: How the layers of a group are joined; `"sum"` is one factor for all.
-        normalizer: What the scores of each group are divided by.
+            Defaults to `"sum"`.
+        normalizer: What the scores of each group are divided by. Defaults to `"none"`.
 
     Attributes:
         rounds: In how many rounds `prune_at_init` prunes, if it is not told.
@@ -46,7 +47,7 @@ class ConnectionCriterion(LossCriterion):
 
     @abstractmethod
     def saliencies(self, connections: Connections, data: Any) -> Gradients:
-        """Give the signed saliency of each weight.
+        """Return the signed saliency of each weight.
 
         Args:
             connections: The weights, as masks have left them by now.
@@ -57,11 +58,11 @@ class ConnectionCriterion(LossCriterion):
         """
 
     def worth(self, saliency: np.ndarray) -> np.ndarray:
-        """Make of saliencies, of weights or units, what is ranked; higher stays."""
+        """Compute scores from saliencies of weights or units; higher means keep."""
         return np.abs(saliency)
 
     def check_data(self, model: Any, data: Calibration | None) -> Calibration | None:
-        """Make sure that there is what the criterion reads.
+        """Check that the data which the criterion needs are there.
 
         Args:
             model: The model.
@@ -87,12 +88,12 @@ class ConnectionCriterion(LossCriterion):
     def prepare(
         self, graph: ChannelGraph, data: Calibration | None = None, seed: int = 0
     ) -> None:
-        """Take the saliencies of all weights that make units.
+        """Compute the saliencies of all weights that produce units.
 
         Args:
             graph: The model's channel graph.
-            data: Inputs, and labels where the loss reads any.
-            seed: Not used.
+            data: Inputs, and labels where the loss reads any. Defaults to `None`.
+            seed: Not used. Defaults to `0`.
 
         Raises:
             CalibrationError: If inputs or labels are missing, or do not fit the loss.
@@ -107,16 +108,12 @@ class ConnectionCriterion(LossCriterion):
         self._saliencies = self.saliencies(connections, self.data)
 
     def scores(self, group: Group) -> np.ndarray:
-        """Score the units; see the class."""
-        parts = [self._of_units(member) for member in group.producers]
+        """Return one score per unit of a group; higher means keep."""
+        parts = [
+            sums_of(member, np.asarray, self._saliencies[member.path][member.name])
+            for member in group.producers
+        ]
         return self.worth(reduced(parts, self.reduction))
-
-    def _of_units(self, member: Member) -> np.ndarray:
-        """Sum the saliencies of all entries that make a unit."""
-        found = self._saliencies[member.path][member.name]
-        sizes = found.shape[: member.axis], found.shape[member.axis]
-        total = found.reshape(math.prod(sizes[0]), sizes[1], -1).sum(axis=(0, 2))
-        return np.asarray(total[member.positions].sum(axis=1))
 
 
 def times(weights: Gradients, derivatives: Gradients) -> Gradients:

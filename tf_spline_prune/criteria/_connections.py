@@ -28,7 +28,7 @@ from tf_spline_prune.partition.codes._knots import knots_of
 
 
 class Connections:
-    """Weights of a model that can be pruned, on a copy of it in the widest dtype.
+    """The prunable weights of a model, on a copy of it in the widest dtype.
 
     The copy runs in inference mode. Its weights are exchanged as masks change, so
     that the functions that differentiate it are compiled once.
@@ -48,7 +48,7 @@ class Connections:
         self._model = with_dtype(model, widest_dtype(model))
         hand_on_loss(model, self._model)
         self._graph = trace(self._model)
-        layers = {call.path: call.layer for call in self._graph.leaves()}
+        layers = self._graph.layers
         held = {path: weight_variables(layers[path]) for path in self.names}
         self._variables = {
             path: {name: held[path][name] for name in given}
@@ -65,7 +65,7 @@ class Connections:
         self._positive = False
 
     def assign(self, weights: Gradients) -> None:
-        """Give the copy other weights, such as those that masks leave.
+        """Set other weights on the copy, such as those that masks leave.
 
         Args:
             weights: Arrays by layer path and name, as in `weights`.
@@ -192,7 +192,7 @@ class Connections:
 
 def _cooled(logits: Logits, temperature: float) -> Callable[[list[Any]], Any]:
     """Make a function that runs a model with logits divided by a temperature."""
-    outputs = len(logits.graph.output_ids)
+    outputs = len(logits.graph.output_tensors)
     if outputs > 1:
         raise CriterionError(
             "A temperature needs a model with one output. Take `temperature=1`. "
@@ -202,20 +202,19 @@ def _cooled(logits: Logits, temperature: float) -> Callable[[list[Any]], Any]:
 
 
 def _activations(graph: Graph) -> set[str]:
-    """Name the calls with an activation whose output is no factor of a product.
+    """List the calls with an activation whose output is no factor of a product.
 
     Where a user's layer applies its own is not known, so that is left alone.
     """
-    leaves = graph.leaves()
     factors = {
         tensor
-        for call in leaves
+        for call in graph.calls
         if call.kind in ("Multiply", "op:multiply")
         for tensor in call.inputs
     }
     return {
         call.name
-        for call in leaves
+        for call in graph.calls
         if (knots := knots_of(call)) is not None
         and knots.source != "pool"
         and not call.kind.startswith("custom:")
@@ -233,7 +232,7 @@ def _checked(step: Any) -> Callable[[list[np.ndarray], Any], Gradients]:
 
 
 def is_unsupervised(loss: Any) -> bool:
-    """Tell whether a loss is one that reads no labels."""
+    """Return whether a loss is one that reads no labels."""
     return isinstance(loss, str) and loss in get_args(Unsupervised)
 
 

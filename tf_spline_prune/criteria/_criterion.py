@@ -15,7 +15,7 @@ from tf_spline_prune.graph import ChannelGraph, Group
 
 
 class Criterion(ABC):
-    """Scores the units of a group; higher means keep.
+    """Score the units of a group; higher means keep.
 
     A criterion knows no budget, no scope and no other group. Subclasses are
     dataclasses: their fields are their config, which goes into the plan's file.
@@ -29,13 +29,10 @@ class Criterion(ABC):
             `"mean"`, `"max"` or `"sum"`.
         per_saving: Whether the scores are losses that add up over groups, so that
             under a target they are weighed against what a unit saves.
-        gone: The units that masks have removed already, an array of bool indexed by
-            unit, which rank below all others; `None` where there are no masks.
     """
 
     name: ClassVar[str]
     per_saving: ClassVar[bool] = False
-    gone: ClassVar[np.ndarray | None] = None
     reduction: Reduction = "mean"
     normalizer: Normalizer = "none"
 
@@ -48,30 +45,30 @@ class Criterion(ABC):
         data: Calibration | None = None,
         seed: int = 0,
     ) -> None:
-        """Gather, once a model, whatever the scores need.
+        """Compute, once per model, whatever the scores need.
 
         Args:
             graph: The model's channel graph.
-            data: Inputs of the model, perhaps with labels, where the criterion
-                reads any.
-            seed: Seed of whatever is random.
+            data: Inputs of the model, perhaps with labels, where the criterion reads
+                any. Defaults to `None`.
+            seed: Seed of whatever is random. Defaults to `0`.
         """
         self.graph = graph
         self.data = data
         self.seed = seed
 
     def reason_against(self, group: Group) -> str | None:
-        """Say why a group cannot be scored, or `None` if it can."""
+        """Return why a group cannot be scored, or `None` if it can."""
         return None
 
     def get_config(self) -> dict[str, Any]:
-        """Give the arguments that make an equal criterion."""
+        """Return the arguments that make an equal criterion."""
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
         return {f.name: getattr(self, f.name) for f in fields if f.init}
 
     @abstractmethod
     def scores(self, group: Group) -> np.ndarray:
-        """Score the units of a group.
+        """Return one score per unit of a group; higher means keep.
 
         Args:
             group: A group of the graph that was prepared.
@@ -79,6 +76,10 @@ class Criterion(ABC):
         Returns:
             Array of shape `(units,)`, float64, finite; higher means keep.
         """
+
+
+AnyCriterion = str | Criterion | Callable[..., Any]
+"""What users may give for a criterion: a name, an instance, a function."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +104,7 @@ class UnitPairs:
 
 
 class PairCriterion(Criterion):
-    """Measures how far apart units are: of a close pair, one is redundant.
+    """Measure how far apart units are: of a close pair, one is redundant.
 
     The planner removes greedily, always one unit of the closest surviving pair,
     so that both members of a duplicate pair are never taken for free.
@@ -111,7 +112,7 @@ class PairCriterion(Criterion):
 
     @abstractmethod
     def pairs(self, group: Group) -> UnitPairs:
-        """Measure the pairs of a group.
+        """Return the distances between the units of a group.
 
         Args:
             group: A group of the graph that was prepared.

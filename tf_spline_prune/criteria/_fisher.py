@@ -11,21 +11,22 @@ from tf_spline_prune.graph import Group
 
 @dataclass
 class Fisher(GateCriterion):
-    """The mean over examples of the squared derivative by a gate on the unit.
+    """Score units by the mean squared derivative of the loss by a gate on them.
 
     The derivative is that of `Taylor`, but squared example by example, so that
     examples which pull in opposite directions do not cancel: the diagonal of the
     empirical Fisher information of the gates. It needs inputs and labels.
 
     Args:
-        loss: A name, a Keras loss, a function `loss(y_true, y_pred)`, or a list or
-            dict of these as in `compile`; `None` takes the model's compiled loss.
+        loss: A name, a Keras loss, a function `loss(y_true, y_pred)`, or a list or dict
+            of these. Defaults to `None`, which takes the model's compiled loss.
         batch_size: How many examples run at a time. 1 is exact; more is quicker, and
-            squares the mean over the batch instead.
+            squares the mean over the batch instead. Defaults to `1`.
         reduction: How a group's readers are joined before squaring: `"sum"` (one gate
-            for all), `"mean"`, `"max"` (of the absolute values) or `"first"`.
-        normalizer: What the scores of each group are divided by: `"none"`,
-            `"mean"`, `"max"` or `"sum"`.
+            for all), `"mean"`, `"max"` (of the absolute values) or `"first"`. Defaults
+            to `"sum"`.
+        normalizer: What the scores of each group are divided by: `"none"`, `"mean"`,
+            `"max"` or `"sum"`. Defaults to `"none"`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -45,9 +46,9 @@ class Fisher(GateCriterion):
     name: ClassVar[str] = "fisher"
 
     def of_batch(self, derivatives: np.ndarray) -> np.ndarray:
-        """Give the squared derivatives of one gate for all readers."""
+        """Return the squared derivatives of one gate for all consumers."""
         return joint(derivatives, self.reduction) ** 2
 
     def scores(self, group: Group) -> np.ndarray:
-        """Score the units; see the class."""
+        """Return one score per unit of a group; higher means keep."""
         return self.average(group)

@@ -11,17 +11,19 @@ from tf_spline_prune.criteria._snip import shares
 
 @dataclass
 class FORCE(ConnectionCriterion):
-    """How much a weight would change the loss of the network that is left.
+    """Score weights by how much they change the loss of the network that is left.
 
     The score is that of SNIP, with the gradient of the pruned network and the weight
     as it was at first. So a weight that is gone has a score too, and comes back if
     the network that is left needs it. It is made for many rounds; in one it is SNIP.
 
     Args:
-        loss: As in `ConnectionCriterion`.
-        batch_size: How many examples run at a time.
-        reduction: How the layers of a group are joined.
-        normalizer: What the scores of each group are divided by.
+        loss: A name, a Keras loss, a function `loss(y_true, y_pred)`, or a list or dict
+            of these; `"uniform"`, `"raw"` and `"softmax"` need no labels. Defaults to
+            `None`, which takes the model's compiled loss.
+        batch_size: How many examples run at a time. Defaults to `128`.
+        reduction: How the layers of a group are joined. Defaults to `"sum"`.
+        normalizer: What the scores of each group are divided by. Defaults to `"none"`.
 
     Raises:
         ValueError: If an argument is out of range.

@@ -15,17 +15,17 @@ _PAIRS = 2**24
 
 @dataclass
 class FPGM(Criterion):
-    """The sum of the distances from a unit's weights to those of all others.
+    """Score units by the summed distance of their weights to those of all others.
 
     A unit in the middle of its layer can be made up for by the others, however
     large its weights are. Each layer's sums are divided by their mean first, as
     those of `Magnitude` are.
 
     Args:
-        reduction: How the layers of a group are joined: `"mean"`, `"sum"`, `"max"`
-            or `"first"`.
-        normalizer: What the sums of each layer, and those of each group, are
-            divided by: `"mean"`, `"max"`, `"sum"` or `"none"`.
+        reduction: How the layers of a group are joined: `"mean"`, `"sum"`, `"max"` or
+            `"first"`. Defaults to `"mean"`.
+        normalizer: What the sums of each layer, and those of each group, are divided
+            by: `"mean"`, `"max"`, `"sum"` or `"none"`. Defaults to `"mean"`.
 
     Raises:
         ValueError: If an argument is none of these.
@@ -45,7 +45,7 @@ class FPGM(Criterion):
     name: ClassVar[str] = "fpgm"
 
     def scores(self, group: Group) -> np.ndarray:
-        """Score the units; see the class."""
+        """Return one score per unit of a group; higher means keep."""
         sums = []
         for member in group.producers:
             total = _distance_sums(self.graph.rows(member))

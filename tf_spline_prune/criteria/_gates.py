@@ -28,6 +28,7 @@ from tf_spline_prune.criteria._criterion import Criterion
 from tf_spline_prune.criteria._reduction import Normalizer, Reduction, reduced
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph import ChannelGraph, Group, Member
+from tf_spline_prune.graph._grouping import sums_of
 
 _LOSS = Either(Text("a name"), Function("a Keras loss, a function"), None)
 LOSS: Options = [
@@ -41,7 +42,7 @@ LOSS: Options = [
 
 
 def loss_config(loss: Any) -> Any:
-    """Name a loss in words that fit into a file."""
+    """Return a loss's name in words that fit into a file."""
     if isinstance(loss, dict):
         return {str(key): loss_config(part) for key, part in loss.items()}
     if isinstance(loss, (list, tuple)):
@@ -74,7 +75,7 @@ def require_labels(name: str, data: Calibration | None) -> Calibration:
 
 
 def reason_against_gates(graph: ChannelGraph, group: Group, name: str) -> str | None:
-    """Say why weights do not tell the derivative by a gate on a group's units.
+    """Return why weights do not tell the derivative by a gate on a group's units.
 
     Args:
         graph: The channel graph.
@@ -85,7 +86,7 @@ def reason_against_gates(graph: ChannelGraph, group: Group, name: str) -> str | 
         The reason, or `None` if they do.
     """
     if not group.consumers:
-        return f"{name} needs a layer whose weights read the units"
+        return f"{name} needs a layer whose weights consume the units"
     for meeting in graph.contractions:
         if np.isin(graph.units_of(meeting.labels), group.roots).any():
             return f"{name} cannot look into {meeting.call}, which multiplies tensors"
@@ -122,7 +123,7 @@ def gate_derivatives(
 
         def derivative(member: Member, found: Any = gradients) -> np.ndarray:
             weight = graph.arrays[member.path][member.name]
-            return _per_unit(weight, found[member.path][member.name], member)
+            return sums_of(member, np.multiply, weight, found[member.path][member.name])
 
         yield (
             len(inputs[0]),
@@ -169,17 +170,6 @@ def joint(derivatives: np.ndarray, reduction: Reduction) -> np.ndarray:
     return np.abs(reduced(list(parts), reduction))
 
 
-def _per_unit(weight: np.ndarray, gradient: np.ndarray, member: Member) -> np.ndarray:
-    """Sum `w * dL/dw` over all entries that read a unit."""
-    axis = member.axis
-    shape = (math.prod(weight.shape[:axis]), weight.shape[axis], -1)
-    if weight.dtype.itemsize < 4:
-        weight = weight.astype("float32")
-    gradient = gradient.astype(weight.dtype, copy=False)
-    total = np.einsum("asb,asb->s", weight.reshape(shape), gradient.reshape(shape))
-    return np.asarray(total[member.positions].sum(axis=1, dtype="float64"))
-
-
 @dataclass
 class LossCriterion(Criterion):
     """Scores units or weights by derivatives of a loss.
@@ -205,7 +195,7 @@ class LossCriterion(Criterion):
         hold(self, loss=LOSS, batch_size=COUNT)
 
     def get_config(self) -> dict[str, Any]:
-        """Give the arguments, a loss that is no name by its name."""
+        """Return the arguments, a loss that is no name by its name."""
         config = super().get_config()
         return {k: loss_config(v) if k == "loss" else v for k, v in config.items()}
 
@@ -230,7 +220,7 @@ class GateCriterion(LossCriterion):
 
     @abstractmethod
     def of_batch(self, derivatives: np.ndarray) -> np.ndarray:
-        """Give what is averaged over batches.
+        """Return what is averaged over batches.
 
         Args:
             derivatives: Array of shape `(readers, units)`: of the mean loss of a
@@ -262,9 +252,9 @@ class GateCriterion(LossCriterion):
         self._averages = averaged(groups, found, self.of_batch)
 
     def average(self, group: Group) -> np.ndarray:
-        """Give the average over batches of what `of_batch` gave."""
+        """Return the average over batches of what `of_batch` gave."""
         return self._averages[group.name]
 
     def reason_against(self, group: Group) -> str | None:
-        """Say why a group cannot be scored, or `None` if it can."""
+        """Return why a group cannot be scored, or `None` if it can."""
         return reason_against_gates(self.graph, group, self.name)

@@ -14,7 +14,7 @@ from tf_spline_prune.criteria._reduction import Normalizer, Reduction
 
 @dataclass
 class GraSP(ConnectionCriterion):
-    """How much the squared norm of the gradient falls when a weight is taken away.
+    """Score weights by how much their removal lowers the norm of the gradient.
 
     The score is `w * (H g)`, with the gradient `g` and the Hessian `H` of the mean
     loss by the weights that are scored, of logits that are divided by a temperature.
@@ -23,12 +23,14 @@ class GraSP(ConnectionCriterion):
     sign counts.
 
     Args:
-        loss: As in `ConnectionCriterion`.
-        batch_size: How many examples run at a time.
-        reduction: How the layers of a group are joined.
-        normalizer: What the scores of each group are divided by.
-        temperature: What logits are divided by; 200 is what was published. 1 takes
-            the loss as it is.
+        loss: A name, a Keras loss, a function `loss(y_true, y_pred)`, or a list or dict
+            of these; `"uniform"`, `"raw"` and `"softmax"` need no labels. Defaults to
+            `None`, which takes the model's compiled loss.
+        batch_size: How many examples run at a time. Defaults to `128`.
+        reduction: How the layers of a group are joined. Defaults to `"sum"`.
+        normalizer: What the scores of each group are divided by. Defaults to `"none"`.
+        temperature: What logits are divided by; 200 is what was published. 1 takes the
+            loss as it is. Defaults to `200.0`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -62,5 +64,5 @@ class GraSP(ConnectionCriterion):
         return times(connections.current, found)
 
     def worth(self, saliency: np.ndarray) -> np.ndarray:
-        """Keep the sign: what holds the gradient down goes first."""
+        """Return the saliencies, sign included: what lowers the gradient goes first."""
         return saliency

@@ -12,17 +12,17 @@ from tf_spline_prune.graph import Group
 
 @dataclass
 class LAMP(Criterion):
-    """The share that a unit's squared norm has among the units at least as large.
+    """Score units by their fraction of the squared norms at least as large.
 
     The score of unit `u` is `|w_u|^2` over the sum of `|w_v|^2` of all units `v` of
     its layer with `|w_v| >= |w_u|`. The largest unit of every layer has the score 1,
     so no layer runs dry, and layers compare without any further measure.
 
     Args:
-        reduction: How the layers of a group are joined: `"mean"`, `"sum"`, `"max"`
-            or `"first"`.
-        normalizer: What the scores of each layer, and those of each group, are
-            divided by: `"none"`, `"mean"`, `"max"` or `"sum"`.
+        reduction: How the layers of a group are joined: `"mean"`, `"sum"`, `"max"` or
+            `"first"`. Defaults to `"mean"`.
+        normalizer: What the scores of each layer, and those of each group, are divided
+            by: `"none"`, `"mean"`, `"max"` or `"sum"`. Defaults to `"none"`.
 
     Raises:
         ValueError: If an argument is none of these.
@@ -42,7 +42,7 @@ class LAMP(Criterion):
     name: ClassVar[str] = "lamp"
 
     def scores(self, group: Group) -> np.ndarray:
-        """Score the units; see the class."""
+        """Return one score per unit of a group; higher means keep."""
         shares = []
         for member in group.producers:
             share = shares_among_larger(self.graph.lengths(member))
@@ -51,7 +51,7 @@ class LAMP(Criterion):
 
 
 def shares_among_larger(lengths: np.ndarray) -> np.ndarray:
-    """Give the share of each square among the squares that are at least as large.
+    """Return the share of each square among the squares that are at least as large.
 
     Args:
         lengths: Array of shape `(things,)`, none negative.

@@ -13,17 +13,17 @@ from tf_spline_prune.graph import Group
 
 @dataclass
 class Magnitude(Criterion):
-    """The p-norm of a unit's incoming weights, averaged over the group's layers.
+    """Score units by the p-norm of their incoming weights, averaged over layers.
 
     Each layer's norms are divided by their mean first, so that layers of
     different scale count the same.
 
     Args:
-        p: 1 or 2.
-        reduction: How the layers of a group are joined: `"mean"`, `"sum"`, `"max"`
-            or `"first"`.
-        normalizer: What the norms of each layer, and those of each group, are
-            divided by: `"mean"`, `"max"`, `"sum"` or `"none"`.
+        p: 1 or 2. Defaults to `2`.
+        reduction: How the layers of a group are joined: `"mean"`, `"sum"`, `"max"` or
+            `"first"`. Defaults to `"mean"`.
+        normalizer: What the norms of each layer, and those of each group, are divided
+            by: `"mean"`, `"max"`, `"sum"` or `"none"`. Defaults to `"mean"`.
 
     Raises:
         ValueError: If an argument is none of these.
@@ -47,7 +47,7 @@ class Magnitude(Criterion):
         hold(self, p=OneOf(1, 2))
 
     def scores(self, group: Group) -> np.ndarray:
-        """Score the units; see the class."""
+        """Return one score per unit of a group; higher means keep."""
         norms = []
         for member in group.producers:
             norm = self.graph.lengths(member, self.p)

@@ -12,7 +12,7 @@ from tf_spline_prune.graph import Group
 
 @dataclass
 class Random(Criterion):
-    """Uniform random scores, fixed by the plan's seed and the group's name.
+    """Score units at random, fixed by the plan's seed and the group's name.
 
     Example:
 
@@ -24,6 +24,6 @@ class Random(Criterion):
     name: ClassVar[str] = "random"
 
     def scores(self, group: Group) -> np.ndarray:
-        """Score the units; see the class."""
+        """Return one score per unit of a group; higher means keep."""
         rng = np.random.default_rng([self.seed, zlib.crc32(group.name.encode())])
         return rng.random(group.num_units)

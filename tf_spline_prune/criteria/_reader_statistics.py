@@ -11,10 +11,10 @@ from tf_spline_prune.compat import (
     Calibration,
     Call,
     Progress,
+    Tensor,
     call_layer,
     compiled,
     to_numpy,
-    without_masks,
 )
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.graph._readings import Reading
@@ -46,9 +46,7 @@ def sums_at_readers(
     for reading in wanted:
         by_call.setdefault(reading.call, []).append(reading)
     entries = {
-        call.name: _entries(call)
-        for call in graph.graph.leaves()
-        if call.name in by_call
+        call.name: _entries(call) for call in graph.graph.calls if call.name in by_call
     }
 
     def statistics(inputs: list[Any]) -> list[Any]:
@@ -78,12 +76,6 @@ def sums_at_readers(
 
 def _entries(call: Call) -> list[int]:
     """Find where the inputs of a call, masks left out, are among its arguments."""
-    _, unmasked = without_masks(call)
-    slots = {tensor: _Slot(number) for number, tensor in enumerate(call.inputs)}
-    leaves = keras.tree.flatten(call.fill(dict(slots)))
-    at = {int(x): n for n, x in enumerate(leaves) if isinstance(x, _Slot)}
-    return [at[int(slots[call.inputs[place]])] for place in unmasked]
-
-
-class _Slot(int):
-    """The number of a tensor, to be told from the plain integers among arguments."""
+    leaves = keras.tree.flatten((call.args, call.kwargs))
+    at = {leaf: n for n, leaf in enumerate(leaves) if isinstance(leaf, Tensor)}
+    return [at[tensor] for tensor in call.inputs]

@@ -26,7 +26,7 @@ _CLOSER = 4
 
 @dataclass
 class Reconstruction(Criterion):
-    """How much of what the readers compute is lost with a unit, at the very least.
+    """Score units by what their consumers lose with them, at the very least.
 
     The layers that read a group see its units through their weights. When a unit
     goes, the weights of the others can make up for a part of it: the part that is a
@@ -46,9 +46,10 @@ class Reconstruction(Criterion):
     byte that a unit saves.
 
     Args:
-        ridge: Noise that is added to every unit, as a share of the mean variance.
-        batch_size: How many inputs run at a time.
-        max_inputs: Look at so many inputs at most, drawn at random.
+        ridge: Noise that is added to every unit, as a fraction of the mean variance.
+            Defaults to `1e-3`.
+        batch_size: How many inputs run at a time. Defaults to `32`.
+        max_inputs: Look at so many inputs at most, drawn at random. Defaults to `2048`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -76,7 +77,16 @@ class Reconstruction(Criterion):
     def prepare(
         self, graph: ChannelGraph, data: Calibration | None = None, seed: int = 0
     ) -> None:
-        """Run the data through the model, and keep how units vary together."""
+        """Run the data through the model, and keep how units vary together.
+
+        Args:
+            graph: The channel graph of the model.
+            data: Inputs, which must be given. Defaults to `None`.
+            seed: Seed of the inputs that are drawn of many. Defaults to `0`.
+
+        Raises:
+            CalibrationError: If there are no data.
+        """
         super().prepare(graph, data=data, seed=seed)
         if data is None:
             raise CalibrationError(
@@ -94,7 +104,7 @@ class Reconstruction(Criterion):
         )
 
     def scores(self, group: Group) -> np.ndarray:
-        """Score the units; see the class."""
+        """Return one score per unit of a group; higher means keep."""
         if not self._readings.get(group.name):
             return self._unseen(group)
         readers = []
@@ -137,7 +147,7 @@ class _Reader:
         self.energy = float(np.einsum("um,uv,vm->", weights, covariance, weights))
 
     def losses(self) -> np.ndarray:
-        """Give the loss with each unit, as a share of the output's variance."""
+        """Return the loss with each unit, as a share of the output's variance."""
         if not self.energy > 0:
             return np.zeros(len(self.weights))
         squares = np.einsum("um,um->u", self.weights, self.weights)
@@ -206,7 +216,7 @@ def _total(readers: list[_Reader]) -> np.ndarray:
 
 
 def _moments(reading: Reading, tensor: Any) -> Any:
-    """Give the products of all units about their means, the means, and the number.
+    """Return the products of all units about their means, the means, and the number.
 
     About the means, for units may vary little beside them: products in float32 would
     then be all rounding, and their differences no covariance.

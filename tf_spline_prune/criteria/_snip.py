@@ -12,16 +12,18 @@ from tf_spline_prune.criteria._connections import Connections
 
 @dataclass
 class SNIP(ConnectionCriterion):
-    """How much the loss changes, to first order, when a weight is taken away.
+    """Score weights by the first-order change of the loss without them.
 
     The score is `|w * dL/dw|` over the sum of all; the derivative is that of the mean
     loss over all data, so that signs cancel before the absolute value is taken.
 
     Args:
-        loss: As in `ConnectionCriterion`.
-        batch_size: How many examples run at a time.
-        reduction: How the layers of a group are joined.
-        normalizer: What the scores of each group are divided by.
+        loss: A name, a Keras loss, a function `loss(y_true, y_pred)`, or a list or dict
+            of these; `"uniform"`, `"raw"` and `"softmax"` need no labels. Defaults to
+            `None`, which takes the model's compiled loss.
+        batch_size: How many examples run at a time. Defaults to `128`.
+        reduction: How the layers of a group are joined. Defaults to `"sum"`.
+        normalizer: What the scores of each group are divided by. Defaults to `"none"`.
 
     Raises:
         ValueError: If an argument is out of range.

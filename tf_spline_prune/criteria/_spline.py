@@ -14,6 +14,7 @@ from tf_spline_prune.criteria._reduction import (
     reduced_rows,
 )
 from tf_spline_prune.graph import ChannelGraph, Group, Member
+from tf_spline_prune.graph._unit_path import batchnorm_factor
 from tf_spline_prune.partition import PartitionCoder, probes
 
 Mode = Literal["paper", "hyperplane", "unit", "code"]
@@ -22,7 +23,7 @@ _ROUNDING = 1e-6
 
 @dataclass
 class Spline(PairCriterion):
-    """How alike two units cut the input space of their layer.
+    """Compare how two units cut the input space of their layer.
 
     A unit's subdivision line is where its activation changes slope. With the
     effective weights `w` (BatchNormalization folded in), the offset `b`, and
@@ -42,13 +43,14 @@ class Spline(PairCriterion):
     the plan.
 
     Args:
-        mode: One of the four above.
-        rho: Weight of the offsets against the angle.
-        num_points: Size of the Gaussian probe that `"code"` uses without data.
-        reduction: How the distances of a group's layers are joined: `"mean"`,
-            `"sum"`, `"max"` or `"first"`.
-        normalizer: What the distances of each group are divided by: `"mean"`,
-            `"max"`, `"sum"` or `"none"`.
+        mode: One of the four above. Defaults to `"unit"`.
+        rho: Weight of the offsets against the angle. Defaults to `1.0`.
+        num_points: Size of the Gaussian probe that `"code"` uses without data. Defaults
+            to `1024`.
+        reduction: How the distances of a group's layers are joined: `"mean"`, `"sum"`,
+            `"max"` or `"first"`. Defaults to `"mean"`.
+        normalizer: What the distances of each group are divided by: `"mean"`, `"max"`,
+            `"sum"` or `"none"`. Defaults to `"mean"`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -75,7 +77,7 @@ class Spline(PairCriterion):
         hold(self, mode=OneOf(*get_args(Mode)), rho=Real(0), num_points=COUNT)
 
     def pairs(self, group: Group) -> UnitPairs:
-        """Measure the pairs of a group; see the class."""
+        """Return the distances between the units of a group."""
         kernels = [
             m
             for m in group.members
@@ -133,7 +135,7 @@ class Spline(PairCriterion):
         offset: np.ndarray,
         spread: float,
     ) -> Rows:
-        """Give the distances of a layer's units, row by row."""
+        """Return the distances of a layer's units, row by row."""
         if self.mode != "paper":
             safe = np.where(length > 0, length, 1.0)[:, None]
             offset = offset / (safe * spread)
@@ -204,7 +206,7 @@ def _normalised(rows: np.ndarray, length: np.ndarray) -> np.ndarray:
 def effective_weights(
     graph: ChannelGraph, group: Group, member: Member
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Give the affine map that each unit applies before its activation.
+    """Return the affine map that each unit applies before its activation.
 
     Args:
         graph: The channel graph.
@@ -235,7 +237,8 @@ def effective_weights(
         given = _vector(graph, group, path, "gamma")
         beta = _vector(graph, group, path, "beta")
         scale = np.ones_like(variance) if given is None else given
-        factor = scale / np.sqrt(variance + graph.layer(path).epsilon)
+        weights = {"gamma": scale, "moving_variance": variance}
+        factor = batchnorm_factor(graph.layer(path), weights)
         # A unit may have several places, and a depthwise one several outputs.
         places = member.positions.shape[1]
         shape = (len(rows), places, 1, factor.shape[1] // places)

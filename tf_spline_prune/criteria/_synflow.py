@@ -13,7 +13,7 @@ from tf_spline_prune.criteria._reduction import Normalizer, Reduction
 
 @dataclass
 class SynFlow(ConnectionCriterion):
-    """How much of the strength of all paths through the network a weight carries.
+    """Score weights by the strength of the paths through the network they carry.
 
     Every parameter is replaced by its absolute value, the input by ones, and
     activations let everything through; R is the sum of what goes into a last softmax.
@@ -23,8 +23,8 @@ class SynFlow(ConnectionCriterion):
     Numbers are float64 throughout.
 
     Args:
-        reduction: How the layers of a group are joined.
-        normalizer: What the scores of each group are divided by.
+        reduction: How the layers of a group are joined. Defaults to `"sum"`.
+        normalizer: What the scores of each group are divided by. Defaults to `"none"`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -47,7 +47,7 @@ class SynFlow(ConnectionCriterion):
     normalizer: Normalizer = "none"
 
     def check_data(self, model: Any, data: Calibration | None) -> Calibration | None:
-        """Read none."""
+        """Accept anything: no data are needed."""
         return data
 
     def saliencies(self, connections: Connections, data: Any) -> Gradients:
@@ -59,5 +59,5 @@ class SynFlow(ConnectionCriterion):
         return found
 
     def worth(self, saliency: np.ndarray) -> np.ndarray:
-        """Rank by the flow itself, which is never negative."""
+        """Return the flow itself, which is never negative."""
         return saliency

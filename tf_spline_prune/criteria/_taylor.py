@@ -11,7 +11,7 @@ from tf_spline_prune.graph import Group
 
 @dataclass
 class Taylor(GateCriterion):
-    """How much the loss changes, to first order, when a unit is taken away.
+    """Score units by the first-order change of the loss without them.
 
     The score is `|sum of w * dL/dw|` over the weights `w` that read the unit: the
     size of the derivative of the mean loss by a gate on the unit. The model runs
@@ -19,14 +19,14 @@ class Taylor(GateCriterion):
     inputs and labels.
 
     Args:
-        loss: A name, a Keras loss, a function `loss(y_true, y_pred)`, or a list or
-            dict of these as in `compile`; `None` takes the model's compiled loss.
-        batch_size: How many examples run at a time.
-        reduction: How a group's readers are joined: `"sum"` (before the absolute
-            value is taken, so that it is one gate for all), `"mean"`, `"max"` (of
-            the absolute values) or `"first"`.
-        normalizer: What the scores of each group are divided by: `"none"`,
-            `"mean"`, `"max"` or `"sum"`.
+        loss: A name, a Keras loss, a function `loss(y_true, y_pred)`, or a list or dict
+            of these. Defaults to `None`, which takes the model's compiled loss.
+        batch_size: How many examples run at a time. Defaults to `64`.
+        reduction: How a group's readers are joined: `"sum"` (before the absolute value
+            is taken, so that it is one gate for all), `"mean"`, `"max"` (of the
+            absolute values) or `"first"`. Defaults to `"sum"`.
+        normalizer: What the scores of each group are divided by: `"none"`, `"mean"`,
+            `"max"` or `"sum"`. Defaults to `"none"`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -44,9 +44,9 @@ class Taylor(GateCriterion):
     name: ClassVar[str] = "taylor"
 
     def of_batch(self, derivatives: np.ndarray) -> np.ndarray:
-        """Give the derivatives themselves, which add up over batches."""
+        """Return the derivatives themselves, which add up over batches."""
         return derivatives
 
     def scores(self, group: Group) -> np.ndarray:
-        """Score the units; see the class."""
+        """Return one score per unit of a group; higher means keep."""
         return joint(self.average(group), self.reduction)

@@ -11,7 +11,7 @@ from tf_spline_prune.graph import ChannelGraph, Group
 
 
 class UserFunction(Criterion):
-    """Scores the units of a group by a function.
+    """Score the units of a group by a function.
 
     Scores are compared across groups as they are. `criteria.get`, and so `plan` and
     `prune`, wrap any function that they are given.
@@ -44,7 +44,7 @@ class UserFunction(Criterion):
         return f"user:{getattr(function, '__name__', type(function).__name__)}"
 
     def get_config(self) -> dict[str, Any]:
-        """Name the function; a plan's file cannot hold it."""
+        """Return the function's name; a plan's file cannot hold the function."""
         function = getattr(self.function, "func", self.function)
         named = function if hasattr(function, "__qualname__") else type(function)
         return {"function": f"{named.__module__}.{named.__qualname__}"}

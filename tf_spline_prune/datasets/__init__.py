@@ -6,25 +6,6 @@ Importing this module imports neither tensorflow nor tensorflow_datasets; the tw
 builder classes are imported, and so registered with TFDS, at their first use.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from tf_spline_prune._public_names import public_names
 
-from tf_spline_prune.datasets._load import DatasetInfo, describe, load
-
-if TYPE_CHECKING:
-    from tf_spline_prune.datasets._optical_digits import OpticalDigits
-    from tf_spline_prune.datasets._x_quadrants import XQuadrants
-
-__all__ = ["DatasetInfo", "OpticalDigits", "XQuadrants", "describe", "load"]
-
-_BUILDERS = {"OpticalDigits": "_optical_digits", "XQuadrants": "_x_quadrants"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _BUILDERS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_BUILDERS[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = public_names(__name__, __file__)

@@ -96,19 +96,20 @@ def load(
         name: Name of the data set as TFDS writes it, such as `"optical_digits"` or
             `"mnist_corrupted/identity"`.
         split: Split in TFDS's notation: `"train"`, `"train[:80%]"`, `"test[100:200]"`.
-        batch_size: Examples a batch. The last batch may be smaller.
+        batch_size: Examples per batch; the last batch may be smaller. Defaults to
+            `128`.
         shuffle: Whether to shuffle all examples, in another order at each iteration.
-            They are then held in memory together. Default: only if `split` starts
-            with `"train"`.
+            They are then held in memory together. Defaults to `None`: only if `split`
+            starts with `"train"`.
         seed: Seed of the shuffling. Two datasets of one seed give the same order,
-            iteration by iteration.
-        data_dir: Folder in which TFDS keeps its data sets. Default: TFDS's own,
-            `~/tensorflow_datasets`. Not used for Debian's files.
+            iteration by iteration. Defaults to `0`.
+        data_dir: Folder in which TFDS keeps its data sets. Not used for Debian's files.
+            Defaults to `None`, TFDS's own `~/tensorflow_datasets`.
         image_size: (height, width) in pixels to which images are resized, bilinearly.
-            Needed if the images of the data set differ in size.
-        scale: Range of the images' values, `(low, high)`, or one number for
-            `(0, number)`. A model that begins with `Rescaling(1 / 255)` wants 255.
-            `None` leaves the values as they are stored. Defaults to [0, 1].
+            Needed if the images of the data set differ in size. Defaults to `None`.
+        scale: Range of the images' values, `(low, high)`, or one number for `(0,
+            number)`. A model that begins with `Rescaling(1 / 255)` wants 255. `None`
+            leaves the values as they are stored. Defaults to `(0.0, 1.0)`.
 
     Returns:
         A prefetched `tf.data.Dataset` of `(inputs, labels)`. Inputs are float32 of
@@ -168,14 +169,15 @@ def load(
     data_dir=[Path(), None],
 )
 def describe(name: str, *, data_dir: "PathLike | None" = None) -> DatasetInfo:
-    """Tell the input shape, classes and split sizes of a data set.
+    """Return the input shape, classes and split sizes of a data set.
 
     The data set is prepared if it is not yet, which may download it: TFDS knows the
     sizes of splits only then.
 
     Args:
         name: Name of the data set, as for `load`.
-        data_dir: Folder in which TFDS keeps its data sets, as for `load`.
+        data_dir: Folder in which TFDS keeps its data sets. Defaults to `None`, TFDS's
+            own `~/tensorflow_datasets`.
 
     Returns:
         A `DatasetInfo`.

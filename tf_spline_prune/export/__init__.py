@@ -4,16 +4,6 @@ What is written needs neither this package nor Keras. It appears whole or not at
 all, and only after its answers were compared with the model's.
 """
 
-from tf_spline_prune.export._export_litert import export_litert
-from tf_spline_prune.export._export_onnx import export_onnx
-from tf_spline_prune.export._export_report import ExportReport
-from tf_spline_prune.export._export_saved_model import export_saved_model
-from tf_spline_prune.export._write_serving_config import write_serving_config
+from tf_spline_prune._public_names import public_names
 
-__all__ = [
-    "ExportReport",
-    "export_litert",
-    "export_onnx",
-    "export_saved_model",
-    "write_serving_config",
-]
+__getattr__, __dir__, __all__ = public_names(__name__, __file__)

@@ -54,7 +54,7 @@ def export_litert(
     labels: Sequence[str] | None = None,
     plan: PruningPlan | None = None,
 ) -> ExportReport:
-    """Write a model as a LiteRT (TensorFlow Lite) file.
+    """Export a model as a LiteRT (TensorFlow Lite) file.
 
     The file is written under a temporary name, read back, run by LiteRT with its
     default kernels and compared with the model in inference mode; only then does it
@@ -69,24 +69,27 @@ def export_litert(
         model: A built model of either flavour.
         file: Where to write; the name ends in `.tflite`. Missing folders are
             made.
-        quantize: `None`: float32. `"float16"`: half the size; computed in float32
-            on most CPUs. `"dynamic"`: weights of 8 bits, activations quantised as
-            they come. `"int8"`: all of 8 bits, for the edge.
-        representative_data: 100 to 512 inputs such as the model will see: an array,
-            a list or dict of arrays, or batches of these; labels are overlooked.
-            They give the ranges of activations to `"int8"`, which needs them, and
-            are what the file is compared on.
-        sparse: Store weights without their zeros, if that makes the file smaller;
-            for models with at least a third of zeros that are shipped uncompressed.
-        integer_io: With `"int8"`: take and give integers, not floats.
-        batch_size: Fix the batch axis to this size.
+        quantize: `None`: float32. `"float16"`: half the size; computed in float32 on
+            most CPUs. `"dynamic"`: weights of 8 bits, activations quantised as they
+            come. `"int8"`: all of 8 bits, for the edge. Defaults to `None`.
+        representative_data: 100 to 512 inputs such as the model will see: an array, a
+            list or dict of arrays, or batches of these; labels are overlooked. They
+            give the ranges of activations to `"int8"`, which needs them, and are what
+            the file is compared on. Defaults to `None`.
+        sparse: Store weights without their zeros, if that makes the file smaller; for
+            models with at least a third of zeros that are shipped uncompressed.
+            Defaults to `False`.
+        integer_io: With `"int8"`: take and give integers, not floats. Defaults to
+            `False`.
+        batch_size: Fix the batch axis to this size. Defaults to `None`.
         tolerance: The largest relative difference from the model that is accepted;
-            `None`: 1e-4 for float32, 0.01 for float16, 0.1 for dynamic and 0.2
-            for int8.
+            `None`: 1e-4 for float32, 0.01 for float16, 0.1 for dynamic and 0.2 for
+            int8. Defaults to `None`.
         labels: The names of the classes, in the order of the model's scores. They
-            travel with the file, see `tsp.litert.read_attachments`, together with
-            what was written, by which versions, and how well it answers.
-        plan: The plan that the model was pruned by, to be told there too.
+            travel with the file, see `tsp.litert.read_attachments`, together with what
+            was written, by which versions, and how well it answers. Defaults to `None`.
+        plan: The plan that the model was pruned by, to be told there too. Defaults to
+            `None`.
 
     Returns:
         The path, the sizes, the largest difference and the latency.

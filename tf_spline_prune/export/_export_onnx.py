@@ -18,7 +18,7 @@ from tf_spline_prune.pruning._remove_units import PLAN
 def export_onnx(
     model: Any, file: PathLike, *, opset: int = 18, plan: PruningPlan | None = None
 ) -> ExportReport:
-    """Write a model as an ONNX file, in float32.
+    """Export a model as an ONNX file, in float32.
 
     The file is written under a temporary name, run by ONNX Runtime and compared with
     the model in inference mode on random inputs; only then does it take its place,
@@ -30,8 +30,9 @@ def export_onnx(
     Args:
         model: A built model of either flavour.
         file: Where to write; the name ends in `.onnx`. Missing folders are made.
-        opset: Version of the ONNX operator set.
+        opset: Version of the ONNX operator set. Defaults to `18`.
         plan: The plan that the model was pruned by, to be kept in the metadata.
+            Defaults to `None`.
 
     Returns:
         The path, the sizes and the largest difference.

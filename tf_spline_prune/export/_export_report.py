@@ -33,14 +33,16 @@ class ExportReport:
         compared: What was compared: `"answers"`; `"states"`: answers that change from
             call to call, from the same state on (of random numbers, or of a stateful
             layer); `"averages"`: of 32 random answers, which differ by no more than
-            chance and rounding.
-        latency_us: Median time of one inference at batch size 1 on one CPU
-            thread, in microseconds; `None` where it is not measured.
-        quantize: How a LiteRT file stores numbers; `None`: in float32.
-        sparse: Whether a LiteRT file leaves out zeros.
-        batch_size: The fixed batch size of a LiteRT file; `None`: any.
+            chance and rounding. Defaults to `"answers"`.
+        latency_us: Median time of one inference at batch size 1 on one CPU thread, in
+            microseconds; `None` where it is not measured. Defaults to `None`.
+        quantize: How a LiteRT file stores numbers; `None`: in float32. Defaults to
+            `None`.
+        sparse: Whether a LiteRT file leaves out zeros. Defaults to `False`.
+        batch_size: The fixed batch size of a LiteRT file; `None`: any. Defaults to
+            `None`.
         renamed: The names of inputs and outputs that are others than in the model, by
-            those in the model.
+            those in the model. Defaults to `{}`.
 
     Example:
 
@@ -236,7 +238,7 @@ def class_names(labels: Sequence[str], outputs: Mapping[str, Any]) -> list[str]:
 
 
 def _is_control(letter: str) -> bool:
-    """Tell whether a character is one that is obeyed, not shown."""
+    """Return whether a character is one that is obeyed, not shown."""
     return (
         unicodedata.category(letter) in _CONTROLS
         or unicodedata.bidirectional(letter) in _TURNS

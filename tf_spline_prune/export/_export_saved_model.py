@@ -46,7 +46,7 @@ def export_saved_model(
     warmup: Warmup = None,
     plan: PruningPlan | None = None,
 ) -> ExportReport:
-    """Write a model as `folder/<version>/saved_model.pb`, for TensorFlow Serving.
+    """Export a model as `folder/<version>/saved_model.pb` for TensorFlow Serving.
 
     The signature `serving_default` takes and gives named tensors with a batch
     axis. The inputs bear the names of the model's inputs, the outputs those of
@@ -71,23 +71,26 @@ def export_saved_model(
         model: A built model of either flavour.
         folder: The folder of all versions of the model; made if missing. Its name
             is the model's name in warm-up requests.
-        version: A version that does not exist yet, at least 0; `None` takes the
-            number after the highest one there, or 1. Of several exports at once
-            each gets a number of its own.
-        preprocess: What makes the model's inputs from those that are served, such
-            as `keras.layers.Rescaling(1 / 255)`: a layer, a model, or a function of
-            TensorFlow or Keras operations. It becomes part of the signatures.
-        input_spec: What is served to `preprocess`: a `tf.TensorSpec`, batch axis
-            first, or a list or dictionary of them. `None` takes the inputs of
-            `preprocess`, where it is a Keras model that knows them, else those of
+        version: A version that does not exist yet, at least 0; `None` takes the number
+            after the highest one there, or 1. Of several exports at once each gets a
+            number of its own. Defaults to `None`.
+        preprocess: What makes the model's inputs from those that are served, such as
+            `keras.layers.Rescaling(1 / 255)`: a layer, a model, or a function of
+            TensorFlow or Keras operations. It becomes part of the signatures. Defaults
+            to `None`.
+        input_spec: What is served to `preprocess`: a `tf.TensorSpec`, batch axis first,
+            or a list or dictionary of them. Defaults to `None`, which takes the inputs
+            of `preprocess`, where it is a Keras model that knows them, else those of
             the model.
-        labels: The names of the classes, in the order of the model's scores.
-        warmup: A number of requests of one random example, or examples: the array
-            of the one input, or a dictionary by input name. Each example is a
-            request of its own (a batch, if the model fixes its size); at most
-            1000. A server runs them before a version goes live. Needs the extra
-            `serving`.
+        labels: The names of the classes, in the order of the model's scores. Defaults
+            to `None`.
+        warmup: A number of requests of one random example, or examples: the array of
+            the one input, or a dictionary by input name. Each example is a request of
+            its own (a batch, if the model fixes its size); at most 1000. A server runs
+            them before a version goes live. Needs the extra `serving`. Defaults to
+            `None`.
         plan: The plan that the model was pruned by, to be kept in the metadata.
+            Defaults to `None`.
 
     Returns:
         The version folder, its sizes and the largest difference.
@@ -301,7 +304,7 @@ class Signatures:
 
 @contextmanager
 def _explained(servable: Servable) -> Iterator[None]:
-    """Say what happened when TensorFlow raises; it raises what it likes."""
+    """Turn whatever TensorFlow raises into an error that says what happened."""
     try:
         yield
     except ExportError:

@@ -62,7 +62,7 @@ class Preprocessed(Servable):
             self.inputs = _specs(self._raw, names)
         elif flavour_of(preprocess) and getattr(preprocess, "inputs", None):
             graph = trace(preprocess)
-            self._raw = _bare(graph.structure[0])
+            self._raw = _bare(graph.blueprint.structure[0])
             raw = [(tuple(i.shape), i.dtype) for i in graph.inputs]
             self.inputs = dict(zip(input_names(graph), raw, strict=True))
         self._try()
@@ -132,9 +132,9 @@ class Preprocessed(Servable):
         ):
             raise ValueError(
                 "`preprocess` does not give what the model takes. Describe the raw "
-                "inputs with `input_spec`, or mend the function. Expected: shapes "
-                f"{wanted} for the inputs {list(self._takes)}. Received: {found}, "
-                f"made of {self.inputs}."
+                "inputs with `input_spec`, or correct the function. Expected: shapes "
+                f"{wanted} for the inputs {list(self._takes)}. Received: {found}, made "
+                f"of {self.inputs}."
             )
 
 

@@ -59,16 +59,17 @@ def write_serving_config(
         folder: Where to write; made if missing.
         models: For each model's name, under which clients ask for it, the folder
             of its versions as the server sees it: in Docker `/models/fashion`.
-        versions: For the models named, the only versions to be served; others
-            serve the newest one.
-        max_batch_size: Number of examples in a full batch.
+        versions: For the models named, the only versions to be served; others serve the
+            newest one. Defaults to `None`.
+        max_batch_size: Number of examples in a full batch. Defaults to `32`.
         batch_timeout_micros: How long a request waits for others at most, in
-            microseconds.
+            microseconds. Defaults to `1000`.
         max_enqueued_batches: Number of batches that may wait before requests are
-            refused; `None` leaves it to the server.
-        num_batch_threads: Number of batches run at a time; `None` leaves it to the
-            server.
-        overwrite: Whether earlier files are replaced, as for a rollback.
+            refused. Defaults to `None`, which leaves it to the server.
+        num_batch_threads: Number of batches run at a time. Defaults to `None`, which
+            leaves it to the server.
+        overwrite: Whether earlier files are replaced, as for a rollback. Defaults to
+            `False`.
 
     Returns:
         The paths of `models.config` and of `batching.config`.

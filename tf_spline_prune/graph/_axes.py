@@ -47,7 +47,7 @@ class TensorAxes:
 
 
 def norm_axis(call: Call, rank: int) -> int:
-    """Find the axis that a BatchNormalization works on.
+    """Return the axis that a BatchNormalization works on.
 
     Args:
         call: A call of a BatchNormalization.
@@ -61,7 +61,7 @@ def norm_axis(call: Call, rank: int) -> int:
 
 
 def channel_axis(call: Call, rank: int) -> int:
-    """Find the channel axis of a layer with a `data_format`.
+    """Return the channel axis of a layer with a `data_format`.
 
     Args:
         call: A call of a layer.

@@ -1,6 +1,5 @@
 """`ChannelGraph`: which units of a model live or die together."""
 
-import difflib
 import functools
 import math
 from collections.abc import Sequence
@@ -13,27 +12,27 @@ from tf_spline_prune._checks import Flag, Integer, ListOf, MapOf, Text, checked
 from tf_spline_prune.compat import (
     Call,
     CurrentWeights,
+    Tensor,
     check_finite,
     check_plain,
     config_of,
-    in_order,
     trace,
     traced_macs,
     with_sizes,
-    without_masks,
 )
-from tf_spline_prune.errors import RuleError
+from tf_spline_prune.errors import BudgetError, RuleError
 from tf_spline_prune.graph._axes import TensorAxes
 from tf_spline_prune.graph._facts import Barrier, Group, Member, WeightFact, Work
 from tf_spline_prune.graph._grouping import (
     find_barriers,
     find_groups,
-    lengths_of,
     rows_of,
+    sums_of,
 )
 from tf_spline_prune.graph._recorder import Recorder
-from tf_spline_prune.graph._unit_path import Step, UnitPath, Walk, follow
-from tf_spline_prune.graph.rules import describe, has_own_rule, rule_of
+from tf_spline_prune.graph._selection import Nameable
+from tf_spline_prune.graph._unit_path import UnitPath, follow
+from tf_spline_prune.graph.rules import describe, has_own_rule
 
 UNITS = MapOf(
     Text("the name of a layer"),
@@ -59,7 +58,8 @@ class ChannelGraph:
     Args:
         model: A built model of either flavour. It is read, never changed.
         approximate: Whether units may go although a normalisation runs over them
-            (LayerNormalization and the like), so that its statistics change.
+            (LayerNormalization and the like), so that its statistics change. Defaults
+            to `False`.
 
     Attributes:
         groups: The groups that may be pruned.
@@ -95,15 +95,14 @@ class ChannelGraph:
         self.model = model
         self.graph = trace(model)
         self.arrays = CurrentWeights(self.graph)
-        self._layers = {call.path: call.layer for call in self.graph.leaves()}
-        for path, layer in self._layers.items():
+        for path, layer in self.graph.layers.items():
             check_plain(path, layer)
         for path, weights in self.arrays.items():
             check_finite(path, weights)
         shapes = {path: self.arrays.shapes(path) for path in self.arrays}
         recorder = Recorder(shapes, approximate)
-        self.walked = Walk()
-        self._walk(recorder)
+        self.axes: dict[Tensor, TensorAxes] = {}
+        self._label(recorder)
         self.weights: dict[tuple[str, str], WeightFact] = recorder.weights
         self.edits = tuple(recorder.edits)
         self.rescales = tuple(recorder.rescales.values())
@@ -128,37 +127,34 @@ class ChannelGraph:
         self.barriers = (*find_barriers(self.makers, reasons), *self._unseen())
         self._paths: dict[str, UnitPath] = {}
 
-    def _walk(self, recorder: Recorder) -> None:
-        """Run the graph on labels in the place of tensors."""
-        inputs = []
-        for entry in self.graph.inputs:
+    def _label(self, recorder: Recorder) -> None:
+        """Label the axes of every tensor, from the inputs to the outputs."""
+        for tensor, entry in zip(
+            self.graph.input_tensors, self.graph.inputs, strict=True
+        ):
             labels: list[Any] = [None] * len(entry.shape)
             if len(labels) > 1 and entry.shape[-1] is not None:
                 labels[-1] = recorder.fresh(entry.shape[-1])
-            inputs.append(TensorAxes(entry.shape, tuple(labels)))
-            recorder.bar_tensor(inputs[-1], "they are the model's input")
-
-        def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            leaves = in_order(call.layer, args, kwargs)
-            given = [leaf for leaf in leaves if isinstance(leaf, TensorAxes)]
-            call, places = without_masks(call)
-            for place in set(range(len(given))).difference(places):
-                recorder.bar_tensor(given[place], f"{call.path} reads them as a mask")
-            values = [given[place] for place in places]
+            self.axes[tensor] = TensorAxes(entry.shape, tuple(labels))
+            recorder.bar_tensor(self.axes[tensor], "they are the model's input")
+        calls = []
+        for call in self.graph.calls:
+            for mask in call.masks:
+                recorder.bar_tensor(self.axes[mask], f"{call.path} uses them as a mask")
+            values = [self.axes[tensor] for tensor in call.inputs]
             call = with_sizes(call, [value.shape for value in values])
             found = describe(call, values, recorder)
-            # Every step gets tensors of its own, so that steps can be followed.
-            outputs = [TensorAxes(o.shape, o.labels) for o in found]
-            self.walked.add(Step(call, rule_of(call), values, outputs))
-            return outputs[0] if len(outputs) == 1 else outputs
-
-        for value in self.graph.run(inputs, apply):
-            recorder.bar_tensor(value, "they are the model's output")
+            self.axes.update(zip(call.outputs, found, strict=True))
+            calls.append(call)
+        # From here on with all sizes that are known.
+        self.graph = replace(self.graph, calls=tuple(calls))
+        for tensor in self.graph.output_tensors:
+            recorder.bar_tensor(self.axes[tensor], "they are the model's output")
 
     def _check_rules(self) -> None:
         """Raise `RuleError` where a user's rule leaves out what decides."""
         unseen = {one.call.path for one in self.opaque}
-        for path, layer in self._layers.items():
+        for path, layer in self.graph.layers.items():
             if path in unseen or not has_own_rule(layer):
                 continue
             silent = [
@@ -190,8 +186,8 @@ class ChannelGraph:
             shapes = self.arrays.shapes(call.path)
             if params := sum(map(math.prod, shapes.values())):
                 reason = (
-                    f"no rule covers {call.kind} as it is used here, so its "
-                    f"{params:,} parameters stay"
+                    f"no rule covers {call.kind} as it is used here, so its {params:,} "
+                    "parameters are kept"
                 )
                 found.append(Barrier(call.path, 0, reason))
         return found
@@ -230,19 +226,31 @@ class ChannelGraph:
         return tuple(work), tuple(dict.fromkeys(uncounted))
 
     def layer(self, name: str) -> Any:
-        """Give the layer object of a path, or of the name of a maker of units."""
-        return self._layers[self._maker_paths.get(name, name)]
+        """Return the layer object of a path, or of the name of a producer."""
+        return self.graph.layers[self._maker_paths.get(name, name)]
 
     def path_of_maker(self, name: str) -> str:
-        """Give the path of the layer that makes units under a name."""
+        """Return the path of the layer that produces units under a name."""
         return self._maker_paths[name]
 
+    @functools.cached_property
+    def nameable(self) -> Nameable:
+        """The producers of units, as users name them."""
+        return Nameable(
+            {name: self.layer(name) for name in self.makers},
+            "produces units",
+            {b.layer: b.reason for b in self.barriers if b.layer not in self.makers},
+            "Units of {name!r} cannot be pruned: {reason}. Leave it out.",
+            self._maker_paths,
+            BudgetError,
+        )
+
     def units_of(self, labels: np.ndarray) -> np.ndarray:
-        """Give the unit that each label names, an index into removal arrays."""
+        """Return the unit that each label stands for, an index into removal arrays."""
         return np.asarray(self._root[labels])
 
     def rows(self, member: Member) -> np.ndarray:
-        """Read the entries of a weight that belong to each unit of a group.
+        """Return the entries of a weight that belong to each unit of a group.
 
         Args:
             member: A member of a group.
@@ -254,25 +262,30 @@ class ChannelGraph:
         return rows_of(self.arrays[member.path][member.name], member)
 
     def lengths(self, member: Member, p: int = 2) -> np.ndarray:
-        """Measure the entries of a weight that belong to each unit of a group.
+        """Compute the p-norm of the entries of a weight that belong to each unit.
 
         Args:
             member: A member of a group.
-            p: 1 or 2.
+            p: 1 or 2. Defaults to `2`.
 
         Returns:
             Array of shape `(units,)`, float64: the p-norms of the rows.
         """
-        return lengths_of(self.arrays[member.path][member.name], member, p)
+        of = np.square if p == 2 else np.abs
+        return sums_of(member, of, self.arrays[member.path][member.name]) ** (1 / p)
+
+    def inputs_of(self, call: Call) -> list[TensorAxes]:
+        """List whose units lie on the axes of what goes into a call."""
+        return [self.axes[tensor] for tensor in call.inputs]
 
     def path_of(self, group: Group) -> UnitPath:
-        """Follow a group's units from the layer that makes them to its readers."""
+        """Follow a group's units from the layer that produces them to its consumers."""
         if group.name not in self._paths:
-            self._paths[group.name] = follow(group, self.walked)
+            self._paths[group.name] = follow(group, self.graph)
         return self._paths[group.name]
 
     def kept_counts(self, removed: np.ndarray) -> dict[tuple[str, str], list[int]]:
-        """Count what stays of every weight's axes.
+        """Count what is kept of every weight's axes.
 
         Args:
             removed: Array of shape `(labels,)`, bool, indexed by unit.
@@ -289,14 +302,14 @@ class ChannelGraph:
         return counts
 
     def owners(self, groups: Sequence[Group]) -> np.ndarray:
-        """Give for each unit the index of its group, or -1."""
+        """Return for each unit the index of its group, or -1."""
         owner = np.full(len(self._root), -1)
         for number, group in enumerate(groups):
             owner[group.roots] = number
         return owner
 
     def nothing_removed(self) -> np.ndarray:
-        """Give the array, indexed by unit, that removes nothing."""
+        """Return the array, indexed by unit, that removes nothing."""
         return np.zeros(len(self._root), bool)
 
     @checked(units=UNITS)
@@ -315,7 +328,7 @@ class ChannelGraph:
         """
         removed = self.nothing_removed()
         for name, indices in units.items():
-            self._require_maker(name)
+            self.nameable.require(name)
             roots = self.makers[name]
             wrong = [i for i in indices if not 0 <= i < len(roots)]
             if wrong:
@@ -339,7 +352,7 @@ class ChannelGraph:
             ]
             reasons = {b.layer: b.reason for b in self.barriers}
             raise ValueError(
-                "These units may not be removed: "
+                "These units cannot be pruned: "
                 + "; ".join(f"{p}: {reasons.get(p, 'barred')}" for p in blocked)
                 + f". Received: units of {', '.join(blocked)}"
             )
@@ -351,12 +364,12 @@ class ChannelGraph:
         return {path: indices for path, indices in found.items() if indices}
 
     def unit_counts(self) -> dict[str, int]:
-        """Count the units that each layer makes, by path."""
+        """Count the units that each layer produces, by path."""
         return {name: len(roots) for name, roots in self.makers.items()}
 
     @checked(layer=Text("the name of a layer"))
     def explain(self, layer: str) -> str:
-        """Tell in words what becomes of a layer's units.
+        """Explain what becomes of a layer's units.
 
         Args:
             layer: Path of a layer that makes units or that no rule covers, or the
@@ -370,7 +383,7 @@ class ChannelGraph:
         """
         names = [n for n, path in self._maker_paths.items() if path == layer]
         if not names and layer not in {barrier.layer for barrier in self.barriers}:
-            self._require_maker(layer)
+            self.nameable.require(layer)
         return "\n".join(self._explain(name) for name in names or [layer])
 
     def _explain(self, layer: str) -> str:
@@ -380,24 +393,13 @@ class ChannelGraph:
                 readers = ", ".join(dict.fromkeys(m.path for m in group.consumers))
                 norms = ", ".join(group.approximate)
                 lines.append(
-                    f"{layer}: {group.num_units} units may be pruned; made by "
-                    f"{', '.join(group.makers)}; read by {readers or 'nothing'}"
+                    f"{layer}: {group.num_units} units may be pruned; produced by "
+                    f"{', '.join(group.makers)}; consumed by {readers or 'nothing'}"
                     + (f"; approximate, because of {norms}." if norms else ".")
                 )
         for barrier in self.barriers:
             if barrier.layer == layer:
-                which = f"{barrier.units} units must stay: " if barrier.units else ""
+                count = barrier.units
+                which = f"{count} units are unprunable: " if count else ""
                 lines.append(f"{layer}: {which}{barrier.reason}.")
         return "\n".join(lines)
-
-    def _require_maker(self, name: str) -> None:
-        if name not in self.makers:
-            if reasons := [b.reason for b in self.barriers if b.layer == name]:
-                raise ValueError(
-                    f"Units of {name!r} may not go: {reasons[0]}. Received: {name!r}"
-                )
-            near = difflib.get_close_matches(name, self.makers, 3, 0.4)
-            raise ValueError(
-                "No layer of this name makes units. Nearest: "
-                f"{near or list(self.makers)[:5]}. Received: {name!r}"
-            )

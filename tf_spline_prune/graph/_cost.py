@@ -18,7 +18,7 @@ WEIGHT_DTYPE: Options = [OneOf(*get_args(WeightDtype)), None]
 
 @dataclass(frozen=True)
 class Cost:
-    """What a model costs.
+    """The cost of a model.
 
     Attributes:
         macs: Multiply-accumulates of one inference on one input, in layers with
@@ -29,9 +29,9 @@ class Cost:
         params: Number of weights, statistics of normalisations included.
         bytes: Bytes of the weights as the model holds them, or in the dtype that
             was asked for.
-        uncounted: Paths of layers whose multiply-accumulates are not known:
-            no rule covers them, and tracing cannot tell, as with an FFT or a loop
-            whose number of steps depends on the data.
+        uncounted: Paths of layers whose multiply-accumulates are not known: no rule
+            covers them, and tracing cannot tell, as with an FFT or a loop whose number
+            of steps depends on the data. Defaults to `()`.
     """
 
     macs: int | None
@@ -42,7 +42,7 @@ class Cost:
 
 @checked(weight_dtype=WEIGHT_DTYPE)
 def cost(model: Any, weight_dtype: WeightDtype | None = None) -> Cost:
-    """Count what a model costs.
+    """Compute what a model costs.
 
     `weight_dtype` tells in what dtype the weights are stored; `None` is as the
     model holds them. An entry then has
@@ -58,7 +58,7 @@ def cost(model: Any, weight_dtype: WeightDtype | None = None) -> Cost:
 
     Args:
         model: A built model of either flavour.
-        weight_dtype: `"float32"`, `"float16"`, `"int8"` or `None`.
+        weight_dtype: `"float32"`, `"float16"`, `"int8"` or `None`. Defaults to `None`.
 
     Returns:
         The cost.
@@ -71,7 +71,9 @@ def cost(model: Any, weight_dtype: WeightDtype | None = None) -> Cost:
     Example:
 
     ```python
-    tsp.cost(model).macs     # 5_120
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(64)])
+    tsp.cost(model).macs       # 512: 8 x 64
+    tsp.cost(model).params     # 576
     ```
     """
     graph = ChannelGraph(model)
@@ -81,7 +83,7 @@ def cost(model: Any, weight_dtype: WeightDtype | None = None) -> Cost:
 def bytes_of_entry(
     graph: ChannelGraph, path: str, name: str, weight_dtype: WeightDtype | None
 ) -> int:
-    """Give the bytes that one entry of a weight takes, as `cost` counts them."""
+    """Return the bytes that one entry of a weight takes, as `cost` counts them."""
     if weight_dtype is None or not graph.arrays.is_float(path, name):
         return graph.arrays.itemsize(path, name)
     if weight_dtype != "int8":
@@ -168,7 +170,7 @@ def _plus(
 
 
 def why_no_macs(found: Cost) -> str:
-    """Say in a few words why a model's multiply-accumulates are not known."""
+    """Describe in a few words why a model's multiply-accumulates are not known."""
     if found.uncounted:
         return f"those of {', '.join(found.uncounted)} cannot be counted"
     return "the size of an input is open"
@@ -253,7 +255,7 @@ class CostOfCounts:
         self._all = np.array(self._sizes, np.int64)
 
     def __call__(self, measure: str, counts: np.ndarray) -> int:
-        """Give one cost.
+        """Return one cost.
 
         Args:
             measure: `"macs"`, `"params"` or `"bytes"`.

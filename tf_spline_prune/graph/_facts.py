@@ -26,8 +26,8 @@ class WeightFact:
         roles: For each axis its role, or `None`.
         uses: Multiply-accumulates of each entry for one input of the model, at
             one position of `rows`; `None` where a size is open.
-        rows: Labels of further axes that hold units, at each of whose positions
-            the weight is used.
+        rows: Labels of further axes that hold units, at each of whose positions the
+            weight is used. Defaults to `()`.
     """
 
     path: str
@@ -108,7 +108,7 @@ class Rescale:
 
 @dataclass(frozen=True, eq=False)
 class Meeting:
-    """A call in which units meet although no weight reads them.
+    """A call in which units meet although no weight consumes them.
 
     Attributes:
         call: Name of the call.
@@ -144,7 +144,7 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Units of several layers that live or die together.
+    """Coupled units: units of several layers that are pruned together.
 
     Attributes:
         name: Name of the layer that makes the units, the first one if several; a
@@ -154,8 +154,8 @@ class Group:
             where a layer makes several kinds (`"attention/heads"`).
         roots: Array of shape `(units,)`: identities of the units in the graph.
         members: All places in which the units appear.
-        approximate: Paths of normalisations over these units, whose statistics
-            change when units go; empty unless they were asked for.
+        approximate: Paths of normalisations over these units, whose statistics change
+            when units go; empty unless they were asked for. Defaults to `()`.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """From ties and barriers to groups: which units live or die together."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import numpy as np
 
@@ -79,7 +79,7 @@ def find_groups(
 def _places(
     weights: Iterable[WeightFact], work: Iterable[Work | Opaque], root: np.ndarray
 ) -> np.ndarray:
-    """Give units that lie as often on the same axes the same number.
+    """Number units so that those that lie as often on the same axes have the same.
 
     Units of one layer may be used unevenly, as by a grouped convolution behind a
     concatenation; a group holds only units that shrink every axis alike.
@@ -163,25 +163,25 @@ def rows_of(array: np.ndarray, member: Member) -> np.ndarray:
     return array.reshape(len(places), -1)
 
 
-def lengths_of(array: np.ndarray, member: Member, p: int) -> np.ndarray:
-    """Measure a weight unit by unit, without a copy of it.
+def sums_of(
+    member: Member, of: Callable[..., np.ndarray], *arrays: np.ndarray
+) -> np.ndarray:
+    """Sum a function of the entries of weights unit by unit, without copies of them.
 
     Args:
-        array: The weight.
-        member: Where the units lie in it.
-        p: 1 or 2.
+        member: Where the units lie in them.
+        of: Takes a block of each, float64; gives what is summed, entry by entry.
+        *arrays: Arrays of the weight's shape.
 
     Returns:
-        Array of shape `(units,)`, float64: the p-norms.
+        Array of shape `(units,)`, float64.
     """
-    size = array.shape[member.axis]
-    blocks = array.reshape(math.prod(array.shape[: member.axis]), size, -1)
-    total = np.zeros(size)
-    step = max(1, _BIG // 16 // max(1, size * blocks.shape[2]))
-    for start in range(0, len(blocks), step):
-        block = blocks[start : start + step].astype("float64")
-        if p == 2:
-            total += np.einsum("asb,asb->s", block, block)
-        else:
-            total += np.abs(block, out=block).sum(axis=(0, 2))
-    return np.asarray(total[member.positions].sum(axis=1) ** (1 / p))
+    axis, shape = member.axis, arrays[0].shape
+    whole = math.prod(shape[:axis]), shape[axis], -1
+    blocks = [array.reshape(whole) for array in arrays]
+    total = np.zeros(shape[axis])
+    step = max(1, _BIG // 16 // max(1, math.prod(shape[axis:])))
+    for start in range(0, len(blocks[0]), step):
+        some = [block[start : start + step].astype("float64") for block in blocks]
+        total += of(*some).sum(axis=(0, 2))
+    return np.asarray(total[member.positions].sum(axis=1))

@@ -58,10 +58,10 @@ def readings(graph: ChannelGraph, group: Group) -> list[Reading]:
     place = graph.owners([group])
     place[group.roots] = np.arange(group.num_units)
     found: dict[tuple[str, int, int], Reading] = {}
-    for step in graph.walked.steps:
-        if step.call.path not in readers:
+    for call in graph.graph.calls:
+        if call.path not in readers:
             continue
-        for index, value in enumerate(step.inputs):
+        for index, value in enumerate(graph.inputs_of(call)):
             for axis in value.labelled:
                 labels = value.labels[axis]
                 if labels is None:
@@ -72,6 +72,6 @@ def readings(graph: ChannelGraph, group: Group) -> list[Reading]:
                     continue
                 order = at[np.argsort(owner[at], kind="stable")]
                 positions = order.reshape(group.num_units, -1)
-                key = (step.call.name, index, axis)
-                found.setdefault(key, Reading(step.call.path, *key, positions))
+                key = (call.name, index, axis)
+                found.setdefault(key, Reading(call.path, *key, positions))
     return list(found.values())

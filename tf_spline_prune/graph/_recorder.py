@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from tf_spline_prune.compat import Call
 from tf_spline_prune.errors import RuleError
@@ -24,7 +26,7 @@ _UNSAID: Any = object()
 
 
 class Recorder:
-    """Collects units, ties, barriers and weights; `solve` draws the conclusion.
+    """Record units, ties, barriers and weights, from which `solve` makes groups.
 
     A *label* is an integer that names one unit of one layer. Ties say that two
     labels are the same unit of the network; barriers that a label must stay.
@@ -59,17 +61,17 @@ class Recorder:
         self._shift = 0
 
     def fresh(self, size: int) -> Labels:
-        """Name `size` new units."""
+        """Return labels of `size` new units."""
         self._count += size
         return np.arange(self._count - size, self._count)
 
     def units(self, call: Call, size: int, part: str = "") -> Labels:
-        """Name the units that a layer makes, the same for all uses of the layer.
+        """Return labels of the units that a layer produces, the same for all its uses.
 
         Args:
             call: A call of the layer.
             size: How many.
-            part: The kind of unit, where a layer makes several kinds.
+            part: The kind of unit, where a layer makes several kinds. Defaults to `""`.
 
         Returns:
             Their labels.
@@ -80,18 +82,18 @@ class Recorder:
         return self.makers[name][1]
 
     def read(self, value: TensorAxes, axis: int, call: Call) -> Labels:
-        """Give the labels of an axis that a layer reads by position."""
+        """Return the labels of an axis that a layer consumes by position."""
         labels = value.labels[axis]
         if labels is None:
             size = value.shape[axis]
             if size is None:
-                raise ValueError(f"{call.path} reads an axis of unknown size.")
+                raise ValueError(f"{call.path} consumes an axis of unknown size.")
             labels = self.fresh(size)
-            self.bar(labels, f"{call.path} reads positions that are no units")
+            self.bar(labels, f"{call.path} consumes positions that are not units")
         return labels
 
     def tie(self, first: Labels, second: Labels) -> None:
-        """Say that two arrays of labels name the same units, entry by entry."""
+        """Record that two arrays of labels name the same units, entry by entry."""
         if first.size != second.size:
             raise ValueError(
                 f"{first.size} units cannot be the same as {second.size} units."
@@ -100,7 +102,7 @@ class Recorder:
             self._ties.append((first.ravel(), second.ravel()))
 
     def meet(self, call: Call, met: Sequence[Labels | None]) -> Labels | None:
-        """Say that the axes of several tensors meet in a call, entry by entry.
+        """Record that the axes of several tensors meet in a call, entry by entry.
 
         Args:
             call: The call.
@@ -113,26 +115,26 @@ class Recorder:
         for labels in known[1:]:
             self.tie(known[0], labels)
         if known and len(known) < len(met):
-            self.bar(known[0], f"{call.path} joins them with what are no units")
+            self.bar(known[0], f"{call.path} joins them with values that are not units")
         return known[0] if known else None
 
     def tie_groups(self, labels: Labels, groups: int) -> None:
-        """Say that units of equal place in groups of equal size are one unit."""
+        """Record that units of equal place in groups of equal size are one unit."""
         by_group = labels.reshape(groups, -1)
         self.tie(np.repeat(by_group[:1], groups, axis=0), by_group)
 
     def bar(self, labels: Labels, reason: str) -> None:
-        """Say that units must stay, and why."""
+        """Record that units are unprunable, and why."""
         self._bars.append((labels.ravel(), reason))
 
     def bar_tensor(self, value: TensorAxes, reason: str) -> None:
-        """Say that all units of a tensor must stay, and why."""
+        """Record that all units of a tensor are unprunable, and why."""
         for labels in value.labels:
             if labels is not None:
                 self.bar(labels, reason)
 
     def bar_space(self, value: TensorAxes, channel: int, call: Call) -> None:
-        """Say that units on other axes than the channels' must stay.
+        """Record that units on other axes than the channels' are unprunable.
 
         A layer that moves along an axis, or pools over it, mixes its positions.
         """
@@ -142,7 +144,7 @@ class Recorder:
                 self.bar(labels, f"{call.path} mixes positions along these units")
 
     def mix(self, call: Call, values: Sequence[TensorAxes], axis: int) -> None:
-        """Say that a call normalises over the units on an axis of its first input.
+        """Record that a call normalises over the units on an axis of its first input.
 
         They must stay, unless approximations were asked for.
         """
@@ -154,14 +156,14 @@ class Recorder:
         else:
             self.bar(
                 labels,
-                f"{call.path} ({call.kind}) normalises over them; "
-                "`approximate=True` lets them go",
+                f"{call.path} ({call.kind}) normalises over them; `approximate=True` "
+                "allows pruning them",
             )
 
     def contract(
         self, call: Call, first: tuple[int, int, Labels], second: Labels
     ) -> None:
-        """Say that a call multiplies and sums the units of two inputs.
+        """Record that a call multiplies and sums the units of two inputs.
 
         Args:
             call: The call.
@@ -182,7 +184,7 @@ class Recorder:
         rows: Sequence[Labels] = (),
         optional: bool = False,
     ) -> None:
-        """Say whose units the axes of a weight hold, and how often it is used.
+        """Record whose units the axes of a weight hold, and how often it is used.
 
         A layer that is used several times holds the same units in every use.
 
@@ -191,12 +193,14 @@ class Recorder:
             name: Name of the weight.
             axes: For each axis of the weight the labels of its units, or `None`.
             roles: For each axis its role, or `None`.
-            uses: Multiply-accumulates of each entry for one input of the model: at
-                how many positions a kernel is used, see `positions`; 0 for what
-                is added, scales or is looked up; `None` where a size is open.
-            rows: Labels of further axes at each of whose positions it is used.
-            optional: Whether some layers of the kind lack the weight, such as
-                those with `use_bias=False`; of these nothing is said then.
+            uses: Multiply-accumulates of each entry for one input of the model: at how
+                many positions a kernel is used, see `positions`; 0 for what is added,
+                scales or is looked up; `None` where a size is open. Must be said.
+            rows: Labels of further axes at each of whose positions it is used. Defaults
+                to `()`.
+            optional: Whether some layers of the kind lack the weight, such as those
+                with `use_bias=False`; of these nothing is said then. Defaults to
+                `False`.
 
         Raises:
             RuleError: If `uses` is left out, the layer has no weight of this name,
@@ -237,7 +241,7 @@ class Recorder:
         )
 
     def shape(self, call: Call, name: str) -> tuple[int, ...] | None:
-        """Give the shape of a layer's weight, or `None` if it has none of the name."""
+        """Return the shape of a layer's weight, or `None` if it has no such one."""
         return self._shapes.get(call.path, {}).get(self._names + name)
 
     def _refuse_name(self, call: Call, name: str) -> None:
@@ -270,13 +274,13 @@ class Recorder:
             )
 
     def _repeated(self, uses: int | None) -> int | None:
-        """Give how often something is done by all calls of the layer around."""
+        """Return how often something is done by all calls of the layer around."""
         return None if uses is None or self._times is None else uses * self._times
 
     def vector(
         self, call: Call, name: str, labels: Labels, optional: bool = False
     ) -> None:
-        """Say that a weight holds one entry a unit on its last axis, such as a bias.
+        """Record that a weight holds one entry per unit on its last axis, as a bias.
 
         It is added, or scales; that counts no multiply-accumulates.
 
@@ -284,7 +288,8 @@ class Recorder:
             call: A call of the layer.
             name: Name of the weight.
             labels: The units.
-            optional: Whether some layers of the kind lack the weight.
+            optional: Whether some layers of the kind lack the weight. Defaults to
+                `False`.
 
         Raises:
             RuleError: If the layer has no weight of this name, or one of another
@@ -302,25 +307,25 @@ class Recorder:
         labels: Labels,
         change: Callable[..., Any],
     ) -> None:
-        """Say that an entry of the layer's config depends on units; see `Edit`."""
+        """Record that an entry of the layer's config depends on units; see `Edit`."""
         self.edits.append(Edit(call.path, self._keys + key, labels, change))
 
     def resize(
         self, call: Call, key: str, labels: Labels, index: int | None = None
     ) -> None:
-        """Say that an entry of the layer's config counts units.
+        """Record that an entry of the layer's config counts units.
 
         Args:
             call: A call of the layer.
             key: Key of the entry.
             labels: The units that it counts.
-            index: Position in the entry where it is a list; -1 and `None` there
-                mean that Keras counts by itself.
+            index: Position in the entry where it is a list; -1 and `None` there mean
+                that Keras counts by itself. Defaults to `None`.
         """
         self.edit(call, key, labels, functools.partial(counted, index=index))
 
     def slice(self, call: Call, key: str, labels: Labels) -> None:
-        """Say that an entry of the layer's config may hold one number a unit."""
+        """Record that an entry of the layer's config may hold one number per unit."""
         self.edit(call, key, labels, cut)
 
     def rescale(
@@ -331,7 +336,16 @@ class Recorder:
         exponent: float,
         optional: bool = False,
     ) -> None:
-        """Say that a weight makes up for a number of units; see `Rescale`."""
+        """Record that a weight makes up for a number of units.
+
+        Args:
+            call: A call of the layer.
+            name: Name of the weight.
+            labels: Labels of the units that are counted.
+            exponent: The weight is multiplied by (units kept / units) to this power.
+            optional: Whether some layers of the kind lack the weight. Defaults to
+                `False`.
+        """
         if self.shape(call, name) is not None:  # once for all calls of the layer
             key = call.path, self._names + name
             self.rescales.setdefault(key, Rescale(*key, labels, exponent))
@@ -344,7 +358,7 @@ class Recorder:
         self.work.append(Work(call.path, self._repeated(uses), rows))
 
     def unseen(self, call: Call) -> None:
-        """Say that nothing is known of a call, so that its cost must be traced."""
+        """Record that nothing is known of a call, so that its cost must be traced."""
         self.opaque.append(Opaque(call, self._times, self._rows))
 
     @contextlib.contextmanager
@@ -356,14 +370,16 @@ class Recorder:
         rows: Sequence[Labels] = (),
         shift: int = 0,
     ) -> Iterator[None]:
-        """Write down what is said of a layer that another layer holds.
+        """Record what follows for a layer that another layer holds.
 
         Args:
             names: What its weights' names begin with in the outer layer.
             keys: What leads to its config in the outer layer's.
-            times: How often the outer layer calls it; `None` if that is open.
+            times: How often the outer layer calls it; `None` if that is open. Defaults
+                to `1`.
             rows: Labels of axes of units, at each of which it is called as well.
-            shift: How many axes more the outer layer's tensors have.
+                Defaults to `()`.
+            shift: How many axes more the outer layer's tensors have. Defaults to `0`.
         """
         outer = self._names, self._keys, self._times, self._rows, self._shift
         both = None not in (times, outer[2])
@@ -377,7 +393,7 @@ class Recorder:
             self._names, self._keys, self._times, self._rows, self._shift = outer
 
     def solve(self) -> tuple[np.ndarray, dict[int, str]]:
-        """Find which labels name the same unit, and which units must stay.
+        """Compute which labels name the same unit, and which units are unprunable.
 
         Returns:
             Array of shape `(labels,)`, the unit of each label (its smallest
@@ -431,17 +447,11 @@ def joined(count: int, ties: Sequence[tuple[Labels, Labels]]) -> np.ndarray:
         Array of shape `(count,)`: for each label the smallest label that it is
         joined with.
     """
-    root = np.arange(count)
     if not ties:
-        return root
+        return np.arange(count)
     first = np.concatenate([a for a, _ in ties])
     second = np.concatenate([b for _, b in ties])
-    while True:
-        # Hook the larger root to the smaller one, then shorten the paths.
-        low = np.minimum(root[first], root[second])
-        high = np.maximum(root[first], root[second])
-        if np.array_equal(low, high):
-            return root
-        np.minimum.at(root, high, low)
-        while not np.array_equal(root, root[root]):
-            root = root[root]
+    links = coo_array((np.ones(len(first), bool), (first, second)), (count, count))
+    _, component = connected_components(links, directed=False)
+    _, smallest = np.unique(component, return_index=True)
+    return np.asarray(smallest[component])

@@ -1,137 +1,166 @@
-"""Which layers a user means by `layers=`."""
+"""Which layers a user means: by name, path, regular expression, list or function."""
 
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
-
-from tf_spline_prune.errors import BudgetError
-from tf_spline_prune.graph import ChannelGraph
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 Selector = str | Iterable[str] | Callable[[Any], bool] | None
+T = TypeVar("T")
 
 
-def selected(graph: ChannelGraph, layers: Selector) -> set[str]:
-    """Find the layers that a selector means.
+@dataclass(frozen=True)
+class Nameable:
+    """The layers that a user may name, and those that he may not.
 
-    Args:
-        graph: The model's channel graph.
-        layers: `None` for all; the path or name of a layer, or a regular
-            expression that matches paths whole; a list of these; or a function
-            of the layer.
+    A name or path means the layers of that path, and those whose path ends in it; a
+    regular expression those whose paths it matches whole.
 
-    Returns:
-        Names of layers that make units.
-
-    Raises:
-        ValueError: If nothing is meant, or a name means nothing.
+    Attributes:
+        layers: The layers by name.
+        does: What they do, for messages: `"produces units"`.
+        barred: For the names of layers that cannot be meant, the reasons.
+        refusal: What is said of these, with `{name!r}` and `{reason}`.
+        paths: The paths of the layers by name, where these differ.
+        error: The class of the refusal.
     """
-    makers = {name: graph.layer(name) for name in graph.makers}
-    return meant(
-        layers, makers, lambda name: matching(graph, name, "layers"), "make units"
-    )
 
+    layers: Mapping[str, Any]
+    does: str
+    barred: Mapping[str, str]
+    refusal: str
+    paths: Mapping[str, str] = field(default_factory=dict)
+    error: type[ValueError] = ValueError
 
-def meant(
-    layers: Selector,
-    everyone: Mapping[str, Any],
-    match: Callable[[str], set[str]],
-    do_what: str,
-) -> set[str]:
-    """Find what a selector means among layers.
+    def chosen(self, selector: Selector, argument: str = "layers") -> set[str]:
+        """Find what a selector means.
 
-    Args:
-        layers: The selector.
-        everyone: The layers that can be meant, by name.
-        match: Gives the names that one name or regular expression means.
-        do_what: What these layers have in common, for the messages.
+        Args:
+            selector: `None` for all; what `matching` takes, or a list of it; or a
+                function of the layer.
+            argument: Name of the argument that holds it, for the messages.
 
-    Returns:
-        Names.
+        Returns:
+            Names.
 
-    Raises:
-        ValueError: If nothing is meant.
-    """
-    if layers is None:
-        return set(everyone)
-    if callable(layers):
-        found = {name for name, layer in everyone.items() if layers(layer)}
-        if not found:
-            raise ValueError(f"`layers` chose none of the layers that {do_what}.")
-        return found
-    if not isinstance(layers, Iterable):
-        raise ValueError(
-            "`layers` must be a name, a regular expression, a list of these, or a "
-            f"function of the layer. Received: {layers!r}"
-        )
-    found = set()
-    for pattern in [layers] if isinstance(layers, str) else layers:
-        found |= match(pattern)
-    if not found:
-        raise ValueError("`layers` is empty, so there is nothing to prune.")
-    return found
-
-
-def matching(graph: ChannelGraph, pattern: str, argument: str) -> set[str]:
-    """Find the layers that one name or regular expression means.
-
-    Args:
-        graph: The model's channel graph.
-        pattern: The path or name of a layer, or a regular expression that matches
-            paths whole.
-        argument: Name of the argument that holds it, for the messages.
-
-    Returns:
-        Names of layers that make units, at least one.
-
-    Raises:
-        ValueError: If it means nothing.
-        BudgetError: If it names a layer whose units are not known.
-    """
-    for barrier in graph.barriers:
-        if barrier.layer == pattern and not barrier.units:
-            raise BudgetError(
-                f"Units of {pattern!r} may not go: {barrier.reason}. Leave it out. "
-                f"Received: {argument} with {pattern!r}"
+        Raises:
+            ValueError: If nothing is meant, or a name means nothing.
+        """
+        if selector is None:
+            return set(self.layers)
+        if callable(selector):
+            found = {name for name, layer in self.layers.items() if selector(layer)}
+            if not found:
+                raise ValueError(
+                    f"`{argument}` chose none of the layers. It must choose one that "
+                    f"{self.does}."
+                )
+            return found
+        if not isinstance(selector, Iterable):
+            raise ValueError(
+                f"`{argument}` must be a name, a regular expression, a list of these, "
+                f"or a function of the layer. Received: {selector!r}"
             )
-    paths = {name: graph.path_of_maker(name) for name in graph.makers}
-    return named(pattern, paths, argument, "makes units")
+        patterns = [selector] if isinstance(selector, str) else selector
+        found = {n for pattern in patterns for n in self.matching(pattern, argument)}
+        if not found:
+            raise ValueError(f"`{argument}` is empty, so there is nothing to prune.")
+        return found
 
+    def matching(self, pattern: str, argument: str) -> set[str]:
+        """Find what one name, path or regular expression means.
 
-def named(
-    pattern: str, paths: Mapping[str, str], argument: str, does_what: str
-) -> set[str]:
-    """Find the names that one name or regular expression means.
+        Args:
+            pattern: The name, path or expression.
+            argument: Name of the argument that holds it, for the messages.
 
-    Args:
-        pattern: A name or path, or a regular expression that matches paths whole.
-        paths: The path of each name.
-        argument: Name of the argument that holds the pattern, for the messages.
-        does_what: What a layer does that can be meant, for the messages.
+        Returns:
+            Names, at least one.
 
-    Returns:
-        Names, at least one.
+        Raises:
+            ValueError: If it means nothing, or only layers that are barred.
+        """
+        try:
+            whole = re.compile(pattern).fullmatch
+        except (re.error, TypeError) as error:
+            raise ValueError(
+                f"`{argument}` holds what is neither a name nor a regular expression: "
+                f"{error}. Received: {pattern!r}"
+            ) from error
+        hits = {
+            name
+            for name in (*self.layers, *self.barred)
+            for path in (name, self.paths.get(name, name))
+            if pattern in (path, path.rpartition("/")[2]) or whole(path)
+        }
+        open_ = hits.intersection(self.layers)
+        if not open_:
+            start = f"`{argument}` names no layer that"
+            raise self._refused(hits, start, pattern, f"{argument} with {pattern!r}")
+        return open_
 
-    Raises:
-        ValueError: If it means nothing.
-    """
-    try:
-        re.compile(pattern)
-    except (re.error, TypeError) as error:
-        raise ValueError(
-            f"`{argument}` holds what is neither a name nor a regular expression: "
-            f"{error}. Received: {pattern!r}"
-        ) from error
-    hits = {
-        name
-        for name in paths
-        for path in (name, paths[name])
-        if pattern in (path, path.rpartition("/")[2]) or re.fullmatch(pattern, path)
-    }
-    if not hits:
-        near = difflib.get_close_matches(pattern, paths, 3, 0.4)
-        raise ValueError(
-            f"`{argument}` names no layer that {does_what}. "
-            f"Nearest: {near or sorted(paths)[:5]}. Received: {pattern!r}"
+    def one(self, name: str, argument: str) -> str:
+        """Find the one layer that a name means: an own name goes first."""
+        if name in self.layers:
+            return name
+        hits = self.matching(name, argument)
+        if len(hits) > 1:
+            raise ValueError(
+                f"`{argument}` must name one layer at a time. Received: {name!r}, "
+                f"which means {', '.join(sorted(hits))}"
+            )
+        return hits.pop()
+
+    def require(self, name: str) -> None:
+        """Raise unless a layer has just this name."""
+        if name not in self.layers:
+            hits = {name} & self.barred.keys()
+            raise self._refused(hits, "No layer of this name", name, repr(name))
+
+    def each(
+        self,
+        asked: Iterable[tuple[str, T]] | Callable[[Any], T | None],
+        argument: str,
+        what: str,
+    ) -> dict[str, T]:
+        """Give layers what is asked for them.
+
+        Args:
+            asked: Pairs of what `matching` takes and what these layers get; or a
+                function of a layer, that gives `None` for nothing.
+            argument: Name of the argument that holds it, for the messages.
+            what: What they get, for the messages: `"fractions"`.
+
+        Returns:
+            What each layer gets, by name; only those that get something.
+
+        Raises:
+            ValueError: If a name means nothing, or a layer gets two things.
+        """
+        if callable(asked):
+            given = {name: asked(layer) for name, layer in self.layers.items()}
+            return {name: value for name, value in given.items() if value is not None}
+        found: dict[str, T] = {}
+        for pattern, value in asked:
+            for name in self.matching(pattern, argument):
+                if found.setdefault(name, value) != value:
+                    raise ValueError(
+                        f"`{argument}` gives the layer {name!r} two {what}. Received: "
+                        f"{found[name]!r} and, by {pattern!r}, {value!r}"
+                    )
+        return found
+
+    def _refused(
+        self, hits: set[str], start: str, pattern: str, received: str
+    ) -> ValueError:
+        """Say why nothing is meant: what is hit is barred, or what is near."""
+        if hits:
+            name = min(hits)
+            refusal = self.refusal.format(name=name, reason=self.barred[name])
+            return self.error(f"{refusal} Received: {received}")
+        near = difflib.get_close_matches(str(pattern), self.layers, 3, 0.4)
+        return ValueError(
+            f"{start} {self.does}. Nearest: {near or [*self.layers][:5]}. "
+            f"Received: {pattern!r}"
         )
-    return hits

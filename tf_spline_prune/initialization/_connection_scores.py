@@ -6,21 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from tf_spline_prune import criteria
 from tf_spline_prune._checks import SELECTOR, Instance, OneOf, Options, checked
 from tf_spline_prune.compat import Calibration, MaskSlot, mask_slots, trace
 from tf_spline_prune.criteria import ConnectionCriterion, Connections
-from tf_spline_prune.criteria._gates import LOSS
+from tf_spline_prune.criteria._gates import LOSS, LossCriterion
+from tf_spline_prune.criteria._get import BY_NAME
 from tf_spline_prune.graph._selection import Selector
 from tf_spline_prune.masking._wrap_with_masks import wrap_with_masks
 
-_CLASSES: tuple[type[Any], ...] = (
-    *(criteria.SNIP, criteria.FORCE, criteria.GraSP, criteria.SynFlow),
-    *(criteria.Taylor, criteria.Fisher),
-)
-_NAMED = {cls.name: cls for cls in _CLASSES}
+_NAMED = {n: kind for n, kind in BY_NAME.items() if issubclass(kind, LossCriterion)}
+CONNECTIONS = [n for n, kind in _NAMED.items() if issubclass(kind, ConnectionCriterion)]
+"""The names of the criteria of connections."""
 _CONNECTIONS: Options = [
-    OneOf(*(c.name for c in _CLASSES if issubclass(c, ConnectionCriterion))),
+    OneOf(*CONNECTIONS),
     Instance(ConnectionCriterion, what="a criterion of connections"),
 ]
 
@@ -38,10 +36,14 @@ def connection_scores(
 
     Args:
         model: A built model of either flavour, masked or not. It is not changed.
-        criterion: `"snip"`, `"force"`, `"grasp"`, `"synflow"` or an instance.
-        data: As in `prune_at_init`.
-        loss: As in `prune_at_init`.
-        layers: As in `prune_at_init`.
+        criterion: `"snip"`, `"force"`, `"grasp"`, `"synflow"` or an instance. Defaults
+            to `"snip"`.
+        data: Inputs and labels for criteria that need any: about ten of each class are
+            enough. Inputs alone if the loss needs no labels. Defaults to `None`.
+        loss: What `compile` takes as `loss`; `"uniform"`, `"raw"` or `"softmax"` need
+            no labels. Defaults to `None`, which takes what the model was compiled with.
+        layers: Which layers take part: a path or name, a regular expression, a list of
+            these, or a function of the layer. Defaults to `None`, which means all.
 
     Returns:
         By layer path and weight name, `"conv1/kernel"`, an array in the shape of the
@@ -88,14 +90,13 @@ def with_loss(criterion: Any, loss: Any) -> Any:
         criterion = _NAMED[criterion]()
     if loss is None:
         return criterion
-    if not isinstance(criterion, tuple(_NAMED.values())) or isinstance(
-        criterion, criteria.SynFlow
-    ):
+    reads = isinstance(criterion, LossCriterion) and "loss" in criterion.get_config()
+    if not reads:
         raise ValueError(
             "This criterion looks at no loss. Leave `loss` out. Received: "
             f"criterion={criterion!r}, loss={loss!r}"
         )
-    return dataclasses.replace(criterion, loss=loss)  # type: ignore[type-var]
+    return dataclasses.replace(criterion, loss=loss)
 
 
 def names_of(slots: Sequence[MaskSlot]) -> dict[str, list[str]]:

@@ -23,7 +23,7 @@ from tf_spline_prune.masking._wrap_with_masks import wrap_with_masks
 
 @checked(seed=SEED)
 def controls(masked: Any, model: Any, seed: int = 0) -> dict[str, Any]:
-    """Make the networks that a mask should beat.
+    """Return the networks that a mask should beat.
 
     All have the densities of the mask, layer by layer. If they learn as well, then
     the densities are all that the criterion has found.
@@ -39,7 +39,7 @@ def controls(masked: Any, model: Any, seed: int = 0) -> dict[str, Any]:
         masked: A masked model of either flavour. It is not changed.
         model: The model that was masked, with its initial weights: those that a mask
             has removed are found nowhere else. It is not changed.
-        seed: Seed of the draws.
+        seed: Seed of the draws. Defaults to `0`.
 
     Returns:
         Masked models by name, compiled as `model` is.
@@ -150,8 +150,8 @@ def wrapped_alike(
     """
     refuse_masks(model, "Take the model that was masked, or `tsp.strip_masks(model)`")
     paths = list(dict.fromkeys(slot.path for slot in slots))
-    known = {call.path for call in trace(model).leaves()}
-    found = wrap_with_masks(model, paths if known.issuperset(paths) else None)
+    known = trace(model).layers.keys()
+    found = wrap_with_masks(model, paths if known >= set(paths) else None)
     targets = mask_slots(found)
     keys = [slot.key for slot in slots]
     if set(keys) == {slot.key for slot in targets}:

@@ -2,9 +2,15 @@
 
 from typing import Any
 
-from tf_spline_prune.compat import MaskSlot, mask_slots, require_flavour, trace
+from tf_spline_prune.compat import (
+    Kernel,
+    MaskSlot,
+    kernels_of,
+    mask_slots,
+    require_flavour,
+    trace,
+)
 from tf_spline_prune.errors import ModelError
-from tf_spline_prune.initialization._kernels import Kernel, kernels_of
 from tf_spline_prune.masking import wrap_with_masks
 
 

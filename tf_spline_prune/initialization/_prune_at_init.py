@@ -30,17 +30,21 @@ from tf_spline_prune.errors import (
 )
 from tf_spline_prune.graph import cost
 from tf_spline_prune.graph._selection import Selector
-from tf_spline_prune.initialization._connection_scores import names_of, with_loss
+from tf_spline_prune.initialization._connection_scores import (
+    CONNECTIONS,
+    names_of,
+    with_loss,
+)
 from tf_spline_prune.initialization._masked_copy import refuse_masks
 from tf_spline_prune.masking._granularity import lowest
-from tf_spline_prune.masking._scoring import weight_scores
+from tf_spline_prune.masking._scoring import OF_WEIGHTS, weight_scores
 from tf_spline_prune.masking._wrap_with_masks import wrap_with_masks
 from tf_spline_prune.pruning import plan, prune_in_rounds
 from tf_spline_prune.pruning.planning._budget import SHARES, as_number
 
 
 def erk(shapes: Sequence[tuple[int, ...]], count: int) -> np.ndarray:
-    """Give each layer a density in proportion to `sum(shape) / prod(shape)`.
+    """Assign each layer a density in proportion to `sum(shape) / prod(shape)`.
 
     Args:
         shapes: Shapes of the weight tensors.
@@ -86,7 +90,7 @@ def _filled(wanted: np.ndarray, sizes: np.ndarray, count: int) -> np.ndarray:
     """Share a number out in proportion, where nobody gets more than there is."""
     if not 0 <= count <= sizes.sum():
         raise BudgetError(
-            f"Of {sizes.sum():,} weights {count:,} cannot stay. Received: a sparsity "
+            f"Of {sizes.sum():,} weights {count:,} cannot be kept. Received: sparsity "
             "out of reach"
         )
     given, full = np.zeros(len(sizes)), np.zeros(len(sizes), bool)
@@ -124,7 +128,7 @@ def strongest(
         old = [np.ones(array.shape, bool) for array in scores]
     masks = [mask.copy() for mask in old]
     left = np.concatenate([a[mask] for a, mask in zip(scores, masks, strict=True)])
-    gone = lowest(left, np.broadcast_to(1, left.shape), len(left) - count)
+    gone = lowest(left, len(left) - count)
     ends = np.cumsum([np.count_nonzero(mask) for mask in masks])
     for mask, lost in zip(masks, np.split(gone, ends[:-1]), strict=True):
         mask[mask] = ~lost
@@ -135,16 +139,7 @@ EmptyLayers = Literal["raise", "keep", "allow"]
 RoundSchedule = Literal["exponential", "linear"]
 Masks = list[np.ndarray]
 _PROFILES = {"erk": erk, "smart_ratio": smart_ratio}
-_NAMES = (
-    "snip",
-    "force",
-    "grasp",
-    "synflow",
-    "magnitude",
-    "lamp",
-    "random",
-    *_PROFILES,
-)
+_NAMES = (*CONNECTIONS, *OF_WEIGHTS, *_PROFILES)
 
 
 def early_masks(
@@ -191,7 +186,7 @@ def early_masks(
     count = round((1 - sparsity) * total)
     if empty_layers == "keep" and count < len(slots):
         raise BudgetError(
-            f"At least one weight of each of {len(slots)} tensors is to stay. Take a "
+            f"At least one weight of each of {len(slots)} tensors must be kept. Take a "
             f"smaller sparsity. Received: sparsity={sparsity}, which leaves {count} of "
             f"{total:,} weights"
         )
@@ -215,8 +210,8 @@ def early_masks(
     ties = sum(int((s[m] == 0).sum()) for s, m in zip(scores, masks, strict=True))
     if ties:
         warn(
-            f"{ties:,} of the {count:,} weights that stay have the score 0: the "
-            "criterion says nothing about them, and their place decided. Weights of 0, "
+            f"{ties:,} of the {count:,} kept weights have the score 0: the "
+            "criterion does not rank them, so their position decided. Weights of 0, "
             "dead units, labels that do not vary or an output that saturates do this.",
             InitializationWarning,
         )
@@ -233,7 +228,7 @@ def early_masks(
 def _counts(
     total: int, sparsity: float, rounds: int, schedule: RoundSchedule
 ) -> list[int]:
-    """Say how many weights stay after each round."""
+    """Return how many weights are kept after each round."""
     if schedule == "exponential":
         left = [(1 - sparsity) ** (k / rounds) for k in range(1, rounds + 1)]
     else:
@@ -319,7 +314,7 @@ def prune_at_init(
     seed: int = 0,
     **settings: Any,
 ) -> Any:
-    """Prune a network that was not trained yet.
+    """Prune a network before it is trained.
 
     Single weights are ranked over the whole network, and masks hold them at zero
     while the result is trained. Exactly `round((1 - sparsity) * weights)` stay; biases,
@@ -332,21 +327,25 @@ def prune_at_init(
             classes; `"magnitude"`, `"lamp"`, `"random"`, or a function of the name and
             the weights of a tensor; `"erk"` and `"smart_ratio"`, random weights at
             densities that follow from the shapes. For units, any criterion of `plan`.
-        sparsity: Share of the weights, or of the units, to remove, in [0, 1).
-        data: Inputs and labels for criteria that read any: about ten of each class
-            are enough. Inputs alone where the loss needs no labels.
-        loss: As in `compile`; `"uniform"`, `"raw"` or `"softmax"` to go without
-            labels; `None` takes what the model was compiled with.
+            Defaults to `"snip"`.
+        sparsity: Fraction of the weights, or of the units, to prune, in [0, 1).
+            Defaults to `None`.
+        data: Inputs and labels for criteria that read any: about ten of each class are
+            enough. Inputs alone where the loss needs no labels. Defaults to `None`.
+        loss: What `compile` takes as `loss`; `"uniform"`, `"raw"` or `"softmax"` need
+            no labels. Defaults to `None`, which takes what the model was compiled with.
         rounds: In how many rounds the sparsity is reached, each on what the ones before
-            have left; `None` takes the criterion's own number (SynFlow 100, FORCE 60,
-            others 1), and 1 for units.
-        schedule: Whether the share that stays falls by equal factors or equal steps.
-        granularity: `"weight"` or `"unit"`.
-        layers: Which layers take part, as in `wrap_with_masks` or `plan`.
+            have kept. Defaults to `None`: the criterion's own number (SynFlow 100,
+            FORCE 60, others 1), and 1 for units.
+        schedule: Whether the fraction that is kept falls by equal factors,
+            `"exponential"`, or by equal steps, `"linear"`. Defaults to `"exponential"`.
+        granularity: `"weight"` or `"unit"`. Defaults to `"weight"`.
+        layers: Which layers take part: a path or name, a regular expression, a list of
+            these, or a function of the layer. Defaults to `None`, which means all.
         empty_layers: What is done about a layer that would lose all its weights:
             `"raise"` an error, `"keep"` its best weight, or `"allow"` it. Units have
-            `min_units` for this.
-        seed: Seed of what is random.
+            `min_units` for this. Defaults to `"raise"`.
+        seed: Seed of what is random. Defaults to `0`.
         **settings: For units, what `plan` takes besides: `target_macs` or
             `target_params` in place of `sparsity`, `min_units`, `round_to` and so on.
 

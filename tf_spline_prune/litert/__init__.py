@@ -6,19 +6,6 @@ file; `Runner` runs such bytes or files and measures their latency, and
 `tsp.export_litert` is what writes a file and compares its answers.
 """
 
-from tf_spline_prune.litert._attachments import attach, read_attachments
-from tf_spline_prune.litert._convert import SIGNATURE, convert
-from tf_spline_prune.litert._quantization import Quantize
-from tf_spline_prune.litert._runner import Runner, interleaved_latencies
-from tf_spline_prune.litert._servable import Servable
+from tf_spline_prune._public_names import public_names
 
-__all__ = [
-    "SIGNATURE",
-    "Quantize",
-    "Runner",
-    "Servable",
-    "attach",
-    "convert",
-    "interleaved_latencies",
-    "read_attachments",
-]
+__getattr__, __dir__, __all__ = public_names(__name__, __file__)

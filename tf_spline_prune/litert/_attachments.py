@@ -18,7 +18,7 @@ from tf_spline_prune._files import PathLike, atomic_file, read_file
     texts=MapOf(Text("a name"), Text(), "a dictionary from names of files to texts"),
 )
 def attach(path: PathLike, texts: Mapping[str, str]) -> None:
-    """Put texts behind a model.
+    """Append texts to a LiteRT model.
 
     Args:
         path: A `.tflite` file without attachments.
@@ -49,7 +49,7 @@ def attach(path: PathLike, texts: Mapping[str, str]) -> None:
 
 @checked(path=Path())
 def read_attachments(path: PathLike) -> dict[str, str]:
-    """Read the texts behind a model.
+    """Return the texts that are appended to a LiteRT model.
 
     Args:
         path: A `.tflite` file.

@@ -27,7 +27,7 @@ def convert(
     integer_io: bool = False,
     batch_size: int | None = None,
 ) -> bytes:
-    """Convert a model for LiteRT.
+    """Convert a model to the bytes of a LiteRT model.
 
     Only LiteRT's own operations are used: the file needs neither TensorFlow nor
     custom objects. Models in other precisions than float32, mixed ones included,
@@ -42,13 +42,15 @@ def convert(
         model: A built model of either flavour, or a `Servable` made from one.
         quantize: `None`: float32. `"float16"`: weights of half the size. `"dynamic"`:
             weights of 8 bits, activations quantised as they come. `"int8"`: all of 8
-            bits, with scales from `representative_data`.
+            bits, with scales from `representative_data`. Defaults to `None`.
         representative_data: Inputs such as the model will see, without labels or with
-            them: an array, a list or dict of arrays, or batches of these. At most
-            512 of them are used. Needed for `"int8"`.
-        sparse: Store weights without their zeros where that saves room.
-        integer_io: With `"int8"`: take and give integers, not floats.
-        batch_size: Fix the batch axis to this size.
+            them: an array, a list or dict of arrays, or batches of these. At most 512
+            of them are used. Needed for `"int8"`. Defaults to `None`.
+        sparse: Store weights without their zeros where that saves room. Defaults to
+            `False`.
+        integer_io: With `"int8"`: take and give integers, not floats. Defaults to
+            `False`.
+        batch_size: Fix the batch axis to this size. Defaults to `None`.
 
     Returns:
         The bytes of a `.tflite` file with the signature `serving_default`.
@@ -156,7 +158,7 @@ def _converted(
 
 
 def changing(format: str, servable: Servable, error: Exception) -> str:
-    """Say that a format cannot hold what changes from call to call in a model."""
+    """Return why a format cannot hold a model that changes from call to call."""
     first = str(error).strip().partition("\n")[0]
     return (
         "The model answers the same inputs differently from call to call, and "
@@ -173,7 +175,7 @@ _BLOCKS = {"float16": (4, 0.9), "int8": (16, 0.8)}  # share of zeros in whole bl
 
 
 def sparse_fault(model: Any, quantize: Quantize | None) -> str | None:
-    """Tell what is known to go wrong if a model is stored without its zeros.
+    """Return what is known to go wrong if a model is stored without its zeros.
 
     Measured with LiteRT 2.3.0 and its default kernels. What is not known here is
     caught when the written file is compared with the model.
@@ -197,7 +199,7 @@ def sparse_fault(model: Any, quantize: Quantize | None) -> str | None:
     found = []
     graph = trace(model)
     weights = CurrentWeights(graph)
-    dense = {c.path for c in graph.leaves() if kind_of(c.layer) == "Dense"}
+    dense = {c.path for c in graph.calls if kind_of(c.layer) == "Dense"}
     for path in sorted(dense):
         kernel = weights[path]["kernel"]
         if np.mean(kernel == 0) < _SPARSE:
@@ -221,7 +223,7 @@ def sparse_fault(model: Any, quantize: Quantize | None) -> str | None:
 
 
 def _share_in_blocks(kernel: np.ndarray, length: int) -> float:
-    """Give the share of zeros in whole blocks of inputs of one output."""
+    """Return the share of zeros in whole blocks of inputs of one output."""
     zero = kernel == 0
     missing = -len(zero) % length
     padded = np.pad(zero, ((0, missing), (0, 0)), constant_values=True)

@@ -82,7 +82,7 @@ class Quantization:
         return cls(kind, names, samples.drawn(_MOST_SAMPLES, seed=0), integer_io)
 
     def set_up(self, converter: Any, batch: int) -> None:
-        """Tell TensorFlow's converter.
+        """Set the options of TensorFlow's converter.
 
         Args:
             converter: A `TFLiteConverter`.

@@ -14,14 +14,14 @@ from tf_spline_prune.litert._servable import fitting, named_arrays
 
 
 class Runner:
-    """Runs a LiteRT model on the CPU.
+    """Run a LiteRT model on the CPU.
 
     `ai-edge-litert` is the runtime; without it, TensorFlow's own deprecated
     interpreter, which says so in a warning.
 
     Args:
         model: The bytes of a `.tflite` file, or its path.
-        num_threads: Number of CPU threads.
+        num_threads: Number of CPU threads. Defaults to `1`.
 
     Attributes:
         input_names: The names of the inputs, in the order of the alphabet (of the
@@ -37,7 +37,8 @@ class Runner:
     ```python
     runner = tsp.litert.Runner("fashion.tflite")
     (scores,) = runner.run(x_test[:8])
-    runner.measure_latency()                     # 41.7 (microseconds)
+    scores.shape                 # (8, 10)
+    runner.measure_latency()     # in microseconds
     ```
     """
 
@@ -150,8 +151,9 @@ class Runner:
         other than the batch are 32.
 
         Args:
-            runs: Number of timed inferences.
-            warmup: Number of inferences before them that are not timed.
+            runs: Number of timed inferences. Defaults to `50`.
+            warmup: Number of inferences before them that are not timed. Defaults to
+                `10`.
 
         Returns:
             The median, in microseconds.
@@ -242,7 +244,7 @@ _PATIENCE = 2.0  # seconds
 
 @checked(runners=Having("measure_latency", what="a `Runner` or the like"))
 def interleaved_latencies(*runners: Runner) -> tuple[float, ...]:
-    """Measure models in turns, on one input each.
+    """Measure the latencies of models in turns, on one input each.
 
     A machine slows down and speeds up from second to second. In turns all models
     meet the same moments, so that their ratios hold where each number alone

@@ -60,7 +60,7 @@ class Servable:
 
     ```python
     servable = tsp.litert.Servable(model)
-    servable.inputs                              # {"image": ((None, 28, 28, 1), ...)}
+    servable.inputs["image"][0]                  # (None, 28, 28, 1)
     servable.predict(servable.random_inputs(4, seed=0))
     ```
     """
@@ -88,9 +88,9 @@ class Servable:
         has = [*self.inputs, *self.outputs]
         self.renamed = {a: b for a, b in zip(had, has, strict=True) if a != b}
         # What a layer was told must not be overruled, as `training=False` does.
-        self._mode = {} if graph.trains() else {"training": False}
+        self._mode = {} if graph.blueprint.trains() else {"training": False}
         self._variables: list[Any] | None = None
-        self._structure = graph.structure[0]
+        self._structure = graph.blueprint.structure[0]
         for name, (_, dtype) in self.inputs.items():
             if dtype == "string":
                 raise ModelError(
@@ -154,7 +154,7 @@ class Servable:
             ]
 
     def varies(self) -> bool:
-        """Tell whether two answers to the same inputs differ."""
+        """Return whether two answers to the same inputs differ."""
         first, second = self.answers(self.random_inputs(4, seed=0), 2)
         return any(
             not np.array_equal(first[name], second[name], equal_nan=True)
@@ -166,7 +166,8 @@ class Servable:
         """Trace the model into a TensorFlow function.
 
         Args:
-            batch_size: Size of the batch axis, where the model leaves it open.
+            batch_size: Size of the batch axis, where the model leaves it open. Defaults
+                to `None`.
 
         Returns:
             The concrete function, and a `tf.Module` that holds its variables and
@@ -214,7 +215,7 @@ def _is_float(dtype: str) -> bool:
 def _in_float32(graph: Graph) -> Graph:
     dtypes = {
         str(getattr(call.layer, attribute, None))
-        for call in graph.leaves()
+        for call in graph.calls
         for attribute in ("compute_dtype", "variable_dtype")
     }
     if any(_is_float(dtype) and dtype != "float32" for dtype in dtypes):
@@ -223,7 +224,7 @@ def _in_float32(graph: Graph) -> Graph:
 
 
 def input_names(graph: Graph) -> list[str]:
-    """Name the inputs of a model as a client finds them.
+    """Return the names of a model's inputs as a client finds them.
 
     Args:
         graph: The model, traced.
@@ -235,20 +236,18 @@ def input_names(graph: Graph) -> list[str]:
 
 
 def _inputs(graph: Graph) -> list[str]:
-    """Name the inputs of a model as it has them."""
+    """Return the names of a model's inputs as it has them."""
     names = _numbered("inputs", len(graph.inputs))
     if _has_ends(graph):
         names = [i.name for i in graph.inputs]
-    return _keys(graph.structure[0], names)
+    return _keys(graph.blueprint.structure[0], names)
 
 
 def _outputs(graph: Graph) -> list[str]:
-    layers = dict(zip(graph.input_ids, _inputs(graph), strict=True))
-    layers.update({i: call.layer.name for call in graph.calls for i in call.outputs})
-    names = _numbered("outputs", len(graph.output_ids))
+    names = _numbered("outputs", len(graph.output_tensors))
     if _has_ends(graph):
-        names = [layers[i] for i in graph.output_ids]
-    return _keys(graph.structure[1], names)
+        names = [name for name, _ in graph.blueprint.ends()]
+    return _keys(graph.blueprint.structure[1], names)
 
 
 def _has_ends(graph: Graph) -> bool:
@@ -261,7 +260,7 @@ def _numbered(name: str, count: int) -> list[str]:
 
 
 def names_of(structure: Any, names: Iterable[str]) -> list[str]:
-    """Name tensors: by the keys of a dictionary of them, else as given.
+    """Return names of tensors: the keys of a dictionary of them, else as given.
 
     Args:
         structure: The tensors as the model takes or gives them.
@@ -296,7 +295,7 @@ def _plain(names: Iterable[str]) -> list[str]:
 
 
 def named_arrays(given: Any, names: Collection[str]) -> dict[str, np.ndarray]:
-    """Give the arrays by name, and make sure that they are all there.
+    """Return the arrays by name, and make sure that they are all there.
 
     Args:
         given: Arrays by name; of a model with one input also the array itself.

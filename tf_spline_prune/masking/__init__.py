@@ -3,25 +3,8 @@
 Wrapping, choosing what the masks remove, stripping, and shrinking by them.
 """
 
-from tf_spline_prune.masking._load_weights import load_weights
-from tf_spline_prune.masking._masked_layer import MaskedLayer
-from tf_spline_prune.masking._strip_masks import shrink, strip_masks
-from tf_spline_prune.masking._update_masks import (
-    apply_masks,
-    prune_once,
-    update_masks,
-)
-from tf_spline_prune.masking._weight_sparsity import weight_sparsity
-from tf_spline_prune.masking._wrap_with_masks import wrap_with_masks
+from tf_spline_prune._public_names import public_names
 
-__all__ = [
-    "MaskedLayer",
-    "apply_masks",
-    "load_weights",
-    "prune_once",
-    "shrink",
-    "strip_masks",
-    "update_masks",
-    "weight_sparsity",
-    "wrap_with_masks",
-]
+__getattr__, __dir__, __all__ = public_names(__name__, __file__)
+
+__getattr__("MaskedLayer")  # Keras finds it by name when it loads a model

@@ -10,6 +10,7 @@ import numpy as np
 from tf_spline_prune.compat import MaskSlot, zeroed
 from tf_spline_prune.errors import BudgetError, CriterionError
 from tf_spline_prune.graph import ChannelGraph
+from tf_spline_prune.graph._grouping import sums_of
 from tf_spline_prune.masking._granularity import (
     Cells,
     Granularity,
@@ -125,15 +126,16 @@ def _together(
     most = sizes.sum() - sizes[~np.concatenate(free)].sum()
     if len(tensors) > 1 and target - most > sizes.max(initial=0) / 2:
         raise BudgetError(
-            f"So many weights cannot go: {most:,} may, and {target:,} are asked for, "
-            "where every tensor keeps one and none loses more than `max_sparsity`. "
-            f"Received: sparsity={share}, max_sparsity={max_sparsity}"
+            f"So many weights cannot be pruned: at most {most:,} can, and {target:,} "
+            "were asked for; every tensor keeps one weight, and none loses more than "
+            f"`max_sparsity`. Received: sparsity={share}, "
+            f"max_sparsity={max_sparsity}"
         )
     # What must stay is as if it were the best.
     scores = np.concatenate(
         [np.where(m, c.scores, np.inf) for c, m in zip(tensors, free, strict=True)]
     )
-    gone = lowest(scores, sizes, min(target, most))
+    gone = lowest(scores, min(target, most), sizes)
     parts = np.split(gone, np.cumsum([len(may) for may in free])[:-1])
     return [cells.mask(part) for cells, part in zip(tensors, parts, strict=True)]
 
@@ -154,8 +156,8 @@ def _share(value: Any) -> float:
     number = np.asarray(value)
     if number.ndim or number.dtype.kind not in "fiu" or not 0 <= number < 1:
         raise ValueError(
-            "`sparsity` is the share of weights that go, a number of at least 0 and "
-            f"less than 1. Received: sparsity={value!r}"
+            "`sparsity` is the fraction of weights to prune, a number of at least 0 "
+            f"and less than 1. Received: sparsity={value!r}"
         )
     return float(number)
 
@@ -163,7 +165,7 @@ def _share(value: Any) -> float:
 def _check_length(name: str, values: Sequence[Any], arrays: Sequence[Any]) -> None:
     if len(values) != len(arrays):
         raise ValueError(
-            f"`{name}` must have one item a tensor, {len(arrays)}. Received: "
+            f"`{name}` must have one item per tensor, {len(arrays)}. Received: "
             f"{len(values)} items"
         )
 
@@ -207,7 +209,7 @@ class Thinning:
     def _thinned(
         self, place: int, share: float
     ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Give the new mask and the new weights of a slot, if they are new."""
+        """Return the new mask and the new weights of a slot, if they are new."""
         slot = self.slots[place]
         array = slot.read()
         sizes = np.abs(array)
@@ -248,13 +250,7 @@ def lightest(sizes: np.ndarray, keep: np.ndarray, count: int) -> np.ndarray:
     places = ((sizes <= _guess(sizes, keep, count)) & keep).nonzero()[0]
     if len(places) < count:  # the guess was too low
         places = keep.nonzero()[0]
-    found = sizes[places]
-    last = np.partition(found, count - 1)[count - 1]
-    fall = places[found <= last]
-    if len(fall) > count:  # of those that equal the last one, the first ones
-        ties = places[found == last]
-        fall = np.setdiff1d(fall, ties[count - len(fall) :], assume_unique=True)
-    return fall
+    return places[lowest(sizes[places], count)]
 
 
 def _guess(sizes: np.ndarray, keep: np.ndarray, count: int) -> float:
@@ -281,7 +277,7 @@ def _places(size: int) -> np.ndarray:
 def masks_of_units(
     graph: ChannelGraph, removed: np.ndarray, slots: list[MaskSlot]
 ) -> list[np.ndarray]:
-    """Give the masks that remove units.
+    """Return the masks that remove units.
 
     Args:
         graph: The model's channel graph.
@@ -318,8 +314,6 @@ def units_gone(graph: ChannelGraph, slots: list[MaskSlot]) -> np.ndarray:
             if keep is None:  # a weight without a mask keeps its units
                 left.append(np.ones(group.num_units, bool))
                 continue
-            entries = np.moveaxis(keep, member.axis, 0)
-            any_left = np.asarray(entries.reshape(len(entries), -1).any(axis=1))
-            left.append(np.asarray(any_left[member.positions].any(axis=1)))
+            left.append(sums_of(member, np.asarray, keep) > 0)
         gone[group.roots] = ~np.any(left, axis=0)
     return gone

@@ -52,12 +52,12 @@ class Cells:
             free[len(free) - 1 - self.scores[::-1].argmax()] = False
         if max_sparsity < 1:
             most = aim(self.sizes, self.num_weights, max_sparsity)
-            free &= lowest(self.scores, self.sizes, most)
+            free &= lowest(self.scores, most, self.sizes)
         return free
 
 
 def aim(sizes: np.ndarray, num_weights: int, share: float) -> float:
-    """Say how many weights shall go.
+    """Return how many weights are to be pruned.
 
     Args:
         sizes: Array of shape `(cells,)`: how many weights go with each cell.
@@ -75,7 +75,9 @@ def aim(sizes: np.ndarray, num_weights: int, share: float) -> float:
     return int(sizes[0]) * round(target / int(sizes[0]))
 
 
-def lowest(scores: np.ndarray, sizes: np.ndarray, target: float) -> np.ndarray:
+def lowest(
+    scores: np.ndarray, target: float, sizes: np.ndarray | None = None
+) -> np.ndarray:
     """Mark the cells of lowest score whose sizes add up nearest to a target.
 
     Cells are taken in order of score, among equals in order of place, and none is
@@ -84,16 +86,16 @@ def lowest(scores: np.ndarray, sizes: np.ndarray, target: float) -> np.ndarray:
 
     Args:
         scores: Array of shape `(cells,)`.
-        sizes: Array of shape `(cells,)`.
         target: What the sizes shall add up to.
+        sizes: Array of shape `(cells,)`; 1 for each if `None`.
 
     Returns:
         Bool array of shape `(cells,)`.
     """
     if not len(scores) or target <= 0:
         return np.zeros(len(scores), bool)
-    if sizes.min() == sizes.max():  # then counting is enough, and much faster
-        target = target / sizes[0]
+    if sizes is None or sizes.min() == sizes.max():  # counting is much faster
+        target = target if sizes is None else target / sizes[0]
         last = _score_at(scores, None, target)
         gone = scores < last
         ties = np.flatnonzero(scores == last)

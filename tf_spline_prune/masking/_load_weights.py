@@ -12,7 +12,7 @@ from tf_spline_prune.masking._slots import require_slots
 
 @checked(filepath=Path())
 def load_weights(model: Any, filepath: PathLike) -> None:
-    """Load weights that were saved from the model without masks, and mask them.
+    """Load weights saved from the model without masks, and mask them.
 
     Keras finds weights in a file by the places of their layers, and those of a masked
     model lie inside wrappers; so `model.load_weights` reads files of masked models,
@@ -43,7 +43,7 @@ def load_weights(model: Any, filepath: PathLike) -> None:
     except Exception as error:  # Keras, h5py and TensorFlow have many words for it
         if isinstance(error, OSError) and error.errno is not None:
             raise type(error)(
-                f"There is nothing to be read: {os.strerror(error.errno)}. Expected: a "
+                f"The file cannot be read: {os.strerror(error.errno)}. Expected: a "
                 "file that `save_weights` of the model without masks has written. "
                 f"Received: filepath={str(filepath)!r}"
             ) from error
@@ -53,7 +53,7 @@ def load_weights(model: Any, filepath: PathLike) -> None:
             f"Received: filepath={str(filepath)!r}"
         ) from error
     loaded = CurrentWeights(trace(plain))
-    for call in graph.leaves():
+    for call in graph.calls:
         if call.path in loaded:
             call.layer.set_weights(list(loaded[call.path].values()))
     for slot in slots:

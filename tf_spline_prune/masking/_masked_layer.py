@@ -20,7 +20,7 @@ from tf_spline_prune.errors import FlavourError, ModelError
 
 @keras.saving.register_keras_serializable("tf_spline_prune")
 class MaskedLayer(keras.layers.Wrapper):
-    """Holds one mask a prunable weight of the layer that it wraps (Keras 3).
+    """Hold one mask per prunable weight of the wrapped layer (Keras 3).
 
     The forward pass is the wrapped layer's own. The masks act as constraints of the
     weights: the optimizer applies them right after each of its updates, so that
@@ -32,10 +32,10 @@ class MaskedLayer(keras.layers.Wrapper):
 
     Args:
         layer: The layer. It keeps its name, which is also that of the wrapper.
-        weights: Names of the weights to mask, such as `["kernel"]`; defaults to
+        weights: Names of the weights to mask, such as `["kernel"]`. Defaults to `None`:
             kernels and embeddings, or what the layer's own `get_prunable_weights`
             returns.
-        name: Defaults to the layer's.
+        name: Name of the wrapper. Defaults to `None`, which takes the layer's.
         **kwargs: As for any Keras layer.
 
     Attributes:
@@ -55,6 +55,7 @@ class MaskedLayer(keras.layers.Wrapper):
     """
 
     holds_masks = True
+    mask_target: Any = None  # what the masks were to reach, see `MaskSlot.note_target`
 
     @checked(
         weights=[ListOf(Text("a name"), "names of weights"), None], name=[Text(), None]
@@ -91,14 +92,14 @@ class MaskedLayer(keras.layers.Wrapper):
         return super().__call__(*args, **kwargs)
 
     def build(self, input_shape: Any = None) -> None:
-        """Build the layer, and its masks full of ones."""
+        """Build the layer, and its masks, full of ones."""
         super().build(input_shape)
         if not self.masks:
             self._hold()
         self.built = True
 
     def get_build_config(self) -> dict[str, Any] | None:
-        """Give the shape to be built from; a layer made of layers must be called."""
+        """Return the shape to be built from; a layer made of layers must be called."""
         return None if parts_of(self.layer) else super().get_build_config()
 
     def _hold(self) -> None:
@@ -135,7 +136,7 @@ class MaskedLayer(keras.layers.Wrapper):
         return self.layer(inputs, *args, **kwargs)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        """Hand on the timestep mask as the wrapped layer does."""
+        """Compute the timestep mask as the wrapped layer does."""
         return self.layer.compute_mask(inputs, previous_mask)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
@@ -143,7 +144,7 @@ class MaskedLayer(keras.layers.Wrapper):
         return self.layer.compute_output_spec(*args, **kwargs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """Give the shape of the wrapped layer's output."""
+        """Return the shape of the wrapped layer's output."""
         return self.layer.compute_output_shape(input_shape)
 
     def load_own_variables(self, store: Any) -> None:
@@ -164,12 +165,12 @@ class MaskedLayer(keras.layers.Wrapper):
         super().load_own_variables(store)
 
     def get_config(self) -> dict[str, Any]:
-        """Give what makes an equal wrapper."""
+        """Return the config of an equal wrapper."""
         return {**super().get_config(), "weights": self.masked_weights}
 
 
 def _is_whole(layer: Any) -> bool:
-    """Tell whether all weights are there, also those that a first call makes."""
+    """Return whether all weights are there, also those that a first call makes."""
     return all(part.built for part in layer._flatten_layers())
 
 
@@ -182,7 +183,7 @@ _FROZEN = "it is frozen"
 
 
 def prunable_weights(layer: Any, frozen: bool = False) -> list[str]:
-    """Name the weights of a layer that a mask may thin out.
+    """Return the names of a layer's weights that a mask may thin out.
 
     These are the matrices that do the multiplying: kernels, those of recurrent
     cells and attention too, and embeddings. Biases, normalisations and depthwise
@@ -242,7 +243,7 @@ def _is_frozen(weight: HeldWeight) -> bool:
 
 
 def why_not(layer: Any) -> str | None:
-    """Say why a layer gets no mask, or `None` if it can have one."""
+    """Return why a layer gets no mask, or `None` if it can have one."""
     if not getattr(layer, "weights", None):
         return "it has no weights"
     if not getattr(layer, "trainable", True):
@@ -254,7 +255,7 @@ def why_not(layer: Any) -> str | None:
         return "; ".join(f"{name or 'itself'}: {why}" for name, why in left.items())
     if kind_of(layer).startswith("custom:"):
         return _OWN
-    return "it has no weights that a mask may thin out"
+    return "it has no weights that can be masked"
 
 
 def left_out(layer: Any) -> dict[str, str]:

@@ -11,7 +11,7 @@ from tf_spline_prune.criteria._lamp import shares_among_larger
 from tf_spline_prune.errors import CriterionError
 
 WeightScorer = Callable[[str, np.ndarray], Any]
-_OF_WEIGHTS = {c.name: c for c in (criteria.Magnitude, criteria.LAMP, criteria.Random)}
+OF_WEIGHTS = {c.name: c for c in (criteria.Magnitude, criteria.LAMP, criteria.Random)}
 
 
 def weight_scores(
@@ -55,7 +55,7 @@ def weight_scores(
         names = [str(place) for place in range(len(arrays))]
     if len(names) != len(arrays):
         raise ValueError(
-            f"`names` must have one item a tensor, {len(arrays)}. Received: "
+            f"`names` must have one item per tensor, {len(arrays)}. Received: "
             f"{len(names)} items"
         )
     found = []
@@ -63,7 +63,7 @@ def weight_scores(
         scores = np.asarray(score(name, weights))
         if scores.shape != weights.shape:
             raise CriterionError(
-                "A criterion must give one score a weight. Expected: shape "
+                "A criterion must give one score per weight. Expected: shape "
                 f"{weights.shape}. Received: shape {scores.shape} for {name!r}"
             )
         if not np.isfinite(scores).all():
@@ -80,7 +80,7 @@ def _scorer(criterion: Any, seed: int) -> WeightScorer:
     name = criterion
     if isinstance(criterion, criteria.Criterion):
         # A subclass scores units in its own way.
-        name = criterion.name if type(criterion) in _OF_WEIGHTS.values() else None
+        name = criterion.name if type(criterion) in OF_WEIGHTS.values() else None
     elif callable(criterion) and not isinstance(criterion, type):
         return criterion
     if name == "magnitude":
@@ -93,10 +93,10 @@ def _scorer(criterion: Any, seed: int) -> WeightScorer:
         raise ValueError(
             "This criterion scores units, not single weights. Ask for "
             '`granularity="unit"`, or for a criterion of weights: '
-            f"{tuple(_OF_WEIGHTS)}. Received: criterion={criterion!r}"
+            f"{tuple(OF_WEIGHTS)}. Received: criterion={criterion!r}"
         )
     raise ValueError(
-        f"Expected one of {tuple(_OF_WEIGHTS)} or a function of the name and the "
+        f"Expected one of {tuple(OF_WEIGHTS)} or a function of the name and the "
         f"weights of a tensor. Received: criterion={criterion!r}"
     )
 

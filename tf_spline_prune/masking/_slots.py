@@ -6,9 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from tf_spline_prune.compat import MaskSlot, kind_of, mask_slots, require_flavour
+from tf_spline_prune.compat import (
+    KERNEL_LAYOUTS,
+    MaskSlot,
+    kind_of,
+    mask_slots,
+    require_flavour,
+)
 from tf_spline_prune.errors import ModelError
-from tf_spline_prune.graph._selection import Selector, meant, named
+from tf_spline_prune.graph._selection import Nameable, Selector
 
 
 def require_slots(model: Any) -> list[MaskSlot]:
@@ -58,37 +64,36 @@ def chosen_layers(
             "callback that moves them, `tsp.MaskPruning(schedule)`. Received: layers="
             f"{type(selector).__name__}"
         )
-    open_ = {path: layer for path, layer in layers.items() if path not in barred}
-    return meant(
-        selector, open_, lambda name: matching(name, layers, barred), "can be masked"
+    return nameable(layers, barred).chosen(selector)
+
+
+def nameable(layers: Mapping[str, Any], barred: Mapping[str, str]) -> Nameable:
+    """Give the layers of a masked model as users name them; see `chosen_layers`."""
+    return Nameable(
+        {path: layer for path, layer in layers.items() if path not in barred},
+        "can be masked",
+        barred,
+        "The layer {name!r} cannot be masked: {reason}.",
     )
 
 
-def matching(
-    pattern: str, layers: Iterable[str], barred: Mapping[str, str] | None = None
-) -> set[str]:
-    """Find the layers that one name or regular expression means.
+def by_path(slots: Iterable[MaskSlot], asked: Any, argument: str, what: str) -> Any:
+    """Translate names and regular expressions into paths.
 
     Args:
-        pattern: A path or name, or a regular expression that matches paths whole.
-        layers: Paths.
-        barred: For the layers that cannot be meant, the reasons.
-
-    Returns:
-        Paths, at least one.
+        slots: Masked weights.
+        asked: A dictionary from names, paths or regular expressions to what the
+            layers get; or what all of them get, which stays.
+        argument: Name of the argument that holds it, for the messages.
+        what: What they get, for the messages.
 
     Raises:
-        ValueError: If it means nothing, or only layers that are barred.
+        ValueError: If a name means nothing, or a layer gets two things.
     """
-    barred = barred or {}
-    hits = named(pattern, {path: path for path in layers}, "layers", "can be masked")
-    if hits <= set(barred):
-        path = min(hits)
-        raise ValueError(
-            f"The layer {path!r} cannot be masked: {barred[path]}. "
-            f"Received: {pattern!r}"
-        )
-    return hits - set(barred)
+    if not isinstance(asked, Mapping):
+        return asked
+    layers = {slot.path: slot.layer for slot in slots}
+    return nameable(layers, {}).each(asked.items(), argument, what)
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,7 @@ class Layout:
 
 
 def layout_of(slot: MaskSlot) -> Layout:
-    """Say which axes of a masked weight hold inputs and outputs.
+    """Return which axes of a masked weight hold inputs and outputs.
 
     Where there are several of either, the last one counts: entries along it lie next
     to each other.
@@ -160,7 +165,7 @@ def layout_of(slot: MaskSlot) -> Layout:
         Its layout.
     """
     kind = kind_of(slot.owner)
-    if kind.endswith("Transpose"):
+    if KERNEL_LAYOUTS.get(kind) == "transposed":
         return Layout(-1, -2)
     if kind == "EinsumDense":
         given, _, made = slot.owner.equation.replace(" ", "").partition("->")

@@ -11,7 +11,7 @@ from tf_spline_prune.pruning import lossless
 
 
 def strip_masks(model: Any) -> Any:
-    """Copy a masked model without its masks; what they removed is exactly zero.
+    """Copy a masked model without its masks; pruned weights are exactly zero.
 
     Masks that nobody has set, or that are below what their schedule was to reach, are
     a `SparsityWarning`.
@@ -56,7 +56,7 @@ def strip_masks(model: Any) -> Any:
 
 
 def shrink(model: Any) -> Any:
-    """Remove physically the units that masks have emptied; nothing else changes.
+    """Remove the units that masks have emptied; the model computes the same.
 
     A unit goes if all weights that read it are zero, or if all that make it are: then
     it is a constant of bias, normalisation and activation, which moves into the

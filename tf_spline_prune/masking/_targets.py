@@ -1,7 +1,6 @@
-"""The sparsity that a training was to reach, remembered by the wrappers."""
+"""The sparsity that a training was to reach, noted on the wrappers."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from tf_spline_prune.errors import SparsityWarning, warn
 SLACK = 0.01
 
 _NEVER_SET = (
-    "The masks remove nothing: nobody has set them, and the model is as dense as "
+    "The masks remove nothing: they were never set, and the model is as dense as "
     "before. Train it with `tsp.MaskPruning(schedule)` among the callbacks (TFMOT's "
     "`UpdatePruningStep` does nothing here), or call `tsp.update_masks`."
 )
@@ -42,51 +41,39 @@ class Target:
     nothing: str | None = None
 
 
-def set_target(slot: MaskSlot, sparsity: float | None) -> None:
-    """Remember the sparsity that a weight is to reach."""
-    slot.wrapper.mask_target = Target(sparsity)
-
-
 def ask(slot: MaskSlot, share: float) -> None:
     """Remember that a share of a weight, or of its units, was to go."""
-    if target_of(slot.wrapper) is None:
-        set_target(slot, None)
-    target = slot.wrapper.mask_target
-    target.asked = max(target.asked, share)
+    if slot.target is None:
+        slot.note_target(Target(None))
+    slot.target.asked = max(slot.target.asked, share)
 
 
 def remember_nothing(slots: list[MaskSlot], why: str | None) -> None:
     """Remember why nothing went although something was asked for."""
     for slot in slots:
-        slot.wrapper.mask_target.nothing = why
-
-
-def target_of(wrapper: Any) -> Target | None:
-    """Give what was remembered, if anything was."""
-    return getattr(wrapper, "mask_target", None)
+        slot.target.nothing = why
 
 
 def remember(slots: list[MaskSlot]) -> None:
     """Remember how much is masked, to tell later whether it was set back."""
-    for wrapper, gone in _gone(slots):
-        target = target_of(wrapper)
+    for target, gone in _gone(slots):
         if target is not None:
             target.most_gone = max(target.most_gone, gone)
 
 
-def _gone(slots: list[MaskSlot]) -> list[tuple[Any, int]]:
-    """Count the masked entries of each wrapper."""
-    counts: dict[int, tuple[Any, int]] = {}
+def _gone(slots: list[MaskSlot]) -> list[tuple[Target | None, int]]:
+    """Count the masked entries of each wrapper, beside what it was to reach."""
+    counts: dict[int, tuple[Target | None, int]] = {}
     for slot in slots:
         keep = slot.keep()
-        before = counts.get(id(slot.wrapper), (slot.wrapper, 0))[1]
+        before = counts.get(id(slot.wrapper), (None, 0))[1]
         gone = keep.size - int(np.count_nonzero(keep))
-        counts[id(slot.wrapper)] = slot.wrapper, before + gone
+        counts[id(slot.wrapper)] = slot.target, before + gone
     return list(counts.values())
 
 
 def below_target(slots: list[MaskSlot]) -> str | None:
-    """Say how far masks are below what they were to reach, if they are, and why.
+    """Return how far masks are below what they were to reach, if they are, and why.
 
     All weights count together, as some scopes give each layer its own fraction. Where
     nothing is known but what was there, that is compared.
@@ -97,18 +84,18 @@ def below_target(slots: list[MaskSlot]) -> str | None:
     Returns:
         Some sentences, or `None`.
     """
-    known = [slot for slot in slots if target_of(slot.wrapper)]
-    meant = [s for s in known if s.wrapper.mask_target.sparsity is not None]
+    known = [slot for slot in slots if slot.target]
+    meant = [slot for slot in known if slot.target.sparsity is not None]
     sizes = {slot: float(np.prod(slot.mask.shape)) for slot in known}
     if not meant:
         return _set_back(known, sum(sizes.values()))
     size = sum(sizes[slot] for slot in meant)
-    wanted = sum(sizes[slot] * slot.wrapper.mask_target.sparsity for slot in meant)
+    wanted = sum(sizes[slot] * slot.target.sparsity for slot in meant)
     counts = _gone(meant)
     gone = sum(count for _, count in counts)
     if not size or gone / size >= wanted / size - SLACK:
         return None
-    targets = [wrapper.mask_target for wrapper, _ in counts]
+    targets = [target for target, _ in counts if target]
     restored = gone < sum(target.most_gone for target in targets)
     causes = [_RESTORED] if restored else list(dict.fromkeys(t.cause for t in targets))
     return (
@@ -118,10 +105,10 @@ def below_target(slots: list[MaskSlot]) -> str | None:
 
 
 def _set_back(slots: list[MaskSlot], size: float) -> str | None:
-    """Say that masks remove less than they were seen to remove."""
+    """Return a warning if masks remove less than they were seen to remove."""
     counts = _gone(slots)
     gone = sum(count for _, count in counts)
-    most = sum(wrapper.mask_target.most_gone for wrapper, _ in counts)
+    most = sum(target.most_gone for target, _ in counts if target)
     if gone >= most:
         return None
     return (
@@ -134,7 +121,7 @@ def warn_below_target(slots: list[MaskSlot]) -> None:
     """Warn if masks are below what they were to reach, or remove nothing at all."""
     message = below_target(slots)
     if not message and not any(gone for _, gone in _gone(slots)):
-        targets = [t for slot in slots if (t := target_of(slot.wrapper))]
+        targets = [slot.target for slot in slots if slot.target]
         why = next((target.nothing for target in targets if target.nothing), None)
         message = f"The masks remove nothing, because {why}." if why else _NEVER_SET
     if message:

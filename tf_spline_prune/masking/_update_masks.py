@@ -1,6 +1,5 @@
 """`MaskUpdate`: from weights and a sparsity to masks."""
 
-import copy
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
@@ -44,15 +43,15 @@ from tf_spline_prune.masking._choosing import (
 from tf_spline_prune.masking._granularity import Granularity, Pooling
 from tf_spline_prune.masking._scoring import weight_scores
 from tf_spline_prune.masking._slots import (
+    by_path,
     chosen_layers,
     layout_of,
-    matching,
     require_slots,
 )
 from tf_spline_prune.masking._targets import ask, remember_nothing
 from tf_spline_prune.masking._wrap_with_masks import wrap_with_masks
-from tf_spline_prune.pruning import plan
 from tf_spline_prune.pruning.planning._candidates import reasons
+from tf_spline_prune.pruning.planning._plan import Settings, decide
 from tf_spline_prune.pruning.planning._scopes import SCOPE
 
 Arrays = list[np.ndarray]
@@ -105,8 +104,7 @@ class MaskUpdate:
             self.slots = mask_slots(model)
             # The structure stays while weights change, so it is read once.
             self.graph = ChannelGraph(model)
-            # A copy, for it is told what is gone.
-            self.criterion = copy.copy(criteria.get(criterion, data is not None))
+            self.criterion = criteria.get(criterion, data is not None)
             if data is not None:
                 self.data = Calibration.of(data, trace(model))
             return
@@ -173,7 +171,7 @@ class MaskUpdate:
         )
 
     def _is_plain(self) -> bool:
-        """Tell whether one process removes weights by magnitude, each tensor alone."""
+        """Return whether one process prunes weights by magnitude, each tensor alone."""
         named = self.criterion == "magnitude" or (
             type(self.criterion) is criteria.Magnitude
         )
@@ -199,7 +197,7 @@ class MaskUpdate:
         return int(np.count_nonzero(self._removed(shares) & ~gone))
 
     def why_nothing(self, shares: Shares) -> str | None:
-        """Say why a sparsity that is no zero removes nothing, if that is so.
+        """Return why a sparsity that is no zero removes nothing, if that is so.
 
         Args:
             shares: As in a call.
@@ -223,22 +221,21 @@ class MaskUpdate:
     def _removed(self, shares: Shares) -> np.ndarray:
         """Plan, and tell which units are gone then: an array of bool, by unit."""
         gone = units_gone(self.graph, self.slots)
-        self.criterion.gone = gone
         paths = {slot.path for slot in self.chosen}
         asked: Any = shares
         if isinstance(shares, Mapping):
             asked = {path: s for path, s in shares.items() if path in paths}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NothingPrunedWarning)
-            decision = plan(
-                self.model,
-                self.criterion,
+            settings = Settings.of(
+                criterion=self.criterion,
                 sparsity=asked,
                 scope=self.scope,
                 layers=self._layers(),
                 data=self.data,
                 seed=self.seed,
             )
+            decision, _ = decide(ChannelGraph(self.model), settings, gone=gone)
         none = decision.achieved is None or not decision.achieved[0]
         self._barriers = reasons(decision.barriers) if none else ""
         return np.asarray(self.graph.removal(dict(decision.removed)) | gone)
@@ -249,7 +246,7 @@ class MaskUpdate:
 
 
 def _gone_lowest(scores: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Give what is gone the lowest score."""
+    """Set the scores of what is pruned already to the lowest."""
     least = np.min(scores, initial=0)
     if least < 0 or scores.dtype.kind != "f":
         return np.where(keep, scores, least)
@@ -303,7 +300,7 @@ def update_masks(
     data: Any = None,
     seed: int = 0,
 ) -> None:
-    """Set the masks of a model, and what they remove to zero.
+    """Compute new masks of a model, and set the weights they prune to zero.
 
     This is what `MaskPruning` does at the firing steps of its schedule; call it from
     a training loop of your own. The optimizer then holds the zeros. Masks only
@@ -317,17 +314,21 @@ def update_masks(
             to shares; other layers stay as they are then.
         criterion: What is worth keeping. For weights `"magnitude"`, `"lamp"`,
             `"random"`, or a function `(name, array) -> array` of the same shape; for
-            units any criterion of `plan`.
-        granularity: `"weight"`: single weights. `(4, 1)`: blocks of so many
-            consecutive inputs and outputs; this one hits the fast Dense kernel of
-            LiteRT. `"2:4"`: two zeros in every four consecutive inputs. `"unit"`:
-            whole units, in all weights that make or read them.
-        scope: What is ranked together: `"layer"` each weight array, `"global"` all;
-            for units also the other scopes of `plan`.
-        layers: Which of the masked layers take part, as in `wrap_with_masks`.
+            units any criterion of `plan`. Defaults to `"magnitude"`.
+        granularity: `"weight"`: single weights. `(4, 1)`: blocks of so many consecutive
+            inputs and outputs; this one uses the fast Dense kernel of LiteRT. `"2:4"`:
+            two zeros in every four consecutive inputs. `"unit"`: whole units, in all
+            weights that produce or consume them. Defaults to `"weight"`.
+        scope: What is ranked together: `"layer"` each weight array, `"global"` all; for
+            units also the other scopes of `plan`. Defaults to `"layer"`.
+        layers: Which of the masked layers take part: a path or name, a regular
+            expression, a list of these, or a function of the layer. Defaults to `None`,
+            which means all.
         pooling: How the worth of a block comes from its weights: `"mean"` or `"max"`.
-        data: Inputs, or `(inputs, labels)`, for criteria that read any.
-        seed: Seed of whatever is random.
+            Defaults to `"mean"`.
+        data: Inputs, or `(inputs, labels)`, for criteria that read any. Defaults to
+            `None`.
+        seed: Seed of whatever is random. Defaults to `0`.
 
     Raises:
         FlavourError: If `model` is no Keras model.
@@ -346,11 +347,11 @@ def update_masks(
     """
     if isinstance(sparsity, Mapping) and scope != "layer" and granularity != "unit":
         raise ValueError(
-            "Shares of single layers leave nothing for `scope` to decide. Leave it "
-            f"out, or give one share. Received: scope={scope!r}"
+            "With one sparsity per layer, `scope` has nothing to decide. Leave it out, "
+            f"or give one sparsity. Received: scope={scope!r}"
         )
     slots = slots_of(model, layers)
-    shares = shares_by_path(slots, sparsity)
+    shares = by_path(slots, sparsity, "sparsity", "sparsities")
     if isinstance(shares, Mapping):
         slots = [slot for slot in slots if slot.path in shares]
     update = MaskUpdate(
@@ -363,7 +364,7 @@ def update_masks(
 
 
 def apply_masks(model: Any) -> None:
-    """Set the weights that masks remove to zero, should something have moved them.
+    """Set the weights that masks prune to zero, if something has moved them.
 
     The optimizer does so after each of its updates. Call this after weights were
     written in another way: `set_weights`, an average of weights, another framework.
@@ -421,18 +422,3 @@ def slots_of(model: Any, layers: Selector = None) -> list[MaskSlot]:
     slots = require_slots(model)
     paths = chosen_layers({slot.path: slot.layer for slot in slots}, layers, {})
     return [slot for slot in slots if slot.path in paths]
-
-
-def shares_by_path(slots: list[MaskSlot], sparsity: Shares) -> Shares:
-    """Translate names and regular expressions into paths; a number stays one."""
-    if not isinstance(sparsity, Mapping):
-        return sparsity
-    paths = [slot.path for slot in slots]
-    shares: dict[str, float] = {}
-    for pattern, share in sparsity.items():
-        for path in matching(pattern, paths):
-            if shares.setdefault(path, share) != share:
-                raise ValueError(
-                    f"The layer {path!r} is given two shares. Received: {sparsity}"
-                )
-    return shares

@@ -16,7 +16,7 @@ from tf_spline_prune.masking._masked_layer import prunable_weights
 
 
 def weight_sparsity(model: Any) -> dict[str, float]:
-    """Measure the fraction of exact zeros in each weight that masks can thin out.
+    """Compute the fraction of exact zeros in each weight that can be masked.
 
     Whether a mask holds it, and whether it is frozen, does not matter: a masked model,
     the same one without masks, and a file of it have the same numbers.
@@ -57,9 +57,8 @@ def _maskable(model: Any) -> dict[str, np.ndarray]:
         whole = read_weights(model)
         return {name: whole[name] for name in prunable_weights(model, frozen=True)}
     weights = CurrentWeights(graph)
-    layers = {call.path: call.layer for call in graph.leaves()}
     return {
         f"{path}/{name}": weights[path][name]
         for path in weights
-        for name in prunable_weights(layers[path], frozen=True)
+        for name in prunable_weights(graph.layers[path], frozen=True)
     }

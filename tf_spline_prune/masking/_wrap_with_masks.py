@@ -42,9 +42,9 @@ def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
     Args:
         model: A built model of either flavour. It is not changed, and shares no
             weights with the copy.
-        layers: Which layers get masks: a path or name, a regular expression, a list
-            of these, or a function of the layer. `None` means all that have
-            prunable weights.
+        layers: Which layers get masks: a path or name, a regular expression, a list of
+            these, or a function of the layer. Defaults to `None`, which means all that
+            have prunable weights.
 
     Returns:
         A masked model of the same flavour, layer names kept (TFMOT's wrappers put
@@ -68,7 +68,7 @@ def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
     """
     require_flavour(model)
     graph = trace(model)
-    calls = {call.path: call for call in graph.leaves()}
+    calls = {call.path: call for call in graph.calls}
     reasons = {path: why_not(call.layer) for path, call in calls.items()}
     chosen = chosen_layers(
         {path: calls[path].layer for path in calls},
@@ -79,8 +79,8 @@ def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
     chosen |= {slot.path for slot in old}
     if not chosen:
         raise ModelError(
-            "No layer of this model can be masked. Received: model "
-            f"{model.name!r}, whose layers stay because "
+            f"No layer of this model can be masked. Received: model {model.name!r}, "
+            "whose layers get no masks because "
             f"{_listed({path: why for path, why in reasons.items() if why})}"
         )
     for path in chosen:
@@ -132,7 +132,7 @@ def wrap_with_masks(model: Any, layers: Selector = None) -> Any:
 
 
 def _left_out(calls: dict[str, Any], paths: set[str]) -> dict[str, str]:
-    """Say what stays dense without having been left out by name, by path of layer."""
+    """Return what stays dense though nobody left it out by name, by path of layer."""
     found = {}
     for path in sorted(paths):
         for part, why in left_out(calls[path].layer).items():

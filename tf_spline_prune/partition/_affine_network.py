@@ -34,7 +34,7 @@ class AffineNetwork:
         model: The copy.
         graph: Its calls.
         knots: The knots of each layer that has some, in the order of computation.
-        apply: Runs one call; fits `Graph.run` and `Program.run`.
+        apply: Runs one call; fits `Graph.run`.
 
     Raises:
         FlavourError: If `model` is no Keras model.
@@ -123,11 +123,11 @@ def require_one_map(model: Any) -> Graph:
             outputs, an input of integers, or weights that are not finite.
     """
     graph = trace(model)
-    if len(graph.inputs) != 1 or len(graph.output_ids) != 1:
+    if len(graph.inputs) != 1 or len(graph.output_tensors) != 1:
         raise ModelError(
             "This needs a model with one input and one output. Make one of the part "
             f"that is meant. Received: model {model.name!r} with {len(graph.inputs)} "
-            f"inputs and {len(graph.output_ids)} outputs"
+            f"inputs and {len(graph.output_tensors)} outputs"
         )
     if not graph.inputs[0].dtype.startswith(("float", "bf")):
         raise ModelError(
@@ -152,7 +152,7 @@ def _folding(logits: Logits) -> dict[str, Knots]:
     """Find the calls with knots, and refuse what is not piecewise-linear."""
     found: dict[str, Knots] = {}
     refused = []
-    for call in logits.graph.leaves():
+    for call in logits.graph.calls:
         knots, name = knots_of(call), function_name(call)
         if knots and not knots.smooth:
             found[call.name] = knots
@@ -171,7 +171,7 @@ def _folding(logits: Logits) -> dict[str, Knots]:
 
 
 def pool_ties(call: Call, tensor: Any, pooled: Any) -> list[Any]:
-    """Tell for every position of every window whether it attains the maximum.
+    """Return for every position of every window whether it attains the maximum.
 
     Args:
         call: A call of a `MaxPooling` or `GlobalMaxPooling` layer.
@@ -191,7 +191,7 @@ def pool_ties(call: Call, tensor: Any, pooled: Any) -> list[Any]:
 
 
 def pool_windows(call: Call, tensor: Any, pooled: Any) -> list[Any]:
-    """Give what each position of a pooling window sees.
+    """Return what each position of a pooling window sees.
 
     Args:
         call: A call of a `MaxPooling` or `GlobalMaxPooling` layer.

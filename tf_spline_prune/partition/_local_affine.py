@@ -28,7 +28,7 @@ _CHECKED, _NEARBY = 8, 2.0**-24
 def local_affine(
     model: Any, x: Any, *, batch_size: int = 128
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give the affine map that a network is on the region of each input.
+    """Return the affine map that a network is on the region of each input.
 
     In the region of `x[i]` the network is `z -> A[i] @ z + b[i]`, to the rounding of
     float64, in which all is computed. An input on a knot has the map of one of the
@@ -39,8 +39,8 @@ def local_affine(
             piecewise-linear. Where it ends in softmax, sigmoid or tanh, the output
             is what goes into it.
         x: Array of shape `(n, *input shape)`.
-        batch_size: Number of inputs that are run at a time. Each counts as often as
-            the model has inputs or outputs, whichever is fewer.
+        batch_size: Number of inputs that are run at a time. Each counts as often as the
+            model has inputs or outputs, whichever is fewer. Defaults to `128`.
 
     Returns:
         Arrays of shape `(n, outputs, inputs)` and `(n, outputs)`, float64. Inputs
@@ -57,7 +57,8 @@ def local_affine(
 
     ```python
     A, b = tsp.local_affine(model, x_test[:8])
-    np.allclose(A[0] @ x_test[0].ravel() + b[0], logits[0])   # True
+    answer = A[0] @ x_test[0].ravel() + b[0]
+    np.allclose(answer, model(x_test[:1])[0], atol=1e-4)     # True
     ```
 
     Source: Balestriero and Baraniuk, "A Spline Theory of Deep Learning", ICML 2018.
@@ -71,7 +72,7 @@ def local_affine(
 
 
 def jacobians(model: Any, x: Any, *, batch_size: int = 128) -> np.ndarray:
-    """Give the derivatives of a model's outputs by its inputs, in float64.
+    """Return the derivatives of a model's outputs by its inputs, in float64.
 
     Args:
         model: A built model with one input and one output, whatever its functions.
@@ -106,9 +107,10 @@ def jacobian_rank(
     Args:
         model: A built model with one input and one output.
         x: Array of shape `(n, *input shape)`.
-        tolerance: Singular values up to this share of the largest one count as
-            zero; `None` takes what rounding in float64 can make.
-        batch_size: As in `local_affine`.
+        tolerance: Singular values up to this fraction of the largest one count as zero.
+            Defaults to `None`, which takes what rounding in float64 can make.
+        batch_size: Number of inputs run at a time. Each counts as often as the model
+            has inputs or outputs, whichever is fewer. Defaults to `128`.
 
     Returns:
         Array of shape `(n,)`, int.

@@ -39,7 +39,7 @@ class Logits:
         last = graph.ends()
         self.ends = {
             call.name: name
-            for call in graph.leaves()
+            for call in graph.calls
             if call.name in last and (name := function_name(call)) in RISING
         }
 
@@ -70,7 +70,7 @@ class Logits:
 
 
 def function_name(call: Call) -> str:
-    """Name the function of a call, without underscores; that of its layer, or itself.
+    """Return a function's name, without underscores: of a call's layer, or its own.
 
     Args:
         call: A call of a traced model.

@@ -22,12 +22,12 @@ from tf_spline_prune.errors import ProbeError
 
 @checked(a=Array(), b=Array(), n=Integer(1, 2**15))
 def plane(a: np.ndarray, b: np.ndarray, n: int = 100) -> np.ndarray:
-    """Lay a grid over the parallelogram that two inputs span with the origin.
+    """Return a grid on the parallelogram that two inputs span with the origin.
 
     Args:
         a: One input, without batch axis.
         b: Another of the same shape.
-        n: Points a side.
+        n: Points per side. Defaults to `100`.
 
     Returns:
         Array of shape `(n * n, *input shape)`, float32: `alpha * a + beta * b`
@@ -62,12 +62,12 @@ def plane(a: np.ndarray, b: np.ndarray, n: int = 100) -> np.ndarray:
     n=COUNT,
 )
 def minibatch(dataset: Iterable[Any], n: int = 1024) -> Any:
-    """Take the first `n` inputs of a data set.
+    """Return the first `n` inputs of a data set.
 
     Args:
         dataset: Batches of inputs, or of tuples whose first item is the inputs:
             a `tf.data.Dataset`, a `keras.utils.Sequence`, a list.
-        n: How many inputs to take.
+        n: How many inputs to take. Defaults to `1024`.
 
     Returns:
         Array of shape `(n, *input shape)`; fewer rows if the data set is smaller. For
@@ -132,12 +132,13 @@ def _check_batched(element: Any) -> None:
 
 @checked(x=Array(), n=COUNT, seed=SEED)
 def mix(x: np.ndarray, n: int = 1024, seed: int = 0) -> np.ndarray:
-    """Draw random convex mixes of pairs of inputs.
+    """Return random convex mixes of pairs of inputs.
 
     Args:
         x: Array of shape `(m, *input shape)`.
-        n: How many mixes to draw.
+        n: How many mixes to draw. Defaults to `1024`.
         seed: Seed of the pairs and of the weights, which are uniform in [0, 1].
+            Defaults to `0`.
 
     Returns:
         Array of shape `(n, *input shape)`, float32.
@@ -160,12 +161,12 @@ def mix(x: np.ndarray, n: int = 1024, seed: int = 0) -> np.ndarray:
 
 @checked(shape=ListOf(COUNT, "integers of at least 1", 0), n=COUNT, seed=SEED)
 def noise(shape: Sequence[int], n: int = 1024, seed: int = 0) -> np.ndarray:
-    """Draw standard normal inputs.
+    """Return standard normal inputs.
 
     Args:
         shape: Shape of one input, without batch axis.
-        n: How many to draw.
-        seed: Seed of the draw.
+        n: How many to draw. Defaults to `1024`.
+        seed: Seed of the draw. Defaults to `0`.
 
     Returns:
         Array of shape `(n, *shape)`, float32.
@@ -200,9 +201,9 @@ def check_probe(x: Any, inputs: Sequence[Input]) -> list[np.ndarray]:
     for array in arrays_of(x):
         if not hasattr(array, "__array__"):
             raise ProbeError(
-                "A probe is an array, or a list or dict of arrays, one an input of the "
-                "model. `tsp.probes.minibatch` takes one from a data set. Received: an "
-                f"object of type {type(array).__name__}"
+                "A probe is an array, or a list or dict of arrays, one per input of "
+                "the model. `tsp.probes.minibatch` takes one from a data set. "
+                f"Received: an object of type {type(array).__name__}"
             )
     return check_inputs(x, inputs, "probe", ProbeError)
 

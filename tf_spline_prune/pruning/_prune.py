@@ -50,37 +50,58 @@ def prune(
     weights: Literal["inherit", "reinitialize"] | Any = "inherit",
     verify: bool = True,
 ) -> Any:
-    """Shrink a model: decide, recover what can be recovered, build, prove.
+    """Prune a model: plan, apply, verify and recover in one call.
 
     Args:
         model: A built model of either flavour. It is not changed.
-        criterion: As in `plan`.
-        sparsity: As in `plan`.
-        target_macs: As in `plan`.
-        target_params: As in `plan`.
-        target_bytes: As in `plan`.
-        weight_dtype: As in `plan`.
-        target_latency: As in `plan`.
-        latency: As in `plan`.
-        scope: As in `plan`.
-        layers: As in `plan`.
-        data: Inputs for recovery and for criteria that read any: an array of shape
-            `(n, *input shape)`, a list or dict of arrays for several inputs, a tuple
-            of inputs and labels, or batches of these. A few hundred are enough.
-        round_to: As in `plan`.
-        min_units: As in `plan`.
-        max_sparsity: As in `plan`.
-        approximate: As in `plan`.
-        seed: As in `plan`.
-        recover: What to do about the loss, before any training and without labels:
-            `"merge"` folds removed units into their twins, `"least_squares"` solves
-            the readers' weights again on `data`, `"batchnorm"` measures the
-            statistics of normalisations again on `data`; or a list of these. `"auto"`
-            merges, and solves where there are data; `None` does nothing.
-        weights: As in `PruningPlan.apply`.
-        verify: Whether the result is compared with the original in which nobody
-            reads the removed units. A `BlindVerificationWarning` says if the
-            comparison could not have seen a fault.
+        criterion: How units are ranked: a name such as `"spline"` or `"magnitude"`, an
+            instance of `criteria.Criterion`, or a function `(graph, group) -> array of
+            shape (units,)`, higher means keep. Defaults to `"auto"`: `"reconstruction"`
+            with `data`, `"spline"` without.
+        sparsity: Fraction of the prunable units to prune, in [0, 1); or one fraction
+            per layer, from a dictionary of names or a function of the layer. Defaults
+            to `None`.
+        target_macs: Multiply-accumulates to keep at most: a fraction of the model's
+            (float), a number (int), or a text such as `"50%"`. Defaults to `None`.
+        target_params: Parameters to keep at most, likewise. Defaults to `None`.
+        target_bytes: Bytes of the weights to keep at most, likewise. Defaults to
+            `None`.
+        weight_dtype: Dtype in which `target_bytes` counts the weights: `"float32"`,
+            `"float16"` or `"int8"`. Defaults to `None`, as the model holds them.
+        target_latency: Latency to keep at most: a fraction of the model's (float) or
+            microseconds (int). Defaults to `None`.
+        latency: Where latencies come from: a function of a model that returns
+            microseconds, or a table of microseconds by layer and number of kept units.
+            Defaults to `None`, which measures LiteRT on this machine.
+        scope: What is ranked together: `"global"`, `"layer"`, `"isomorphic"`,
+            `"regions"`, or pools of layers (a dictionary or a function of the layer).
+            Defaults to `"auto"`: `"layer"` for `"reconstruction"`, `"global"` for
+            others.
+        layers: Layers that may be pruned: a name, a regular expression, a list of
+            these, or a function of the layer. Defaults to `None`, which means all.
+        data: Inputs for recovery and for criteria that need any: an array of shape `(n,
+            *input shape)`, a list or dict of arrays for several inputs, a tuple of
+            inputs and labels, or batches of these. A few hundred are enough. Defaults
+            to `None`.
+        round_to: Keep a multiple of this many units of each group. Defaults to `1`.
+        min_units: Keep at least this many units of each group. Defaults to `1`.
+        max_sparsity: Prune at most this fraction of a group, in [0, 1). Defaults to
+            `None`: 0.9, or more if `sparsity` asks for more.
+        approximate: Whether units under a LayerNormalization or its like may be pruned,
+            which changes its statistics. Defaults to `False`.
+        seed: Seed of everything random. Defaults to `0`.
+        recover: How to recover, before any training and without labels: `"merge"` folds
+            pruned units into their twins, `"least_squares"` refits the consumers'
+            weights on `data`, `"batchnorm"` recalibrates BatchNormalization on `data`;
+            or a list of these; `None` does nothing. Defaults to `"auto"`, which merges,
+            and refits if there are data.
+        weights: `"inherit"` slices the model's weights, `"reinitialize"` draws new
+            ones, and another model of the same structure gives its own (to rewind to).
+            Defaults to `"inherit"`.
+        verify: Whether the result is compared with the original in which every
+            consumer's weights for the pruned units are zero. A
+            `BlindVerificationWarning` says if the comparison could not have seen a
+            fault. Defaults to `True`.
 
     Returns:
         A new, plain, uncompiled model of the same flavour, layer names kept.
@@ -251,13 +272,13 @@ def recovery_steps(
     )
     if asked and not inherits:
         raise ValueError(
-            "Recovery mends the model's own weights, so it goes with "
+            "Recovery repairs the model's own weights, so it goes with "
             f'weights="inherit" only. Received: recover={recover!r}'
         )
     blind = [step for step in asked if step in _WITH_DATA]
     if blind and not has_data:
         raise CalibrationError(
-            f"{blind} need inputs to look at: `data=x_train[:512]`. Labels are not "
+            f"{blind} need calibration inputs: `data=x_train[:512]`. Labels are not "
             "needed. Received: data=None"
         )
     return tuple(asked)

@@ -43,8 +43,8 @@ _PASSED = {*SETTINGS, "weight_dtype", "latency"} - {"criterion"}
     rounds=Integer(1, 10_000),
     schedule=[
         OneOf("linear"),
-        ListOf(Real(0, 1, closed="right"), "shares of the way, rising to 1"),
-        Function("a function of the share of rounds that are done"),
+        ListOf(Real(0, 1, closed="right"), "fractions of the way, rising to 1"),
+        Function("a function of the fraction of rounds that are done"),
     ],
     train=[TRAIN, None],
     verify=Flag(),
@@ -61,7 +61,7 @@ def prune_in_rounds(
     verify: bool = True,
     **settings: Any,
 ) -> tuple[Any, PruningPlan]:
-    """Prune a little, train, prune again, and keep account in original coordinates.
+    """Prune a model in rounds, with training in between.
 
     Each round ranks anew on the model as it is by then, towards a target that the
     schedule sets between the original and the budget. All targets are shares of the
@@ -70,20 +70,27 @@ def prune_in_rounds(
 
     Args:
         model: A built model of either flavour. It is not changed.
-        criterion: As in `plan`.
-        rounds: Number of rounds.
-        schedule: How far the rounds come, as shares of the whole way that rise to 1:
-            `"linear"` makes equal steps; a function of the share of rounds that are
-            done; or one number a round, such as `(0.5, 0.8, 1.0)`.
+        criterion: How units are ranked: a name such as `"spline"` or `"magnitude"`, an
+            instance of `criteria.Criterion`, or a function `(graph, group) -> array of
+            shape (units,)`, higher means keep. Defaults to `"auto"`: `"reconstruction"`
+            with `data`, `"spline"` without.
+        rounds: Number of rounds. Defaults to `3`.
+        schedule: How far each round goes, as fractions of the whole way that rise to 1:
+            `"linear"` makes equal steps; a function of the fraction of rounds that are
+            done; or one number per round, such as `(0.5, 0.8, 1.0)`. Defaults to
+            `"linear"`.
         train: Takes the small, uncompiled model after each round but the last and
-            trains it in place; it compiles it itself. Training the result is left
-            to you.
-        recover: What each round does about the loss, as in `prune`. Without `train`,
-            `"least_squares"` goes back to what the original model computes; with it,
-            to what the model computes that was trained last.
-        data: As in `prune`.
-        verify: Whether each round's result is compared with the round's model in
-            which nobody reads the removed units.
+            trains it in place; it compiles it itself. Training the result is left to
+            you. Defaults to `None`.
+        recover: How each round recovers: `"merge"`, `"least_squares"`, `"batchnorm"`, a
+            list of these, or `None`. Without `train`, `"least_squares"` goes back to
+            what the original model computes; with it, to what the model trained last
+            computes. Defaults to `"auto"`, which merges, and refits if there are data.
+        data: Inputs for recovery and for criteria that need any: an array of shape `(n,
+            *input shape)`, a list or dict of arrays, a tuple of inputs and labels, or
+            batches of these. Defaults to `None`.
+        verify: Whether each round's result is compared with the round's model in which
+            every consumer's weights for the pruned units are zero. Defaults to `True`.
         **settings: As in `plan`: the budget, one of `sparsity` (one number),
             `target_macs`, `target_params` and `target_bytes`, and the rest, such as
             `layers` and `scope`. All of it holds for the rounds together: as many
@@ -207,13 +214,13 @@ class _Way:
         self.last = int(budget.limit(self.full))
 
     def _cost(self, removed: Mapping[str, list[int]]) -> int:
-        """Give what is left of the budgeted cost."""
+        """Return what is left of the budgeted cost."""
         mask = self.graph.removal(dict(removed))
         cost = cost_after(self.graph, mask, self.budget.weight_dtype)
         return int(getattr(cost, str(self.budget.measure)))
 
     def target(self, share: float, so_far: PruningPlan | None) -> float | int | None:
-        """Give what a round asks of `plan`; `None` if there is nothing to do."""
+        """Return what a round asks of `plan`; `None` if there is nothing to do."""
         if self.budget.measure is None:
             return share * float(self.budget.value)
         limit = self.full - int(share * (self.full - self.last))
@@ -255,7 +262,7 @@ def _checked(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shares(schedule: Schedule, rounds: int) -> list[float]:
-    """Give the share of the way that each round comes to."""
+    """Return the share of the way that each round comes to."""
     done = [(number + 1) / rounds for number in range(rounds)]
     if isinstance(schedule, str):
         return done
@@ -268,7 +275,7 @@ def _shares(schedule: Schedule, rounds: int) -> list[float]:
     rising = all(a < b for a, b in itertools.pairwise([0.0, *found]))
     if len(found) != rounds or not rising or abs(found[-1] - 1) > 1e-9:
         raise ValueError(
-            "`schedule` must give one share of the way for each round, rising from "
-            f"above 0 to 1. Expected: {rounds} numbers. Received: {given!r}"
+            "`schedule` must give one fraction of the way per round, rising from above "
+            f"0 to 1. Expected: {rounds} numbers. Received: {given!r}"
         )
     return [*found[:-1], 1.0]

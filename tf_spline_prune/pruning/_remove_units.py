@@ -17,7 +17,7 @@ Weights = Mapping[str, Mapping[str, np.ndarray]]
 PLAN = Having(
     "graph_of",
     "removed",
-    what="a `PruningPlan`, as `tsp.plan` gives it",
+    what="a `PruningPlan`, as `tsp.plan` returns it",
     hint="Read a stored one with `PruningPlan.load`.",
 )
 """What the checks of arguments want of a plan."""
@@ -30,7 +30,7 @@ def remove_units(
     *,
     approximate: bool = False,
 ) -> Any:
-    """Remove units of layers by hand.
+    """Prune the given units of layers.
 
     A unit that lives in a group with units of other layers takes them along.
 
@@ -39,8 +39,8 @@ def remove_units(
         units: For each layer's path, the indices of the units to remove; for a
             layer with several kinds of units also the kind: `"attention/heads"`.
             Where it names none a `NothingPrunedWarning` says so.
-        approximate: Whether units may go although a LayerNormalization or its
-            like runs over them, whose statistics change then.
+        approximate: Whether units may go although a LayerNormalization or its like runs
+            over them, whose statistics change then. Defaults to `False`.
 
     Returns:
         A new, plain, uncompiled model of the same flavour.
@@ -138,7 +138,7 @@ def _sliced(
 
 @checked(plan=PLAN)
 def merge(model: Any, plan: Any) -> Any:
-    """Fold the units that a plan removes into their twins' outgoing weights.
+    """Fold the units that a plan prunes into their twins' outgoing weights.
 
     Where a removed unit is a positive multiple of its twin, the result computes
     the same function as the model once the unit is gone: nothing is lost. Where
@@ -170,7 +170,7 @@ def merge(model: Any, plan: Any) -> Any:
 def folded(
     graph: ChannelGraph, merges: Mapping[str, Sequence[tuple[int, int, float]]]
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Give the weights that change where units are folded, by layer path and name.
+    """Return the weights that change where units are folded, by layer path and name.
 
     Args:
         graph: The model's channel graph.
@@ -186,8 +186,8 @@ def folded(
         )
         if group is None:
             raise PlanError(
-                f"The plan merges units of {path!r}, which this model cannot. Make "
-                "the plan again."
+                f"The plan merges units of {path!r}, which cannot be merged in this "
+                "model. Make the plan again."
             )
         known = range(len(group.producers[0].positions))
         if not all(unit in known and twin in known for unit, twin, _ in triples):

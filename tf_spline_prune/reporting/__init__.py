@@ -1,6 +1,5 @@
 """Reports: what pruning saved, and what training cost."""
 
-from tf_spline_prune.reporting._report import report, training_flops
-from tf_spline_prune.reporting._report_table import Report
+from tf_spline_prune._public_names import public_names
 
-__all__ = ["Report", "report", "training_flops"]
+__getattr__, __dir__, __all__ = public_names(__name__, __file__)

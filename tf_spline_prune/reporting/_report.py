@@ -149,7 +149,7 @@ _MEASURED = ("tflite_bytes", "gzip_bytes", "latency_us")
 @checked(
     plan=[PLAN, None],
     evaluate=[
-        Function("a function of a model that gives a number, or numbers by name"),
+        Function("a function of a model that returns a number, or numbers by name"),
         None,
     ],
     bird=[
@@ -172,7 +172,7 @@ def report(
     bird: Any = None,
     num_threads: int = 1,
 ) -> Report:
-    """Count, measure and, if asked, evaluate what pruning saved.
+    """Report what pruning saved: count, measure and, if asked, evaluate.
 
     Both models are converted for LiteRT in memory and timed in turns. Where that
     cannot be done the report comes without these rows, and with the reason.
@@ -180,18 +180,18 @@ def report(
     Args:
         model: The original model.
         pruned: The pruned model, of the same flavour, inputs and outputs.
-        plan: The plan that led from the one to the other: the report then says
-            what was asked and what was achieved.
-        data: Labelled data, on which each model's own metrics are taken: a tuple
-            of inputs and labels (and sample weights), or batches of such, as
+        plan: The plan that led from the one to the other: the report then says what was
+            asked and what was achieved. Defaults to `None`.
+        data: Labelled data, on which each model's own metrics are taken: a tuple of
+            inputs and labels (and sample weights), or batches of such, as
             `Model.evaluate` takes them. Of a model that is not compiled a copy is
-            evaluated, compiled like the other.
+            evaluated, compiled like the other. Defaults to `None`.
         evaluate: In the place of `data`: takes a model, and returns a number or a
-            dictionary of numbers by name. It is called with the two models
-            themselves.
-        bird: An early-bird detector that has watched a training, whether it has
-            fired or not.
-        num_threads: Number of CPU threads for the latencies.
+            dictionary of numbers by name. It is called with the two models themselves.
+            Defaults to `None`.
+        bird: An early-bird detector that has watched a training, whether it has fired
+            or not. Defaults to `None`.
+        num_threads: Number of CPU threads for the latencies. Defaults to `1`.
 
     Returns:
         The report: print it, or call `to_dict` or `to_html`.
@@ -280,12 +280,7 @@ def _input_shapes(graph: Graph) -> list[tuple[int | None, ...]]:
 
 
 def _output_shapes(graph: Graph) -> list[tuple[int | None, ...]]:
-    shapes = {
-        i: entry.shape for i, entry in zip(graph.input_ids, graph.inputs, strict=True)
-    }
-    for call in graph.calls:
-        shapes.update(zip(call.outputs, call.output_shapes, strict=True))
-    return [tuple(shapes[i][1:]) for i in graph.output_ids]
+    return [shape[1:] for _, shape in graph.blueprint.ends()]
 
 
 def _check_led_to(plan: PruningPlan, units: Mapping[str, int]) -> None:
@@ -354,7 +349,7 @@ def training_flops(
             multiply-accumulate is two, so `2 * tsp.cost(model).macs`.
         num_images: Number of inputs in an epoch.
         epochs: Number of epochs.
-        factor: Passes' worth of work a training step.
+        factor: Work of a training step, in forward passes. Defaults to `3`.
 
     Returns:
         The number of operations.

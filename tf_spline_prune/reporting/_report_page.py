@@ -200,7 +200,7 @@ def _must_stay(report: Any) -> str:
         for b in report.barriers
     ]
     return _section(
-        "What must stay", [_table(("layer", "units", "why"), rows, "Barriers")]
+        "Unprunable units", [_table(("layer", "units", "why"), rows, "Barriers")]
     )
 
 

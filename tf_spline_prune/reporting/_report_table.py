@@ -46,17 +46,17 @@ class Report:
         num_threads: Number of CPU threads of these inferences.
         unmeasured: For rows without numbers, the reason.
         scores: What the two score, by name; empty if nothing was evaluated.
-        plan: The plan, if it was given.
-        bird: What the early bird saw, if it was given: the name of its
-            `distance`, its `records` by epoch, their `bound` and the `ticket_epoch`,
-            epochs counted from 0.
+        plan: The plan, if it was given. Defaults to `None`.
+        bird: What the early bird saw, if it was given: the name of its `distance`, its
+            `records` by epoch, their `bound` and the `ticket_epoch`, epochs counted
+            from 0. Defaults to `None`.
 
     Example:
 
     ```python
     report = tsp.report(model, small, data=(x_test, y_test))
     print(report)
-    report.levels["macs"]  # 0.497
+    report.levels["macs"] <= 1     # True: what is kept of them
     report.to_html("report.html")
     ```
     """
@@ -99,7 +99,7 @@ class Report:
         return against(self.plan.budget, *self.plan.achieved)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the report as plain numbers, strings, lists and dicts.
+        """Return the report as plain numbers, strings, lists and dicts.
 
         What is not known, and what is not a finite number, is `None`; so the result
         is JSON in the strict sense.
@@ -127,11 +127,11 @@ class Report:
 
     @checked(path=[Path(), None])
     def to_html(self, path: PathLike | None = None) -> str:
-        """Give the report as one page that needs nothing else, no network, no script.
+        """Return the report as one HTML page without scripts or links to elsewhere.
 
         Args:
-            path: File for the page, ending in `.html`; an earlier file of that name
-                is replaced. It appears whole or not at all.
+            path: File for the page, ending in `.html`; an earlier file of that name is
+                replaced. It appears whole or not at all. Defaults to `None`.
 
         Returns:
             The page.
@@ -148,8 +148,8 @@ class Report:
         """
         if path is not None and pathlib.Path(path).suffix != ".html":
             raise ValueError(
-                "A page must end in `.html`; that is how browsers know it. "
-                f"Received: {str(path)!r}"
+                "A page must end in `.html`, by which browsers recognise it. Received: "
+                f"{str(path)!r}"
             )
         page = report_page(self)
         if path is not None:
@@ -178,7 +178,7 @@ class Report:
         lines += [self.asked] if self.asked else []
         lines += [bird_text(self.bird)] if self.bird else []
         if self.barriers:
-            lines += ["", "Must stay:"]
+            lines += ["", "Unprunable:"]
             lines += [f"  {barrier}" for barrier in self.barriers]
         return "\n".join(lines)
 

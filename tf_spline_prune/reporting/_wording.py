@@ -20,7 +20,7 @@ def number(key: str, value: float) -> str:
 
 
 def level(before: float | None, after: float | None) -> float | None:
-    """Give the share that is kept; `None` where there is nothing to compare."""
+    """Return the share that is kept; `None` where there is nothing to compare."""
     return after / before if before and after is not None else None
 
 
@@ -30,12 +30,12 @@ def share(kept: float | None) -> str:
 
 
 def why_not(reason: str) -> str:
-    """Say that a row has no numbers, with the first sentence of the reason."""
+    """Return the words for a row without numbers: the first sentence of the reason."""
     return f"not measured: {reason.partition('. ')[0].rstrip('.')}"
 
 
 def bird_text(bird: Mapping[str, Any]) -> str:
-    """Say in one line when the early bird was found.
+    """Describe in one line when the early bird was found.
 
     Args:
         bird: `Report.bird`.

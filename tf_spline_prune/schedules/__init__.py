@@ -4,31 +4,9 @@
 subclasses of the same `PruningSchedule`, so they work in TFMOT's wrappers too.
 """
 
-from tf_spline_prune.compat import import_tfmot
-from tf_spline_prune.schedules._cyclic import Cyclic
-from tf_spline_prune.schedules._early_bird_sparsity import EarlyBirdSparsity
-from tf_spline_prune.schedules._exponential import Exponential
-from tf_spline_prune.schedules._firing import evaluate, final_sparsity, fires_within
-from tf_spline_prune.schedules._one_shot import OneShot
-from tf_spline_prune.schedules._schedule import Schedule
-from tf_spline_prune.schedules._timed import Timed
+from tf_spline_prune._public_names import public_names
 
-_tfmot = import_tfmot().sparsity.keras
-ConstantSparsity = _tfmot.ConstantSparsity
-"""TFMOT's own: one sparsity from `begin_step` on."""
-PolynomialDecay = _tfmot.PolynomialDecay
-"""TFMOT's own: a polynomial from `initial_sparsity` to `final_sparsity`."""
+__getattr__, __dir__, __all__ = public_names(__name__, __file__)
 
-__all__ = [
-    "ConstantSparsity",
-    "Cyclic",
-    "EarlyBirdSparsity",
-    "Exponential",
-    "OneShot",
-    "PolynomialDecay",
-    "Schedule",
-    "Timed",
-    "evaluate",
-    "final_sparsity",
-    "fires_within",
-]
+for _name in __all__:  # Keras finds them by name when it loads a model
+    __getattr__(_name)

@@ -7,7 +7,7 @@ _MOST_STEPS = 1000
 
 
 def is_beat(step: int, begin: int, end: int, frequency: int) -> bool:
-    """Tell whether a step is a beat.
+    """Return whether a step is a beat.
 
     Args:
         step: The step.
@@ -23,7 +23,7 @@ def is_beat(step: int, begin: int, end: int, frequency: int) -> bool:
 
 
 def has_beat(first: int, last: int, begin: int, end: int, frequency: int) -> bool:
-    """Tell whether a range of steps holds a beat.
+    """Return whether a range of steps holds a beat.
 
     Args:
         first: The first step of the range.

@@ -16,7 +16,7 @@ from tf_spline_prune.schedules._schedule import (
 
 
 class Cyclic(Schedule):
-    """Fires a number of times, evenly spaced, each time removing the same share.
+    """Prune a number of times, evenly spaced, each time the same fraction.
 
     After the k-th firing the share (1 - final)^(k / cycles) is kept. The first
     firing is at `begin_step`, the last at `end_step`, and those between are rounded
@@ -26,7 +26,7 @@ class Cyclic(Schedule):
         final_sparsity: Share of weights removed after the last firing, in [0, 1).
         begin_step: The step of the first firing.
         end_step: The step of the last firing.
-        cycles: Number of firings.
+        cycles: Number of firings. Defaults to `100`.
 
     Raises:
         ValueError: If an argument is out of range, or there are fewer steps than
@@ -70,7 +70,7 @@ class Cyclic(Schedule):
 
     @checked(step=ANY_STEP)
     def at(self, step: int) -> tuple[bool, float]:
-        """Count the firings; see `Schedule.at`."""
+        """Return whether to prune at a step, and to which sparsity."""
         count = self._fired(step)
         fires = count > self._fired(step - 1)
         if count == self.cycles:
@@ -98,5 +98,5 @@ class Cyclic(Schedule):
 
     @checked(first=ANY_STEP, last=ANY_STEP)
     def fires_within(self, first: int, last: int) -> bool:
-        """Tell whether a range of steps holds a firing step."""
+        """Return whether a range of steps holds a firing step."""
         return first <= last and self._fired(last) > self._fired(first - 1)

@@ -22,7 +22,7 @@ class _Bird(Protocol):
 
 
 class EarlyBirdSparsity(Schedule):
-    """Waits for an early bird, then ramps up to the target.
+    """Wait for an early bird, then ramp up to the target.
 
     Nothing fires until the detector does. The first firing is at the next optimizer
     step, `start_step`; from there the sparsity rises polynomially over `ramp_steps`
@@ -37,10 +37,12 @@ class EarlyBirdSparsity(Schedule):
         bird: An early-bird callback, given to `fit` as well, with `stop=False`
             where training is to go on. `None`: `start` is called by hand.
         target_sparsity: Share of weights removed at the end of the ramp, in [0, 1).
-        ramp_steps: Steps from the first firing to the target; 0: all at once.
-        power: Exponent of the ramp, as in `PolynomialDecay`.
-        frequency: Steps between two firings.
-        initial_sparsity: Share of weights removed at the first firing, in [0, 1).
+        ramp_steps: Steps from the first firing to the target; with 0 all is pruned at
+            once. Defaults to `0`.
+        power: Exponent of the polynomial ramp. Defaults to `3`.
+        frequency: Steps between two firings. Defaults to `100`.
+        initial_sparsity: Fraction of weights pruned at the first firing, in [0, 1).
+            Defaults to `0.0`.
 
     Raises:
         ValueError: If an argument is out of range, or `bird` is no detector.
@@ -116,7 +118,7 @@ class EarlyBirdSparsity(Schedule):
             self.start((self._clock(steps) if self._clock else steps) + 1)
 
     def follow(self, clock: Callable[[int], int]) -> None:
-        """Count what the detector reports by another clock; `Timed` asks for it.
+        """Count what the detector reports by another clock, as `Timed` needs.
 
         Args:
             clock: Function from optimizer steps to ticks.
@@ -125,7 +127,7 @@ class EarlyBirdSparsity(Schedule):
 
     @checked(step=ANY_STEP)
     def at(self, step: int) -> tuple[bool, float]:
-        """Follow the ramp once it has begun; see `Schedule.at`."""
+        """Return whether to prune at a step, and to which sparsity."""
         start = self.start_step
         if start < 0 or step < start:
             return False, self.initial_sparsity
@@ -151,7 +153,7 @@ class EarlyBirdSparsity(Schedule):
 
     @checked(first=ANY_STEP, last=ANY_STEP)
     def fires_within(self, first: int, last: int) -> bool | None:
-        """Tell whether a range of steps holds a firing step; `None` before the start.
+        """Return whether a range of steps holds a firing step; `None` before the start.
 
         Args:
             first: The first step of the range.

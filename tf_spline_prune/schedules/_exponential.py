@@ -18,7 +18,7 @@ from tf_spline_prune.schedules._schedule import (
 
 
 class Exponential(Schedule):
-    """Lets the kept share fall exponentially.
+    """Let the kept fraction fall exponentially.
 
     With the progress p from `begin_step` to `end_step`, in [0, 1], the share that
     is kept is (1 - initial)^(1 - p) (1 - final)^p: each firing removes the same
@@ -30,8 +30,9 @@ class Exponential(Schedule):
         final_sparsity: Share of weights removed at the end, in [0, 1).
         begin_step: The step at which pruning begins.
         end_step: The step at which it ends. The two may be equal.
-        initial_sparsity: Share of weights removed at the beginning, in [0, 1).
-        frequency: Steps between two firings.
+        initial_sparsity: Fraction of weights pruned at the beginning, in [0, 1).
+            Defaults to `0.0`.
+        frequency: Steps between two firings. Defaults to `100`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -70,7 +71,7 @@ class Exponential(Schedule):
 
     @checked(step=ANY_STEP)
     def at(self, step: int) -> tuple[bool, float]:
-        """Follow the exponential; see `Schedule.at`."""
+        """Return whether to prune at a step, and to which sparsity."""
         fires = is_beat(step, self.begin_step, self.end_step, self.frequency)
         if step >= self.end_step:
             return fires, self.final_sparsity
@@ -99,5 +100,5 @@ class Exponential(Schedule):
 
     @checked(first=ANY_STEP, last=ANY_STEP)
     def fires_within(self, first: int, last: int) -> bool:
-        """Tell whether a range of steps holds a firing step."""
+        """Return whether a range of steps holds a firing step."""
         return has_beat(first, last, self.begin_step, self.end_step, self.frequency)

@@ -1,5 +1,6 @@
 """What any pruning schedule does at a step, outside of a graph."""
 
+import bisect
 import math
 import numbers
 from typing import Any
@@ -38,7 +39,7 @@ def check_schedule(schedule: Any) -> None:
 
 @checked(step=ANY_STEP)
 def evaluate(schedule: Any, step: int) -> tuple[bool, float]:
-    """Ask any pruning schedule what is to be done at a step.
+    """Return whether any pruning schedule prunes at a step, and to what.
 
     Our schedules and TFMOT's two answer by plain arithmetic. A schedule of the
     user's is called with a tensor, as it is now: what changes in it later takes
@@ -112,7 +113,7 @@ def _called(schedule: Any, step: int) -> tuple[Any, Any]:
 
 @checked(first=ANY_STEP, last=ANY_STEP)
 def fires_within(schedule: Any, first: int, last: int) -> bool | None:
-    """Tell whether a schedule fires at some step of a range.
+    """Return whether a schedule fires at some step of a range.
 
     Schedules of the user's are tried step by step, 1,000 steps at the most.
 
@@ -159,18 +160,16 @@ def last_firing(schedule: Any, first: int, last: int) -> tuple[int, float] | Non
     """
     if not _is_known(schedule) or not fires_within(schedule, first, last):
         return None
-    low, high = first, last
-    while low < high:
-        middle = (low + high + 1) // 2
-        if fires_within(schedule, middle, last):
-            low = middle
-        else:
-            high = middle - 1
-    return low, evaluate(schedule, low)[1]
+    steps = range(first, last + 1)
+    quiet = bisect.bisect_left(
+        steps, True, key=lambda step: not fires_within(schedule, step, last)
+    )
+    step = steps[quiet - 1]
+    return step, evaluate(schedule, step)[1]
 
 
 def why_short(schedule: Any, first: int, last: int) -> str | None:
-    """Say why a schedule asks for less than it is meant to reach, if it does.
+    """Return why a schedule asks for less than it is meant to reach, if it does.
 
     Args:
         schedule: Any subclass of TFMOT's `PruningSchedule`.
@@ -192,8 +191,8 @@ def why_short(schedule: Any, first: int, last: int) -> str | None:
         )
     if falls(schedule):
         return (
-            f"The schedule falls from {meant:.1%} to {share:.1%}. Masks only grow, so "
-            "what has gone before stays gone: let it rise."
+            f"The schedule falls from {meant:.1%} to {share:.1%}. Masks only grow, "
+            "so what is pruned stays pruned: let it rise."
         )
     names = ("begin_step", "end_step", "frequency")
     begin, end, every = (getattr(schedule, name, None) for name in names)
@@ -208,14 +207,14 @@ def why_short(schedule: Any, first: int, last: int) -> str | None:
 
 
 def falls(schedule: Any) -> bool:
-    """Tell whether a schedule asks for more at its beginning than at its end."""
+    """Return whether a schedule asks for more at its beginning than at its end."""
     names = ("initial_sparsity", "final_sparsity")
     initial, final = (_sparsity(getattr(schedule, name, None)) for name in names)
     return initial is not None and final is not None and initial > final
 
 
 def is_over(schedule: Any, step: int) -> bool:
-    """Tell, without trying steps, whether a schedule fires at no step after this one.
+    """Return whether, by arithmetic, a schedule fires at no step after this one.
 
     Args:
         schedule: Any subclass of TFMOT's `PruningSchedule`.
@@ -228,7 +227,7 @@ def is_over(schedule: Any, step: int) -> bool:
 
 
 def _is_known(schedule: Any) -> bool:
-    """Tell whether arithmetic answers for a schedule, and for the one that it runs."""
+    """Return whether arithmetic answers for a schedule and for the one that it runs."""
     if not isinstance(schedule, Schedule):
         return type(schedule) in _KNOWN
     inner = getattr(schedule, "schedule", None)
@@ -237,7 +236,7 @@ def _is_known(schedule: Any) -> bool:
 
 
 def final_sparsity(schedule: Any) -> float | None:
-    """Read the largest sparsity that a schedule is meant to reach.
+    """Return the largest sparsity that a schedule is meant to reach.
 
     Args:
         schedule: Any subclass of TFMOT's `PruningSchedule`.

@@ -9,7 +9,7 @@ from tf_spline_prune.schedules._schedule import ANY_STEP, STEP, Schedule, consta
 
 
 class OneShot(Schedule):
-    """Prunes once, at one step, to the target.
+    """Prune once, at one step, to the target.
 
     Args:
         target_sparsity: Share of weights removed, in [0, 1).
@@ -37,7 +37,7 @@ class OneShot(Schedule):
 
     @checked(step=ANY_STEP)
     def at(self, step: int) -> tuple[bool, float]:
-        """Fire at the one step; see `Schedule.at`."""
+        """Return whether to prune at a step, and to which sparsity."""
         return step == self.step, self.target_sparsity
 
     def __call__(self, step: Any) -> tuple[Any, Any]:
@@ -47,5 +47,5 @@ class OneShot(Schedule):
 
     @checked(first=ANY_STEP, last=ANY_STEP)
     def fires_within(self, first: int, last: int) -> bool:
-        """Tell whether the one step lies in a range."""
+        """Return whether the one step lies in a range."""
         return first <= self.step <= last

@@ -93,7 +93,7 @@ class Schedule(_Base, _Tracked):
 
     @abstractmethod
     def at(self, step: int) -> tuple[bool, float]:
-        """Say what is to be done at a step.
+        """Return whether to prune at a step, and to which sparsity.
 
         Args:
             step: The step, counted from 1 as training counts them.
@@ -104,7 +104,7 @@ class Schedule(_Base, _Tracked):
 
     @abstractmethod
     def __call__(self, step: Any) -> tuple[Any, Any]:
-        """Say the same inside a graph.
+        """Return the same inside a graph.
 
         Args:
             step: Scalar integer tensor or variable.
@@ -123,7 +123,7 @@ class Schedule(_Base, _Tracked):
 
     @checked(first=ANY_STEP, last=ANY_STEP)
     def fires_within(self, first: int, last: int) -> bool | None:
-        """Tell whether some step of a range is a firing step.
+        """Return whether some step of a range is a firing step.
 
         Steps are tried, 1,000 at the most, unless a subclass knows better.
 
@@ -137,7 +137,7 @@ class Schedule(_Base, _Tracked):
         return try_steps(lambda step: self.at(step)[0], first, last)
 
     def get_config(self) -> dict[str, Any]:
-        """Give the config, nested as TFMOT's schedules nest theirs.
+        """Return the config, nested as TFMOT's schedules nest theirs.
 
         Returns:
             `{"class_name": ..., "config": {...}}`, for JSON.

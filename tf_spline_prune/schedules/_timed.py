@@ -20,7 +20,7 @@ Unit = Literal["epochs", "percent"]
 
 
 class Timed(Schedule):
-    """Runs any schedule on another clock than optimizer steps.
+    """Run any schedule on another clock than optimizer steps.
 
     The steps of the inner schedule are ticks: with `"epochs"` the epochs done, with
     `"percent"` the hundredths done of the whole training, 0 to 100. It fires at the
@@ -37,8 +37,10 @@ class Timed(Schedule):
         schedule: Any pruning schedule, TFMOT's or ours. Its arguments count ticks;
             mind the default `frequency=100`.
         unit: `"epochs"` or `"percent"`.
-        steps_per_epoch: Optimizer steps in an epoch; `None`: given later.
-        epochs: Epochs in the training; `None`: given later, or not needed.
+        steps_per_epoch: Optimizer steps in an epoch; `None`: given later. Defaults to
+            `None`.
+        epochs: Epochs in the training; `None`: given later, or not needed. Defaults to
+            `None`.
 
     Raises:
         ValueError: If an argument is out of range; where it is used before it knows
@@ -98,7 +100,7 @@ class Timed(Schedule):
 
     @checked(steps_per_epoch=[COUNT, None], epochs=[COUNT, None])
     def resolve(self, steps_per_epoch: int | None, epochs: int | None) -> None:
-        """Say how long an epoch and the training are.
+        """Set how long an epoch and the training are.
 
         What the constructor was given stays as it is.
 
@@ -129,19 +131,19 @@ class Timed(Schedule):
         )
 
     def _tick(self, step: int) -> int:
-        """Give the tick of a step: what is done once the step is."""
+        """Return the tick of a step: what is done once the step is."""
         self._check_resolved()
         if self.unit == "epochs":
             return step // (self.steps_per_epoch or 1)
         return step * 100 // ((self.steps_per_epoch or 1) * (self.epochs or 1))
 
     def _before(self, step: int) -> int:
-        """Give the last tick that had begun before a step."""
+        """Return the last tick that had begun before a step."""
         return self._tick(step - 1) if step > 1 else -1
 
     @checked(step=ANY_STEP)
     def at(self, step: int) -> tuple[bool, float]:
-        """Ask the inner schedule about the ticks that begin; see `Schedule.at`."""
+        """Return whether to prune at a step, and to which sparsity."""
         tick = self._tick(step)
         if step > 0:
             for begun in range(tick, self._before(step), -1):
@@ -178,7 +180,7 @@ class Timed(Schedule):
 
     @checked(first=ANY_STEP, last=ANY_STEP)
     def fires_within(self, first: int, last: int) -> bool | None:
-        """Tell whether a tick begins in a range at which the inner schedule fires.
+        """Return whether a tick begins in a range at which the inner schedule fires.
 
         Args:
             first: The first step of the range.

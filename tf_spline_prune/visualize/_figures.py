@@ -19,7 +19,7 @@ EPOCH: Options = [Integer(0, 2**31 - 1), None]
 
 
 def axes_or_new(axes: Any, size: tuple[float, float]) -> Any:
-    """Give the axes to draw on.
+    """Return the axes to draw on.
 
     Args:
         axes: A `matplotlib.axes.Axes` of the caller's, or `None` for one that is

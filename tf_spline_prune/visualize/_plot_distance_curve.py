@@ -45,16 +45,17 @@ def plot_distance_matrix(
     label: str = "share of bits that differ",
     learning_rates: Sequence[float] | None = None,
 ) -> Any:
-    """Draw the distances between all epochs as a heat map.
+    """Plot the distances between all epochs as a heat map.
 
     Args:
         matrix: Array of shape `(epochs, epochs)`, as `distance_matrix` gives it.
-        ticket_epoch: The epoch to mark, counted from 0.
-        path: File for the picture; its ending chooses the format.
-        axes: A `matplotlib.axes.Axes` to draw on; `None` makes a figure.
-        label: What the distances are.
+        ticket_epoch: The epoch to mark, counted from 0. Defaults to `None`.
+        path: File for the picture; its ending chooses the format. Defaults to `None`.
+        axes: A `matplotlib.axes.Axes` to draw on. Defaults to `None`, which makes a
+            figure.
+        label: What the distances are. Defaults to `"share of bits that differ"`.
         learning_rates: The rate of each epoch, to draw above the map: where it falls,
-            distances fall, whether or not the network has settled.
+            distances fall, whether or not the network has settled. Defaults to `None`.
 
     Returns:
         The `matplotlib.axes.Axes` of the map; that of the rates is the last of its
@@ -119,16 +120,17 @@ def plot_distance_curve(
     axes: Any = None,
     label: str = "share of bits that differ",
 ) -> Any:
-    """Draw, epoch by epoch, how far the newest snapshot is from the earlier ones.
+    """Plot, epoch by epoch, how far the newest snapshot is from earlier ones.
 
     Args:
         records: For each epoch, counted from 0, the distances to the snapshots
             of the last epochs, the nearest first: `EarlyBird.records`.
-        threshold: The bound to draw.
-        ticket_epoch: The epoch to mark, counted from 0.
-        path: File for the picture; its ending chooses the format.
-        axes: A `matplotlib.axes.Axes` to draw on; `None` makes a figure.
-        label: What the distances are.
+        threshold: The bound to draw. Defaults to `None`.
+        ticket_epoch: The epoch to mark, counted from 0. Defaults to `None`.
+        path: File for the picture; its ending chooses the format. Defaults to `None`.
+        axes: A `matplotlib.axes.Axes` to draw on. Defaults to `None`, which makes a
+            figure.
+        label: What the distances are. Defaults to `"share of bits that differ"`.
 
     Returns:
         The `matplotlib.axes.Axes`.
@@ -175,7 +177,7 @@ def _check_rates(rates: Sequence[float], epochs: int) -> np.ndarray:
     numbers = given.dtype.kind in "fiu" and given.shape == (epochs,)
     if not numbers or not (np.isfinite(given) & (given >= 0)).all():
         raise ValueError(
-            f"`learning_rates` must be {epochs} numbers of at least 0, one an epoch. "
+            f"`learning_rates` must be {epochs} numbers of at least 0, one per epoch. "
             f"Received: {received(rates)}"
         )
     return given

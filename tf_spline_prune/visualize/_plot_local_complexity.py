@@ -37,16 +37,18 @@ def plot_local_complexity(
     axes: Any = None,
     label: str = "local complexity",
 ) -> Any:
-    """Draw, epoch by epoch, how finely the input space is cut near some inputs.
+    """Plot, epoch by epoch, how finely the input space is cut near some inputs.
 
     Args:
         curves: For the name of each curve its values, one an epoch, NaN where none
             was measured; or what `fit` keeps as `history.history`, of which the
             entries are drawn whose names begin with `local_complexity/`.
-        ticket_epoch: The epoch of the early bird to mark, counted from 0.
-        path: File for the picture; its ending chooses the format.
-        axes: A `matplotlib.axes.Axes` to draw on; `None` makes a figure.
-        label: What the values are.
+        ticket_epoch: The epoch of the early bird to mark, counted from 0. Defaults to
+            `None`.
+        path: File for the picture; its ending chooses the format. Defaults to `None`.
+        axes: A `matplotlib.axes.Axes` to draw on. Defaults to `None`, which makes a
+            figure.
+        label: What the values are. Defaults to `"local complexity"`.
 
     Returns:
         The `matplotlib.axes.Axes`.
@@ -106,7 +108,7 @@ def _curves_of(given: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
             curve = np.array(np.nan)
         if curve.ndim != 1 or not np.isfinite(curve).any():
             raise ValueError(
-                "A curve must be a sequence of numbers, one an epoch. Received: "
+                "A curve must be a sequence of numbers, one per epoch. Received: "
                 f"{name!r} with {received(values)}"
             )
         curves[name.removeprefix(_PREFIX)] = curve

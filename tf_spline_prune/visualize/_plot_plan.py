@@ -22,22 +22,23 @@ from tf_spline_prune.visualize._figures import (
 # The cells of a layer of more units are too narrow to be set apart.
 _MOST_CELLS = 80
 _KEPT, _REMOVED, _BARRED = range(3)
-_MEANINGS = {_KEPT: "stays", _REMOVED: "goes", _BARRED: "must stay"}
+_MEANINGS = {_KEPT: "kept", _REMOVED: "pruned", _BARRED: "unprunable"}
 
 
 @checked(plan=Instance(PruningPlan), path=FILE, axes=AXES)
 def plot_plan(
     plan: PruningPlan, path: PathLike | None = None, *, axes: Any = None
 ) -> Any:
-    """Draw which units a plan keeps and which it removes, a row a layer.
+    """Plot which units a plan keeps and which it prunes, one row per layer.
 
     Each layer fills the whole width, its units from left to right in the order of
     the original model. Layers none of whose units may go are grey.
 
     Args:
         plan: What `tsp.plan` gave.
-        path: File for the picture; its ending chooses the format.
-        axes: A `matplotlib.axes.Axes` to draw on; `None` makes a figure.
+        path: File for the picture; its ending chooses the format. Defaults to `None`.
+        axes: A `matplotlib.axes.Axes` to draw on. Defaults to `None`, which makes a
+            figure.
 
     Returns:
         The `matplotlib.axes.Axes`.
@@ -56,7 +57,7 @@ def plot_plan(
     """
     if not plan.units:
         raise ValueError(
-            "There is nothing to draw: no layer of the model makes units. Received: "
+            "There is nothing to draw: no layer of the model produces units. Received: "
             f"a plan for {plan.model!r}"
         )
     names = list(plan.units)
@@ -122,7 +123,7 @@ def _fates(plan: PruningPlan) -> dict[str, np.ndarray]:
 def _title(plan: PruningPlan) -> str:
     before = sum(old for old, _ in plan.units.values())
     after = sum(new for _, new in plan.units.values())
-    title = f"{plan.criterion}: {after:,} of {before:,} units stay"
+    title = f"{plan.criterion}: {after:,} of {before:,} units kept"
     if plan.before.macs and plan.after.macs is not None:
         title += f", {plan.after.macs / plan.before.macs:.0%} of the MACs"
     return title

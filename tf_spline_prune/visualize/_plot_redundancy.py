@@ -12,8 +12,7 @@ from tf_spline_prune.compat import Calibration
 from tf_spline_prune.criteria import AnyCriterion, PairCriterion
 from tf_spline_prune.criteria._get import CRITERION
 from tf_spline_prune.graph import ChannelGraph, Group
-from tf_spline_prune.pruning import PruningPlan
-from tf_spline_prune.pruning import plan as make_plan
+from tf_spline_prune.pruning import PruningPlan, plan as make_plan
 from tf_spline_prune.pruning._remove_units import PLAN
 from tf_spline_prune.visualize._figures import (
     ACCENT,
@@ -49,7 +48,7 @@ def plot_redundancy(
     data: Any = None,
     axes: Any = None,
 ) -> Any:
-    """Draw how far apart the units of a layer are, and which of them go.
+    """Plot how far apart the units of a layer are, and which of them are pruned.
 
     A **bundle** is a unit that stays and the units that go of which it is the nearest
     among those that stay. Units are ordered so that bundles stand together, frames mark
@@ -58,13 +57,15 @@ def plot_redundancy(
     Args:
         model: A built model of either flavour.
         layer: Name of a layer whose units may be pruned, or of a group.
-        plan: What `tsp.plan` decided for this model.
-        path: File for the picture; its ending chooses the format.
-        sparsity: In the place of a plan, the share of the layer's units to remove.
+        plan: What `tsp.plan` decided for this model. Defaults to `None`.
+        path: File for the picture; its ending chooses the format. Defaults to `None`.
+        sparsity: In the place of a plan, the fraction of the layer's units to prune.
+            Defaults to `None`.
         criterion: What measures the distances, and decides where `sparsity` is given:
-            `"spline"`, or another criterion of pairs.
-        data: Inputs for criteria that read any, as for `tsp.plan`.
-        axes: A `matplotlib.axes.Axes` to draw on; `None` makes a figure.
+            `"spline"`, or another criterion of pairs. Defaults to `"spline"`.
+        data: Inputs for criteria that read any, as for `tsp.plan`. Defaults to `None`.
+        axes: A `matplotlib.axes.Axes` to draw on. Defaults to `None`, which makes a
+            figure.
 
     Returns:
         The `matplotlib.axes.Axes`.
@@ -93,7 +94,7 @@ def plot_redundancy(
         )
     if (plan is None) == (sparsity is None):
         raise ValueError(
-            "Give either `plan` or `sparsity`, which says what goes. Received: "
+            "Give either `plan` or `sparsity`, which says what to prune. Received: "
             f"plan={plan!r}, sparsity={sparsity!r}"
         )
     if plan is None:
@@ -110,7 +111,7 @@ def plot_redundancy(
     axes = axes_or_new(axes, (5.6, 5.0))
     _draw(axes, distances, kept, bundles, measure.name)
     axes.set_title(
-        f"{group.name}: {kept.sum()} of {len(kept)} units stay", fontsize=10, pad=34
+        f"{group.name}: {kept.sum()} of {len(kept)} units kept", fontsize=10, pad=34
     )
     written(axes.figure, path)
     return axes
@@ -192,8 +193,8 @@ def _draw(
     strip.set_axis_off()
     axes.legend(
         handles=[
-            patches.Patch(color=BLUE, label="stays"),
-            patches.Patch(color=ORANGE, label="goes"),
+            patches.Patch(color=BLUE, label="kept"),
+            patches.Patch(color=ORANGE, label="pruned"),
             patches.Patch(fill=False, edgecolor=ACCENT, label="bundle"),
         ],
         frameon=False,

@@ -22,7 +22,7 @@ def plot_sensitivity(
     axes: Any = None,
     label: str = "metric",
 ) -> Any:
-    """Draw what each layer, pruned alone, costs.
+    """Plot what each layer, pruned alone, costs.
 
     Up to ten layers are drawn as curves over the share of units removed, beginning
     at the whole model; more as a heat map with one row a layer, the whole
@@ -30,9 +30,10 @@ def plot_sensitivity(
 
     Args:
         result: What `tsp.sensitivity` gave.
-        path: File for the picture; its ending chooses the format.
-        axes: A `matplotlib.axes.Axes` to draw on; `None` makes a figure.
-        label: What was measured.
+        path: File for the picture; its ending chooses the format. Defaults to `None`.
+        axes: A `matplotlib.axes.Axes` to draw on. Defaults to `None`, which makes a
+            figure.
+        label: What was measured. Defaults to `"metric"`.
 
     Returns:
         The `matplotlib.axes.Axes`.

@@ -27,7 +27,7 @@ def plot_signal_propagation(
     *,
     axes: Any = None,
 ) -> Any:
-    """Draw what `signal_propagation` measured, layer by layer.
+    """Plot what `signal_propagation` measured, layer by layer.
 
     Curves, on a logarithmic scale: the mean square of the pre-activations and, where
     there were labels, of the gradients. Bars, from 0 to 1: the density, and in it
@@ -35,9 +35,9 @@ def plot_signal_propagation(
 
     Args:
         diagnosis: What `signal_propagation` gave.
-        path: File for the picture; its ending chooses the format.
+        path: File for the picture; its ending chooses the format. Defaults to `None`.
         axes: A `matplotlib.axes.Axes` to draw on; `None` makes a figure. The bars have
-            a second axis on its right.
+            a second axis on its right. Defaults to `None`.
 
     Returns:
         The `matplotlib.axes.Axes`.

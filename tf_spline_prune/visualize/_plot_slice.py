@@ -85,14 +85,14 @@ def check_contents(
     whole = np.issubdtype(labels.dtype, np.integer)
     if labels.shape != points.shape[:1] or not whole or labels.min(initial=0) < 0:
         raise ValueError(
-            "`labels` must be one class a point, whole numbers from 0 on. Received: "
+            "`labels` must be one class per point, whole numbers from 0 on. Received: "
             f"shape {labels.shape}, dtype {labels.dtype}, for {len(points)} points"
         )
     return points, labels
 
 
 def as_pixels(count: int) -> bool:
-    """Tell whether so many shapes are to be pixels in a vector file."""
+    """Return whether so many shapes are to be pixels in a vector file."""
     return count > _MOST_SHAPES
 
 
@@ -235,22 +235,26 @@ def plot_slice(
     labels: Any = None,
     images: bool = False,
 ) -> Any:
-    """Draw the regions of a network on a plane of its input space.
+    """Plot the regions of a network on a plane of its input space.
 
     The lines of early layers are dark and thick, those of late ones light and thin.
     On top of them is the decision boundary, where the slice is complete.
 
     Args:
         s: What `tsp.slice2d` gave; a partial one too.
-        path: File for the picture; its ending chooses the format.
-        axes: A `matplotlib.axes.Axes` to draw on; `None` makes a figure.
+        path: File for the picture; its ending chooses the format. Defaults to `None`.
+        axes: A `matplotlib.axes.Axes` to draw on. Defaults to `None`, which makes a
+            figure.
         fill: What the colour of a region tells: `"area"`, `"slope"`, which is the norm
-            of its affine map of (u, v), or `"class"`, which wins; `None` leaves them
-            white.
+            of its affine map of (u, v), or `"class"`, which wins. Defaults to `None`,
+            which leaves them white.
         points: Array of shape `(n, 2)`: data to show, in (u, v). For inputs of the
-            model, `s.coordinates(inputs)` are those of the nearest points.
+            model, `s.coordinates(inputs)` are those of the nearest points. Defaults to
+            `None`.
         labels: Array of shape `(n,)`: the classes of the points, counted from 0.
+            Defaults to `None`.
         images: Whether to show the anchors, which are images, beside their places.
+            Defaults to `False`.
 
     Returns:
         The `matplotlib.axes.Axes`.
@@ -299,19 +303,23 @@ def plot_slices(
     labels: Any = None,
     images: bool = False,
 ) -> np.ndarray:
-    """Draw several slices side by side, such as those before and after pruning.
+    """Plot several slices side by side, such as those before and after pruning.
 
     A layer has the same colour in all of them, and the last has the legend.
 
     Args:
         slices: The slices by what stands over them.
-        path: File for the picture; its ending chooses the format.
-        axes: As many `matplotlib.axes.Axes`, in an array of any shape, to draw on;
-            `None` makes a figure with one row.
-        fill: As in `plot_slice`; all have one scale.
-        points: As in `plot_slice`; the same on all.
-        labels: As in `plot_slice`.
-        images: As in `plot_slice`.
+        path: File for the picture; its ending chooses the format. Defaults to `None`.
+        axes: As many `matplotlib.axes.Axes`, in an array of any shape, to draw on.
+            Defaults to `None`, which makes a figure with one row.
+        fill: What the colour of a region shows: `"area"`, `"slope"` or `"class"`; all
+            slices have one scale. Defaults to `None`, which leaves them white.
+        points: Array of shape `(n, 2)`: data to show on all slices, in (u, v). Defaults
+            to `None`.
+        labels: Array of shape `(n,)`: the classes of the points, counted from 0.
+            Defaults to `None`.
+        images: Whether to show the anchors, which are images, beside their places.
+            Defaults to `False`.
 
     Returns:
         The `matplotlib.axes.Axes`, an array of shape `(slices,)`.
@@ -368,7 +376,7 @@ def plot_slices(
 
 
 def _grid(axes: Iterable[Any] | None, count: int, scale: bool) -> np.ndarray:
-    """Give the axes to draw on, in a row, with room below for a scale."""
+    """Return the axes to draw on, in a row, with room below for a scale."""
     if axes is None:
         side = 4.6 if count == 1 else 2.8
         figure = new_figure((side * count + 1.6, side + 0.4 + 0.7 * scale))
@@ -376,7 +384,7 @@ def _grid(axes: Iterable[Any] | None, count: int, scale: bool) -> np.ndarray:
     else:
         if isinstance(axes, np.ndarray):
             axes = axes.ravel()
-        wanted = ListOf(SOME_AXES, "axes of matplotlib, one a slice", 0)
+        wanted = ListOf(SOME_AXES, "axes of matplotlib, one per slice", 0)
         grid = np.array(check("axes", axes, wanted), object)
     if grid.size != count:
         raise ValueError(

@@ -32,15 +32,15 @@ def plot_training_slices(
     axes: Any = None,
     most: int = 7,
 ) -> Any:
-    """Draw how a partition moves in training: slices over the loss curve.
+    """Plot how a partition moves in training: slices over the loss curve.
 
     Args:
         recorder: A `SliceRecorder` that has seen a training.
-        path: File for the picture; its ending chooses the format.
+        path: File for the picture; its ending chooses the format. Defaults to `None`.
         axes: A `matplotlib.axes.Axes` for the loss curve, with room for the slices
-            above; `None` makes a figure.
-        most: The most slices to draw; of more, such as lie evenly among them, the
-            first and the last included.
+            above. Defaults to `None`, which makes a figure.
+        most: The most slices to draw; of more, such as lie evenly among them, the first
+            and the last included. Defaults to `7`.
 
     Returns:
         The `matplotlib.axes.Axes` of the curve; those of the slices are its
@@ -109,8 +109,9 @@ def animate_slices(
     Args:
         recorder: A `SliceRecorder` that has seen a training.
         path: The file, which ends in `.gif`; it appears whole or not at all.
-        frames_per_second: Slices a second.
-        dots_per_inch: The resolution of the picture, which is 5 x 4.8 inches.
+        frames_per_second: Slices a second. Defaults to `4`.
+        dots_per_inch: The resolution of the picture, which is 5 x 4.8 inches. Defaults
+            to `100`.
 
     Raises:
         ImportError: If matplotlib is not installed.
@@ -189,6 +190,6 @@ def _draw_losses(axes: Any, recorder: SliceRecorder, steps: list[int]) -> None:
 
 
 def _loss_at(recorder: SliceRecorder, step: int) -> float:
-    """Give the loss at a slice; before the first step the earliest that is known."""
+    """Return the loss at a slice; before the first step the earliest that is known."""
     known = recorder.losses
     return float(np.interp(step, list(known), list(known.values()))) if known else 0.0

@@ -72,7 +72,7 @@ def distance_curve(
     ticket_epoch: int | None,
     title: str,
 ) -> str:
-    """Draw, epoch by epoch, how far the newest snapshot is from the earlier ones.
+    """Plot, epoch by epoch, how far the newest snapshot is from earlier ones.
 
     Args:
         records: For each epoch, counted from 0, the distances to the snapshots of
@@ -150,7 +150,7 @@ def _percent(share: float) -> str:
 
 
 def _ticks(largest: float) -> list[float]:
-    """Give round numbers from 0 on, the last not below the largest value."""
+    """Return round numbers from 0 on, the last not below the largest value."""
     rough = largest / 4
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(s * power for s in (1, 2, 2.5, 5, 10) if s * power >= rough * 0.999)
@@ -158,7 +158,7 @@ def _ticks(largest: float) -> list[float]:
 
 
 def _whole_ticks(first: int, last: int) -> range:
-    """Give at most six epochs, in steps of a round number."""
+    """Return at most six epochs, in steps of a round number."""
     sizes = (s * 10**p for p in range(9) for s in (1, 2, 5))
     step = next(s for s in sizes if (last - first) // s < 6)
     return range(first + -first % step, last + 1, step)

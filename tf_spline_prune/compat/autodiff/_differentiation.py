@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from tf_spline_prune.compat._weights import weight_variables
-from tf_spline_prune.compat.graph._call_graph import Graph
+from tf_spline_prune.compat.graph._graph import Graph
 from tf_spline_prune.compat.graph._trace import trace
 from tf_spline_prune.compat.run._execution import backend_of, graph_function, to_numpy
 from tf_spline_prune.compat.run._states import states_kept
@@ -84,7 +84,7 @@ def hessian_products(
 
 
 def _backend(model: Any) -> bool:
-    """Tell whether TensorFlow differentiates, or else JAX."""
+    """Return whether TensorFlow differentiates, or else JAX."""
     backend = backend_of(model)
     if backend not in ("tensorflow", "jax"):
         raise FlavourError(
@@ -107,7 +107,7 @@ def _chosen(
 ) -> tuple[list[tuple[str, str]], list[Any]]:
     """List the weights to differentiate by, and the variables that hold them."""
     found: dict[tuple[str, str], Any] = {}
-    for path, layer in {call.path: call.layer for call in graph.leaves()}.items():
+    for path, layer in graph.layers.items():
         for name, variable in weight_variables(layer).items():
             dtype = str(getattr(variable.dtype, "name", variable.dtype))
             asked = weights is None or name in weights.get(path, ())

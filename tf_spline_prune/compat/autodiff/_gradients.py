@@ -17,7 +17,8 @@ from tf_spline_prune.compat.autodiff._differentiation import (
     hessian_products,
     weight_gradients,
 )
-from tf_spline_prune.compat.graph._call_graph import fixed_size, pack
+from tf_spline_prune.compat.graph._blueprint import pack
+from tf_spline_prune.compat.graph._graph import fixed_size
 from tf_spline_prune.compat.graph._trace import trace
 from tf_spline_prune.compat.run._states import states_kept
 from tf_spline_prune.errors import CalibrationError
@@ -93,7 +94,7 @@ def _loss_total(
 ) -> Total:
     """Make a function that computes the loss of a batch, in inference mode."""
     loss_of = _loss_function(model, loss)
-    structure = None if is_sequential(model) else trace(model).structure[0]
+    structure = None if is_sequential(model) else trace(model).blueprint.structure[0]
 
     def outputs(inputs: list[Any]) -> Any:
         given = inputs[0] if structure is None else pack(structure, inputs)

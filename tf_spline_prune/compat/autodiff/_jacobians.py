@@ -69,7 +69,7 @@ def _on_tensorflow(function: Tensors, forward: bool, times: int) -> Tensors:
     zero = tf.UnconnectedGradients.ZERO
 
     def basis(tensor: Any) -> Any:
-        """Give each copy of an example a direction of its own."""
+        """Assign each copy of an example a direction of its own."""
         size = math.prod(tensor.shape[1:])
         rows = tf.tile(tf.eye(size, dtype=tensor.dtype), [len(tensor) // size, 1])
         return tf.reshape(rows, tensor.shape)

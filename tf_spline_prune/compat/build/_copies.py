@@ -18,7 +18,8 @@ from tf_spline_prune.compat._weights import (
     write_values,
 )
 from tf_spline_prune.compat.build._rebuild import rebuild
-from tf_spline_prune.compat.graph._call_graph import Arguments, Call, Graph
+from tf_spline_prune.compat.graph._blueprint import Arguments, Blueprint, Node
+from tf_spline_prune.compat.graph._graph import Graph, flat_graph
 from tf_spline_prune.compat.graph._trace import trace
 from tf_spline_prune.compat.run._execution import widest_dtype
 from tf_spline_prune.compat.run._states import values_kept
@@ -68,7 +69,7 @@ def copied(
     """Copy a model that is traced, as `with_weights` and `with_dtype` do."""
     current, changed = CurrentWeights(graph), weights or {}
     return rebuild(
-        graph if dtype is None else _in_dtype(graph, dtype),
+        graph if dtype is None else flat_graph(_in_dtype(graph.blueprint, dtype)),
         weights=lambda path: {**current[path], **changed.get(path, {})},
         dtype=dtype,
     )
@@ -92,7 +93,7 @@ def overlaid(graph: Graph, weights: Weights) -> Iterator[None]:
 
 @contextlib.contextmanager
 def assigned(graph: Graph, weights: Weights) -> Iterator[None]:
-    """Give a copy of a model other weights, and its own back afterwards.
+    """Set other weights on a copy of a model, and restore its own afterwards.
 
     Args:
         graph: The copy, traced; of either flavour.
@@ -106,14 +107,13 @@ def assigned(graph: Graph, weights: Weights) -> Iterator[None]:
 
 
 def can_overlay(graph: Graph) -> bool:
-    """Tell whether `overlaid` takes a model."""
+    """Return whether `overlaid` takes a model."""
     return flavour_of(graph.model) == "keras"
 
 
 def _assignments(graph: Graph, weights: Weights) -> list[tuple[Any, np.ndarray]]:
-    layers = {call.path: call.layer for call in graph.leaves()}
     return [
-        (weight_variables(layers[path])[name], array)
+        (weight_variables(graph.layers[path])[name], array)
         for path, arrays in weights.items()
         for name, array in arrays.items()
     ]
@@ -137,8 +137,8 @@ def with_plain_names(graph: Graph) -> Any:
 
 
 def _plain_names(graph: Graph) -> dict[str, str]:
-    """Give each name of a layer or model a plain one, no two of them the same."""
-    names = _names(graph)
+    """Map each name of a layer or model to a plain one, no two of them the same."""
+    names = _names(graph.blueprint)
     found = {name: name for name in names if _is_plain(name)}
     taken = {*found, *(i.name for i in graph.inputs)}
     for name in sorted(names - set(found)):
@@ -157,78 +157,79 @@ def _is_plain(name: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", name) is not None
 
 
-def _names(graph: Graph) -> set[str]:
-    found = {graph.model.name}
-    for call in graph.calls:
-        if call.inner is not None:
-            found |= _names(call.inner)
-        elif hasattr(call.layer, "weights"):
-            found.add(call.path.rpartition("/")[2])
+def _names(blueprint: Blueprint) -> set[str]:
+    found = {blueprint.model.name}
+    for node in blueprint.nodes:
+        if node.inner is not None:
+            found |= _names(node.inner)
+        elif hasattr(node.layer, "weights"):
+            found.add(node.path.rpartition("/")[2])
     return found
 
 
-def _in_dtype(graph: Graph, dtype: str) -> Graph:
+def _in_dtype(blueprint: Blueprint, dtype: str) -> Blueprint:
     """Change the dtype of the inputs, those of nested models too."""
     inputs = tuple(
         replace(i, dtype=dtype) if i.dtype.startswith(("float", "bf")) else i
-        for i in graph.inputs
+        for i in blueprint.inputs
     )
-    calls = tuple(
-        replace(call, inner=_in_dtype(call.inner, dtype)) if call.inner else call
-        for call in graph.calls
+    nodes = tuple(
+        replace(node, inner=_in_dtype(node.inner, dtype)) if node.inner else node
+        for node in blueprint.nodes
     )
-    return replace(graph, inputs=inputs, calls=calls)
+    return replace(blueprint, inputs=inputs, nodes=nodes)
 
 
 def with_scales(graph: Graph, scales: Mapping[str, Mapping[int, float]]) -> Graph:
     """Put Keras' own `Rescaling` layers into a graph, to be built from it.
 
     Args:
-        graph: What `trace` gave.
+        graph: What `trace` returned.
         scales: For the path of a layer or operation, the factors of its inputs by
             their place.
 
     Returns:
         The graph, in which these inputs are scaled first.
     """
+    dtype = coarsest_dtype(graph.model)
     # Tensors are known by their `id`, which is never negative.
-    return _scaled(graph, scales, coarsest_dtype(graph.model), itertools.count(1))
+    return flat_graph(_scaled(graph.blueprint, scales, dtype, itertools.count(1)))
 
 
 def _scaled(
-    graph: Graph,
+    blueprint: Blueprint,
     scales: Mapping[str, Mapping[int, float]],
     dtype: str,
     numbers: Iterator[int],
-) -> Graph:
-    calls = []
-    for call in graph.calls:
-        if call.inner is not None:
-            inner = _scaled(call.inner, scales, dtype, numbers)
-            calls.append(replace(call, inner=inner))
+) -> Blueprint:
+    nodes = []
+    for node in blueprint.nodes:
+        if node.inner is not None:
+            inner = _scaled(node.inner, scales, dtype, numbers)
+            nodes.append(replace(node, inner=inner))
             continue
-        for place, factor in scales.get(call.path, {}).items():
-            scale = _scale_before(call, place, factor, dtype, -next(numbers))
-            call = _reading(call, place, scale)
-            calls.append(scale)
-        calls.append(call)
-    return replace(graph, calls=tuple(calls))
+        for place, factor in scales.get(node.path, {}).items():
+            scale = _scale_before(node, place, factor, dtype, -next(numbers))
+            node = _taking(node, place, scale)
+            nodes.append(scale)
+        nodes.append(node)
+    return replace(blueprint, nodes=tuple(nodes))
 
 
 def _scale_before(
-    call: Call, place: int, factor: float, dtype: str, output: int
-) -> Call:
-    """Make the call of a layer that scales what a call reads."""
-    source, shape = call.inputs[place], call.input_shapes[place]
-    own = getattr(call.layer, "dtype_policy", None) or dtype
-    path = f"{call.path}_scale_{place}"
+    node: Node, place: int, factor: float, dtype: str, output: int
+) -> Node:
+    """Make the node of a layer that scales what another node takes in."""
+    source, shape = node.inputs[place], node.input_shapes[place]
+    own = getattr(node.layer, "dtype_policy", None) or dtype
+    path = f"{node.path}_scale_{place}"
     name = path.rpartition("/")[2]
-    layers = keras_of(call.layer).layers
-    return Call(
+    layers = keras_of(node.layer).layers
+    return Node(
         layer=layers.Rescaling(factor, name=name, dtype=own),
         kind="Rescaling",
         path=path,
-        name=f"{call.name}_scale_{place}",
+        name=f"{node.name}_scale_{place}",
         inputs=(source,),
         outputs=(output,),
         input_shapes=(shape,),
@@ -239,13 +240,13 @@ def _scale_before(
     )
 
 
-def _reading(call: Call, place: int, scale: Call) -> Call:
-    """Let a call read the output of another in the place of one of its inputs."""
-    before, now = call.inputs[place], scale.outputs[0]
-    inputs = list(call.inputs)
+def _taking(node: Node, place: int, scale: Node) -> Node:
+    """Let a node take in the output of another in the place of one of its inputs."""
+    before, now = node.inputs[place], scale.outputs[0]
+    inputs = list(node.inputs)
     inputs[place] = now
 
     def fill(values: dict[int, Any]) -> Arguments:
-        return call.fill({**values, before: values[now]})
+        return node.fill({**values, before: values[now]})
 
-    return replace(call, inputs=tuple(inputs), fill=fill)
+    return replace(node, inputs=tuple(inputs), fill=fill)

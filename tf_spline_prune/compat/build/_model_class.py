@@ -49,7 +49,7 @@ def build_as(model: Any, *parts: Any, name: str) -> Any:
 
 
 def _takes_graph(cls: Any) -> bool:
-    """Tell whether a constructor has no arguments but those of Keras' own."""
+    """Return whether a constructor has no arguments but those of Keras' own."""
     given = list(inspect.signature(cls.__init__).parameters.values())[1:]
     open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     named = {one.name for one in given if one.kind not in open_ended}
@@ -57,7 +57,7 @@ def _takes_graph(cls: Any) -> bool:
 
 
 def _is_made_of(made: Any, *parts: Any) -> bool:
-    """Tell whether a model is made of these parts, and not of its own."""
+    """Return whether a model is made of these parts, and not of its own."""
     held = [made.inputs, made.outputs] if len(parts) > 1 else [made.layers]
     given = [keras.tree.flatten(part) for part in parts]
     if len(parts) == 1:
@@ -67,7 +67,7 @@ def _is_made_of(made: Any, *parts: Any) -> bool:
 
 
 def _settings(model: Any) -> dict[str, Any]:
-    """Give the plain values that the user's class has set on a model."""
+    """Return the plain values that the user's class has set on a model."""
     keras_own = _keras_own(keras_of(model), is_sequential(model))
     return {
         name: value
@@ -78,7 +78,7 @@ def _settings(model: Any) -> dict[str, Any]:
 
 @functools.cache
 def _keras_own(package: ModuleType, sequential: bool) -> frozenset[str]:
-    """Name what Keras itself sets on a model that is compiled and trained."""
+    """List what Keras itself sets on a model that is compiled and trained."""
     tensor = package.Input((1,))
     bare = package.Sequential() if sequential else package.Model(tensor, tensor)
     bare.compile("sgd", "mse")
@@ -101,7 +101,7 @@ def warn_of_lost_training(model: Any, made: Any) -> None:
             SplinePruneWarning,
         )
     own_call = flavour_of(model) == "keras" and not calls_as_keras(model)
-    if own_call and trace(made).trains():
+    if own_call and trace(made).blueprint.trains():
         warn(
             "The `call` of this subclassed model tells layers to train whenever it is "
             "run. In the result, which is functional, Keras tells them: `predict` and "

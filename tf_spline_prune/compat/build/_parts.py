@@ -26,7 +26,7 @@ _ONE_INSIDE = ("layer", "cell")
 
 
 def parts_of(layer: Any) -> dict[str, Any]:
-    """Name the layers that a layer is made of.
+    """List the layers that a layer is made of.
 
     A layer that only wraps another one, as TimeDistributed, a mask wrapper, or an RNN
     around its cell, has the parts of that one.
@@ -80,7 +80,7 @@ def all_parts(layer: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def working_layer(layer: Any) -> Any:
-    """Give the layer that does the work of one that only wraps it, or itself."""
+    """Return the layer that does the work of one that only wraps it, or itself."""
     while True:
         inner = inside_masks(layer)
         if inner is layer and not kind_of(layer).startswith("custom:"):
@@ -92,7 +92,7 @@ def working_layer(layer: Any) -> Any:
 
 
 def _name_of(part: Any, attribute: str | None) -> str:
-    """Name a part so that a copy of the layer which holds it says the same.
+    """Return a name for a part that a copy of the layer which holds it has too.
 
     Keras numbers the layers without a name over the whole process.
     """

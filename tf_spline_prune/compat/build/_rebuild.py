@@ -17,14 +17,15 @@ from tf_spline_prune.compat._progress import Progress
 from tf_spline_prune.compat._weights import CurrentWeights
 from tf_spline_prune.compat.build._model_class import build_as
 from tf_spline_prune.compat.build._parts import in_policy, part_configs
-from tf_spline_prune.compat.graph._call_graph import (
+from tf_spline_prune.compat.graph._blueprint import (
     Arguments,
-    Call,
-    Graph,
+    Blueprint,
+    Node,
     for_inner,
     in_order,
     pack,
 )
+from tf_spline_prune.compat.graph._graph import Graph
 from tf_spline_prune.compat.run._states import streams_kept
 from tf_spline_prune.errors import ModelError
 
@@ -67,9 +68,9 @@ def rebuild(
     builder = _Builder(graph, changes or {}, dtype, names=names or {})
     # Fresh layers draw as any new ones do; of a copy nothing is drawn that stays.
     with contextlib.nullcontext() if fresh else streams_kept():
-        model = builder.build(graph)
+        model = builder.build(graph.blueprint)
     current = CurrentWeights(graph)
-    for path, source in {call.path: call.layer for call in graph.leaves()}.items():
+    for path, source in graph.layers.items():
         layer = builder.layers.get(path)
         if layer is None:  # masks between layers are Keras' own
             continue
@@ -83,18 +84,18 @@ def rebuild(
     return model
 
 
-def rewire(graph: Graph, layer_for: Callable[[Call], Any]) -> Any:
+def rewire(graph: Graph, layer_for: Callable[[Node], Any]) -> Any:
     """Build the model of a graph from layers that exist.
 
     Args:
         graph: What `trace` gave.
-        layer_for: Gives the layer to use in the place of a call's own, once for
-            all its uses; the call's own, or a wrapper around it.
+        layer_for: Returns the layer to use in the place of a node's own, once for
+            all its uses; the node's own, or a wrapper around it.
 
     Returns:
         A new model of the same flavour, that shares these layers.
     """
-    return _Builder(graph, {}, None, layer_for).build(graph)
+    return _Builder(graph, {}, None, layer_for).build(graph.blueprint)
 
 
 def _freeze_alike(source: Any, target: Any) -> None:
@@ -119,7 +120,7 @@ class _Builder:
         graph: Graph,
         changes: Mapping[str, Mapping[str, Any]],
         dtype: str | None = None,
-        layer_for: Callable[[Call], Any] | None = None,
+        layer_for: Callable[[Node], Any] | None = None,
         names: Mapping[str, str] | None = None,
     ) -> None:
         self.layer_for = layer_for
@@ -128,9 +129,9 @@ class _Builder:
         self.changes = changes
         self.dtype = dtype
         self.layers: dict[str, Any] = {}
-        self.progress = Progress(len({c.path for c in graph.leaves()}), "layer")
+        self.progress = Progress(len(graph.layers), "layer")
 
-    def build(self, graph: Graph, shapes: list[Any] | None = None) -> Any:
+    def build(self, blueprint: Blueprint, shapes: list[Any] | None = None) -> Any:
         """Build one model; a nested one gets the shapes that it is called on."""
         inputs = [
             self.keras.Input(
@@ -139,58 +140,61 @@ class _Builder:
                 name=i.name,
                 **dict.fromkeys(i.flags, True),
             )
-            for i, shape in zip(graph.inputs, _known(graph, shapes), strict=True)
+            for i, shape in zip(
+                blueprint.inputs, _known(blueprint, shapes), strict=True
+            )
         ]
-        if graph.sequential and not any(c.kind in _BESIDE_OUTPUTS for c in graph.calls):
-            layers = self._chain(graph, tuple(inputs[0].shape))
-            name = self._named(graph.model.name)
-            return build_as(graph.model, [*inputs, *layers], name=name)
+        kinds = {node.kind for node in blueprint.nodes}
+        if blueprint.sequential and kinds.isdisjoint(_BESIDE_OUTPUTS):
+            layers = self._chain(blueprint, tuple(inputs[0].shape))
+            name = self._named(blueprint.model.name)
+            return build_as(blueprint.model, [*inputs, *layers], name=name)
 
-        beside: list[tuple[Call, Any]] = []
+        beside: list[tuple[Node, Any]] = []
 
-        def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if call.kind in _BESIDE_OUTPUTS:
-                beside.append((call, args[0]))
+        def apply(node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if node.kind in _BESIDE_OUTPUTS:
+                beside.append((node, args[0]))
                 return args[0]
-            given = in_order(call.layer, args, kwargs)
+            given = in_order(node.layer, args, kwargs)
             tensors = [t for t in given if hasattr(t, "_keras_history")]
             entering = tensors
-            if call.inner is not None:
-                entering = for_inner(call, tensors, args, kwargs)
-            layer = self.layer(call, [tuple(t.shape) for t in entering])
+            if node.inner is not None:
+                entering = for_inner(node, tensors, args, kwargs)
+            layer = self.layer(node, [tuple(t.shape) for t in entering])
             if is_mask_wrapper(layer):
-                args, kwargs = _named(call.layer, args, kwargs)
-            if call.inner is None or not call.inner.flat:
+                args, kwargs = _named(node.layer, args, kwargs)
+            if node.inner is None or not node.inner.flat:
                 return layer(*args, **kwargs)
             told = {key: kwargs[key] for key in ("training",) if kwargs.get(key)}
             return layer(tensors if len(tensors) > 1 else tensors[0], **told)
 
-        outputs = graph.run(inputs, apply, enter=False)
-        structure = graph.structure
+        outputs = blueprint.run(inputs, apply, enter=False)
+        structure = blueprint.structure
         model = build_as(
-            graph.model,
+            blueprint.model,
             pack(structure[0], inputs),
             pack(structure[1], outputs),
-            name=self._named(graph.model.name),
+            name=self._named(blueprint.model.name),
         )
-        for call, value in beside:
-            if call.kind == "AddLoss":
+        for node, value in beside:
+            if node.kind == "AddLoss":
                 model.add_loss(value)
             else:
-                how = {"aggregation": call.layer.aggregation}
-                model.add_metric(value, name=call.layer.metric_name, **how)
+                how = {"aggregation": node.layer.aggregation}
+                model.add_metric(value, name=node.layer.metric_name, **how)
         return model
 
     def _named(self, name: str) -> str:
         return self.names.get(name, name)
 
-    def _chain(self, graph: Graph, shape: Any) -> list[Any]:
+    def _chain(self, blueprint: Blueprint, shape: Any) -> list[Any]:
         """Make the layers of a Sequential; sizes matter only to nested models."""
-        nested = any(call.inner is not None for call in graph.calls)
+        nested = any(node.inner is not None for node in blueprint.nodes)
         layers = []
         # Keras 3 computes masks by operations in between, which it adds by itself.
-        for call in (call for call in graph.calls if is_layer(call.layer)):
-            layers.append(self.layer(call, [shape]))
+        for node in (node for node in blueprint.nodes if is_layer(node.layer)):
+            layers.append(self.layer(node, [shape]))
             if nested:
                 made = getattr(layers[-1], "outputs", None)  # of a nested model
                 shape = (
@@ -199,53 +203,53 @@ class _Builder:
                 shape = tuple(shape)
         return layers
 
-    def layer(self, call: Call, shapes: list[Any]) -> Any:
+    def layer(self, node: Node, shapes: list[Any]) -> Any:
         """Make the new layer of a call, once for all its uses."""
-        if call.path not in self.layers:
-            if call.inner is not None:
-                self.layers[call.path] = self.build(call.inner, shapes)
-            elif not hasattr(call.layer, "weights"):
-                self.layers[call.path] = self._operation(call)
+        if node.path not in self.layers:
+            if node.inner is not None:
+                self.layers[node.path] = self.build(node.inner, shapes)
+            elif not hasattr(node.layer, "weights"):
+                self.layers[node.path] = self._operation(node)
             elif self.layer_for is not None:
-                self.layers[call.path] = self.layer_for(call)
+                self.layers[node.path] = self.layer_for(node)
             else:
-                config = self._config(call)
+                config = self._config(node)
                 if self.dtype is not None:
                     config = in_policy({**config, "dtype": self.dtype}, self.dtype)
-                config |= self.changes.get(call.path, {})
-                config = part_configs(config, call.path in self.changes)
-                config["name"] = self._named(call.path.rpartition("/")[2])
-                self.layers[call.path] = self._from_config(call, config)
+                config |= self.changes.get(node.path, {})
+                config = part_configs(config, node.path in self.changes)
+                config["name"] = self._named(node.path.rpartition("/")[2])
+                self.layers[node.path] = self._from_config(node, config)
                 # Before it is called: sizes may hang on it.
-                hand_on_state(call.layer, self.layers[call.path])
-            if call.inner is None:
+                hand_on_state(node.layer, self.layers[node.path])
+            if node.inner is None:
                 self.progress.step()
-        return self.layers[call.path]
+        return self.layers[node.path]
 
-    def _operation(self, call: Call) -> Any:
-        changes = self.changes.get(call.path)
+    def _operation(self, node: Node) -> Any:
+        changes = self.changes.get(node.path)
         if not changes:
             # A copy, for an operation keeps a list of all graphs that it is in.
             # (Keras' own way of copying goes through a file.)
-            operation = object.__new__(type(call.layer))
-            vars(operation).update(vars(call.layer))
+            operation = object.__new__(type(node.layer))
+            vars(operation).update(vars(node.layer))
             operation._inbound_nodes, operation._outbound_nodes = [], []
-            operation.name = call.path.rpartition("/")[2]
+            operation.name = node.path.rpartition("/")[2]
             return operation
-        return type(call.layer).from_config({**call.layer.get_config(), **changes})
+        return type(node.layer).from_config({**node.layer.get_config(), **changes})
 
-    def _config(self, call: Call) -> dict[str, Any]:
+    def _config(self, node: Node) -> dict[str, Any]:
         try:
-            return config_of(call.layer)
+            return config_of(node.layer)
         except NotImplementedError as error:
             raise ModelError(
                 "A layer without `get_config` cannot be built again. Define it in the "
-                f"class {type(call.layer).__name__}. Received: {call.path!r}"
+                f"class {type(node.layer).__name__}. Received: {node.path!r}"
             ) from error
 
-    def _from_config(self, call: Call, config: dict[str, Any]) -> Any:
+    def _from_config(self, node: Node, config: dict[str, Any]) -> Any:
         """Make a layer from a config that was never out of this process."""
-        layer = call.layer
+        layer = node.layer
         known = {}
         for thing in vars(layer).values():
             # An initializer, a regularizer and the like are named by their class.
@@ -258,16 +262,16 @@ class _Builder:
                 self.keras.utils.custom_object_scope(known),
                 _default_dtype(self.keras, self.dtype),
             ):
-                if call.kind == "Lambda":
+                if node.kind == "Lambda":
                     return _lambda_layer(layer, config)
-                if not call.kind.startswith("op:"):
+                if not node.kind.startswith("op:"):
                     config = _with_functions(layer, config)
                 return type(layer).from_config(config)
         except Exception as error:
             raise ModelError(
                 "A layer cannot be built again from its config, which is how a model "
                 "is copied and shrunk. Give its class a `get_config` that its "
-                f"`from_config` understands. Received: {call.path!r} of type "
+                f"`from_config` understands. Received: {node.path!r} of type "
                 f"{type(layer).__name__}, which raised {type(error).__name__}: {error}"
             ) from error
 
@@ -313,7 +317,7 @@ def _default_dtype(keras: Any, dtype: str | None) -> Iterator[None]:
 
 
 def _named(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
-    """Name all arguments but the first; TFMOT takes a second one for `training`."""
+    """Pass all arguments but the first by name; TFMOT takes a second for `training`."""
     names = list(inspect.signature(layer.call).parameters)
     rest = dict(zip(names[1:], args[1:], strict=False))
     return args[:1], {**rest, **kwargs}
@@ -343,7 +347,7 @@ def _with_functions(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_own_function(thing: Any) -> bool:
-    """Tell whether something is a user's function, which no config can hold."""
+    """Return whether something is a user's function, which no config can hold."""
     made = isinstance(thing, type) or hasattr(thing, "get_config")
     return callable(thing) and not made and keras_root(thing) is None
 
@@ -360,9 +364,11 @@ def _lambda_layer(layer: Any, config: dict[str, Any]) -> Any:
     )
 
 
-def _known(graph: Graph, shapes: list[Any] | None) -> list[tuple[int | None, ...]]:
+def _known(
+    blueprint: Blueprint, shapes: list[Any] | None
+) -> list[tuple[int | None, ...]]:
     """Take new sizes for inputs, where the original had a size at all."""
-    old = [i.shape for i in graph.inputs]
+    old = [i.shape for i in blueprint.inputs]
     if shapes is None:
         return old
     return [
@@ -372,17 +378,17 @@ def _known(graph: Graph, shapes: list[Any] | None) -> list[tuple[int | None, ...
 
 
 def is_adapted(layer: Any) -> bool:
-    """Tell whether a layer is one that is adapted to data, and not trained."""
+    """Return whether a layer is one that is adapted to data, and not trained."""
     return hasattr(layer, "adapt")
 
 
 def keeps_words(layer: Any) -> bool:
-    """Tell whether a layer keeps a vocabulary, and its weights are made from that."""
+    """Return whether a layer keeps a vocabulary, and its weights are made from that."""
     return hasattr(layer, "get_vocabulary") and hasattr(layer, "set_vocabulary")
 
 
 def has_no_words(layer: Any) -> bool:
-    """Tell whether a layer's config has no vocabulary, so that it must have adapted."""
+    """Return whether a layer's config has no vocabulary, so that it was adapted."""
     lookup = getattr(layer, "_lookup_layer", layer)  # of TextVectorization
     return keeps_words(layer) and lookup.input_vocabulary is None
 

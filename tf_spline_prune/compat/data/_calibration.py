@@ -12,7 +12,8 @@ import numpy as np
 
 from tf_spline_prune._checks import received
 from tf_spline_prune.compat.data._data_range import warn_of_misfit
-from tf_spline_prune.compat.graph._call_graph import Graph, Input, fixed_size
+from tf_spline_prune.compat.graph._blueprint import Input
+from tf_spline_prune.compat.graph._graph import Graph, fixed_size
 from tf_spline_prune.compat.run._execution import to_numpy
 from tf_spline_prune.errors import CalibrationError, CalibrationWarning, warn
 
@@ -91,13 +92,13 @@ class Calibration:
             labels = keras.tree.map_structure(to_numpy, labels)
             if any(y.ndim == 0 for y in keras.tree.flatten(labels)):
                 raise CalibrationError(
-                    "Labels are arrays, one label an input. Received: "
+                    "Labels are arrays, one label per input. Received: "
                     f"labels={received_labels}"
                 )
             counts = {len(y) for y in keras.tree.flatten(labels)}
             if counts != {len(arrays[0])}:
                 raise CalibrationError(
-                    f"Expected one label an input, that is {len(arrays[0])}. "
+                    f"Expected one label per input, that is {len(arrays[0])}. "
                     f"Received: {sorted(counts)} labels"
                 )
         ordered = arranged(given, inputs, "calibration data", CalibrationError)
@@ -228,7 +229,7 @@ def check_inputs(
     arrays = arranged(given, inputs, what, error)
     if len(arrays) != len(inputs):
         raise error(
-            f"Expected one array an input of the model, that is {len(inputs)}. "
+            f"Expected one array per input of the model, that is {len(inputs)}. "
             f"Received: {len(arrays)}"
         )
     checked: list[np.ndarray] = []

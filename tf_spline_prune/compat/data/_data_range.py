@@ -17,7 +17,8 @@ import numpy as np
 from tf_spline_prune.compat._kinds import HANDS_ON
 from tf_spline_prune.compat.fit._callback import optimizer_steps
 from tf_spline_prune.compat.fit._compile import is_compiled
-from tf_spline_prune.compat.graph._call_graph import Call, Graph, Input
+from tf_spline_prune.compat.graph._blueprint import Input
+from tf_spline_prune.compat.graph._graph import Call, Graph
 from tf_spline_prune.compat.run._execution import call_layer, predict, to_numpy
 from tf_spline_prune.errors import DataRangeWarning, warn
 
@@ -75,7 +76,7 @@ def warn_of_misfit(graph: Graph, inputs: Sequence[np.ndarray], labels: Any) -> N
 
 
 def misfit(graph: Graph, inputs: Sequence[np.ndarray]) -> str | None:
-    """Say how the range of inputs differs from what the layers of a model expect.
+    """Describe how inputs differ in range from what the layers of a model expect.
 
     Args:
         graph: The traced model.
@@ -88,10 +89,9 @@ def misfit(graph: Graph, inputs: Sequence[np.ndarray]) -> str | None:
     for x, entry in zip(some, graph.inputs, strict=True):
         if text := _cut(x, entry):
             return text
-    calls = graph.leaves()
     if not any(
         call.kind in ("Rescaling", *_SCALES) or _statistics(call) is not None
-        for call in calls
+        for call in graph.calls
     ):
         return None
     found: list[str] = []
@@ -103,7 +103,7 @@ def misfit(graph: Graph, inputs: Sequence[np.ndarray]) -> str | None:
         nothing: Any = [_Unknown() for _ in call.outputs]
         nothing = nothing[0] if len(nothing) == 1 else nothing
         tensors = [t for t in keras.tree.flatten((args, kwargs)) if id(t) in known]
-        if found or len(tensors) != 1 or len(call.inputs) != 1:
+        if found or len(tensors) != 1 or len(call.needs()) != 1:
             return nothing
         (tensor,) = tensors
         raw = known[id(tensor)]
@@ -133,7 +133,7 @@ def misfit(graph: Graph, inputs: Sequence[np.ndarray]) -> str | None:
 
 
 def guesses(outputs: Sequence[np.ndarray], labels: Any) -> str | None:
-    """Say that a classifier does no better than chance.
+    """Return a warning if a classifier does no better than chance.
 
     The mean of the classes' recalls is taken, which is 1 / classes for whoever always
     gives one answer, however many inputs have it.
@@ -226,7 +226,7 @@ def _rescaled(call: Call, before: np.ndarray, after: np.ndarray) -> list[str]:
 
 
 def _statistics(call: Call) -> tuple[np.ndarray, np.ndarray] | None:
-    """Give mean and variance that a layer has seen, in the shape of its input.
+    """Return mean and variance that a layer has seen, in the shape of its input.
 
     Returns:
         Two arrays that broadcast against the input; `None` if it has seen nothing.
@@ -262,7 +262,7 @@ def _on_its_way(
     mean: np.ndarray,
     variance: np.ndarray,
 ) -> bool:
-    """Tell whether moving statistics are on their way to those of the data.
+    """Return whether moving statistics are on their way to those of the data.
 
     They begin at a mean of 0 and a variance of 1, of which a momentum of 0.99 forgets
     little in a hundred steps: after `n` of them `0.99**n` is left, in all channels.

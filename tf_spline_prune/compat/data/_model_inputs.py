@@ -9,7 +9,7 @@ import numpy as np
 from tf_spline_prune.compat._kinds import HANDS_ON
 from tf_spline_prune.compat.build._rebuild import keeps_words
 from tf_spline_prune.compat.data._samples import OPEN_SIZE, Meaning, drawn_as, sizes_of
-from tf_spline_prune.compat.graph._call_graph import Call, Graph, fixed_size
+from tf_spline_prune.compat.graph._graph import Call, Graph, fixed_size
 from tf_spline_prune.compat.run._execution import (
     backend_of,
     call_layer,
@@ -62,7 +62,7 @@ def sample_inputs(
 
 
 def _sizes(graph: Graph, meanings: list[Meaning]) -> list[list[int]]:
-    """Give the shape of each input, the batch axis left out, open sizes settled."""
+    """Return the shape of each input, the batch axis left out, open sizes settled."""
     shapes = [entry.shape[1:] for entry in graph.inputs]
     usual = [sizes_of(shape) for shape in shapes]
     if any(None in shape for shape in shapes):
@@ -119,24 +119,16 @@ def input_meanings(graph: Graph) -> list[Meaning]:
         One meaning an input, in their order.
     """
     found = [Meaning() for _ in graph.inputs]
-
-    def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        given = keras.tree.flatten((args, kwargs))
-        marks = [mark for mark in given if isinstance(mark, _Inputs)]
-        everyone = _Inputs(set().union(*marks))
+    # The inputs whose numbers each tensor holds.
+    held = {tensor: {place} for place, tensor in enumerate(graph.input_tensors)}
+    for call in graph.calls:
+        places = set().union(*(held[tensor] for tensor in call.needs()))
         meaning = _reads(call)
-        for place in everyone if meaning else ():
+        for place in places if meaning else ():
             found[place] = _closer(found[place], meaning)
-        if call.kind not in _HANDED_ON:
-            everyone = _Inputs()
-        return [everyone] * len(call.outputs) if len(call.outputs) > 1 else everyone
-
-    graph.run([_Inputs({place}) for place in range(len(graph.inputs))], apply)
+        handed_on = places if call.kind in _HANDED_ON else set()
+        held.update(dict.fromkeys(call.outputs, handed_on))
     return found
-
-
-class _Inputs(frozenset[int]):
-    """The inputs, by number, whose numbers a tensor holds."""
 
 
 def _closer(one: Meaning, other: Any) -> Meaning:
@@ -150,7 +142,7 @@ def _closer(one: Meaning, other: Any) -> Meaning:
 
 
 def _reads(call: Call) -> Meaning | None:
-    """Say what a call takes its input for, if it says that at all."""
+    """Return what a call takes its input for, if it says that at all."""
     layer = call.layer
     bases = {base.__name__ for base in type(layer).__mro__}
     if "Embedding" in bases:

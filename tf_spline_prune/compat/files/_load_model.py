@@ -116,7 +116,7 @@ def check_saved_model(path: PathLike) -> None:
 
 
 def _short_names() -> dict[str, Any]:
-    """Give the losses that Keras 3 does not find by their names in `.h5` files."""
+    """Return the losses that Keras 3 does not find by their names in `.h5` files."""
     losses = importlib.import_module("keras.src.losses").ALL_OBJECTS_DICT
     return {name: f for name, f in losses.items() if inspect.isfunction(f)}
 
@@ -141,7 +141,7 @@ def _check_state(model: Any, words: bool, path: PathLike) -> None:
 
 
 def _of_tfmot(file: ModelFile) -> dict[str, Any]:
-    """Give TFMOT's wrapper and schedules where a model has some."""
+    """Return TFMOT's wrapper and schedules where a model has some."""
     named = _class_names(list(file.configs))
     if file.flavour == "keras" or "PruneLowMagnitude" not in named:
         return {}
@@ -193,7 +193,7 @@ def _explained(
     found: Iterable[Unknown | str],
     old: bool,
 ) -> Exception:
-    """Say in our words what went wrong."""
+    """Describe in our words what went wrong."""
     text = " ".join(text.split())
     if "safe_mode" in text or "unsafe_deserialization" in text:
         _check(["run Python code that the file carries"], path)

@@ -34,7 +34,7 @@ _KERAS_PART = "keras_metadata.pb"
 
 
 def model_format(path: PathLike) -> Format:
-    """Tell what kind of model a path holds.
+    """Return what kind of model a path holds.
 
     Args:
         path: A `.keras`, `.h5` or `.tflite` file, or the folder of a SavedModel.
@@ -156,7 +156,7 @@ def read_model_file(place: pathlib.Path, form: Format, path: PathLike) -> ModelF
 
 
 def nested_within(value: Any, levels: int) -> bool:
-    """Tell whether lists and dicts are nested no more deeply than so.
+    """Return whether lists and dicts are nested no more deeply than so.
 
     Args:
         value: Plain values, lists and dicts.

@@ -48,7 +48,7 @@ _CHECKPOINTS = frozenset(
 
 
 def is_pure_function(function: Any) -> bool:
-    """Tell whether a function of TensorFlow computes and does nothing else."""
+    """Return whether a function of TensorFlow computes and does nothing else."""
     if not isinstance(function, types.FunctionType):
         return False
     home = function.__module__
@@ -62,7 +62,7 @@ def is_pure_function(function: Any) -> bool:
 
 
 def is_pure_operation(name: str) -> bool:
-    """Tell whether an operation of a graph does nothing beyond its graph."""
+    """Return whether an operation of a graph does nothing beyond its graph."""
     family = _family(name)
     if family is None or name in _IMPURE_NAMES:
         return False
@@ -78,7 +78,7 @@ def _family(operation: str) -> str | None:
 
 
 def impure_operations(folder: pathlib.Path, text_tables: bool = False) -> list[str]:
-    """Name the operations of a SavedModel that may do more than compute.
+    """List the operations of a SavedModel that may do more than compute.
 
     Those that write and read checkpoints are taken where only a saver asks for
     them, which nobody runs while loading.

@@ -39,7 +39,7 @@ class Callback(keras.callbacks.Callback):
         )
 
     def _named_in_fit(self, name: str) -> str:
-        """Give the name of an entry of the logs, of which others may log one too.
+        """Return the name of an entry of the logs, of which others may log one too.
 
         Args:
             name: The name of the entry.
@@ -91,7 +91,7 @@ def optimizer_steps(model: Any) -> int:
 
 
 def batches_a_step(model: Any) -> int:
-    """Tell over how many batches a compiled model's optimizer gathers gradients."""
+    """Return over how many batches a compiled model's optimizer gathers gradients."""
     optimizer = getattr(model, "optimizer", None)
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     return getattr(optimizer, "gradient_accumulation_steps", None) or 1
@@ -99,7 +99,7 @@ def batches_a_step(model: Any) -> int:
 
 @contextlib.contextmanager
 def _thrown_away(path: PathLike) -> Iterator[pathlib.Path]:
-    """Give a path that ends as `path` does, and is gone afterwards."""
+    """Yield a path that ends as `path` does, and is deleted afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         yield pathlib.Path(folder) / pathlib.Path(path).name
 

@@ -16,7 +16,7 @@ from tf_spline_prune.errors import FlavourError, SplinePruneWarning, warn
 
 
 def is_compiled(model: Any) -> bool:
-    """Tell whether a model of either flavour is compiled."""
+    """Return whether a model of either flavour is compiled."""
     return bool(
         getattr(model, "compiled", False) or getattr(model, "_is_compiled", False)
     )
@@ -63,7 +63,7 @@ def _anew(value: Any) -> Any:
 
 
 def require_distillation(*models: Any) -> Any:
-    """Give Keras' module for distillation, if there is one for the models.
+    """Return Keras' module for distillation, if there is one for the models.
 
     Args:
         *models: Models that take part.
@@ -92,7 +92,7 @@ def require_distillation(*models: Any) -> Any:
 
 
 def softmax_outputs(model: Any) -> list[str]:
-    """Name the layers that give a model's outputs by a softmax or a sigmoid.
+    """List the layers that return a model's outputs by a softmax or a sigmoid.
 
     Args:
         model: A built Keras 3 model.
@@ -103,7 +103,7 @@ def softmax_outputs(model: Any) -> list[str]:
     graph = trace(model)
     ends = graph.ends()
     found = []
-    for call in graph.leaves():
+    for call in graph.calls:
         name = activation_name(getattr(call.layer, "activation", None))
         squashes = name in ("softmax", "sigmoid", "log_softmax")
         if call.name in ends and (
@@ -115,7 +115,7 @@ def softmax_outputs(model: Any) -> list[str]:
 
 @contextlib.contextmanager
 def trainability_kept(model: Any) -> Iterator[None]:
-    """Give every layer and weight of a model its `trainable` back afterwards.
+    """Restore `trainable` of every layer and weight of a model afterwards.
 
     Args:
         model: A Keras 3 model, which may be frozen whole in between.
@@ -133,7 +133,7 @@ def trainability_kept(model: Any) -> Iterator[None]:
 
 @functools.cache
 def initializer_base(package: str) -> type:
-    """Give a class that both flavours take for an initializer of their own.
+    """Return a class that both flavours take for an initializer of their own.
 
     tf_keras warns of any other when it writes the config of a layer. It need not be
     installed, and is not imported for this: who uses it has done so.

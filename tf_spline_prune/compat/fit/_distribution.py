@@ -50,7 +50,7 @@ class Workers:
         return self._strategy is None or self._strategy.extended.should_checkpoint
 
     def of_chief(self, array: np.ndarray) -> np.ndarray:
-        """Give every worker the chief's array.
+        """Broadcast the chief's array to every worker.
 
         Args:
             array: An array; all workers' have one shape and dtype.
@@ -66,7 +66,7 @@ class Workers:
         return np.frombuffer(data, array.dtype).reshape(array.shape)
 
     def bytes_of_chief(self, data: bytes) -> bytes:
-        """Give every worker the chief's bytes, however many it has.
+        """Broadcast the chief's bytes, however many it has, to every worker.
 
         Args:
             data: What the chief sends; other workers' bytes are not read.

@@ -1,16 +1,14 @@
 """Where a model's outputs are made, and what enters the last softmax or sigmoid."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from tf_spline_prune.compat._flavour import activation_name
 from tf_spline_prune.compat._kinds import HANDS_ON
-from tf_spline_prune.compat.graph._call_graph import Call
-from tf_spline_prune.compat.graph._program import Program, ProgramStep, Slot, Values
+from tf_spline_prune.compat.graph._blueprint import Apply
+from tf_spline_prune.compat.graph._graph import Call, Graph, Tensor, Values, run_calls
 from tf_spline_prune.compat.run._execution import call_layer
-
-Apply = Callable[[Call, tuple[Any, ...], dict[str, Any]], Any]
 
 # Functions that squeeze all numbers into a range, and so hide what differs; the last
 # ones leave decisions or whole numbers.
@@ -21,51 +19,47 @@ _SQUASHING = frozenset(
 
 
 def run_to_ends(
-    program: Program, inputs: list[Any], apply: Apply = call_layer
+    graph: Graph, inputs: list[Any], apply: Apply = call_layer
 ) -> tuple[list[Any], list[Any]]:
     """Run a model in inference mode.
 
     Args:
-        program: The model.
-        inputs: One tensor an input.
+        graph: The model.
+        inputs: One tensor per input.
         apply: What to do at each call, as in `Graph.run`.
 
     Returns:
         The outputs, and for each what enters the softmax, sigmoid, tanh or argmax
         that it comes out of, or the cast; of another output, itself.
     """
-    ends = {slot: _squash_of(program, slot) for slot in program.outputs}
-    wanted = {step.name for step in ends.values() if step is not None}
-    values: Values = dict(zip(program.inputs, inputs, strict=True))
+    ends = [_squash_of(graph, tensor) for tensor in graph.output_tensors]
+    wanted = {end.key for end in ends if end is not None}
+    values: Values = dict(zip(graph.input_tensors, inputs, strict=True))
     entering: dict[str, Any] = {}
-    for name, step in program.steps.items():
-        if name in wanted:
-            args, kwargs = program.arguments(step, values)
-            entering[name] = _entering(step.call, args, kwargs, apply)
-        program.run([name], values, apply)
-    outputs = [values[slot] for slot in program.outputs]
-    squashed = [ends[slot] for slot in program.outputs]
+    for call in graph.calls:
+        if call.key in wanted:
+            entering[call.key] = _entering(call, *call.fill(values), apply)
+        run_calls([call], values, apply)
+    outputs = [values[tensor] for tensor in graph.output_tensors]
     return outputs, [
-        output if end is None else entering[end.name]
-        for output, end in zip(outputs, squashed, strict=True)
+        output if end is None else entering[end.key]
+        for output, end in zip(outputs, ends, strict=True)
     ]
 
 
-def _squash_of(program: Program, output: Slot) -> ProgramStep | None:
-    """Find the step whose squashing function an output comes out of, if any."""
-    makers = {slot: step for step in program.steps.values() for slot in step.outputs}
-    slot = output
-    cast: ProgramStep | None = None  # to whole numbers, perhaps
-    while slot in makers:
-        step = makers[slot]
-        if _squashes(step.call):
-            return step
-        linear = step.call.kind == "Activation" and _function(step.call) == "linear"
-        if len(step.inputs) != 1 or not (linear or step.call.kind in HANDS_ON):
+def _squash_of(graph: Graph, output: Tensor) -> Call | None:
+    """Find the call whose squashing function an output comes out of, if any."""
+    cast: Call | None = None  # to whole numbers, perhaps
+    call = graph.producer_of.get(output)
+    while call is not None:
+        if _squashes(call):
+            return call
+        linear = call.kind == "Activation" and _function(call) == "linear"
+        if len(call.needs()) != 1 or not (linear or call.kind in HANDS_ON):
             break
-        if step.call.kind == "op:cast" and cast is None:
-            cast = step
-        slot = step.inputs[0]
+        if call.kind == "op:cast" and cast is None:
+            cast = call
+        call = graph.producer_of.get(call.needs()[0])
     return cast
 
 
@@ -78,7 +72,7 @@ def _squashes(call: Call) -> bool:
 
 
 def _function(call: Call) -> str:
-    """Name the function with which a layer ends, without underscores."""
+    """Return the name of the function that ends a layer, without underscores."""
     layer = _holder(call)
     kind = type(layer).__name__
     ends = kind in ("Activation", "Dense", "EinsumDense") or "Conv" in kind
@@ -88,14 +82,14 @@ def _function(call: Call) -> str:
 
 
 def _holder(call: Call) -> Any:
-    """Give the layer that ends a call: of TimeDistributed, the one inside."""
+    """Return the layer that ends a call: of TimeDistributed, the one inside."""
     return call.layer.layer if call.kind == "TimeDistributed" else call.layer
 
 
 def _entering(
     call: Call, args: tuple[Any, ...], kwargs: dict[str, Any], apply: Apply
 ) -> Any:
-    """Give what enters the function of a call that squashes."""
+    """Return what enters the function of a call that squashes."""
     if call.kind.startswith("op:") or call.kind in ("Softmax", "Activation"):
         given = (*args, *kwargs.values())
         return next(value for value in given if hasattr(value, "shape"))

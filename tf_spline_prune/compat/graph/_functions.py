@@ -6,7 +6,8 @@ from typing import Any
 import keras
 
 from tf_spline_prune.compat._flavour import keras_of
-from tf_spline_prune.compat.graph._call_graph import Graph, Shape
+from tf_spline_prune.compat.graph._blueprint import Shape
+from tf_spline_prune.compat.graph._graph import Graph
 from tf_spline_prune.compat.graph._trace import graph_of_nodes
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_spline_prune.compat.graph._call_graph import Arguments, Shape
+from tf_spline_prune.compat.graph._blueprint import Arguments, Shape
 
 
 def input_tensors(node: Any) -> list[Any]:
@@ -39,25 +39,25 @@ def history(tensor: Any) -> Any:
 
 
 def shape_of(tensor: Any) -> Shape:
-    """Give the shape of a tensor, batch axis first."""
+    """Return the shape of a tensor, batch axis first."""
     return tuple(tensor.shape)
 
 
 def dtype_of(tensor: Any) -> str:
-    """Name the dtype of a tensor."""
+    """Return the name of a tensor's dtype."""
     dtype = tensor.dtype
     return str(getattr(dtype, "name", dtype))
 
 
 def structure_of(functional: Any) -> tuple[Any, Any]:
-    """Give the structures in which a model takes and gives tensors."""
+    """Return the structures in which a model takes and gives tensors."""
     if hasattr(functional, "_inputs_struct"):
         return functional._inputs_struct, functional._outputs_struct
     return functional._nested_inputs, functional._nested_outputs
 
 
 def reads_weights(functional: Any, owner: Any = None) -> list[str]:
-    """Name the weights that a graph takes as arguments or as fixed numbers.
+    """List the weights that a graph takes as arguments or as fixed numbers.
 
     A copy of such a graph would read the weights of the original.
 

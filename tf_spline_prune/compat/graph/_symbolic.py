@@ -11,7 +11,7 @@ import numpy as np
 from tf_spline_prune.compat._flavour import keras_of
 from tf_spline_prune.compat._kinds import calls_as_keras, kind_of
 from tf_spline_prune.compat.data._samples import random_inputs
-from tf_spline_prune.compat.graph._call_graph import Arguments, pack
+from tf_spline_prune.compat.graph._blueprint import Arguments, pack
 from tf_spline_prune.compat.graph._nodes import (
     dtype_of,
     filler,
@@ -67,9 +67,9 @@ def symbolic_model(model: Any) -> Any:
         other = _kinds_in_training(model, ((inputs,), {}))
     if other not in (None, _kinds(traced)):
         raise ModelError(
-            "The `call` of this subclassed model does other things in training than "
-            "else, which its graph cannot hold. Put what differs into a layer, such "
-            f"as Dropout. Received: model {model.name!r}."
+            "The `call` of this subclassed model behaves differently in training and "
+            "in inference, which its graph cannot hold. Put what differs into a layer, "
+            f"such as Dropout. Received: model {model.name!r}."
         )
 
     def run(given: list[Any]) -> Any:
@@ -91,15 +91,15 @@ def symbolic_model(model: Any) -> Any:
     read = reads_weights(traced, model)
     if read:
         raise ModelError(
-            "The model reads weights outside the layers that they belong to, so a "
-            "copy would not share them. Put what reads them into a layer. Received: "
-            f"model {model.name!r}, reading {read}"
+            "The model uses weights outside the layers that they belong to, so a copy "
+            "would not share them. Move that use into a layer. Received: model "
+            f"{model.name!r}, using {read}"
         )
     return traced
 
 
 def _settled(traced: Any, owner: Any, run: Callable[[list[Any]], Any]) -> bool:
-    """Say what the sizes are that were open in a trace, and test what it then gives.
+    """Settle the sizes that were open in a trace, and test what it then returns.
 
     Keras 3 reads an open size off a symbolic tensor as `None`, and writes that into
     operations which cannot be run with it.
@@ -146,7 +146,7 @@ def _settled(traced: Any, owner: Any, run: Callable[[list[Any]], Any]) -> bool:
 
 
 def _has_open_size(node: Any) -> bool:
-    """Tell whether an operation of Keras 3 was given a size that was not known."""
+    """Return whether an operation of Keras 3 was given a size that was not known."""
     operation = getattr(node, "operation", None)
     if operation is None or node.is_input or hasattr(operation, "weights"):
         return False
@@ -168,7 +168,7 @@ def _are_close(first: Any, second: Any) -> bool:
 
 
 def _lost_weights(owner: Any, traced: Any) -> list[str]:
-    """Name the weights that a symbolic trace has made constants of."""
+    """List the weights that a symbolic trace has made constants of."""
     kept = {id(weight) for weight in traced.weights}
     return [str(w.name) for w in owner.weights if id(w) not in kept]
 
@@ -233,7 +233,7 @@ def _losses_kept(layer: Any) -> Iterator[list[Any]]:
 
 
 def adds_losses(model: Any) -> bool:
-    """Tell whether a model has losses that a graph of its layers does not hold.
+    """Return whether a model has losses that a graph of its layers does not hold.
 
     That are functions given to `add_loss`, and what the `call` of a subclassed model
     adds, in tf_keras; in Keras 3 such a `call` cannot be traced.
@@ -271,7 +271,7 @@ def _kinds_in_training(layer: Any, given: Arguments) -> list[str] | None:
 
 
 def is_composite(layer: Any) -> bool:
-    """Tell whether a layer is a user's own and made of other layers."""
+    """Return whether a layer is a user's own and made of other layers."""
     own = kind_of(layer).startswith("custom:")
     flatten = getattr(layer, "_flatten_layers", None)
     return (

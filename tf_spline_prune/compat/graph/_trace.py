@@ -1,6 +1,6 @@
 """Reading a model as a graph of calls.
 
-`trace(model)` gives the same `Graph` for functional, Sequential, nested and
+`trace(model)` returns the same `Graph` for functional, Sequential, nested and
 (where `call` can be traced symbolically) subclassed models of both flavours.
 """
 
@@ -16,7 +16,8 @@ from tf_spline_prune.compat._kinds import (
     is_sequential,
     kind_of,
 )
-from tf_spline_prune.compat.graph._call_graph import Call, Graph, Input, in_order
+from tf_spline_prune.compat.graph._blueprint import Blueprint, Input, Node, in_order
+from tf_spline_prune.compat.graph._graph import Graph, flat_graph
 from tf_spline_prune.compat.graph._nodes import (
     dtype_of,
     filler,
@@ -60,16 +61,17 @@ def trace(model: Any) -> Graph:
         functional = symbolic_model(model)
     elif read := reads_weights(functional):
         raise ModelError(
-            "The model reads weights outside the layers that they belong to, so a "
-            "copy would not share them. Put what reads them into a layer. Received: "
-            f"model {model.name!r}, reading {read}"
+            "The model uses weights outside the layers that they belong to, so a copy "
+            "would not share them. Move that use into a layer. Received: model "
+            f"{model.name!r}, using {read}"
         )
-    return _graph(model, functional, "", names, traced)
+    return flat_graph(_blueprint(model, functional, "", names, traced))
 
 
 def graph_of_nodes(functional: Any) -> Graph:
     """Read the object that holds the nodes of a model as a graph of calls."""
-    return _graph(functional, functional, "", _Names(), traced=False)
+    names = _Names()
+    return flat_graph(_blueprint(functional, functional, "", names, traced=False))
 
 
 class _Names:
@@ -120,10 +122,10 @@ def _functional(model: Any) -> Any | None:
     return model
 
 
-def _graph(
+def _blueprint(
     model: Any, functional: Any, prefix: str, names: _Names, traced: bool
-) -> Graph:
-    calls: list[Call] = []
+) -> Blueprint:
+    nodes: list[Node] = []
     owned = {id(layer) for layer in model._flatten_layers()}
     depths = sorted(functional._nodes_by_depth, reverse=True)
     for node in (
@@ -136,8 +138,8 @@ def _graph(
         path = names.path(layer, prefix, made)
         tensors_in = _tensors_in(layer, node)
         tensors_out = keras.tree.flatten(node.outputs)
-        calls.append(
-            Call(
+        nodes.append(
+            Node(
                 layer=layer,
                 kind=kind_of(layer),
                 path=path,
@@ -151,10 +153,10 @@ def _graph(
                 fill=filler(node),
             )
         )
-    return Graph(
+    return Blueprint(
         model=model,
         inputs=_inputs(functional),
-        calls=tuple(calls),
+        nodes=tuple(nodes),
         input_ids=tuple(id(t) for t in functional.inputs),
         output_ids=tuple(id(t) for t in functional.outputs),
         structure=structure_of(functional),
@@ -163,7 +165,7 @@ def _graph(
 
 
 def _is_chain(model: Any) -> bool:
-    """Tell whether a model is a `Sequential`, and computes as one."""
+    """Return whether a model is a `Sequential`, and computes as one."""
     return is_sequential(model) and calls_as_keras(model)
 
 
@@ -194,7 +196,7 @@ def _inputs(functional: Any) -> tuple[Input, ...]:
 
 def _inner(
     layer: Any, node: Any, tensors: list[Any], prefix: str, names: _Names
-) -> Graph | None:
+) -> Blueprint | None:
     """Trace a nested model, or a user's layer made of layers."""
     functional = None
     if hasattr(layer, "layers"):
@@ -213,4 +215,4 @@ def _inner(
             )
     if functional is None:
         return None
-    return replace(_graph(layer, functional, prefix, names, flat), flat=flat)
+    return replace(_blueprint(layer, functional, prefix, names, flat), flat=flat)

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from tf_spline_prune.compat._flavour import flavour_of
-from tf_spline_prune.compat.graph._call_graph import Call
+from tf_spline_prune.compat.graph._graph import Call
 
 # What multiplies in ways that are not counted here.
 _UNCOUNTABLE = (
@@ -182,7 +182,7 @@ def _bounds(op: Any, condition: Any, body: Any, test: Any) -> list[int]:
 
 
 def _constant(op: Any, inside: Any, tensor: Any) -> int:
-    """Give the value of a number in a loop, as it is when the loop begins."""
+    """Return the value of a number in a loop, as it is when the loop begins."""
     from tensorflow.python.framework.smart_cond import smart_constant_value
 
     pairs = zip(inside.inputs, op.inputs, strict=True)

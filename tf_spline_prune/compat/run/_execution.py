@@ -11,13 +11,8 @@ import numpy as np
 
 from tf_spline_prune.compat._flavour import flavour_of
 from tf_spline_prune.compat._kinds import is_sequential
-from tf_spline_prune.compat.graph._call_graph import (
-    Arguments,
-    Call,
-    Graph,
-    fixed_size,
-    pack,
-)
+from tf_spline_prune.compat.graph._blueprint import Arguments, pack
+from tf_spline_prune.compat.graph._graph import Call, Graph, fixed_size
 from tf_spline_prune.compat.graph._trace import trace
 from tf_spline_prune.compat.run._states import states_kept
 from tf_spline_prune.errors import FlavourError
@@ -27,7 +22,7 @@ _AT_ONCE = 2**19
 
 
 def backend_of(model: Any) -> str:
-    """Name the backend that a model runs on.
+    """Return the name of the backend that a model runs on.
 
     Args:
         model: A model of either flavour.
@@ -50,7 +45,7 @@ def backend_of(model: Any) -> str:
 
 
 def widest_dtype(model: Any) -> str:
-    """Name the widest floating-point dtype in which a model can compute.
+    """Return the widest floating-point dtype in which a model can compute.
 
     Args:
         model: A model of either flavour.
@@ -201,7 +196,11 @@ def own_outputs(graph: Graph, inputs: list[np.ndarray]) -> list[np.ndarray]:
     model = graph.model
 
     def run(some: list[np.ndarray]) -> list[Any]:
-        given = some[0] if is_sequential(model) else pack(graph.structure[0], some)
+        given = (
+            some[0]
+            if is_sequential(model)
+            else pack(graph.blueprint.structure[0], some)
+        )
         return keras.tree.flatten(model(given, training=False))
 
     return in_batches(run, graph, inputs)

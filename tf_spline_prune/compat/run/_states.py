@@ -21,7 +21,7 @@ _OF_KERAS = "global_seed_generator"  # which layers without a seed draw from
 
 @contextlib.contextmanager
 def states_kept(*models: Any, fresh: bool = False) -> Iterator[Callable[[], bool]]:
-    """Give all that running a model may change its value back afterwards.
+    """Restore all that running a model may change afterwards.
 
     That are the states of recurrent layers, seeds, and every other variable that no
     optimizer trains.
@@ -43,7 +43,7 @@ def states_kept(*models: Any, fresh: bool = False) -> Iterator[Callable[[], bool
 
 @contextlib.contextmanager
 def values_kept(variables: Iterable[Any]) -> Iterator[Callable[[], bool]]:
-    """Give variables, of either flavour or TensorFlow's, their values back afterwards.
+    """Restore variables, of either flavour or TensorFlow's, afterwards.
 
     Args:
         variables: The variables.
@@ -67,7 +67,7 @@ def values_kept(variables: Iterable[Any]) -> Iterator[Callable[[], bool]]:
 
 @contextlib.contextmanager
 def streams_kept() -> Iterator[None]:
-    """Give the session's generators of random numbers their states back afterwards.
+    """Restore the states of the session's random number generators afterwards.
 
     They are those of Python, NumPy, TensorFlow, Keras 3 and tf_keras, as far as these
     are at work. What is drawn within is not what will be drawn afterwards.
@@ -122,13 +122,13 @@ def same_randomness(model: Any, seed: int = 0) -> Iterator[None]:
 
 
 def _tensorflow_context() -> Any:
-    """Give TensorFlow's eager context, which holds its seed, if it is at work."""
+    """Return TensorFlow's eager context, which holds its seed, if it is at work."""
     module = sys.modules.get("tensorflow.python.eager.context")
     return module.context() if module is not None else None
 
 
 def _tf_keras_generator() -> Any:
-    """Give the generator that tf_keras draws seeds of layers from, if there is one."""
+    """Return the generator from which tf_keras draws seeds of layers, if any."""
     module = sys.modules.get("tf_keras.src.backend")
     return getattr(getattr(module, "_SEED_GENERATOR", None), "generator", None)
 

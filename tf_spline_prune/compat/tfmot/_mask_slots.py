@@ -43,8 +43,17 @@ class MaskSlot:
 
     @property
     def key(self) -> str:
-        """Name the weight in the whole model: `"encoder/conv1/kernel"`."""
+        """Return the weight's path in the whole model: `"encoder/conv1/kernel"`."""
         return f"{self.path}/{self.name}"
+
+    @property
+    def target(self) -> Any:
+        """What the masks of the wrapper were to reach, as `note_target` has it."""
+        return getattr(self.wrapper, "mask_target", None)
+
+    def note_target(self, target: Any) -> None:
+        """Note on the wrapper, which outlives its slots, what the masks shall reach."""
+        self.wrapper.mask_target = target
 
     def read(self) -> np.ndarray:
         """Read the weight; do not write to what you get."""
@@ -140,9 +149,9 @@ def mask_wrappers(model: Any) -> Iterator[Any]:
 
 
 def _paths(model: Any) -> dict[int, str]:
-    """Give the paths of layers by identity, of the graph or as the model holds them."""
+    """Return the paths of layers by identity, of the graph or of the model."""
     try:
-        return {id(call.layer): call.path for call in trace(model).leaves()}
+        return {id(layer): path for path, layer in trace(model).layers.items()}
     except ModelError:  # a `call` that cannot be traced
         return {id(inside_masks(part)): path for path, part in all_parts(model)}
 
@@ -190,7 +199,7 @@ class MaskConstraint:
         self.users = users
 
     def __call__(self, weight: Any) -> Any:
-        """Give the weight that is to be kept, as a tensor."""
+        """Return the weight that is to be kept, as a tensor."""
         if self.users is not None:
             weight = self.users(weight)
         weight = keras.ops.convert_to_tensor(weight)

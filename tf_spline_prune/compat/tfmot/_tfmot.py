@@ -53,7 +53,7 @@ def import_tfmot() -> ModuleType:
 
 
 def loading_saved_model() -> bool:
-    """Tell whether tf_keras is reviving a model from a SavedModel at this moment."""
+    """Return whether tf_keras is reviving a model from a SavedModel at this moment."""
     saving = importlib.import_module("tf_keras.src.saving.legacy.saved_model.utils")
     return bool(saving.in_tf_saved_model_scope())
 
@@ -123,7 +123,7 @@ def wrap_with_tfmot(layer: Any) -> Any:
 
 
 def _hands_timesteps_on(layer: Any) -> bool:
-    """Tell whether a mask of timesteps goes into a layer, or comes out of it."""
+    """Return whether a mask of timesteps goes into a layer, or comes out of it."""
     return any(
         getattr(tensor, "_keras_mask", None) is not None
         for node in layer._inbound_nodes
@@ -153,7 +153,7 @@ def drive(model: Any) -> bool:
 
 
 def _call_of(layer: Any) -> Callable[..., Any]:
-    """Give the call of a layer the arguments that TFMOT's wrapper takes."""
+    """Adapt the call of a layer to the arguments that TFMOT's wrapper takes."""
     in_training = "training" in inspect.signature(layer.call).parameters
 
     def call(self: Any, inputs: Any, training: Any = None, **kwargs: Any) -> Any:

@@ -12,17 +12,9 @@ from tf_spline_prune.graph.rules import (  # noqa: F401
     _reshaping,
 )
 from tf_spline_prune.graph.rules._registry import (
-    describe,
-    has_own_rule,
-    per_unit,
-    register_rule,
-    rule_of,
+    describe as describe,
+    has_own_rule as has_own_rule,
+    per_unit as per_unit,
+    register_rule as register_rule,
+    rule_of as rule_of,
 )
-
-__all__ = [
-    "describe",
-    "has_own_rule",
-    "per_unit",
-    "register_rule",
-    "rule_of",
-]

@@ -49,7 +49,7 @@ def einsum(
     given = call.arguments(inputs)
     equation = given.get("subscripts", given.get("equation"))
     if equation is None:  # tf.einsum takes anything; the equation comes first
-        equation = call.fill({i: None for i in call.inputs})[0][0]
+        equation = call.fill(dict.fromkeys(call.inputs))[0][0]
     left, _, made = str(equation).replace(" ", "").partition("->")
     terms = left.split(",")
     spelt = [term for term in terms if "." not in term and len(set(term)) == len(term)]
@@ -114,7 +114,8 @@ def product(
             if labels is None:
                 continue
             if letter in names and met is None:
-                recorder.bar(labels, f"{call.path} joins them with what are no units")
+                why = f"{call.path} joins them with values that are not units"
+                recorder.bar(labels, why)
             elif letter not in names and letter not in letters[2]:
                 recorder.bar(labels, f"{call.path} sums over them")
             elif index == 0 and met is not None and letter in letters[2]:

@@ -97,7 +97,7 @@ def _letters(equation: str, taken_rank: int, made_rank: int) -> tuple[str, str, 
 def embedding(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
     """Makes units on a new last axis; the indices themselves must stay."""
     (value,) = inputs
-    recorder.bar_tensor(value, f"{call.path} takes them for indices")
+    recorder.bar_tensor(value, f"{call.path} uses them as indices")
     made = recorder.units(call, call.layer.output_dim)
     recorder.weight(call, "embeddings", (None, made), (None, "out"), 0)
     recorder.resize(call, "output_dim", made)

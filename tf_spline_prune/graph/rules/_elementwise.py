@@ -9,7 +9,6 @@ from tf_spline_prune.compat import (
     Call,
     Graph,
     activation_name,
-    in_order,
     is_layer,
     keras_root,
     kind_of,
@@ -57,7 +56,7 @@ _TENSORFLOW = frozenset(
 
 
 def is_homogeneous_activation(call: Call) -> bool:
-    """Tell whether a layer's `activation` hands positive scales on."""
+    """Return whether a layer's `activation` hands positive scales on."""
     activation = call.layer.activation
     if type(activation).__name__ == "ReLU":
         return _is_plain(activation.get_config())
@@ -137,7 +136,7 @@ def bar_if_mixing(
     attribute: str = "activation",
     rank: int | None = None,
 ) -> None:
-    """Say that units must stay if a layer's own activation may mix them.
+    """Record that units must stay if a layer's own activation may mix them.
 
     Args:
         call: A call of the layer.
@@ -152,13 +151,13 @@ def bar_if_mixing(
 
 
 def is_known(function: Any) -> bool:
-    """Tell whether a function is what its name says: Keras', TensorFlow's or JAX'."""
+    """Return whether a function is what its name says: Keras', TensorFlow's or JAX'."""
     module = getattr(function, "__module__", None) or type(function).__module__
     return str(module).partition(".")[0] in ("keras", "tf_keras", "tensorflow", "jax")
 
 
 def mixes_units(function: Any, call: Call, shape: Sequence[int | None]) -> bool:
-    """Tell whether an activation function may mix units, as softmax does.
+    """Return whether an activation function may mix units, as softmax does.
 
     A function that is neither Keras' own nor a plain one of TensorFlow or JAX is
     traced, and judged by its operations. So is a layer in the place of a function
@@ -191,17 +190,14 @@ def _mixes(traced: Graph, shape: Shape) -> bool:
     # What a batch holds are no units.
     labels = [None if size is None else recorder.fresh(size) for size in shape[1:]]
     value = TensorAxes(shape, (None, *labels))
-
-    def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        leaves = in_order(call.layer, args, kwargs)
-        given = [leaf for leaf in leaves if isinstance(leaf, TensorAxes)]
-        found = describe(call, given, recorder)
-        return found[0] if len(found) == 1 else found
-
-    (found,) = traced.run([value], apply)
+    axes = dict(zip(traced.input_tensors, [value], strict=True))
+    for call in traced.calls:
+        made = describe(call, [axes[tensor] for tensor in call.inputs], recorder)
+        axes.update(zip(call.outputs, made, strict=True))
+    found = axes[traced.output_tensors[0]]
     root, reasons = recorder.solve()
     alike = len(found.labels) == len(value.labels) and all(
-        np.array_equal(before, after)
+        after is not None and np.array_equal(before, after)
         for before, after in zip(value.labels, found.labels, strict=True)
         if before is not None
     )
@@ -212,7 +208,7 @@ def _is_entrywise(
     operations: Sequence[tuple[str, Sequence[Shape | None]]] | None,
     shape: Sequence[int | None],
 ) -> bool:
-    """Tell whether operations of TensorFlow treat each entry of a tensor alone.
+    """Return whether operations of TensorFlow treat each entry of a tensor alone.
 
     They do if each is one of a single entry, or of entries at one position, and all
     that they give is of the tensor's own shape, or a single number.

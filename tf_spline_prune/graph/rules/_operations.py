@@ -12,7 +12,7 @@ from tf_spline_prune.graph.rules._registry import opaque, rule
 
 
 def _axes_of(given: Mapping[str, Any], rank: int) -> list[int] | None:
-    """Give the axes that an operation is asked to work on; `None` for all."""
+    """Return the axes that an operation is asked to work on; `None` for all."""
     axis = given.get("axis", given.get("dim"))
     if axis is None:
         return None
@@ -63,7 +63,7 @@ def squeeze(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorA
         axes = [axis for axis, size in enumerate(value.shape) if size == 1]
     for axis in axes:
         if (lost := value.labels[axis]) is not None:
-            recorder.bar(lost, f"{call.path} takes their axis away")
+            recorder.bar(lost, f"{call.path} removes their axis")
     left = [v for axis, v in enumerate(value.labels) if axis not in axes]
     return TensorAxes(call.output_shapes[0], tuple(left))
 
@@ -87,7 +87,7 @@ def along(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxe
     for axis in changed & set(value.kept):
         recorder.bar(value.kept[axis], f"{call.path} works along their axis")
     for other in inputs[1:]:
-        recorder.bar_tensor(other, f"{call.path} reads them entry by entry")
+        recorder.bar_tensor(other, f"{call.path} uses them entry by entry")
     return value.with_labels(
         shape, {a: v for a, v in value.kept.items() if a not in changed}
     )
@@ -106,7 +106,7 @@ def split(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> list[Tens
         recorder.tie_groups(labels, parts)
         pieces = np.split(labels, parts)
     elif labels is not None:
-        recorder.bar(labels, f"the places of the cuts are written into {call.path}")
+        recorder.bar(labels, f"{call.path} has fixed split points")
     others = {a: v for a, v in value.kept.items() if a != axis}
     return [
         value.with_labels(shape, others if piece is None else {**others, axis: piece})
@@ -168,7 +168,7 @@ def getitem(
         held = value.labels[axis]
         whole = isinstance(item, (slice, dict)) and _is_whole(item)
         if held is not None and not whole:
-            recorder.bar(held, f"{call.path} takes some of them by their place")
+            recorder.bar(held, f"{call.path} selects some of them by position")
         if not isinstance(item, int):
             labels.append(held if whole else None)
     return TensorAxes(shape, tuple(labels))
@@ -195,5 +195,5 @@ def broadcast(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> Tenso
             recorder.resize(call, "shape", labels, target)
             found[target] = labels
         else:
-            recorder.bar(labels, f"the shape is written into {call.path}")
+            recorder.bar(labels, f"{call.path} has a fixed shape")
     return value.with_labels(shape, found)

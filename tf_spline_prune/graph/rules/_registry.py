@@ -63,14 +63,14 @@ def rule(
     sizes=ListOf(Text("the name of an argument"), "names of arguments", 0),
 )
 def per_unit(*weights: str, sizes: Sequence[str] = ()) -> Apply:
-    """Make the rule of a layer that treats each unit alone.
+    """Return the rule of a layer that treats each unit alone.
 
     The units lie on the last axis of the layer's one input, and stay there.
 
     Args:
         *weights: Names of the weights that hold one entry a unit, on their last
             axis. They scale or are added: no multiply-accumulates are counted.
-        sizes: Entries of the layer's config that count units.
+        sizes: Entries of the layer's config that count units. Defaults to `()`.
 
     Returns:
         The rule, for `register_rule`.
@@ -102,7 +102,7 @@ def per_unit(*weights: str, sizes: Sequence[str] = ()) -> Apply:
 def register_rule(
     *layers: type, homogeneous: bool | Callable[[Call], bool] = False
 ) -> Callable[[Apply], Apply]:
-    """Register a rule for layers of your own.
+    """Register a rule for your own layers.
 
     The rule is asked when a model with such a layer is read. It writes down whose
     units the axes of the layer's weights hold, and returns what the axes of its
@@ -111,8 +111,8 @@ def register_rule(
 
     Args:
         *layers: Classes of layers, not of layers that Keras defines.
-        homogeneous: Whether the layer treats each unit alone and hands a positive
-            scale of it on, `f(c x) = c f(x)`; or a function of the call.
+        homogeneous: Whether the layer treats each unit alone and hands a positive scale
+            of it on, `f(c x) = c f(x)`; or a function of the call. Defaults to `False`.
 
     Returns:
         A decorator for a function `rule(call, inputs, recorder)`: `call` holds
@@ -153,7 +153,7 @@ def _test(homogeneous: bool | Callable[[Call], bool]) -> Callable[[Call], bool]:
 
 
 def has_own_rule(layer: Any) -> bool:
-    """Tell whether a user's rule describes a layer, or the one inside a wrapper."""
+    """Return whether a user's rule describes a layer, or the one inside a wrapper."""
     return type(layer) in _BY_CLASS or type(getattr(layer, "layer", None)) in _BY_CLASS
 
 
@@ -190,6 +190,6 @@ def opaque(
     for value in inputs:
         recorder.bar_tensor(
             value,
-            f"{call.path} ({call.kind}) has no rule that fits, so its inputs stay",
+            f"{call.path} ({call.kind}) has no rule that fits, so its inputs are kept",
         )
     return [TensorAxes(s, (None,) * len(s)) for s in call.output_shapes]

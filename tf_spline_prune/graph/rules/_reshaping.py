@@ -12,7 +12,7 @@ from tf_spline_prune.graph.rules._registry import rule
 
 
 def _spread(value: TensorAxes, recorder: Recorder, why: str) -> Labels | None:
-    """Give a label to every entry of a tensor, batch axis left out."""
+    """Return a label for every entry of a tensor, batch axis left out."""
     sizes = value.shape[1:]
     if not value.labelled:
         return None
@@ -48,7 +48,7 @@ def reshape(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorA
     value = inputs[0]
     shape = call.output_shapes[0]
     if not value.labelled or shape[-1] is None:
-        recorder.bar_tensor(value, f"{call.path} moves them to an open axis")
+        recorder.bar_tensor(value, f"{call.path} moves them to an axis of unknown size")
         return value.with_labels(shape, {})
     last = value.labels[-1]
     if value.labelled == [value.rank - 1] and last is not None:
@@ -86,7 +86,7 @@ def _reshaped(
     elif hasattr(call.layer, "newshape"):
         recorder.resize(call, "newshape", labels, axis)
     elif call.arguments([value])["shape"][axis] != -1:
-        recorder.bar(labels, f"the shape is written into {call.path}")
+        recorder.bar(labels, f"{call.path} has a fixed shape")
     return value.with_labels(shape, found)
 
 

@@ -31,12 +31,13 @@ def approximate_isometry(
     Args:
         masked: A masked model of either flavour, before training. It is not changed.
         weight_std: The length that every singular value is to have: 1 for linear
-            networks, the edge of chaos of `edge_of_chaos` for others.
-        steps: The most steps of descent for a kernel.
+            networks, the edge of chaos of `edge_of_chaos` for others. Defaults to
+            `1.0`.
+        steps: The most steps of descent for a kernel. Defaults to `1000`.
         learning_rate: Length of the first step, for weights of `weight_std` 1; it
-            halves whenever the penalty rises.
+            halves whenever the penalty rises. Defaults to `0.1`.
         tolerance: The descent of a kernel ends when 50 steps have lowered its penalty
-            by less than this share.
+            by less than this share. Defaults to `0.001`.
 
     Returns:
         A masked model of the same flavour, compiled as `masked` is.

@@ -29,7 +29,7 @@ _RIDGE = 1e-3
 
 
 class DataAware:
-    """Places the knots of a small network where its data are.
+    """Place the knots of a small network where its data are.
 
     A small network has few hyperplanes, and drawn at random most of them miss the data.
     Here, in one layer after the other, each unit gets the hyperplane halfway between
@@ -41,7 +41,7 @@ class DataAware:
     Args:
         data: Some hundred inputs, or `(inputs, labels)`; labels are classes, or what
             the model's output should be.
-        seed: Seed of the clusters.
+        seed: Seed of the clusters. Defaults to `0`.
 
     Raises:
         ValueError: If `seed` is negative.
@@ -112,7 +112,7 @@ class DataAware:
 
 
 def _place(call: Call, view: LinearView, x: np.ndarray, rng: Any) -> None:
-    """Give each unit of a layer the hyperplane between two clusters."""
+    """Assign each unit of a layer the hyperplane between two clusters."""
     held = weight_variables(call.layer)
     kernel, bias = held[view.kernel], held.get("bias")
     total = view.num_rows(x)
@@ -134,7 +134,7 @@ def _place(call: Call, view: LinearView, x: np.ndarray, rng: Any) -> None:
 def _between(
     rows: np.ndarray, units: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give the hyperplanes between clusters that are neighbours."""
+    """Return the hyperplanes between clusters that are neighbours."""
     # Some pairs more than units, so that only neighbours are taken.
     count = int(np.ceil(np.sqrt(4 * units))) + 1
     centres = centres_of(rows, count, rng)
@@ -245,6 +245,6 @@ def pairs_of(centres: np.ndarray) -> np.ndarray:
 
 
 def squared_distances(rows: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Give the squared distances of rows to centres, `(n, k)`."""
+    """Return the squared distances of rows to centres, `(n, k)`."""
     lengths = np.square(rows).sum(axis=1)[:, None] + np.square(centres).sum(axis=1)
     return np.asarray(np.maximum(lengths - 2 * rows @ centres.T, 0.0))

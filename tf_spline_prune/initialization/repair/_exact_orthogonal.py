@@ -25,9 +25,9 @@ def exact_orthogonal(masked: Any, weight_std: float = 1.0, seed: int = 0) -> Any
         masked: A masked model of either flavour, before training. It is not changed.
             For densities of your own mask it so: `tsp.prune_once(model, {"conv1": 0.5,
             "fc": 0.9}, criterion="random")`.
-        weight_std: The length of every singular value: 1 for linear networks, the
-            edge of chaos of `edge_of_chaos` for others.
-        seed: Seed of the draws.
+        weight_std: The length of every singular value: 1 for linear networks, the edge
+            of chaos of `edge_of_chaos` for others. Defaults to `1.0`.
+        seed: Seed of the draws. Defaults to `0`.
 
     Returns:
         A masked model of the same flavour, compiled as `masked` is. Each masked kernel

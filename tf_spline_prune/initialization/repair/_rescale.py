@@ -7,13 +7,14 @@ import numpy as np
 from tf_spline_prune._checks import POSITIVE, OneOf, Real, checked
 from tf_spline_prune.compat import (
     Calibration,
+    Kernel,
     MaskSlot,
+    kernels_of,
     read_weights,
     require_flavour,
     trace,
 )
 from tf_spline_prune.errors import ModelError, RescaleError, RescaleWarning, warn
-from tf_spline_prune.initialization._kernels import Kernel, kernels_of
 from tf_spline_prune.initialization._masked_copy import copied, masked_kernels
 from tf_spline_prune.initialization.signal._mean_field import edge_of_chaos
 from tf_spline_prune.initialization.signal._scalar_function import ACTIVATION
@@ -63,20 +64,25 @@ def rescale(
         masked: A masked model of either flavour, before training. It is not changed.
         target: `"edge_of_chaos"`: incoming second moments of the edge of chaos.
             `"data"`: in one layer after the other, what its weights sum up on `data` is
-            given the mean square that it has in the dense model.
-        granularity: What is scaled by one number: `"unit"`, the default on the edge of
-            chaos; `"layer"`, whose units have the target on average; or `"tap"`, the
-            weights of a unit at one place of a convolution's window, with the share
-            weight_std^2 / places. By data it is always `"layer"`: units scaled one by
-            one have the right size, but their gradients explode.
-        activation: What the network's activation is, as in `edge_of_chaos`.
-        bias_std: Standard deviation of the biases.
-        weight_std: Instead of `activation`, the second moment's square root.
-        dense: The model before pruning.
-        data: Some hundred inputs, as in `plan`; they run all at once.
+            given the mean square that it has in the dense model. Defaults to
+            `"edge_of_chaos"`.
+        granularity: What is scaled by one number: `"unit"`; `"layer"`, whose units have
+            the target on average; or `"tap"`, the weights of a unit at one place of a
+            convolution's window, with the fraction weight_std^2 / places. Defaults to
+            `None`: `"unit"` on the edge of chaos, and always `"layer"` by data, for
+            units scaled one by one have the right size, but their gradients explode.
+        activation: What the network's activation is: a name that Keras knows or
+            `"erf"`, a layer or function of either flavour, or a function on arrays.
+            Defaults to `None`.
+        bias_std: Standard deviation of the biases. Defaults to `0.0`.
+        weight_std: Standard deviation of the weights times sqrt(fan-in), in the place
+            of `activation`. Defaults to `None`.
+        dense: The model before pruning. Defaults to `None`.
+        data: Some hundred inputs, shape `(n, *input shape)`; they run all at once.
+            Defaults to `None`.
         on_explosion: What follows if, on `data`, the mean square of a layer's
             pre-activations leaves [0.1, 10] times its value in the dense model:
-            `"raise"` an error or `"warn"`.
+            `"raise"` an error or `"warn"`. Defaults to `"raise"`.
 
     Returns:
         A masked model of the same flavour, compiled as `masked` is. Units without a

@@ -5,11 +5,10 @@ from typing import Any
 
 from tf_spline_prune._checks import Flag, checked
 from tf_spline_prune.compat import (
+    Call,
     CurrentWeights,
     Graph,
-    Program,
-    ProgramStep,
-    Slot,
+    Tensor,
     compile_alike,
     rebuild,
     trace,
@@ -36,7 +35,7 @@ def stable_residual(model: Any, decrease: bool = False) -> Any:
     Args:
         model: A built model of either flavour, without masks. It is not changed.
         decrease: Whether block l, counted from 1, is scaled by 1 / (sqrt(l) log(l + 1))
-            instead, so that early blocks count more.
+            instead, so that early blocks count more. Defaults to `False`.
 
     Returns:
         A new model of the same flavour, compiled as `model` is.
@@ -86,27 +85,25 @@ def residual_blocks(graph: Graph) -> list[tuple[str, list[int]]]:
         For each block, in the order of computation, the path of its addition and the
         places of its branches among the inputs.
     """
-    program = Program(graph)
-    behind: dict[Slot, frozenset[str]] = dict.fromkeys(program.inputs, frozenset())
+    behind: dict[Tensor, frozenset[Call]] = {
+        t: frozenset() for t in graph.input_tensors
+    }
     found = []
-    for step in program.steps.values():
-        before = [behind[slot] for slot in step.inputs]
-        everything = frozenset({step.name}).union(*before)
-        behind.update(dict.fromkeys(step.outputs, everything))
-        if step.call.kind not in ("Add", "op:add") or len(before) < 2:
+    for call in graph.calls:
+        before = [behind[tensor] for tensor in call.inputs]
+        everything = frozenset({call}).union(*before)
+        behind.update(dict.fromkeys(call.outputs, everything))
+        if call.kind not in ("Add", "op:add") or len(before) < 2:
             continue
         shared = frozenset.intersection(*before)
-        kernels = [
-            sum(_has_kernel(program.steps[name]) for name in one - shared)
-            for one in before
-        ]
+        kernels = [sum(map(_has_kernel, one - shared)) for one in before]
         if kernels.count(min(kernels)) == 1:
             least = min(kernels)
             branches = [i for i, count in enumerate(kernels) if count > least]
-            found.append((step.call.path, branches))
+            found.append((call.path, branches))
     return found
 
 
-def _has_kernel(step: ProgramStep) -> bool:
-    weights = getattr(step.call.layer, "weights", ())
+def _has_kernel(call: Call) -> bool:
+    weights = getattr(call.layer, "weights", ())
     return any(len(getattr(weight, "shape", ())) > 1 for weight in weights)

@@ -18,7 +18,7 @@ from tf_spline_prune._checks import COUNT, Array, ListOf, MapOf, Text, checked
     )
 )
 def critical_sparsity(scores: Mapping[str, Any]) -> float:
-    """Give the sparsity at which one threshold for all layers empties a first one.
+    """Return the sparsity at which one threshold for all layers empties a first one.
 
     Args:
         scores: The score of every weight, more is kept longer, by layer.

@@ -8,20 +8,17 @@ import numpy as np
 
 from tf_spline_prune._checks import POSITIVE, SEED, OneOf, Real, checked
 from tf_spline_prune.compat import (
+    array_of,
+    blocks_of,
     compile_alike,
     initializer_base,
+    kernels_of,
     register_class,
     trace,
     with_weights,
 )
 from tf_spline_prune.errors import ModelError
 from tf_spline_prune.initialization._drawing import DISTRIBUTIONS
-from tf_spline_prune.initialization._kernels import (
-    Layout,
-    array_of,
-    blocks_of,
-    kernels_of,
-)
 from tf_spline_prune.initialization._masked_copy import refuse_masks
 from tf_spline_prune.initialization.signal._mean_field import edge_of_chaos
 from tf_spline_prune.initialization.signal._scalar_function import ACTIVATION, name_of
@@ -32,7 +29,7 @@ _Initializer: Any = initializer_base("tf_spline_prune")
 
 
 class EdgeOfChaos(_Initializer):
-    """Draws weights with which gradients neither vanish nor explode with depth.
+    """Draw weights with which gradients neither vanish nor explode with depth.
 
     It fits `kernel_initializer` of dense and convolution layers of both flavours; its
     attribute `bias` fits their `bias_initializer`, and `depthwise` the
@@ -46,15 +43,18 @@ class EdgeOfChaos(_Initializer):
     Args:
         activation: What the network's activation is: a name that Keras knows or
             `"erf"`, a layer or function of either flavour, or a function on arrays.
-        bias_std: Standard deviation of the biases.
+        bias_std: Standard deviation of the biases. Defaults to `0.0`.
         distribution: `"normal"`; `"orthogonal"`, units that read in orthogonal
             directions; or `"delta_orthogonal"`, which in a convolution puts these into
             the middle of the window and zeros around it. The variance of a unit's
-            incoming weights is the same in all, on average.
-        seed: Seed of the draws; `None` takes one from Python's `random`, as Keras does.
+            incoming weights is the same in all, on average. Defaults to `"normal"`.
+        seed: Seed of the draws. Defaults to `None`, which takes one from Python's
+            `random`, as Keras does.
         weight_std: Standard deviation of the weights times sqrt(fan-in); `None` solves
-            for it. The config holds it, so that nothing is solved again.
-        role: What the weights are: `"kernel"`, `"depthwise"` or `"bias"`.
+            for it. The config holds it, so that nothing is solved again. Defaults to
+            `None`.
+        role: What the weights are: `"kernel"`, `"depthwise"` or `"bias"`. Defaults to
+            `"kernel"`.
 
     Attributes:
         weight_std: As above, solved for.
@@ -142,7 +142,7 @@ class EdgeOfChaos(_Initializer):
                 f"of this initializer. Received: shape {shape}"
             )
         else:
-            layout: Layout = "depthwise" if self.role == "depthwise" else "plain"
+            layout: Any = "depthwise" if self.role == "depthwise" else "plain"
             blocks = blocks_of(np.empty(shape), layout).shape
             values = array_of(self._drawn(blocks, rng), shape, layout)
         dtype = getattr(dtype, "name", dtype) or keras.config.floatx()
@@ -187,7 +187,7 @@ class EdgeOfChaos(_Initializer):
         return copy
 
     def get_config(self) -> dict[str, Any]:
-        """Give what makes an equal initializer."""
+        """Return the config of an equal initializer."""
         return {
             "activation": self.activation,
             "bias_std": self.bias_std,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.optimize import brentq
 
 from tf_spline_prune._checks import Function, Real, checked
 from tf_spline_prune.initialization.signal._scalar_function import (
@@ -68,7 +69,8 @@ class MeanField:
     Args:
         activation: A name that Keras knows or `"erf"`, a layer or function of either
             flavour, or a function from NumPy arrays to NumPy arrays.
-        derivative: Its derivative, from arrays to arrays; `None` takes differences.
+        derivative: Its derivative, from arrays to arrays. Defaults to `None`, which
+            takes differences.
 
     Raises:
         TypeError: If `activation` is none.
@@ -101,7 +103,7 @@ class MeanField:
 
     @checked(q=Real(0), weight_std=_STD, bias_std=_STD)
     def next_variance(self, q: float, weight_std: float, bias_std: float) -> float:
-        """Give the mean square of the pre-activations one layer on.
+        """Return the mean square of the next layer's pre-activations.
 
         Args:
             q: Their mean square in this layer.
@@ -115,7 +117,7 @@ class MeanField:
 
     @checked(q=Real(0), weight_std=_STD)
     def chi(self, q: float, weight_std: float) -> float:
-        """Give the factor by which a layer grows the mean square of gradients.
+        """Return the factor by which a layer grows the mean square of gradients.
 
         Args:
             q: Mean square of the pre-activations.
@@ -129,12 +131,12 @@ class MeanField:
 
     @checked(weight_std=_STD, bias_std=_STD, q=Real(0))
     def fixed_point(self, weight_std: float, bias_std: float, q: float = 1.0) -> float:
-        """Give the mean square that pre-activations approach with depth.
+        """Return the mean square that pre-activations approach with depth.
 
         Args:
             weight_std: Standard deviation of the weights times sqrt(fan-in).
             bias_std: Standard deviation of the biases.
-            q: The mean square to start from.
+            q: The mean square to start from. Defaults to `1.0`.
 
         Returns:
             The limit; infinity where they grow for ever.
@@ -184,10 +186,10 @@ class MeanField:
 
     @checked(bias_std=_STD)
     def edge_of_chaos(self, bias_std: float = 0.0) -> EdgePoint:
-        """Find the weights for which gradients neither vanish nor explode.
+        """Compute the weights for which gradients neither vanish nor explode.
 
         Args:
-            bias_std: Standard deviation of the biases.
+            bias_std: Standard deviation of the biases. Defaults to `0.0`.
 
         Returns:
             The point at which chi is 1 and the mean square a fixed point, the one of
@@ -249,13 +251,14 @@ class MeanField:
 def edge_of_chaos(
     activation: Any, bias_std: float = 0.0, derivative: Elementwise | None = None
 ) -> EdgePoint:
-    """Find the standard deviations with which a deep network of an activation starts.
+    """Compute the standard deviations at which a deep network should start.
 
     Args:
         activation: As in `MeanField`.
         bias_std: Standard deviation of the biases. With 0 a smooth activation is, on
-            the edge, linear in the end: the mean square sinks to 0.
-        derivative: As in `MeanField`.
+            the edge, linear in the end: the mean square sinks to 0. Defaults to `0.0`.
+        derivative: The derivative of `activation`, from arrays to arrays. Defaults to
+            `None`, which takes differences.
 
     Returns:
         The point on the edge of chaos.
@@ -274,13 +277,10 @@ def edge_of_chaos(
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
-    """Halve an interval at whose ends a function is above and below zero."""
-    while high - low > 1e-12 * high:
-        middle = (low + high) / 2
-        if not low < middle < high:
-            break
-        low, high = (middle, high) if function(middle) > 0 else (low, middle)
-    return low
+    """Find where a function crosses zero that is above it, or on it, at `low`."""
+    if function(low) <= 0:  # by rounding
+        return low
+    return float(brentq(function, low, high, xtol=1e-300, rtol=1e-12))
 
 
 def _gauss_panels() -> tuple[np.ndarray, np.ndarray]:

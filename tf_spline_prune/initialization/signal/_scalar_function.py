@@ -20,7 +20,7 @@ ACTIVATION: Options = [
 
 
 def name_of(activation: Any) -> str:
-    """Name an activation, for messages and configs.
+    """Return the name of an activation, for messages and configs.
 
     Args:
         activation: As in `as_function`.

@@ -1,6 +1,5 @@
 """`signal_propagation`: what reaches the end of a network, and what comes back."""
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +13,12 @@ from tf_spline_prune.compat import (
     Call,
     CurrentWeights,
     Graph,
+    Kernel,
     call_layer,
     call_tapped,
     hand_on_loss,
+    kernel_of,
+    kernels_of,
     mask_slots,
     require_flavour,
     run_eagerly,
@@ -28,7 +30,6 @@ from tf_spline_prune.compat import (
 )
 from tf_spline_prune.criteria._gates import LOSS
 from tf_spline_prune.errors import CalibrationError, ModelError
-from tf_spline_prune.initialization._kernels import Kernel, kernel_of, kernels_of
 from tf_spline_prune.initialization.signal._signal_report import SignalPropagation
 from tf_spline_prune.partition._local_affine import jacobians
 
@@ -50,11 +51,13 @@ def signal_propagation(
     Args:
         model: A built model of either flavour, masked or not. It is not changed.
         x: Some hundred inputs, as in `plan`; they run all at once. Two at least.
-        y: Their labels, as the loss takes them; `None` measures no gradients.
-        loss: What `compile` takes as `loss`; `None` takes the model's.
+        y: Their labels, as the loss takes them. Defaults to `None`, which measures no
+            gradients.
+        loss: What `compile` takes as `loss`. Defaults to `None`, which takes the
+            model's.
         jacobian_inputs: At so many inputs the Jacobian of the outputs is taken, which
             should be logits. 0 takes none, nor has a model of several inputs or
-            outputs, or of tokens, any.
+            outputs, or of tokens, any. Defaults to `32`.
 
     Returns:
         The numbers by layer; printing them gives a table.
@@ -102,7 +105,7 @@ def signal_propagation(
             for path, kernel in kernels.items()
         }
     smooth = [entry.dtype.startswith("float") for entry in graph.inputs]
-    if jacobian_inputs and smooth == [True] and len(graph.output_ids) == 1:
+    if jacobian_inputs and smooth == [True] and len(graph.output_tensors) == 1:
         slopes = jacobians(exact, inputs[0][:jacobian_inputs])
         singular_values = np.linalg.svd(slopes, compute_uv=False).ravel()
         singular_values = np.sort(singular_values)[::-1]
@@ -116,7 +119,7 @@ def signal_propagation(
 
 
 def _density(model: Any, graph: Graph, kernels: dict[str, Kernel]) -> dict[str, float]:
-    """Take the share of weights that masks keep; without a mask, that are not zero."""
+    """Return the share of weights that masks keep, or of those that are not zero."""
     kept = {slot.key: slot.keep() for slot in mask_slots(model)}
     weights = CurrentWeights(graph)
     found = {}
@@ -139,7 +142,6 @@ def _forward(
     graph: Graph, inputs: list[np.ndarray]
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Run a model, and measure variances and dead units of its layers."""
-    readers = Counter(i for call in _all_calls(graph) for i in set(call.inputs))
     variance: dict[str, float] = {}
     dead: dict[str, float] = {}
 
@@ -156,7 +158,7 @@ def _forward(
                 owner = call.path
         else:
             output = call_layer(call, args, kwargs)
-            if len(given) == 1 and readers[call.inputs[0]] == 1:
+            if len(given) == 1 and len(graph.consumers_of[call.inputs[0]]) == 1:
                 same = getattr(output, "shape", None) == given[0].tensor.shape
                 owner = given[0].owner if same else None
         if owner is not None:
@@ -173,11 +175,6 @@ def _forward(
 
 def _is_signal(thing: Any) -> bool:
     return isinstance(thing, _Signal)
-
-
-def _all_calls(graph: Graph) -> list[Call]:
-    inner = [c.inner for c in graph.calls if c.inner is not None]
-    return [*graph.calls, *(call for one in inner for call in _all_calls(one))]
 
 
 Visit = Callable[[Kernel, np.ndarray], bool]

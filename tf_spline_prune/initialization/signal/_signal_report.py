@@ -17,16 +17,16 @@ class SignalPropagation:
             after their activation.
         variance: The mean square of each layer's pre-activations.
         gradients: The mean square of the loss's derivatives by each kernel; `None` if
-            there were no labels.
+            there were no labels. Defaults to `None`.
         singular_values: Those of the Jacobians of the outputs by the inputs, of all
-            inputs together, falling; `None` where none were taken.
+            inputs together, falling; `None` where none were taken. Defaults to `None`.
 
     Example:
 
     ```python
     found = tsp.initialization.signal_propagation(masked, x, y)
-    found.emptied                        # ("dense_3",)
-    found.jacobian["condition"]          # 51.4
+    found.emptied                        # (): layers that have lost all weights
+    found.jacobian["condition"] >= 1     # True: largest over smallest singular value
     ```
     """
 
@@ -75,7 +75,7 @@ class SignalPropagation:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Give all numbers in plain dicts, the singular values by their statistics.
+        """Return all numbers in plain dicts, the singular values by their statistics.
 
         Returns:
             The attributes by name, `emptied`, `chi` and `jacobian`.

@@ -88,7 +88,7 @@ def knots_of(call: Call) -> Knots | None:
 
 
 def is_unread(call: Call) -> bool:
-    """Tell whether a call may have knots that this table does not know.
+    """Return whether a call may have knots that this table does not know.
 
     Args:
         call: A call for which `knots_of` gave `None`.

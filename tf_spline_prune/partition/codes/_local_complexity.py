@@ -40,10 +40,11 @@ def local_complexity(
             model with several inputs, whose numbers count as those of one.
         radius: Distance of the corners, in the units of the inputs.
         directions: Number of directions; as many as the input has numbers if that is
-            less.
-        layers: Names of the layers to count; `None` means all that have knots.
-        seed: Seed of the directions.
-        batch_size: Number of corners that are run at a time.
+            less. Defaults to `20`.
+        layers: Names of the layers to count. Defaults to `None`, which means all that
+            have knots.
+        seed: Seed of the directions. Defaults to `0`.
+        batch_size: Number of corners that are run at a time. Defaults to `128`.
 
     Returns:
         For each layer the number of knots near each input, of shape `(n,)`, int, in

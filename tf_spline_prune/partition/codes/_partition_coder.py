@@ -1,5 +1,6 @@
 """`PartitionCoder`: reads the codes of a probe off a model."""
 
+import bisect
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ _LAYOUTS = ("channels_first", "channels_last")
 
 
 class PartitionCoder:
-    """Reads which side of every knot of a network each input is on.
+    """Compute codes: which side of every knot of a network each input is on.
 
     A network of piecewise-linear activations is a continuous piecewise-affine
     spline. The inputs that are on the same side of every knot form a region, on
@@ -64,14 +65,15 @@ class PartitionCoder:
 
     Args:
         model: A built model.
-        layers: Names of the layers to code; `None` means all that have knots.
-        max_units_per_layer: A layer with more activations (positions times
-            units) is coded on a fixed random subset of this size, chosen by
-            `seed`, which estimates distances without bias. `None` codes all.
-        seed: Seed of the subsets.
-        batch_size: Number of inputs that are run at a time.
-        max_bytes: Bound on the bytes of the codes of one probe; the subsets are
-            made smaller until they fit. `None` sets no bound.
+        layers: Names of the layers to code. Defaults to `None`, which means all that
+            have knots.
+        max_units_per_layer: A layer with more activations (positions times units) is
+            coded on a fixed random subset of this size, chosen by `seed`, which
+            estimates distances without bias; `None` codes all. Defaults to `4096`.
+        seed: Seed of the subsets. Defaults to `0`.
+        batch_size: Number of inputs that are run at a time. Defaults to `128`.
+        max_bytes: Bound on the bytes of the codes of one probe; the subsets are made
+            smaller until they fit. Defaults to `None`, which sets no bound.
 
     Raises:
         FlavourError: If `model` is no Keras model.
@@ -84,7 +86,7 @@ class PartitionCoder:
     coder = tsp.PartitionCoder(model)
     before = coder(x)
     model.fit(train, epochs=1)
-    tsp.partition_distance(before, coder(x))   # share of bits that changed
+    tsp.partition_distance(before, coder(x))   # fraction of bits that changed
     ```
 
     Source: You et al., "Max-Affine Spline Insights Into Deep Network Pruning",
@@ -165,7 +167,7 @@ class PartitionCoder:
         found: dict[str, Knots] = {}
         ends = self._graph.ends()
         unread = []
-        for call in self._graph.leaves():
+        for call in self._graph.calls:
             knots = knots_of(call)
             if knots is None and call.name not in ends and is_unread(call):
                 unread.append(call.name)
@@ -259,16 +261,12 @@ class PartitionCoder:
     def _layouts(self) -> dict[str, str]:
         """Follow through the graph whether channels come first or last."""
         found: dict[str, str] = {}
-
-        def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            leaves = keras.tree.flatten((args, kwargs))
-            given = [v for v in leaves if isinstance(v, str) and v in _LAYOUTS]
-            before = given[0] if given else "channels_last"
+        layouts = dict.fromkeys(self._graph.input_tensors, "channels_last")
+        for call in self._graph.calls:
             own = getattr(call.layer, "data_format", None)
-            found[call.name] = own if own in _LAYOUTS else before
-            return [found[call.name]] * len(call.outputs)
-
-        self._graph.run(["channels_last"] * len(self._graph.inputs), apply)
+            before = [layouts[tensor] for tensor in call.needs()] or ["channels_last"]
+            found[call.name] = own if own in _LAYOUTS else before[0]
+            layouts.update(dict.fromkeys(call.outputs, found[call.name]))
         return found
 
     def _packed(self, inputs: list[Any]) -> list[Any]:
@@ -339,7 +337,7 @@ class Subset:
         return cls(chosen.astype("int32"), count, width)
 
     def indices(self) -> np.ndarray:
-        """Give the flat indices of the chosen activations."""
+        """Return the flat indices of the chosen activations."""
         flat = self.chosen[:, None].astype(int) * self.width + np.arange(self.width)
         return np.asarray(flat.ravel())
 
@@ -396,19 +394,13 @@ def largest_cap(
     high = max(size for size, _ in layers)
     if most is not None:
         high = min(high, most)
-    if max_bytes is None or total(high) <= max_bytes:
+    if max_bytes is None:
         return high
-    low = 0
-    while high - low > 1:
-        middle = (low + high) // 2
-        if total(middle) <= max_bytes:
-            low = middle
-        else:
-            high = middle
-    if low == 0:
+    cap = bisect.bisect_right(range(1, high + 1), max_bytes, key=total)
+    if not cap:
         raise ValueError(
-            "The codes of this probe do not fit, even with one activation a layer. "
-            "Use fewer probe inputs or a larger bound. Received: "
-            f"{num_points} inputs, {len(layers)} layers, max_bytes={max_bytes}"
+            "The codes of this probe do not fit, even with one activation per layer. "
+            f"Use fewer probe inputs or a larger bound. Received: {num_points} inputs, "
+            f"{len(layers)} layers, max_bytes={max_bytes}"
         )
-    return low
+    return cap

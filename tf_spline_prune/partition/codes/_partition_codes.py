@@ -26,6 +26,16 @@ class CodeLayout:
     units: Mapping[str, np.ndarray]
     key: str
 
+    def codes(self, flat: np.ndarray) -> "PartitionCodes":
+        """Read codes back from what `PartitionCodes.to_bytes` gave."""
+        widths = {layer: -(-knots // 8) for layer, knots in self.num_knots.items()}
+        count = len(flat) // sum(widths.values())
+        packed, start = {}, 0
+        for layer, width in widths.items():
+            packed[layer] = flat[start : start + count * width].reshape(count, width)
+            start += count * width
+        return PartitionCodes(packed, self)
+
 
 @dataclass(frozen=True, eq=False)
 class PartitionCodes:
@@ -74,7 +84,7 @@ class PartitionCodes:
 
     @checked(layer=Text())
     def unpack(self, layer: str) -> np.ndarray:
-        """Give the codes of one layer as booleans.
+        """Return the codes of one layer as booleans.
 
         Args:
             layer: A name from `layers`.
@@ -100,11 +110,11 @@ class PartitionCodes:
         return len(np.unique(rows, axis=0))
 
     def to_bytes(self) -> np.ndarray:
-        """Lay all codes out as one flat uint8 array, layer after layer."""
+        """Return all codes as one flat uint8 array, layer after layer."""
         return np.concatenate([bits.ravel() for bits in self.packed.values()])
 
     def like(self, flat: np.ndarray) -> "PartitionCodes":
-        """Read codes of the same layout back from what `to_bytes` gave.
+        """Return the codes that `to_bytes` of codes like these has packed.
 
         Args:
             flat: Array of shape `(bytes,)`, uint8.
@@ -112,8 +122,4 @@ class PartitionCodes:
         Returns:
             Codes with this object's layers and units.
         """
-        packed, start = {}, 0
-        for layer, bits in self.packed.items():
-            packed[layer] = flat[start : start + bits.size].reshape(bits.shape)
-            start += bits.size
-        return PartitionCodes(packed, self.layout)
+        return self.layout.codes(flat)

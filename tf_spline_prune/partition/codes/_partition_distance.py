@@ -22,7 +22,7 @@ def partition_distance(
 def partition_distance(
     codes: PartitionCodes, other: PartitionCodes, per_layer: bool = False
 ) -> float | dict[str, float]:
-    """Measure how much of the partition changed between two snapshots.
+    """Compute the fraction of the partition that changed between two snapshots.
 
     A layer's distance is the share of its bits that differ (the normalised
     Hamming distance); the whole distance is the mean over layers, each layer
@@ -31,7 +31,7 @@ def partition_distance(
     Args:
         codes: Codes of a probe.
         other: Codes of the same probe by the same coder.
-        per_layer: Whether to give one number a layer.
+        per_layer: Whether to return one number per layer. Defaults to `False`.
 
     Returns:
         A number in [0, 1], or with `per_layer` one a layer, by name.
@@ -60,7 +60,7 @@ def partition_distance(
 def unit_distances(
     codes: PartitionCodes, other: PartitionCodes
 ) -> dict[str, np.ndarray]:
-    """Measure for each unit how much its part of the partition changed.
+    """Compute for each unit the fraction of its bits that changed.
 
     Args:
         codes: Codes of a probe.

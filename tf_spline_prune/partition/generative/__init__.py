@@ -10,27 +10,6 @@ Source: Balestriero, Paris and Baraniuk, "Max-Affine Spline Insights into Deep
 Generative Networks", 2020, arXiv:2002.11912.
 """
 
-from tf_spline_prune.partition.generative._densities import entropy, log_density
-from tf_spline_prune.partition.generative._dropout_ranks import (
-    dropout_ranks,
-    full_rank_probability,
-)
-from tf_spline_prune.partition.generative._neighbour_angles import neighbour_angles
-from tf_spline_prune.partition.generative._sampler import Sampler
-from tf_spline_prune.partition.generative._slopes import (
-    disentanglement,
-    log_volumes,
-)
-from tf_spline_prune.partition.generative._surface import Surface
+from tf_spline_prune._public_names import public_names
 
-__all__ = [
-    "Sampler",
-    "Surface",
-    "disentanglement",
-    "dropout_ranks",
-    "entropy",
-    "full_rank_probability",
-    "log_density",
-    "log_volumes",
-    "neighbour_angles",
-]
+__getattr__, __dir__, __all__ = public_names(__name__, __file__)

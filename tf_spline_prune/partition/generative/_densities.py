@@ -46,7 +46,7 @@ def prior_log_density(prior: Prior, z: np.ndarray) -> np.ndarray:
 
 
 def prior_entropy(prior: Prior, size: int) -> float:
-    """Give the entropy of a prior of so many latents, in nats."""
+    """Return the entropy of a prior of so many latents, in nats."""
     if isinstance(prior, str):
         return size * (1 + math.log(2 * math.pi)) / 2
     return size * math.log(prior[1] - prior[0])
@@ -64,7 +64,7 @@ def prior_draw(prior: Prior, shape: tuple[int, ...], seed: int) -> np.ndarray:
 def log_density(
     model: Any, z: Any, prior: Prior = "normal", *, batch_size: int = 1024
 ) -> np.ndarray:
-    """Give the density of what a generator makes, at the output of each latent.
+    """Return the log density of what a generator makes, at each output.
 
     The density is one by volume on the surface that the generator makes: that of the
     prior at the latent, divided by how much the generator stretches the space there.
@@ -75,7 +75,9 @@ def log_density(
         model: A built model from one tensor of latents to one of outputs.
         z: Latents, of shape `(n, *input shape)`.
         prior: How latents are drawn: `"normal"`, or `(low, high)` for uniform ones.
+            Defaults to `"normal"`.
         batch_size: Number of latents that are run at a time, times their length.
+            Defaults to `1024`.
 
     Returns:
         Array of shape `(n,)`: natural logarithms; `-inf` at latents that the prior
@@ -122,9 +124,11 @@ def entropy(
     Args:
         model: A built model from one tensor of latents to one of outputs.
         prior: How latents are drawn: `"normal"`, or `(low, high)` for uniform ones.
-        samples: How many latents to draw.
-        seed: Seed of the draw.
-        batch_size: As in `log_density`.
+            Defaults to `"normal"`.
+        samples: How many latents to draw. Defaults to `1000`.
+        seed: Seed of the draw. Defaults to `0`.
+        batch_size: Number of latents run at a time, times their length. Defaults to
+            `1024`.
 
     Returns:
         The entropy in nats, and the standard error of the estimate.
@@ -150,7 +154,7 @@ def entropy(
 
 
 def latent_shape(model: Any) -> tuple[int, ...]:
-    """Give the shape of one latent of a generator.
+    """Return the shape of one latent of a generator.
 
     Raises:
         ModelError: If the model is no generator, or an axis is open.
@@ -180,7 +184,7 @@ def require_full_rank(model: Any, volumes: np.ndarray) -> None:
         raise ModelError(
             "The generator is of lower rank than it has latents, so it is not "
             "injective: whole lines of the latent space make one output, whose density "
-            "is infinite. `jacobian_rank` tells where; leaky activations and "
-            f"wider layers mend it. Received: model {model.name!r} of lower rank at "
-            f"{flat} of {len(volumes)} places"
+            "is infinite. `jacobian_rank` tells where; leaky activations and wider "
+            f"layers avoid it. Received: model {model.name!r} of lower rank at {flat} "
+            f"of {len(volumes)} places"
         )

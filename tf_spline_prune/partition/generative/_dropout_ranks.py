@@ -9,23 +9,22 @@ import numpy as np
 
 from tf_spline_prune._checks import COUNT, FRACTION, SEED, ListOf, OneOf, checked
 from tf_spline_prune.compat import (
-    Call,
+    KERNEL_LAYOUTS,
     Graph,
+    Kernel,
     Progress,
     call_layer,
     jacobians_of,
+    kernel_of,
     read_weights,
     trace,
-    weight_variables,
     with_dtype,
 )
 from tf_spline_prune.errors import ModelError
 from tf_spline_prune.partition.generative._slopes import check_latents
 
-_TRANSPOSED = "Transpose"
-_KINDS = ("Dense", "DepthwiseConv1D", "DepthwiseConv2D") + tuple(
-    f"Conv{rank}D{kind}" for rank in (1, 2, 3) for kind in ("", _TRANSPOSED)
-)
+# The pointwise kernel of a separable one is not all that it has.
+_KINDS = [kind for kind in KERNEL_LAYOUTS if not kind.startswith("Separable")]
 
 
 @checked(rate=FRACTION, drop=OneOf("units", "weights"), masks=COUNT, seed=SEED)
@@ -38,7 +37,7 @@ def dropout_ranks(
     masks: int = 100,
     seed: int = 0,
 ) -> np.ndarray:
-    """Give the dimension of what a generator makes under dropout, mask by mask.
+    """Return the dimension of what a generator makes under dropout, mask by mask.
 
     Each mask of dropout makes another generator, and its dimension can only be lower:
     with fewer units left in a hidden layer than there are latents, the layer lets no
@@ -51,8 +50,9 @@ def dropout_ranks(
             more.
         rate: The probability with which a unit or weight is dropped, in [0, 1).
         drop: `"units"`: dropout, of channels in convolutions; `"weights"`: dropconnect.
-        masks: How many to draw.
-        seed: Seed of the masks.
+            Defaults to `"units"`.
+        masks: How many to draw. Defaults to `100`.
+        seed: Seed of the masks. Defaults to `0`.
 
     Returns:
         Array of shape `(masks, n)`, int.
@@ -77,10 +77,10 @@ def dropout_ranks(
     exact = with_dtype(model, "float64")
     graph = trace(exact)
     kernels = []
-    for call, axis in _hidden(graph):
-        variable = weight_variables(call.layer)["kernel"]
+    for one in _hidden(graph):
         # A copy, for what is read may be the variable's own memory.
-        kernels.append((variable, np.array(read_weights(call.layer)["kernel"]), axis))
+        kernel = np.array(read_weights(one.layer)[one.name])
+        kernels.append((one.variable, kernel, one.input_axis))
     (output,) = graph.run([keras.ops.convert_to_tensor(points[:1])], call_layer)
     rng = np.random.default_rng(seed)
     ranks = []
@@ -104,7 +104,7 @@ def dropout_ranks(
 
 @checked(latents=COUNT, widths=ListOf(COUNT, "integers of at least 1"), rate=FRACTION)
 def full_rank_probability(latents: int, widths: Sequence[int], rate: float) -> float:
-    """Give the probability that dropout leaves a generator all of its dimensions.
+    """Return the probability that dropout leaves a generator all of its dimensions.
 
     In general position the rank is the number of latents, unless fewer units than that
     are left in a hidden layer. Units are dropped one by one, each with the same
@@ -140,24 +140,23 @@ def full_rank_probability(latents: int, widths: Sequence[int], rate: float) -> f
     )
 
 
-def _hidden(graph: Graph) -> list[tuple[Call, int]]:
-    """Find the calls behind another with a kernel, and the axis of their inputs."""
-    found: dict[str, tuple[Call, int]] = {}
+def _hidden(graph: Graph) -> list[Kernel]:
+    """Find the kernels behind another one."""
+    found: dict[str, Kernel] = {}
     unknown = []
-
-    def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        behind = any(v is True for v in keras.tree.flatten((args, kwargs)))
+    # Whether a tensor lies behind a layer with a kernel.
+    lies_behind = dict.fromkeys(graph.input_tensors, False)
+    for call in graph.calls:
+        behind = any(lies_behind[tensor] for tensor in call.needs())
         weights = read_weights(call.layer)
-        if call.kind in _KINDS:
+        kernel = kernel_of(call)
+        if kernel is not None and call.kind in _KINDS:
             if behind:
-                axis = -1 if call.kind.endswith(_TRANSPOSED) else -2
-                found[call.path] = call, axis
+                found[call.path] = kernel
             behind = True
         elif any(weights[name].ndim > 1 for name in weights):
             unknown.append(f"{call.name} ({call.kind})")
-        return [behind] * len(call.outputs)
-
-    graph.run([False], apply)
+        lies_behind.update(dict.fromkeys(call.outputs, behind))
     if unknown or not found:
         raise ModelError(
             "Dropout is drawn on what goes into the hidden layers, which must be of "

@@ -30,6 +30,7 @@ def neighbour_angles(
             `middles` of a `Surface`. All pairs of regions that they lie in are
             looked at, each once.
         batch_size: Number of latents that are run at a time, times their length.
+            Defaults to `1024`.
 
     Returns:
         The pairs, of shape `(m, 2)`, as indices of `z`, and the principal angles, of
@@ -98,7 +99,7 @@ def one_apart(bits: np.ndarray) -> np.ndarray:
 
 
 def principal_angles(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Give the principal angles between the columns' spans of pairs of matrices.
+    """Return the principal angles between the columns' spans of pairs of matrices.
 
     Args:
         one: Array of shape `(m, outputs, inputs)`.

@@ -3,13 +3,14 @@
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from tf_spline_prune._checks import COUNT, SEED, Flag, Real, checked
 from tf_spline_prune.partition.generative._slopes import check_latents, log_volumes
 
 
 class Sampler:
-    """Draws from a pool of latents so that a generator's outputs are spread as asked.
+    """Draw from a pool of latents so that a generator's outputs spread as asked.
 
     Data that are rare where a generator was trained are rare among what it makes: it
     stretches the latent space most where data were few. Latents of a pool are drawn
@@ -29,9 +30,10 @@ class Sampler:
         model: A built model from one tensor of latents to one of outputs.
         pool: Latents, of shape `(n, *input shape)`; some ten thousand, and many more
             than are drawn.
-        top: How many of the largest singular values make the volume; `None` takes
-            all. The authors take 30 for StyleGAN2, and 10 for BigGAN.
+        top: How many of the largest singular values make the volume; `None` takes all.
+            The authors take 30 for StyleGAN2, and 10 for BigGAN. Defaults to `None`.
         batch_size: Number of latents that are run at a time, times their length.
+            Defaults to `1024`.
 
     Attributes:
         pool: The latents.
@@ -71,10 +73,10 @@ class Sampler:
 
     @checked(rho=Real())
     def probabilities(self, rho: float = 1.0) -> np.ndarray:
-        """Give the probability with which each latent of the pool is drawn.
+        """Return the probability with which each latent of the pool is drawn.
 
         Args:
-            rho: The power of the volumes.
+            rho: The power of the volumes. Defaults to `1.0`.
 
         Returns:
             Array of shape `(n,)`, which adds up to 1.
@@ -83,9 +85,7 @@ class Sampler:
             ValueError: If `rho` is not finite, or the volumes that it divides by or
                 lives on are zero.
         """
-        weights = self._log_weights(rho)
-        shares = np.exp(weights - weights.max())
-        return np.asarray(shares / shares.sum())
+        return np.asarray(softmax(self._log_weights(rho)))
 
     @checked(n=COUNT, rho=Real(), replace=Flag(), seed=SEED)
     def draw(
@@ -95,9 +95,9 @@ class Sampler:
 
         Args:
             n: How many.
-            rho: The power of the volumes.
-            replace: Whether one latent may be drawn several times.
-            seed: Seed of the draw.
+            rho: The power of the volumes. Defaults to `1.0`.
+            replace: Whether one latent may be drawn several times. Defaults to `True`.
+            seed: Seed of the draw. Defaults to `0`.
 
         Returns:
             Array of shape `(n, *input shape)`, of the pool's dtype.

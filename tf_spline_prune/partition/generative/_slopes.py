@@ -29,8 +29,10 @@ def log_volumes(
     Args:
         model: A built model from one tensor of latents to one of outputs.
         z: Latents, of shape `(n, *input shape)`.
-        top: How many of the largest singular values to multiply; `None` takes all.
+        top: How many of the largest singular values to multiply. Defaults to `None`,
+            which takes all.
         batch_size: Number of latents that are run at a time, times their length.
+            Defaults to `1024`.
 
     Returns:
         Array of shape `(n,)`: natural logarithms; `-inf` where the slopes are of lower
@@ -84,7 +86,8 @@ def disentanglement(model: Any, z: Any, *, batch_size: int = 1024) -> np.ndarray
     Args:
         model: A built model from one tensor of latents to one of outputs.
         z: Latents, of shape `(n, *input shape)`.
-        batch_size: As in `log_volumes`.
+        batch_size: Number of latents run at a time, times their length. Defaults to
+            `1024`.
 
     Returns:
         Array of shape `(n,)`. A latent that moves nothing counts as orthogonal.

@@ -36,8 +36,9 @@ class Surface:
     Args:
         model: A built model from two latents to at least two outputs, whose
             activations are all piecewise-linear, the last one too.
-        extent: The least and the greatest number of both latents.
-        max_regions: The most regions to hold.
+        extent: The least and the greatest number of both latents. Defaults to `(-1.0,
+            1.0)`.
+        max_regions: The most regions to hold. Defaults to `1_000_000`.
 
     Attributes:
         slice: The regions of the square; (u, v) are the latents.
@@ -57,7 +58,7 @@ class Surface:
     ```python
     surface = tsp.generative.Surface(planar, (-3, 3))  # of two latents
     surface.area, surface.entropy()
-    surface.log_density(planar(z[:, :2]))        # -inf where x is not made at all
+    surface.log_density(planar(z[:, :2]))        # minus infinity where x is not made
     ```
 
     Source: Balestriero et al., arXiv:2002.11912, section on densities; the
@@ -98,7 +99,7 @@ class Surface:
         return float((self.slice.areas * np.exp(self.log_volumes)).sum())
 
     def entropy(self) -> float:
-        """Give the entropy, in nats, of what uniform latents of the square make.
+        """Return the entropy, in nats, of what uniform latents of the square make.
 
         No two latents may make the same output; if some do, the entropy is lower.
 
@@ -119,8 +120,9 @@ class Surface:
 
         Args:
             x: Array of shape `(n, *output shape)`.
-            tolerance: How far from `x` an output may be, as a share of the largest
-                number that the generator makes: 1e-6 is the rounding of float32.
+            tolerance: How far from `x` an output may be, as a fraction of the largest
+                number that the generator makes. Defaults to `1e-6`, the rounding of
+                float32.
 
         Returns:
             Arrays of shape `(m,)`, `(m, 2)` and `(m,)`: which of `x` is made, by which
@@ -154,13 +156,16 @@ class Surface:
     def log_density(
         self, x: Any, prior: Prior | None = None, tolerance: float = 1e-6
     ) -> np.ndarray:
-        """Give the density, by area on the surface, at given outputs.
+        """Return the log density, per area on the surface, at given outputs.
 
         Args:
             x: Array of shape `(n, *output shape)`.
-            prior: How latents are drawn: `"normal"` or `(low, high)`; `None` takes
-                the square. What latents outside of the square make is not seen.
-            tolerance: As in `preimages`.
+            prior: How latents are drawn: `"normal"` or `(low, high)`; `None` takes the
+                square. What latents outside of the square make is not seen. Defaults to
+                `None`.
+            tolerance: How far from `x` an output may be, as a fraction of the largest
+                number that the generator makes. Defaults to `1e-6`, the rounding of
+                float32.
 
         Returns:
             Array of shape `(n,)`: natural logarithms, summed over all latents that
@@ -220,7 +225,7 @@ class Surface:
         fits = data.ndim > 1 and len(data) and math.prod(data.shape[1:]) == size
         if not fits or not np.isfinite(data).all():
             raise ValueError(
-                f"The data must be finite numbers, {size} an output. Received: an "
+                f"The data must be finite numbers, {size} per output. Received: an "
                 f"array of shape {data.shape}"
             )
         return data.reshape(len(data), size)

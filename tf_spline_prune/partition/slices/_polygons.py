@@ -104,7 +104,7 @@ class Polygons:
         return np.asarray(sums / np.diff(offsets)[:, None])
 
     def areas(self) -> np.ndarray:
-        """Give the area of each polygon."""
+        """Return the area of each polygon."""
         # From the first vertex of each: small polygons lose no digits.
         own = self.points[self.vertices]
         x, y = (own - np.repeat(own[self.offsets[:-1]], self.sizes, axis=0)).T
@@ -114,14 +114,14 @@ class Polygons:
         )
 
     def segments(self, number: int) -> np.ndarray:
-        """Give the edges that a number drew, each once, of shape `(m, 2, 2)`."""
+        """Return the edges that a number drew, each once, of shape `(m, 2, 2)`."""
         drawn = np.flatnonzero(self.edges == number)
         ends = np.stack([drawn, following(self.offsets)[drawn]], axis=1)
         return self.points[self.vertices[ends]]
 
 
 def offsets_of(sizes: np.ndarray) -> np.ndarray:
-    """Give the places at which runs of these sizes begin, and the end."""
+    """Return the places at which runs of these sizes begin, and the end."""
     return np.concatenate([[0], np.cumsum(sizes)])
 
 
@@ -196,7 +196,7 @@ def cut(
 def _crossings(
     polygons: Polygons, functions: Sequence[np.ndarray], tolerance: float
 ) -> np.ndarray:
-    """Tell which folds cross which polygons, of shape `(polygons, folds)`.
+    """Find which folds cross which polygons, of shape `(polygons, folds)`.
 
     On a convex polygon a function is the largest everywhere if it is so at every
     vertex. Bits are looked at eight at a time.
@@ -415,7 +415,7 @@ def _extended(
     count: int,
     turns: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
 ) -> np.ndarray:
-    """Give what is known at points, and affine between them, at those to come too."""
+    """Interpolate what is known at points, and affine between them, at new ones."""
     whole = np.empty((count, known.shape[1]))
     whole[: len(known)] = known
     done = len(known)

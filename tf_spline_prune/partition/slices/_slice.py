@@ -56,7 +56,7 @@ class Slice:
     s = tsp.slice2d(model, x_test[:3])
     s.num_regions, s.areas.max()
     A, b = s.affine                       # outputs on region i: A[i] @ (u, v) + b[i]
-    s.boundary                            # (m, 2, 2): where the answer changes
+    s.boundary                            # where the answer changes, (m, 2, 2)
     ```
     """
 
@@ -75,7 +75,7 @@ class Slice:
 
     @property
     def exact_through(self) -> str | None:
-        """Name of the last layer that is cut; `None` where there is none."""
+        """Last layer that is cut, by name; `None` where there is none."""
         return self.layers[-1] if self.layers else None
 
     @property

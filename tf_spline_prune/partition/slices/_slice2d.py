@@ -70,15 +70,15 @@ def slice2d(
         model: A built model with one input and one output.
         anchors: Array of shape `(3, *input shape)`: three inputs that span the plane
             `x(u, v) = a0 + u (a1 - a0) + v (a2 - a0)`.
-        extent: The least and the greatest u and v.
+        extent: The least and the greatest u and v. Defaults to `(0.0, 1.0)`.
         layers: Names of layers with knots. The plane is cut by all layers up to the
             last of them in the order of computation, for only then are its regions
-            exact. `None` cuts by all.
-        classes: Two outputs whose tie is the boundary; `None` takes the ties of the
-            largest two.
-        max_regions: The most regions to hold.
-        partial: Whether more than that end the work at the last layer that is
-            complete; otherwise they are an error.
+            exact. Defaults to `None`, which cuts by all.
+        classes: Two outputs whose tie is the boundary. Defaults to `None`, which takes
+            the ties of the largest two.
+        max_regions: The most regions to hold. Defaults to `1_000_000`.
+        partial: Whether more than that end the work at the last layer that is complete;
+            otherwise they are an error. Defaults to `False`.
 
     Returns:
         The slice.
@@ -200,7 +200,7 @@ def _cut_deep(
 def _say_how_long(
     cleared: float, regions: int, area: float, seconds: float, most: int
 ) -> None:
-    """Say how long a slice will take, if that is minutes, and what bounds it.
+    """Tell the user how long a slice will take, if minutes, and what bounds it.
 
     Args:
         cleared: Which fraction of the work is done.

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_spline_prune.compat import Program, Slot, Values, to_numpy
+from tf_spline_prune.compat import Tensor, Values, run_calls, to_numpy
 from tf_spline_prune.errors import ModelError
 from tf_spline_prune.partition._affine_network import AffineNetwork, flat
 from tf_spline_prune.partition.codes._partition_coder import PartitionCoder
@@ -28,12 +28,12 @@ class _Held:
     """A tensor that is carried from polygons to their parts.
 
     Attributes:
-        slot: Its place in the program.
+        name: Its name in the graph.
         shape: Its shape for one point.
         dtype: Its dtype.
     """
 
-    slot: Slot
+    name: Tensor
     shape: tuple[int, ...]
     dtype: str
 
@@ -64,14 +64,12 @@ class SlicedNetwork:
     ) -> None:
         self._network = network
         self._anchors = anchors.astype("float64")
-        calls = self._network.graph.leaves()
-        self._program = Program(self._network.graph)
-        names = {step.call: name for name, step in self._program.steps.items()}
-        self._order = [names[call] for call in calls]
-        self._spent = self._program.spent(self._order)
+        self._graph = network.graph
+        self._order = [call.key for call in self._graph.calls]
+        self._spent = self._graph.spent(self._order)
         self._places = {
             call.name: place
-            for place, call in enumerate(calls)
+            for place, call in enumerate(self._graph.calls)
             if call.name in self._network.knots
         }
         self._held: dict[int, list[_Held]] = {}
@@ -130,11 +128,10 @@ class SlicedNetwork:
         values = self._unfold(given, self._held[first])
         for place in range(first, last):
             self._step(place, values)
-        step = self._program.steps[self._order[last]]
-        args, kwargs = self._program.arguments(step, values)
-        functions = self._network.folds(step.call, args, kwargs)
+        call = self._graph.calls[last]
+        functions = self._network.folds(call, *call.fill(values))
         columns = [
-            to_numpy(values[one.slot]).reshape(len(given), -1)
+            to_numpy(values[one.name]).reshape(len(given), -1)
             for one in self._held[last]
         ]
         count = len(polygons.points)
@@ -186,35 +183,33 @@ class SlicedNetwork:
         axis = np.linspace(*extent, _GRID)
         points = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
         count = len(points)
-        values: Values = {self._program.inputs[0]: self._inputs(points)}
-        for place in range(len(self._order)):
-            step = self._program.steps[self._order[place]]
-            if not place or step.call.name in self._places:
-                live = sorted(self._program.live(self._order, place))
+        values: Values = {self._graph.input_tensors[0]: self._inputs(points)}
+        for place, call in enumerate(self._graph.calls):
+            if not place or call.name in self._places:
+                live = sorted(self._graph.live(self._order, place))
                 held = self._held[place] = [
                     _Held(
-                        slot,
-                        (len(values[slot]) // count, *values[slot].shape[1:]),
-                        keras.backend.standardize_dtype(values[slot].dtype),
+                        name,
+                        (len(values[name]) // count, *values[name].shape[1:]),
+                        keras.backend.standardize_dtype(values[name].dtype),
                     )
-                    for slot in live
+                    for name in live
                 ]
-            if step.call.name in self._places:
-                args, kwargs = self._program.arguments(step, values)
-                functions = self._network.folds(step.call, args, kwargs)
-                size = self.sizes[step.call.name] = _largest(functions)
-                carried = [to_numpy(values[one.slot]) for one in held]
+            if call.name in self._places:
+                functions = self._network.folds(call, *call.fill(values))
+                size = self.sizes[call.name] = _largest(functions)
+                carried = [to_numpy(values[one.name]) for one in held]
                 self._scales[place] = max(size, _largest(carried))
             self._step(place, values)
             sizes = [math.prod(tensor.shape) // count for tensor in values.values()]
             self._width = max(self._width, sum(sizes))
-        return math.prod(values[self._program.outputs[0]].shape[1:])
+        return math.prod(values[self._graph.output_tensors[0]].shape[1:])
 
     def _step(self, place: int, values: Values) -> None:
-        """Run one step, and drop what nobody reads any more."""
-        self._program.run([self._order[place]], values, self._network.apply)
-        for slot in self._spent[place]:
-            values.pop(slot, None)
+        """Run one call, and drop what nobody needs any more."""
+        run_calls([self._graph.calls[place]], values, self._network.apply)
+        for name in self._spent[place]:
+            values.pop(name, None)
 
     def _unfold(self, table: np.ndarray, held: list[_Held]) -> Values:
         """Make tensors of the columns of a table."""
@@ -224,7 +219,7 @@ class SlicedNetwork:
             columns = table[:, start : start + math.prod(one.shape)]
             start += columns.shape[1]
             shape = (len(table) * one.shape[0], *one.shape[1:])
-            values[one.slot] = keras.ops.convert_to_tensor(
+            values[one.name] = keras.ops.convert_to_tensor(
                 columns.reshape(shape), dtype=one.dtype
             )
         return values
@@ -240,10 +235,10 @@ class SlicedNetwork:
         found = []
         for start in range(0, len(points), count):
             inputs = self._inputs(points[start : start + count])
-            values: Values = {self._program.inputs[0]: inputs}
+            values: Values = {self._graph.input_tensors[0]: inputs}
             for place in range(len(self._order)):
                 self._step(place, values)
-            found.append(flat(values[self._program.outputs[0]]))
+            found.append(flat(values[self._graph.output_tensors[0]]))
         return np.concatenate(found)
 
 

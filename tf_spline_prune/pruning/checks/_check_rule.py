@@ -41,8 +41,9 @@ def check_rule(
             copied, never changed.
         *input_shapes: Shape of each input without the batch axis; the last axis
             holds the units.
-        num_trials: How many random choices of weights and units to test.
-        seed: Seed of the choices.
+        num_trials: How many random choices of weights and units to test. Defaults to
+            `3`.
+        seed: Seed of the choices. Defaults to `0`.
 
     Returns:
         The largest relative error seen.
@@ -56,7 +57,14 @@ def check_rule(
     Example:
 
     ```python
-    tsp.check_rule(MyScale(dim=8), (4, 4, 8))     # 1e-07
+    @tsp.register_rule(MyScale)
+    def my_scale(call, inputs, recorder):
+        (value,) = inputs
+        recorder.vector(call, "gamma", value.labels[-1])
+        recorder.resize(call, "dim", value.labels[-1])
+        return value
+
+    tsp.check_rule(MyScale(dim=8), (4, 4, 8)) < 1e-5     # True
     ```
     """
     require_layer(layer)
@@ -89,10 +97,10 @@ def _trial(
     if all(group.num_units < 2 for group in graph.groups):
         reasons = "; ".join(sorted({b.reason for b in graph.barriers}))
         if graph.groups:
-            reasons = "all are tied into one"
+            reasons = "all units are coupled into one"
         raise RuleError(
-            f"The rule of {kind_of(layer)} lets no unit go, so there is nothing to "
-            f"test. Units must stay because: {reasons}"
+            f"The rule of {kind_of(layer)} leaves no unit prunable, so there is "
+            f"nothing to test. The reasons: {reasons}"
         )
     _check_uses(graph, layer)
     removed = graph.nothing_removed()
@@ -126,7 +134,7 @@ def _trial(
 
 def _check_uses(graph: ChannelGraph, layer: Any) -> None:
     """Compare what a rule says of multiply-accumulates with what a trace counts."""
-    calls = [s.call for s in graph.walked.steps if type(s.call.layer) is type(layer)]
+    calls = [c for c in graph.graph.calls if type(c.layer) is type(layer)]
     costs = layer_costs(graph, graph.nothing_removed())
     for call in calls:
         said = costs[call.path].macs if call.path in costs else 0

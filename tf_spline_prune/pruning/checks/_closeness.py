@@ -19,14 +19,14 @@ Outputs = list[np.ndarray]
 
 
 def tolerances_of(own: str, dtype: str) -> tuple[float, float]:
-    """Give what rounding explains, by the spread and by the size of an output."""
+    """Return what rounding explains, by the spread and by the size of an output."""
     if own == "bfloat16":
         own = "float16"
     return _TOLERANCES.get((own, dtype), _COARSE)
 
 
 def relative_distance(expected: Outputs, found: Outputs) -> float:
-    """Give the largest difference of any output, relative to the output's size."""
+    """Return the largest difference of any output, relative to the output's size."""
     worst = 0.0
     for one, other in zip(expected, found, strict=True):
         if one.shape != other.shape:
@@ -37,7 +37,7 @@ def relative_distance(expected: Outputs, found: Outputs) -> float:
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> float:
-    """Give the largest difference of two outputs.
+    """Return the largest difference of two outputs.
 
     NaN is equal to NaN, and an infinity to itself; NaN if such an entry differs.
     """
@@ -49,12 +49,12 @@ def difference(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _size(output: np.ndarray) -> float:
-    """Give the largest number of an output that is finite."""
+    """Return the largest number of an output that is finite."""
     return float(np.abs(output).max(initial=0.0, where=np.isfinite(output)))
 
 
 def scale_of(output: np.ndarray, dtype: str) -> tuple[float, float]:
-    """Give the spread of an output over the inputs, and its size.
+    """Return the spread of an output over the inputs, and its size.
 
     An output that is the same for all inputs, but for the rounding of a run in this
     dtype, has its size for a spread. What is NaN or infinite has none.
@@ -69,7 +69,7 @@ def scale_of(output: np.ndarray, dtype: str) -> tuple[float, float]:
 
 
 def allowed(scale: tuple[float, float], tolerances: tuple[float, float]) -> float:
-    """Give the difference that rounding explains."""
+    """Return the difference that rounding explains."""
     return max(tolerances[0] * scale[0], tolerances[1] * scale[1])
 
 
@@ -79,7 +79,7 @@ def answers(
     scales: list[tuple[float, float]],
     tolerances: tuple[float, float],
 ) -> float:
-    """Tell how many times what rounding explains an output differs; NaN counts."""
+    """Return how many times what rounding explains an output differs; NaN counts."""
     ratios = (
         difference(one, other) / allowed(scale, tolerances)
         for one, other, scale in zip(found, reference, scales, strict=True)
@@ -88,5 +88,5 @@ def answers(
 
 
 def larger(first: float, second: float) -> float:
-    """Give the larger number; NaN if one of them is."""
+    """Return the larger number; NaN if one of them is."""
     return float(np.maximum(first, second))

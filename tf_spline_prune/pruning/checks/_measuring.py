@@ -12,7 +12,7 @@ Train = Callable[[Any], Any]
 
 
 # What the checks of arguments want of the two.
-EVALUATE = Function("a function of a model that gives one number")
+EVALUATE = Function("a function of a model that returns one number")
 TRAIN = Function("a function of a model that trains it in place")
 
 
@@ -41,7 +41,7 @@ def measured(evaluate: Evaluate, model: Any) -> float:
 
 
 def mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
-    """Give the mean, and the standard deviation of a sample.
+    """Return the mean, and the standard deviation of a sample.
 
     Args:
         values: At least one number.

@@ -38,14 +38,14 @@ class SanityReport:
         right_away: For `"ticket"`, `"random"`, `"shuffled"` and `"reinitialized"`
             the numbers before any training: one a seed, and a single one for the
             ticket, which does not depend on a seed.
-        after_training: The same after training, one number a seed; `None` if there
-            was no training.
+        after_training: The same after training, one number a seed; `None` if there was
+            no training. Defaults to `None`.
 
     Example:
 
     ```python
     report = tsp.sanity_checks(model, plan, evaluate)
-    report.right_away["random"]     # (0.41, 0.52, 0.38)
+    len(report.right_away["random"])     # 3: one number per seed
     print(report)
     ```
     """
@@ -54,7 +54,7 @@ class SanityReport:
     after_training: Mapping[str, tuple[float, ...]] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the numbers, means and standard deviations in plain dicts and lists.
+        """Return the numbers, means and standard deviations in plain dicts and lists.
 
         Returns:
             For each time and each kind of model a dict of `values`, `mean` and `sd`;
@@ -102,7 +102,7 @@ def sanity_checks(
     num_seeds: int = 3,
     seed: int = 0,
 ) -> SanityReport:
-    """Compare a ticket with tickets that have no merit but their shape.
+    """Compare a ticket with tickets that share only its shape.
 
     Four small models of one architecture are evaluated right away and, where
     `train` is given, after training:
@@ -127,10 +127,11 @@ def sanity_checks(
         plan: The plan.
         evaluate: Takes a small, uncompiled model and returns a number; more is
             better or worse, as you like.
-        train: Takes a small, uncompiled model and trains it in place; it compiles
-            it itself.
-        num_seeds: How many times each comparison is drawn, and each is trained.
-        seed: Seed of the draws.
+        train: Takes a small, uncompiled model and trains it in place; it compiles it
+            itself. Defaults to `None`.
+        num_seeds: Number of times that each comparison is drawn and trained. Defaults
+            to `3`.
+        seed: Seed of the draws. Defaults to `0`.
 
     Returns:
         All measured numbers; printing it gives a table of means and standard
@@ -216,10 +217,9 @@ def same_profile(
 def _shuffled(model: Any, rng: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
     """Put the entries of each trainable weight into a random order."""
     graph = trace(model)
-    layers = {call.path: call.layer for call in graph.leaves()}
     found = {}
     for path, arrays in CurrentWeights(graph).items():
-        layer = layers[path]
+        layer = graph.layers[path]
         trainable = {id(variable) for variable in layer.trainable_weights}
         held = [w for w in layer.weights if hasattr(w, "shape")]
         names = [

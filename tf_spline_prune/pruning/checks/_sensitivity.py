@@ -34,7 +34,8 @@ class Sensitivity:
 
     ```python
     result = tsp.sensitivity(model, None, evaluate)
-    result.metrics["conv2d_3"]      # (0.92, 0.92, 0.90, 0.71, 0.12)
+    result.shares                       # (0.1, 0.3, 0.5, 0.7, 0.9)
+    len(result.metrics["conv2d_3"])     # 5: one number per fraction
     tsp.visualize.plot_sensitivity(result, "sensitivity.png")
     ```
     """
@@ -46,7 +47,7 @@ class Sensitivity:
     criterion: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the result as plain numbers, strings, lists and dicts."""
+        """Return the result as plain numbers, strings, lists and dicts."""
         return {
             "criterion": self.criterion,
             "dense": self.dense,
@@ -90,7 +91,7 @@ def sensitivity(
     approximate: bool = False,
     seed: int = 0,
 ) -> Sensitivity:
-    """Prune each group of units alone, more and more, and measure the model.
+    """Measure the model as each group of units is pruned alone, more and more.
 
     Units are cut without merging or any other recovery, so the numbers tell what is
     lost at first; at least one unit of a group always stays. A model is measured
@@ -101,11 +102,17 @@ def sensitivity(
             itself: a copy is.
         data: Inputs for criteria that read any, as in `plan`; may be `None`.
         evaluate: Takes a small, uncompiled model and returns a number.
-        criterion: As in `plan`.
-        shares: Shares of units to remove, each above 0 and below 1.
-        layers: Which layers to look at, as in `plan`.
-        approximate: As in `plan`.
-        seed: Seed of whatever is random.
+        criterion: How units are ranked: a name such as `"spline"` or `"magnitude"`, an
+            instance of `criteria.Criterion`, or a function `(graph, group) -> array of
+            shape (units,)`, higher means keep. Defaults to `"auto"`: `"reconstruction"`
+            with `data`, `"spline"` without.
+        shares: Fractions of units to prune, each above 0 and below 1. Defaults to
+            `(0.1, 0.3, 0.5, 0.7, 0.9)`.
+        layers: Layers to look at: a name, a regular expression, a list of these, or a
+            function of the layer. Defaults to `None`, which means all.
+        approximate: Whether units under a LayerNormalization or its like may be pruned,
+            which changes its statistics. Defaults to `False`.
+        seed: Seed of whatever is random. Defaults to `0`.
 
     Returns:
         The numbers; printing them gives a table.
@@ -140,7 +147,7 @@ def sensitivity(
     if not groups:
         raise ValueError(
             f"No units may be pruned by {criterion.name!r}, so there is nothing to "
-            f"measure. Units that must stay: {reasons(barriers)}. Received: "
+            f"measure. Unprunable units: {reasons(barriers)}. Received: "
             f"layers={layers!r}"
         )
     counts = {g.name: [_count(g.num_units, share) for share in asked] for g in groups}

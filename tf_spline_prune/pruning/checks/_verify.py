@@ -13,7 +13,6 @@ from tf_spline_prune._checks import COUNT, SEED, checked
 from tf_spline_prune.compat import (
     Call,
     Graph,
-    Program,
     assigned,
     call_layer,
     can_overlay,
@@ -96,7 +95,7 @@ def verify(
     num_inputs: int | None = None,
     seed: int = 0,
 ) -> float:
-    """Compare a shrunk model with the original in which nobody reads the units.
+    """Verify a pruned model against the original with the pruned units masked.
 
     The reference is the model with every reader's weights for the removed units
     set to zero, which is what removing a unit means, whatever its bias or
@@ -121,10 +120,10 @@ def verify(
         model: The model that the plan was applied to.
         small: What `plan.apply(model)` gave, before any further training.
         plan: The plan.
-        num_inputs: How many random inputs to compare on; at least two, and a
-            multiple of the size of a batch that the model fixes. Defaults to 4, and
-            up to 64 for a small model.
-        seed: Seed of the inputs.
+        num_inputs: Number of random inputs to compare on; at least two, and a multiple
+            of the size of a batch that the model fixes. Defaults to `None`: 4, and up
+            to 64 for a small model.
+        seed: Seed of the inputs. Defaults to `0`.
 
     Returns:
         The largest relative error: of each output `max|a - b| / spread`, where the
@@ -142,7 +141,7 @@ def verify(
     Example:
 
     ```python
-    tsp.verify(model, plan.apply(model), plan)      # 3e-14
+    tsp.verify(model, plan.apply(model), plan) < 1e-9     # True
     ```
     """
     graph = plan.graph_of(model)
@@ -172,17 +171,17 @@ def require_verified(
     verdict = Comparison(graph, cut, removed, changed).verdict()
     if not verdict.excess <= 1:
         raise VerificationError(
-            "The shrunk model does not compute what the original computes without "
-            f"the removed units: relative error {verdict.error:.2g}, "
+            "The pruned model does not compute what the original computes with the "
+            f"pruned units masked: relative error {verdict.error:.2g}, "
             f"{verdict.excess:.2g} times what rounding explains. This is a fault of a "
             "rule or of a layer's own rule; the original model is untouched. "
-            "`verify=False` gives the model as it is."
+            "`verify=False` returns the model as it is."
         )
     return _warned(verdict)
 
 
 def _warned(verdict: Verdict) -> float:
-    """Say what was not proven, and give the error."""
+    """Warn of what was not proven, and return the error."""
     if verdict.blind:
         warn(
             f"The comparison is blind, so nothing is proven: {verdict.blind}. Compare "
@@ -383,7 +382,7 @@ class Comparison:
             error, excess = larger(error, apart), larger(excess, apart / rounding)
         blind = ""
         if seen <= _SEEN and self._removed.any() and excess <= 1:
-            blind = "no output answers to the removed units, or to those that read them"
+            blind = "no output depends on the pruned units or on their consumers"
         if not self._removed.any():
             seen = float("inf")
         return Verdict(error, excess, blind, random, seen)
@@ -391,7 +390,7 @@ class Comparison:
     def _weights(
         self, change: Callable[[np.ndarray, np.ndarray], np.ndarray]
     ) -> dict[str, dict[str, np.ndarray]]:
-        """Give the weights of the reference: what was changed, and what is read."""
+        """Return the weights of the reference: what was changed, and what is read."""
         weights = {path: dict(arrays) for path, arrays in self._changed.items()}
         for path, name, array, gone in self._readers:
             weights.setdefault(path, {})[name] = change(array, gone)
@@ -399,7 +398,7 @@ class Comparison:
 
 
 def _enough(graph: ChannelGraph) -> int:
-    """Say how many inputs are compared on, if nobody does."""
+    """Choose how many inputs are compared on, if nobody says."""
     macs = cost_after(graph, graph.nothing_removed()).macs
     if macs is None or fixed_size(graph.graph.inputs):
         return _FEWEST
@@ -444,14 +443,13 @@ def _signals(
     graph: Graph, inputs: list[np.ndarray], apply: Callable[..., Any] = call_layer
 ) -> tuple[Outputs, Outputs]:
     """Run a model: its outputs, and what enters the last functions."""
-    program = Program(graph)
 
     def run(some: list[np.ndarray]) -> list[Any]:
         tensors = [
             keras.ops.convert_to_tensor(x, None if i.dtype == "string" else i.dtype)
             for x, i in zip(some, graph.inputs, strict=True)
         ]
-        outputs, entering = run_to_ends(program, tensors, apply)
+        outputs, entering = run_to_ends(graph, tensors, apply)
         return [*outputs, *entering]
 
     found = _run(lambda graph, x: in_batches(run, graph, x), graph, inputs)
@@ -502,7 +500,7 @@ def _without_units(
     """
     masks = _by_call(graph, graph.contractions, removed)
     norms = _by_call(graph, graph.mixings, removed)
-    layers = {call.path: call.layer for call in cut.leaves()} if norms else {}
+    layers = cut.layers if norms else {}
 
     def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if call.name in norms:

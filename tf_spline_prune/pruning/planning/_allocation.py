@@ -2,12 +2,11 @@
 
 import heapq
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from tf_spline_prune.compat import Progress
+from tf_spline_prune.compat import Progress, Tensor
 from tf_spline_prune.errors import BudgetError
 from tf_spline_prune.graph import ChannelGraph, Group
 from tf_spline_prune.partition.codes._max_regions import log_regions
@@ -155,10 +154,10 @@ class Allocation:
             low = high
         if least > limit:
             raise BudgetError(
-                f"The target is out of reach: with all units removed that may go, "
-                f"{amount(least)} {budget.measure} remain, and {amount(limit)} are "
+                "The target is out of reach: with all prunable units pruned, "
+                f"{amount(least)} {budget.measure} remain, and {amount(limit)} were "
                 "asked for. Ask for less, or loosen `min_units`, `max_sparsity` and "
-                f"`layers`. Units that may not go at all: {why_not}. Received: "
+                f"`layers`. Unprunable units: {why_not}. Received: "
                 f"{budget.kind}={budget.value}"
             )
         while high - low > 1 and left > 0:
@@ -171,7 +170,7 @@ class Allocation:
         return self._given_back(counts(high), row[:high], cost_of, limit, left)
 
     def _prefixes(self, row: np.ndarray) -> Iterator[np.ndarray]:
-        """Give the choice at each point of the row, from none to all."""
+        """Return the choice at each point of the row, from none to all."""
         counts = np.zeros(len(self.groups), int)
         yield self._rounded(counts)
         for owner in row:
@@ -186,7 +185,7 @@ class Allocation:
         limit: float,
         left: float,
     ) -> np.ndarray:
-        """Give units back that the last removal, a costly one, made room for."""
+        """Restore units that the last removal, a costly one, made room for."""
         for owner in dict.fromkeys(row[::-1].tolist()):
             while counts[owner] and left > 0:
                 left -= 1
@@ -244,7 +243,7 @@ class Allocation:
     ) -> None:
         if wanted > allowed:
             raise BudgetError(
-                "So many units cannot go: `min_units` and `max_sparsity` keep "
+                "So many units cannot be pruned: `min_units` and `max_sparsity` keep "
                 f"{size - allowed} of the {size} units of {', '.join(names)}. Ask for "
                 f"less, or loosen them. Received: sparsity={sparsity}"
             )
@@ -402,7 +401,7 @@ class RegionBound:
             self._places[row, owners] = 1
 
     def __call__(self, counts: np.ndarray) -> tuple[float, tuple[int, ...]]:
-        """Give the bound of a choice.
+        """Return the bound of a choice.
 
         Args:
             counts: Array of shape `(groups,)`: how many units of each are gone.
@@ -425,41 +424,33 @@ class RegionBound:
         self, graph: ChannelGraph
     ) -> tuple[int, list[tuple[bool, int, list[int]]]]:
         """List in the order of computation what makes units and what narrows."""
-        steps = graph.walked.steps
-        last: dict[int, int] = {}  # when each tensor is read for the last time
-        for number, step in enumerate(steps):
-            for tensor in step.inputs:
-                last[id(tensor)] = number
-        made = {id(tensor) for step in steps for tensor in step.outputs}
-        given = {
-            id(tensor): tensor
-            for step in steps
-            for tensor in step.inputs
-            if id(tensor) not in made
-        }
-        alive = dict(given)
-        ends = self._units(
-            graph, [t for s in steps for t in s.outputs if id(t) not in last]
+        calls = graph.graph.calls
+        last: dict[Tensor, int] = {}  # when each tensor is consumed for the last time
+        for number, call in enumerate(calls):
+            last.update(dict.fromkeys(call.inputs, number))
+        alive = {tensor for tensor in graph.graph.input_tensors if tensor in last}
+        size = sum(
+            graph.axes[tensor].shape[-1] or 1
+            for tensor in alive
+            if graph.axes[tensor].rank > 1
         )
+        made = [tensor for call in calls for tensor in call.outputs]
+        ends = self._units(graph, [tensor for tensor in made if tensor not in last])
         makers: dict[str, list[np.ndarray]] = {}
         for name, roots in graph.makers.items():
             makers.setdefault(graph.path_of_maker(name), []).append(np.unique(roots))
         events: list[tuple[bool, int, list[int]]] = []
-        for number, step in enumerate(steps):
-            for roots in makers.get(step.call.path, ()):
+        for number, call in enumerate(calls):
+            for roots in makers.get(call.path, ()):
                 if not np.isin(roots, ends).any():
                     events.append((True, len(roots), self._owners(roots)))
-            alive.update({id(tensor): tensor for tensor in step.outputs})
-            alive = {key: t for key, t in alive.items() if last.get(key, -1) > number}
+            alive.update(call.outputs)
+            alive = {tensor for tensor in alive if last.get(tensor, -1) > number}
             if len(alive) == 1:
-                (tensor,) = alive.values()
-                roots = self._units(graph, [tensor])
+                roots = self._units(graph, alive)
                 cut = (False, len(roots), self._owners(roots))
                 if len(roots) and self._whole(roots) and cut not in events[-1:]:
                     events.append(cut)
-        size = sum(
-            tensor.shape[-1] or 1 for tensor in given.values() if tensor.rank > 1
-        )
         return max(1, size), events
 
     def _owners(self, roots: np.ndarray) -> list[int]:
@@ -467,17 +458,17 @@ class RegionBound:
         return [int(owner) for owner in owners if owner >= 0]
 
     def _whole(self, roots: np.ndarray) -> bool:
-        """Tell whether a tensor holds all units of each group that it holds."""
+        """Return whether a tensor holds all units of each group that it holds."""
         owners, counts = np.unique(self._owner[roots], return_counts=True)
         known = owners >= 0
         return bool((self._sizes[owners[known]] == counts[known]).all())
 
     @staticmethod
-    def _units(graph: ChannelGraph, tensors: Sequence[Any]) -> np.ndarray:
-        """Give the units that lie on the axes of tensors."""
+    def _units(graph: ChannelGraph, tensors: Iterable[Tensor]) -> np.ndarray:
+        """Return the units that lie on the axes of tensors."""
         found = [
             graph.units_of(labels)
             for tensor in tensors
-            for labels in tensor.kept.values()
+            for labels in graph.axes[tensor].kept.values()
         ]
         return np.unique(np.concatenate(found)) if found else np.zeros(0, int)

@@ -45,7 +45,7 @@ SHARES: Options = [
     Function("a function of a layer"),
 ]
 LATENCY: Options = [
-    Function("a function of a model that gives microseconds"),
+    Function("a function of a model that returns microseconds"),
     MapOf(
         Text("the name of a layer"),
         Array("microseconds by the number of units kept", ndim=1, finite=False),
@@ -114,7 +114,7 @@ class Budget:
                 raise ValueError(f"`{kind}` must be at least 1. Received: {value}")
         elif not 0 < value <= 1:
             raise ValueError(
-                f"`{kind}` is a share to keep (a float above 0 and up to 1) or an "
+                f"`{kind}` is a fraction to keep (a float above 0 and up to 1) or an "
                 f"absolute number (an int). Received: {kind}={value}"
             )
         value = value if isinstance(value, int) else float(value)
@@ -139,7 +139,7 @@ class Budget:
         return 0.0 if self.measure or self.by_layer else float(self.value)
 
     def limit(self, full: float) -> float:
-        """Give the absolute cost to come down to.
+        """Return the absolute cost to come down to.
 
         Args:
             full: The model's cost, in the budget's measure.
@@ -171,11 +171,11 @@ def check_share(value: Any, name: str) -> float:
     """Return a share of units to remove, or raise `ValueError`."""
     number = as_number(value, name)
     if isinstance(number, bool) or not isinstance(number, (int, float)):
-        raise ValueError(f"A share in `{name}` must be a number. Received: {value!r}")
+        raise ValueError(f"`{name}` must hold numbers. Received: {value!r}")
     if not 0 <= number < 1:
         raise ValueError(
-            f"`{name}` is the share of units to remove, at least 0 and less "
-            f"than 1. Received: {name}={number}"
+            f"`{name}` is the fraction of units to prune, at least 0 and less than 1. "
+            f"Received: {name}={number}"
         )
     return float(number)
 

@@ -9,7 +9,7 @@ from tf_spline_prune.compat import Progress
 from tf_spline_prune.criteria import Criterion
 from tf_spline_prune.graph import Barrier, ChannelGraph, Group
 from tf_spline_prune.graph._cost import CostOfCounts
-from tf_spline_prune.graph._selection import Selector, selected
+from tf_spline_prune.graph._selection import Selector
 from tf_spline_prune.pruning.planning._budget import Budget
 from tf_spline_prune.pruning.planning._ranking import Ranking, rank
 
@@ -18,7 +18,7 @@ def candidates(
     graph: ChannelGraph, criterion: Criterion, layers: Selector, min_units: int = 1
 ) -> tuple[list[Group], list[Barrier]]:
     """Find the groups to rank, and say why the others are not."""
-    chosen = selected(graph, layers)
+    chosen = graph.nameable.chosen(layers)
     barriers = list(graph.barriers)
     groups = []
     for group in graph.groups:
@@ -31,7 +31,7 @@ def candidates(
             reason = "`layers` leaves them out"
         elif group.num_units <= min_units:
             least = f"`min_units={min_units}`" if min_units > 1 else "one"
-            reason = f"{least} must stay, and there are no more"
+            reason = f"{least} must be kept, and there are no more"
         if reason is None:
             groups.append(group)
         else:
@@ -39,12 +39,14 @@ def candidates(
     return groups, barriers
 
 
-def rankings_of(criterion: Criterion, groups: Sequence[Group]) -> list[Ranking]:
-    """Rank the units of each group, by a prepared criterion."""
+def rankings_of(
+    criterion: Criterion, groups: Sequence[Group], gone: np.ndarray | None = None
+) -> list[Ranking]:
+    """Rank the units of each group, by a prepared criterion; see `rank`."""
     progress = Progress(len(groups), "group")
     rankings = []
     for group in groups:
-        rankings.append(rank(criterion, group))
+        rankings.append(rank(criterion, group, gone))
         progress.step()
     return rankings
 
@@ -70,5 +72,5 @@ def weighed(
 
 
 def reasons(barriers: Sequence[Barrier]) -> str:
-    """Say in one line who must stay, and why."""
+    """Describe in one line what cannot be pruned, and why."""
     return "; ".join(sorted({f"{b.layer}: {b.reason}" for b in barriers})) or "none"

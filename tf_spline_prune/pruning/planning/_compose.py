@@ -11,7 +11,7 @@ from tf_spline_prune.pruning.planning._pruning_plan import PruningPlan
 
 @checked(first=PLAN, second=PLAN)
 def compose(first: PruningPlan, second: PruningPlan) -> PruningPlan:
-    """Put two plans together: the second was made for what the first one gives.
+    """Compose two plans, the second made for the result of the first.
 
     Applying the result to the original model gives what applying the one and then
     the other gives. Only the plans are read; no model is needed.
@@ -36,7 +36,7 @@ def compose(first: PruningPlan, second: PruningPlan) -> PruningPlan:
     ```python
     first = tsp.plan(model, sparsity=0.2)
     second = tsp.plan(first.apply(model), sparsity=0.2)
-    plan = tsp.compose(first, second)     # 36 % of the units
+    plan = tsp.compose(first, second)     # 0.2, and 0.2 of the rest
     ```
     """
     _check_chain(first, second)

@@ -1,6 +1,5 @@
 """Where the latency of a choice of units comes from."""
 
-import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -57,7 +56,7 @@ class LatencyOfCounts:
             self._table = _Table(graph, groups, latency)
 
     def __call__(self, counts: np.ndarray) -> tuple[float, float]:
-        """Give two latencies.
+        """Return two latencies.
 
         Args:
             counts: Array of shape `(groups,)`: how many units of each are gone.
@@ -102,11 +101,14 @@ class _Table:
         if not table:
             raise ValueError("The table `latency` names no layer. Received: {}")
         owner = graph.owners(groups)
-        self._rows = [_row(graph, name, times) for name, times in table.items()]
+        named = [graph.nameable.one(name, "latency") for name in table]
+        self._rows = [
+            _row(graph, *each) for each in zip(named, table.values(), strict=True)
+        ]
         self._full = np.array([len(row) - 1 for row in self._rows], int)
         self._places = np.zeros((len(table), len(groups)), int)
-        for number, name in enumerate(table):
-            mine = owner[graph.makers[_maker(graph, name)]]
+        for number, name in enumerate(named):
+            mine = owner[graph.makers[name]]
             self._places[number, np.unique(mine[mine >= 0])] = 1
 
     def __call__(self, counts: np.ndarray) -> float:
@@ -114,22 +116,8 @@ class _Table:
         return float(sum(row[n] for row, n in zip(self._rows, kept, strict=True)))
 
 
-def _maker(graph: ChannelGraph, name: str) -> str:
-    """Find the layer that a table means: by its name, or the end of its path."""
-    if name in graph.makers:
-        return name
-    hits = [n for n in graph.makers if n.rpartition("/")[2] == name]
-    if len(hits) != 1:
-        near = difflib.get_close_matches(str(name), graph.makers, 3, 0.4)
-        raise ValueError(
-            "The table `latency` names no layer that makes units, or several. "
-            f"Nearest: {near or sorted(graph.makers)[:5]}. Received: {name!r}"
-        )
-    return hits[0]
-
-
 def _row(graph: ChannelGraph, name: str, times: Sequence[float]) -> list[float]:
-    units = len(np.unique(graph.makers[_maker(graph, name)]))
+    units = len(np.unique(graph.makers[name]))
     try:
         row = np.array(times, "float64")
     except (TypeError, ValueError):

@@ -97,7 +97,7 @@ def plan(
     approximate: bool = False,
     seed: int = 0,
 ) -> PruningPlan:
-    """Decide which units of a model to remove; the model is not changed.
+    """Decide which units of a model to prune; the model is not changed.
 
     Give exactly one budget. Units are ranked by the criterion, together or layer
     by layer as `scope` says, and removed from the bottom until the budget is met:
@@ -106,56 +106,57 @@ def plan(
 
     Args:
         model: A built model of either flavour.
-        criterion: `"auto"`, which is `"reconstruction"` where there are `data` and
-            `"spline"` elsewhere; another name: `"magnitude"`, `"batchnorm_scale"`,
-            `"fpgm"`, `"lamp"`, `"taylor"`, `"fisher"`, `"activation"`, `"random"`;
-            an instance of `criteria.Criterion`; or a function `(graph, group) ->
-            array of shape (units,)`, higher means keep.
-        sparsity: Share of the prunable units to remove, in [0, 1); or a dictionary
-            from layer names or regular expressions to shares, or a function from
-            a layer to its share or `None`: then each group loses its own share,
-            and those of layers without one stay. One layer of a group speaks for
-            all whose units live or die with it.
-        target_macs: Multiply-accumulates to come down to: a share of the model's
-            (float, at most 1.0) or a number (int), or a text as in the shell:
-            `"50%"`. So are the other targets, and `sparsity`.
-        target_params: Parameters to come down to, likewise.
-        target_bytes: Bytes of the weights to come down to, likewise.
-        weight_dtype: The dtype in which `target_bytes` counts them, as in `cost`:
-            `"float32"`, `"float16"`, `"int8"` (1 byte an entry of a kernel, 4 of
-            a bias or other vector), or `None`, as the model holds them.
-        target_latency: Latency to come down to: a share of the model's (float, at
-            most 1.0) or microseconds (int).
-        latency: Where latencies come from. `None` exports through LiteRT and
-            measures on this machine, up to 12 candidates, each in turns with the
-            model (medians). A function `latency(model)` returns microseconds. A
-            table gives for each layer a sequence of microseconds by the number of
-            units kept, from 0 to all; the latency is the sum over its layers.
-        scope: What is ranked together: `"auto"` is `"layer"` for
-            `"reconstruction"` and `"global"` elsewhere. `"global"` means everything,
-            `"layer"` each group for itself (every group loses the same share),
-            `"isomorphic"` groups of the same structure. A dictionary from names
-            to lists of layers or regular expressions, or a function from a layer
-            to something hashable or `None`, makes pools of one's own; groups in
-            none are each for themselves. With `"regions"` the criterion ranks
-            within groups, and how many units each loses is chosen so that an
-            upper bound on the number of linear regions stays large: see
-            `RegionBound`; channels count as units there. Latencies are weighed
-            by multiply-accumulates.
-        layers: Which layers may be pruned: a name, a regular expression, a list
-            of these, or a function of the layer. A group is pruned only if all
-            layers that make its units may be.
-        data: Inputs for criteria that read any, shape `(n, *input shape)`; with
-            labels, `(inputs, labels)`, for criteria that differentiate the loss.
-        round_to: Keep a multiple of this many units of each group.
-        min_units: Keep at least this many units of each group; one that has no
-            more stays, and is listed.
-        max_sparsity: Remove at most this share of a group, in [0, 1). Defaults
-            to 0.9, or more where `sparsity` asks for more; so no scope empties
-            a layer.
-        approximate: Whether units may go although a LayerNormalization or its
-            like runs over them; its statistics change then, and the plan says so.
-        seed: Seed of whatever is random.
+        criterion: How units are ranked: `"reconstruction"`, `"spline"`, `"magnitude"`,
+            `"batchnorm_scale"`, `"fpgm"`, `"lamp"`, `"taylor"`, `"fisher"`,
+            `"activation"`, `"random"`; an instance of `criteria.Criterion`; or a
+            function `(graph, group) -> array of shape (units,)`, higher means keep.
+            Defaults to `"auto"`: `"reconstruction"` with `data`, `"spline"` without.
+        sparsity: Fraction of the prunable units to prune, in [0, 1); or a dictionary
+            from layer names or regular expressions to fractions, or a function from a
+            layer to its fraction or `None`: then each group loses its own fraction, and
+            those of layers without one are kept. One layer of a group speaks for all
+            layers coupled with it. Defaults to `None`.
+        target_macs: Multiply-accumulates to keep at most: a fraction of the model's
+            (float, at most 1.0), a number (int), or a text as in the shell: `"50%"`. So
+            are the other targets, and `sparsity`. Defaults to `None`.
+        target_params: Parameters to keep at most, likewise. Defaults to `None`.
+        target_bytes: Bytes of the weights to keep at most, likewise. Defaults to
+            `None`.
+        weight_dtype: Dtype in which `target_bytes` counts the weights: `"float32"`,
+            `"float16"`, or `"int8"` (1 byte per entry of a kernel, 4 per entry of a
+            bias or other vector). Defaults to `None`, as the model holds them.
+        target_latency: Latency to keep at most: a fraction of the model's (float, at
+            most 1.0) or microseconds (int). Defaults to `None`.
+        latency: Where latencies come from. A function `latency(model)` returns
+            microseconds. A table gives for each layer a sequence of microseconds by the
+            number of units kept, from 0 to all; the latency is the sum over its layers.
+            Defaults to `None`, which exports through LiteRT and measures up to 12
+            candidates on this machine, each in turns with the model (medians).
+        scope: What is ranked together: `"global"` means everything, `"layer"` each
+            group by itself (every group loses the same fraction), `"isomorphic"` groups
+            of the same structure. A dictionary from names to lists of layers or regular
+            expressions, or a function from a layer to something hashable or `None`,
+            makes pools of your own; groups in none are ranked by themselves. With
+            `"regions"` the criterion ranks within groups, and how many units each loses
+            is chosen so that an upper bound on the number of linear regions stays
+            large: see `RegionBound`; channels count as units there. Latencies are
+            weighed by multiply-accumulates. Defaults to `"auto"`: `"layer"` for
+            `"reconstruction"`, `"global"` for others.
+        layers: Which layers may be pruned: a name, a regular expression, a list of
+            these, or a function of the layer. A group is pruned only if all layers that
+            produce its units may be. Defaults to `None`, which means all.
+        data: Inputs for criteria that need any, shape `(n, *input shape)`; with labels,
+            `(inputs, labels)`, for criteria that differentiate the loss. Defaults to
+            `None`.
+        round_to: Keep a multiple of this many units of each group. Defaults to `1`.
+        min_units: Keep at least this many units of each group; one that has no more is
+            kept whole, and listed. Defaults to `1`.
+        max_sparsity: Prune at most this fraction of a group, in [0, 1), so that no
+            scope empties a layer. Defaults to `None`: 0.9, or more if `sparsity` asks
+            for more.
+        approximate: Whether units under a LayerNormalization or its like may be pruned;
+            its statistics change then, and the plan says so. Defaults to `False`.
+        seed: Seed of everything random. Defaults to `0`.
 
     Returns:
         The plan.
@@ -229,15 +230,17 @@ class Settings:
         settings = cls(budget=budget, **others)
         if budget.by_layer and settings.scope not in ("auto", "global", "layer"):
             raise ValueError(
-                "Where `sparsity` gives each layer its share, nothing is left for "
-                "`scope` to decide. Leave it out, or give one number. Received: "
-                f"scope={settings.scope!r}"
+                "With one `sparsity` per layer, `scope` has nothing to decide. Leave "
+                f"it out, or give one number. Received: scope={settings.scope!r}"
             )
         return settings
 
 
 def decide(
-    graph: ChannelGraph, asked: Settings, origin: Origin | None = None
+    graph: ChannelGraph,
+    asked: Settings,
+    origin: Origin | None = None,
+    gone: np.ndarray | None = None,
 ) -> tuple[PruningPlan, Origin]:
     """Decide as `plan` does, perhaps after earlier decisions; give what there was too.
 
@@ -247,6 +250,8 @@ def decide(
         origin: What there was before the first of several decisions: `sparsity`,
             `max_sparsity` and the pools of `scope` are of that. Only the first says
             it where nothing goes.
+        gone: Array of shape `(labels,)`, bool, indexed by unit: those that masks have
+            removed already, which rank below all others.
 
     Returns:
         The plan, and what there was before the first decision.
@@ -264,7 +269,8 @@ def decide(
     if by_layer is not None:
         sparsity = asked.budget.value
         shares = shares_of_groups(graph, field.groups, barriers, by_layer, sparsity)
-    allocation = _allocation(graph, asked, criterion, field, by_layer, origin)
+    rankings = rankings_of(criterion, field.groups, gone)
+    allocation = _allocation(graph, asked, criterion, field, rankings, by_layer, origin)
     counts, achieved = solve(asked.budget, allocation, graph, barriers, shares)
     budget = asked.budget
     value = recorded(by_layer, budget.value) if by_layer else budget.value
@@ -365,12 +371,12 @@ def _allocation(
     asked: Settings,
     criterion: criteria.Criterion,
     field: _Field,
+    rankings: list[Ranking],
     by_layer: Mapping[str, float] | None,
     origin: Origin | None,
 ) -> Allocation:
-    """Rank the units, and say how few may stay of each group."""
+    """Weigh the units, and say how few may stay of each group."""
     budget, groups = asked.budget, field.groups
-    rankings = rankings_of(criterion, groups)
     if criterion.per_saving and budget.measure:
         rankings = weighed(graph, groups, rankings, budget)
     most = asked.max_sparsity
@@ -423,7 +429,7 @@ def _merges(
 
 
 def _approximate(groups: list[Group], counts: np.ndarray) -> tuple[str, ...]:
-    """Name the normalisations whose statistics change."""
+    """Return the names of the normalisations whose statistics change."""
     touched = [g.approximate for g, count in zip(groups, counts, strict=True) if count]
     return tuple(dict.fromkeys(name for names in touched for name in names))
 

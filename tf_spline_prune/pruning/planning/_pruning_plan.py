@@ -6,11 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import keras
-
 from tf_spline_prune._checks import Function, Having, OneOf, Options, Path, checked
 from tf_spline_prune._files import PathLike, atomic_file, read_file
-from tf_spline_prune.compat import Call, activation_name, say
+from tf_spline_prune.compat import activation_name, say
 from tf_spline_prune.errors import PlanError
 from tf_spline_prune.graph import Barrier, ChannelGraph, Cost
 from tf_spline_prune.graph._cost import why_no_macs
@@ -30,7 +28,7 @@ WEIGHTS: Options = [
 
 @dataclass(frozen=True)
 class PruningPlan:
-    """Which units go: a decision that can be read, stored and replayed.
+    """Which units to prune: a decision that can be read, stored and replayed.
 
     A plan holds no model, graph or tensor. Indices count the units of the
     original model.
@@ -52,8 +50,9 @@ class PruningPlan:
         units: For each layer's path, its number of units before and after.
         before: The model's cost.
         after: The cost once the plan is applied.
-        achieved: What the budget counts, before and after: units, or the cost that
-            the target bounds (latencies in microseconds); `None` in plans of old.
+        achieved: What the budget counts, before and after: units, or the cost that the
+            target bounds (latencies in microseconds); `None` in plans of old. Defaults
+            to `None`.
 
     Example:
 
@@ -88,9 +87,9 @@ class PruningPlan:
         Args:
             model: The model that the plan was made for, or one of the same
                 structure. It is not changed.
-            weights: `"inherit"` slices the model's weights, `"reinitialize"`
-                draws new ones, and another model of the same structure gives its
-                own (to rewind to).
+            weights: `"inherit"` slices the model's weights, `"reinitialize"` draws new
+                ones, and another model of the same structure gives its own (to rewind
+                to). Defaults to `"inherit"`.
 
         Returns:
             A new, plain, uncompiled model of the same flavour, layer names kept.
@@ -108,7 +107,7 @@ class PruningPlan:
         return shrink(graph, graph.removal(dict(self.removed)), source)
 
     def graph_of(self, model: Any) -> ChannelGraph:
-        """Read a model as the plan was made, if it is of the plan's structure.
+        """Return the channel graph of a model, if it is of the plan's structure.
 
         Args:
             model: A built model of either flavour.
@@ -128,7 +127,8 @@ class PruningPlan:
         """Print what the plan does, layer by layer, as `Model.summary` prints.
 
         Args:
-            print_fn: Takes the text; defaults to Keras' own printing.
+            print_fn: Function that takes the text. Defaults to `None`, which prints as
+                Keras does.
         """
         (print_fn or say)(str(self))
 
@@ -136,7 +136,7 @@ class PruningPlan:
         return plan_text(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the plan as plain numbers, strings, lists and dicts."""
+        """Return the plan as plain numbers, strings, lists and dicts."""
         return {"format": _FORMAT, **dataclasses.asdict(self)}
 
     @classmethod
@@ -227,28 +227,20 @@ def fingerprint(graph: ChannelGraph) -> dict[str, Any]:
     Layers with weights are named; the others are known by their kind and place,
     so that automatic names, which differ from session to session, do not matter.
     """
-    numbers: dict[str, int] = {}
+    calls = graph.graph.calls
+    number_of = {t: n for n, call in enumerate(calls) for t in call.outputs}
+    number_of.update({t: -1 - n for n, t in enumerate(graph.graph.input_tensors)})
     found: dict[str, Any] = {}
-
-    def apply(call: Call, args: Any, kwargs: Any) -> list[int]:
-        number = numbers[call.name] = len(numbers)
+    for number, call in enumerate(calls):
         shapes = graph.arrays.shapes(call.path)
         activation = getattr(call.layer, "activation", None)
         found[f"{number} {call.path if shapes else ''}".strip()] = [
             call.kind,
             activation_name(activation) if callable(activation) else "",
             {name: list(shape) for name, shape in shapes.items()},
-            [n for n in keras.tree.flatten((args, kwargs)) if isinstance(n, _Number)],
+            [number_of[tensor] for tensor in call.needs()],
         ]
-        return [_Number(number)] * len(call.outputs)
-
-    inputs = [_Number(-1 - i) for i in range(len(graph.graph.inputs))]
-    graph.graph.run(inputs, apply)
     return found
-
-
-class _Number(int):
-    """A call's number, to be told from the plain integers among arguments."""
 
 
 _UNITS = {
@@ -294,7 +286,7 @@ def plan_text(plan: Any) -> str:
         lines += ["", "Approximate, because their statistics change:"]
         lines += [f"  {name}" for name in plan.approximate]
     if plan.barriers:
-        lines += ["", "Must stay:"]
+        lines += ["", "Unprunable:"]
         lines += [f"  {barrier}" for barrier in plan.barriers]
     return "\n".join(lines)
 
@@ -326,7 +318,7 @@ def against(budget: Any, before: float, after: float) -> str:
         asked = "by layer" if isinstance(value, dict) else f"{value:.1%}"
         gone = before - after
         share = f"{gone / before:.1%}" if before else "none"
-        return f"asked: {asked} of {amount(before)} units gone; achieved: {share}"
+        return f"asked: {asked} of {amount(before)} units pruned; achieved: {share}"
     wanted = f"{value:.1%}" if isinstance(value, float) else amount(value)
     share = f" ({after / before:.1%})" if before else ""
     return f"asked: at most {wanted} of {amount(before)} {name}; achieved: " + (

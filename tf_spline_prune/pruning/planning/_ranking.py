@@ -33,7 +33,7 @@ class Ranking:
     scales: np.ndarray
 
 
-def rank(criterion: Criterion, group: Group) -> Ranking:
+def rank(criterion: Criterion, group: Group, gone: np.ndarray | None = None) -> Ranking:
     """Rank the units of a group by a prepared criterion.
 
     Ties are broken by position: the later unit goes first among pairs, the
@@ -42,6 +42,8 @@ def rank(criterion: Criterion, group: Group) -> Ranking:
     Args:
         criterion: A criterion that was prepared.
         group: A group of the same graph.
+        gone: Array of shape `(labels,)`, bool, indexed by unit: those that masks have
+            removed already, which go first; `None` where there are no masks.
 
     Returns:
         The ranking.
@@ -56,7 +58,7 @@ def rank(criterion: Criterion, group: Group) -> Ranking:
         scores = np.asarray(criterion.scores(group), "float64")
         if scores.shape != (group.num_units,):
             raise CriterionError(
-                "A criterion must give one score a unit. Expected: shape "
+                "A criterion must give one score per unit. Expected: shape "
                 f"{(group.num_units,)}. Received: shape {scores.shape} of "
                 f"{criterion.name!r} for the units of {group.name!r}."
             )
@@ -72,9 +74,7 @@ def rank(criterion: Criterion, group: Group) -> Ranking:
         )
     keys = np.maximum.accumulate(keys / divisor(counted, criterion.normalizer))
     ranking = Ranking(ranking.order, keys, ranking.twins, ranking.scales)
-    if criterion.gone is None:
-        return ranking
-    return _first(ranking, criterion.gone[group.roots])
+    return ranking if gone is None else _first(ranking, gone[group.roots])
 
 
 def _first(ranking: Ranking, gone: np.ndarray) -> Ranking:

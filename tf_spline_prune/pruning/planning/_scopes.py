@@ -7,7 +7,6 @@ from tf_spline_prune._checks import Function, Having, MapOf, OneOf, Options, Tex
 from tf_spline_prune.criteria import Criterion
 from tf_spline_prune.errors import BudgetError
 from tf_spline_prune.graph import Barrier, ChannelGraph, Group
-from tf_spline_prune.graph._selection import matching
 from tf_spline_prune.pruning.planning._budget import check_share
 
 NamedScope = Literal["auto", "global", "layer", "isomorphic", "regions"]
@@ -71,8 +70,8 @@ def pools_of(
         mine = {name: found[name] for name in group.makers if name in found}
         if len(set(mine.values())) > 1:
             raise ValueError(
-                "`scope` puts layers whose units live or die together into different "
-                f"pools. Put them into one. Received: {mine}"
+                "`scope` puts layers with coupled units into different pools. Put them "
+                f"into one pool. Received: {mine}"
             )
         # A tuple, so that no pool of a user has the same key.
         own: Hashable = ("group", group.name)
@@ -91,8 +90,8 @@ def _named(group: Group, scope: str) -> Hashable:
 def _of_mapping(
     graph: ChannelGraph, scope: Mapping[str, str | Iterable[str]]
 ) -> tuple[dict[str, Hashable], dict[str, list[str]]]:
-    found: dict[str, Hashable] = {}
     record: dict[str, list[str]] = {}
+    asked: list[tuple[str, Hashable]] = []
     for pool, patterns in scope.items():
         if not isinstance(patterns, Iterable):
             raise ValueError(
@@ -100,31 +99,21 @@ def _of_mapping(
                 f"expressions. Received: {pool!r}: {patterns!r}"
             )
         record[str(pool)] = [patterns] if isinstance(patterns, str) else [*patterns]
-        for pattern in record[str(pool)]:
-            for name in matching(graph, pattern, "scope"):
-                if found.setdefault(name, pool) != pool:
-                    raise ValueError(
-                        f"`scope` puts the layer {name!r} into two pools. Received: "
-                        f"{found[name]!r} and, by {pattern!r}, {pool!r}"
-                    )
-    return found, record
+        asked += [(pattern, pool) for pattern in record[str(pool)]]
+    return graph.nameable.each(asked, "scope", "pools"), record
 
 
 def _of_function(
     graph: ChannelGraph, scope: Callable[[Any], Hashable | None]
 ) -> tuple[dict[str, Hashable], dict[str, list[str]]]:
-    found: dict[str, Hashable] = {}
+    found = graph.nameable.each(scope, "scope", "pools")
     record: dict[str, list[str]] = {}
-    for name in graph.makers:
-        pool = scope(graph.layer(name))
-        if pool is None:
-            continue
+    for name, pool in found.items():
         if not isinstance(pool, Hashable):
             raise ValueError(
                 "A `scope` function must return something hashable, or None for a "
                 f"pool of its own. Received: {pool!r} for {name!r}"
             )
-        found[name] = pool
         record.setdefault(str(pool), []).append(name)
     return found, record
 
@@ -144,27 +133,22 @@ def shares_of_layers(graph: ChannelGraph, sparsity: Any) -> dict[str, float]:
         ValueError: If a name means nothing, a share is out of range, a layer has
             two shares, or no layer has one.
     """
-    found: dict[str, float] = {}
-    if not isinstance(sparsity, Mapping):
-        for name in graph.makers:
-            share = sparsity(graph.layer(name))
-            if share is not None:
-                found[name] = check_share(share, f"sparsity[{name!r}]")
+    if isinstance(sparsity, Mapping):
+        asked = [(of, _share(one, of)) for of, one in sparsity.items()]
+        found = graph.nameable.each(asked, "sparsity", "fractions")
     else:
-        for pattern, value in sparsity.items():
-            share = check_share(value, f"sparsity[{pattern!r}]")
-            for name in matching(graph, pattern, "sparsity"):
-                if found.setdefault(name, share) != share:
-                    raise ValueError(
-                        f"`sparsity` asks two shares of the layer {name!r}. Received: "
-                        f"{found[name]} and, by {pattern!r}, {share}"
-                    )
+        found = graph.nameable.each(sparsity, "sparsity", "fractions")
+        found = {name: _share(one, name) for name, one in found.items()}
     if not found:
         raise ValueError(
             "`sparsity` names no layer, so there is nothing to prune. Received: "
             f"{sparsity!r}"
         )
     return found
+
+
+def _share(value: Any, of: Any) -> float:
+    return check_share(value, f"sparsity[{of!r}]")
 
 
 def shares_of_groups(
@@ -198,27 +182,28 @@ def shares_of_groups(
         asked = {name: shares[name] for name in group.makers if name in shares}
         if len(set(asked.values())) > 1:
             raise ValueError(
-                "`sparsity` asks different shares of layers whose units live or die "
-                f"together. Give them one share. Received: {asked}"
+                "`sparsity` gives layers with coupled units different fractions. Give "
+                f"them the same one. Received: {asked}"
             )
         found.append(next(iter(asked.values()), 0.0))
     free = {name for group in groups for name in group.makers}
     if isinstance(sparsity, Mapping):
         reasons = {barrier.layer: barrier.reason for barrier in barriers}
         for pattern, share in sparsity.items():
-            hits = matching(graph, pattern, "sparsity")
+            hits = graph.nameable.matching(pattern, "sparsity")
             # An expression may also hit what must stay.
             if share and not hits & free:
                 name = min(hits)
                 raise BudgetError(
-                    f"Units of {name!r} may not go: {reasons.get(name, 'barred')}. "
-                    f"Leave it out. Received: sparsity={{{pattern!r}: {share}}}"
+                    f"Units of {name!r} cannot be pruned: "
+                    f"{reasons.get(name, 'barred')}. Leave it out. Received: "
+                    f"sparsity={{{pattern!r}: {share}}}"
                 )
     return found
 
 
 def recorded(shares: Mapping[str, float], sparsity: Any) -> dict[str, float]:
-    """Give the shares as a plan records them: the user's own, or by layer."""
+    """Return the shares as a plan records them: the user's own, or by layer."""
     if isinstance(sparsity, Mapping):
         return {str(n): check_share(one, "sparsity") for n, one in sparsity.items()}
     return dict(shares)

@@ -38,15 +38,17 @@ def distill(
         data: Inputs and labels `(x, y)`, or what `fit` takes as one argument, such
             as a `tf.data.Dataset` of both. With `student_loss_weight=0` inputs
             suffice.
-        loss: The student's loss on labels, as in `compile`; it must take logits.
-        optimizer: As in `compile`.
-        metrics: As in `compile`.
-        temperature: Logits are divided by it before the softmax.
-        student_loss_weight: Weight of the loss on labels in [0, 1]; the teacher's
-            has the rest.
+        loss: The student's loss on labels, as `compile` takes it; it must take logits.
+            Defaults to `None`.
+        optimizer: A name or a Keras optimizer, as `compile` takes it. Defaults to
+            `"adam"`.
+        metrics: Metrics of the student, as `compile` takes them. Defaults to `None`.
+        temperature: Logits are divided by it before the softmax. Defaults to `3.0`.
+        student_loss_weight: Weight of the loss on labels in [0, 1]; the teacher's has
+            the rest. Defaults to `0.5`.
         losses: Distillation losses of Keras in the place of
-            `LogitsDistillation(temperature)`; needed for models with several outputs
-            or without logits.
+            `LogitsDistillation(temperature)`; needed for models with several outputs or
+            without logits. Defaults to `None`.
         **fit: As in `fit`: `epochs`, `batch_size`, `callbacks`, and the rest.
 
     Returns:

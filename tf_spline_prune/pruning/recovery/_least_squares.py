@@ -1,6 +1,5 @@
 """`least_squares`: the readers of a model learn to do without what is gone."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,14 +8,12 @@ import numpy as np
 from tf_spline_prune._checks import COUNT, SEED, Integer, Real, checked
 from tf_spline_prune.compat import (
     Calibration,
+    Call,
     Graph,
     Passes,
-    Program,
-    ProgramStep,
     Progress,
-    Slot,
+    Tensor,
     Values,
-    activation_name,
     numpy_of,
     read_weights,
     trace,
@@ -24,6 +21,7 @@ from tf_spline_prune.compat import (
 )
 from tf_spline_prune.errors import CalibrationWarning, PlanError, warn
 from tf_spline_prune.graph import ChannelGraph, channel_axis, norm_axis
+from tf_spline_prune.graph._unit_path import batchnorm_factor, is_linear
 from tf_spline_prune.pruning._remove_units import PLAN
 from tf_spline_prune.pruning.planning._pruning_plan import PruningPlan
 from tf_spline_prune.pruning.recovery._linear_view import LinearView, linear_view
@@ -45,7 +43,7 @@ class OutputTail:
     """
 
     intercept: tuple[Any, str, int] | None
-    addend: Slot | None
+    addend: Tensor | None
     unscaled: np.ndarray
 
     def shift(self, by: np.ndarray) -> None:
@@ -63,63 +61,40 @@ class OutputTail:
         layer.set_weights(list(weights.values()))
 
 
-def output_tail(step: ProgramStep, program: Program, alone: bool) -> OutputTail:
+def output_tail(graph: Graph, call: Call, alone: bool) -> OutputTail:
     """Follow a layer's output through normalisations to a sum.
 
     Args:
-        step: The step of the layer.
-        program: The program that it is a step of.
+        graph: The model.
+        call: A call of the layer.
         alone: Whether the layer is used only there; else it is not followed.
 
     Returns:
         The tail.
     """
-    layer = step.call.layer
-    size = step.call.output_shapes[0]
-    channels = channel_axis(step.call, len(size))
-    intercept = (layer, "bias", 1) if "bias" in read_weights(layer) else None
+    size = call.output_shapes[0]
+    channels = channel_axis(call, len(size))
+    intercept = (call.layer, "bias", 1) if "bias" in read_weights(call.layer) else None
     unscaled = np.ones(size[channels] or 1)
-    activation = getattr(layer, "activation", None)
-    if not alone or (activation and activation_name(activation) != "linear"):
-        return OutputTail(intercept, None, unscaled)
-    slot = step.outputs[0]
-    for user in _chain(slot, program):
-        call = user.call
-        if call.kind == "BatchNormalization":
-            if norm_axis(call, len(size)) != channels:
+    tensor = call.outputs[0]
+    for behind in graph.chain(tensor) if alone and is_linear(call) else ():
+        if behind.kind == "BatchNormalization":
+            if norm_axis(behind, len(size)) != channels:
                 break
-            weights = read_weights(call.layer)
-            scale = weights.get("gamma", 1.0) / np.sqrt(
-                weights["moving_variance"] + call.layer.epsilon
-            )
+            scale = batchnorm_factor(behind.layer, read_weights(behind.layer))
             unscaled = unscaled * np.where(scale, 1 / np.where(scale, scale, 1), 0)
-            uses = [one for one in program.steps.values() if one.call.path == call.path]
-            if intercept is None and len(uses) == 1:
-                intercept = (call.layer, "moving_mean", -1)
-        elif call.kind in ("Add", "op:add"):
-            others = [other for other in user.inputs if other != slot]
-            whole = all(shape == size for shape in call.input_shapes)
-            if len(others) == 1 and len(user.inputs) == 2 and whole:
+            if intercept is None and len(graph.uses[behind.path]) == 1:
+                intercept = (behind.layer, "moving_mean", -1)
+        elif behind.kind in ("Add", "op:add"):
+            others = [other for other in behind.inputs if other != tensor]
+            whole = all(shape == size for shape in behind.input_shapes)
+            if len(others) == 1 and len(behind.inputs) == 2 and whole:
                 return OutputTail(intercept, others[0], unscaled)
             break
-        elif call.kind not in _IDENTITIES:
+        elif behind.kind not in _IDENTITIES:
             break
-        slot = user.outputs[0]
+        tensor = behind.outputs[0]
     return OutputTail(intercept, None, unscaled)
-
-
-def _chain(slot: Slot, program: Program) -> Iterator[ProgramStep]:
-    """Yield the users of a tensor, one after the other, while there is just one."""
-    users: dict[Slot, list[ProgramStep]] = {}
-    for step in program.steps.values():
-        for given in dict.fromkeys(step.inputs):
-            users.setdefault(given, []).append(step)
-    while len(users.get(slot, ())) == 1 and slot not in program.outputs:
-        (user,) = users[slot]
-        yield user
-        if len(user.outputs) != 1:
-            return
-        slot = user.outputs[0]
 
 
 # The rounding of float32, in products; and the ridge beside which it is nothing.
@@ -241,7 +216,7 @@ def least_squares(
     max_bytes: int = 2**29,
     seed: int = 0,
 ) -> Any:
-    """Solve the weights of every layer that lost inputs again, on calibration data.
+    """Refit every layer that lost inputs by least squares on calibration data.
 
     A layer that reads removed units is missing their part. Its weights for the units
     that are left, and its bias, are chosen anew so that it gives, in the least-squares
@@ -262,15 +237,16 @@ def least_squares(
         data: Inputs: an array of shape `(n, *input shape)`, a list of arrays or a dict
             for several inputs, or batches such as a `tf.data.Dataset`. Labels are
             left aside. A few hundred are enough.
-        ridge: How strongly the present weights are held to, as a share of the mean
-            square of the layer's inputs; 0 for none.
-        batch_size: How many inputs run at a time.
-        max_inputs: Use so many inputs at most, drawn at random.
+        ridge: How strongly the present weights are held to, as a fraction of the mean
+            square of the layer's inputs; 0 for not at all. Defaults to `1e-3`.
+        batch_size: How many inputs run at a time. Defaults to `32`.
+        max_inputs: Use so many inputs at most, drawn at random. Defaults to `2048`.
         max_rows: Use about so many output positions of a layer, drawn at random. At
             least eight for each of its inputs are used where there are so many.
-        max_bytes: How much memory intermediate results may take; where they need
-            more, they are computed again.
-        seed: Seed of the draw.
+            Defaults to `2**15`.
+        max_bytes: How much memory intermediate results may take; where they need more,
+            they are computed again. Defaults to `2**29`.
+        seed: Seed of the draw. Defaults to `0`.
 
     Returns:
         A copy of `small` with new weights, uncompiled.
@@ -338,20 +314,21 @@ def refit(
         seed: See there.
     """
     data = data.drawn(max_inputs, seed)
-    programs = [Program(graph.graph), Program(cut)]
-    if programs[0].wiring() != programs[1].wiring():
+    graphs = [graph.graph, cut]
+    wirings = [[(call.key, *call.needs()) for call in one.calls] for one in graphs]
+    if wirings[0] != wirings[1]:
         raise PlanError(
-            "`small` is not wired as the model is; give what `plan.apply(model)` gave. "
-            f"Received: model {cut.model.name!r}"
+            "`small` is not wired as the model is; give what `plan.apply(model)` "
+            f"returned. Received: model {cut.model.name!r}"
         )
-    passes = Passes(programs, data, batch_size, max_bytes)
-    readers = _readers(graph, removed, programs)
-    progress = Progress(len(readers), "layer")
+    passes = Passes(graphs, data, batch_size, max_bytes)
+    consumers = _consumers(graph, removed, cut)
+    progress = Progress(len(consumers), "layer")
     scarce = []
-    for reader in readers:
-        rows = _solve(reader, passes, len(data), max_rows, ridge, seed)
-        if rows < reader.first.shape[1]:
-            scarce.append(reader.path)
+    for consumer in consumers:
+        rows = _solve(consumer, passes, len(data), max_rows, ridge, seed)
+        if rows < consumer.first.shape[1]:
+            scarce.append(consumer.calls[0].path)
         progress.step()
     if scarce:
         warn(
@@ -363,13 +340,11 @@ def refit(
 
 
 @dataclass(eq=False)
-class _Reader:
+class _Consumer:
     """A layer that lost inputs.
 
     Attributes:
-        path: Its path.
-        steps: Names of the steps that use it.
-        layer: The layer of the small model.
+        calls: Its calls in the small model.
         view: How it is read as a matrix product.
         target: The original's matrices, all inputs and the kept outputs.
         first: The small model's matrices.
@@ -377,9 +352,7 @@ class _Reader:
         tail: What lies behind it.
     """
 
-    path: str
-    steps: list[str]
-    layer: Any
+    calls: list[Call]
     view: LinearView
     target: np.ndarray
     first: np.ndarray
@@ -387,24 +360,20 @@ class _Reader:
     tail: OutputTail
 
 
-def _readers(
-    graph: ChannelGraph, removed: np.ndarray, programs: list[Program]
-) -> list[_Reader]:
+def _consumers(graph: ChannelGraph, removed: np.ndarray, cut: Graph) -> list[_Consumer]:
     """Find the layers to solve, in the order in which they can be."""
-    uses: dict[str, list[str]] = {}
-    for name, step in programs[1].steps.items():
-        uses.setdefault(step.call.path, []).append(name)
+    order = graph.graph.branch_by_branch
+    last = {graph.graph.call_of[key].path: key for key in order}
     found = []
-    for name, step in programs[0].steps.items():
-        path = step.call.path
-        names = uses.get(path, [])
-        view = linear_view(step.call)
-        if view is None or name != names[-1]:
+    for key in order:
+        call = graph.graph.call_of[key]
+        view = linear_view(call)
+        if view is None or key != last[call.path]:
             continue
-        fact = graph.weights.get((path, view.kernel))
+        fact = graph.weights.get((call.path, view.kernel))
         if fact is None:
             continue
-        kernel = graph.arrays[path][view.kernel]
+        kernel = graph.arrays[call.path][view.kernel]
         kept = np.ones(kernel.shape[-1], bool)
         lost = False
         for axis, (labels, role) in enumerate(zip(fact.axes, fact.roles, strict=True)):
@@ -416,69 +385,65 @@ def _readers(
             elif not stay.all():
                 kernel, kept = np.compress(stay, kernel, axis), stay
         if lost:
-            use = programs[1].steps[name]
-            layer = use.call.layer
+            use = cut.call_of[key]
+            uses = cut.uses[use.path]
             found.append(
-                _Reader(
-                    path,
-                    names,
-                    layer,
+                _Consumer(
+                    uses,
                     view,
                     view.matrix(kernel),
-                    view.matrix(read_weights(layer)[view.kernel]),
+                    view.matrix(read_weights(use.layer)[view.kernel]),
                     kept,
-                    output_tail(use, programs[1], len(names) == 1),
+                    output_tail(cut, use, len(uses) == 1),
                 )
             )
     return found
 
 
 def _solve(
-    reader: _Reader,
+    consumer: _Consumer,
     passes: Passes,
     count: int,
     max_rows: int,
     ridge: float,
     seed: int,
 ) -> int:
-    """Solve a layer and set its weights; gives the number of rows it was solved on."""
-    view, tail = reader.view, reader.tail
-    most = max(max_rows, 8 * reader.first.shape[1])
+    """Solve a layer and set its weights; returns how many rows it was solved on."""
+    view, tail, uses = consumer.view, consumer.tail, len(consumer.calls)
+    most = max(max_rows, 8 * consumer.first.shape[1])
     rng = np.random.default_rng(seed)
     regressions: list[Regression] = []
 
-    def visit(step: ProgramStep, values: list[Values]) -> None:
-        if step.name not in reader.steps:
-            return
-        old, new = (numpy_of(one, step.inputs[0]) for one in values)
+    def visit(call: Call, values: list[Values]) -> None:
+        old, new = (numpy_of(one, call.inputs[0]) for one in values)
         total = view.num_rows(old)
-        whole = total // len(old) * count * len(reader.steps)
+        whole = total // len(old) * count * uses
         wanted = min(total, max(1, round(most * total / whole)))
         chosen = np.sort(rng.choice(total, wanted, replace=False))
-        x, y = view.rows(new, chosen), view.rows(old, chosen) @ reader.target
+        x, y = view.rows(new, chosen), view.rows(old, chosen) @ consumer.target
         other = tail.addend
         if other is not None and all(other in one for one in values):
             # What the other side of the sum has lost is this layer's to make up for.
             full, left = (view.outputs(numpy_of(v, other), chosen) for v in values)
-            gap = (full[:, reader.kept] - left) * tail.unscaled
+            gap = (full[:, consumer.kept] - left) * tail.unscaled
             y = y + np.moveaxis(gap.reshape(len(gap), len(y), -1), 1, 0)
         if not regressions:
-            rows = min(whole, -(-wanted * count * len(reader.steps) // len(old)))
+            rows = min(whole, -(-wanted * count * uses // len(old)))
             centred = tail.intercept is not None
             regressions.extend(
-                Regression(first, rows, ridge, centred) for first in reader.first
+                Regression(first, rows, ridge, centred) for first in consumer.first
             )
         for regression, inputs, outputs in zip(regressions, x, y, strict=True):
             regression.add(inputs, outputs.astype("float32", copy=False))
 
-    places = [passes.order.index(name) for name in reader.steps]
-    passes.run(min(places), max(places), visit)
+    passes.run(consumer.calls, visit)
     found = [regression.solve() for regression in regressions]
-    weights = dict(read_weights(reader.layer))
+    layer = consumer.calls[0].layer
+    weights = dict(read_weights(layer))
     shape = weights[view.kernel].shape
     matrix = np.stack([one for one, _ in found])
     weights[view.kernel] = view.of_matrix(matrix, shape)
-    reader.layer.set_weights(list(weights.values()))
+    layer.set_weights(list(weights.values()))
     tail.shift(np.concatenate([shift for _, shift in found]))
     return regressions[0].num_rows
 
@@ -486,13 +451,13 @@ def _solve(
 def _check_small(graph: ChannelGraph, removed: np.ndarray, small: Any) -> None:
     """Refuse a model that is not what the plan makes."""
     expected = graph.kept_counts(removed)
-    layers = {call.path: call.layer for call in trace(small).leaves()}
+    layers = trace(small).layers
     for (path, name), shape in expected.items():
         held = read_weights(layers[path]) if path in layers else {}
         found = list(held[name].shape) if name in held else None
         if found != shape:
             raise PlanError(
                 "`small` is not what the plan makes of the model; give what "
-                f"`plan.apply(model)` gave. Expected: shape {shape} for "
+                f"`plan.apply(model)` returned. Expected: shape {shape} for "
                 f"{path}/{name}. Received: {found}"
             )

@@ -24,7 +24,7 @@ class LinearView(ABC):
 
     @abstractmethod
     def rows(self, x: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        """Give rows of a batch of inputs.
+        """Return rows of a batch of inputs.
 
         Args:
             x: Input of the layer.
@@ -36,7 +36,7 @@ class LinearView(ABC):
 
     @abstractmethod
     def outputs(self, y: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        """Give the same rows of a tensor of the output's shape.
+        """Return the same rows of a tensor of the output's shape.
 
         Args:
             y: The tensor.
@@ -63,11 +63,11 @@ class _DenseView(LinearView):
         return math.prod(x.shape[:-1])
 
     def rows(self, x: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        """Give rows of a batch of inputs."""
+        """Return rows of a batch of inputs."""
         return np.asarray(x.reshape(-1, x.shape[-1])[chosen][None])
 
     def outputs(self, y: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        """Give the same rows of a tensor of the output's shape."""
+        """Return the same rows of a tensor of the output's shape."""
         return np.asarray(y.reshape(-1, y.shape[-1])[chosen])
 
     def matrix(self, kernel: np.ndarray) -> np.ndarray:
@@ -99,7 +99,7 @@ class _ConvView(LinearView):
         return len(x) * math.prod(self._places(self._last(x).shape[1:-1]))
 
     def rows(self, x: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        """Give rows of a batch of inputs: patches."""
+        """Return rows of a batch of inputs: patches."""
         x = self._last(x)
         places = self._places(x.shape[1:-1])
         padded = np.pad(x, [(0, 0), *self._pads(x.shape[1:-1]), (0, 0)])
@@ -116,7 +116,7 @@ class _ConvView(LinearView):
         return np.moveaxis(patches, 2, 0).reshape(self.groups, len(chosen), -1)
 
     def outputs(self, y: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        """Give the same rows of a tensor of the output's shape."""
+        """Return the same rows of a tensor of the output's shape."""
         y = self._last(y)
         return np.asarray(y.reshape(-1, y.shape[-1])[chosen])
 

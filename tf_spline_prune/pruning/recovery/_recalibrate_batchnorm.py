@@ -7,10 +7,9 @@ import numpy as np
 from tf_spline_prune._checks import COUNT, Integer, checked
 from tf_spline_prune.compat import (
     Calibration,
+    Call,
     Graph,
     Passes,
-    Program,
-    ProgramStep,
     Progress,
     Values,
     copied,
@@ -31,7 +30,7 @@ def recalibrate_batchnorm(
     batch_size: int = 32,
     max_bytes: int = 2**29,
 ) -> Any:
-    """Measure the moving statistics of all BatchNormalizations again.
+    """Recalibrate the moving statistics of all BatchNormalization layers.
 
     Pruning shifts what comes into a normalisation, so that the mean and variance that
     it learnt no longer fit. They are measured exactly over all the data, one layer
@@ -43,9 +42,9 @@ def recalibrate_batchnorm(
         data: Inputs: an array of shape `(n, *input shape)`, a list of arrays or a dict
             for several inputs, or batches such as a `tf.data.Dataset`. Labels are
             left aside. A few hundred inputs are enough.
-        batch_size: How many inputs run at a time.
-        max_bytes: How much memory intermediate results may take; where they need
-            more, they are computed again.
+        batch_size: How many inputs run at a time. Defaults to `32`.
+        max_bytes: How much memory intermediate results may take; where they need more,
+            they are computed again. Defaults to `2**29`.
 
     Returns:
         A copy of the model with new moving means and variances, uncompiled.
@@ -85,31 +84,29 @@ def recalibrate(
         batch_size: See there.
         max_bytes: See there.
     """
-    program = Program(graph)
-    passes = Passes([program], data, batch_size, max_bytes)
-    uses: dict[str, list[str]] = {}
-    for name, step in program.steps.items():
-        if step.call.kind == "BatchNormalization":
-            uses.setdefault(step.call.path, []).append(name)
-    order = list(program.steps)
-    progress = Progress(len(uses), "layer")
-    for names in sorted(uses.values(), key=lambda names: order.index(names[-1])):
-        _measure(passes, [order.index(name) for name in names], program.steps[names[0]])
+    passes = Passes([graph], data, batch_size, max_bytes)
+    last = {graph.call_of[key].path: key for key in passes.order}
+    norms = [
+        graph.uses[graph.call_of[key].path]
+        for key in passes.order
+        if graph.call_of[key].kind == "BatchNormalization"
+        and last[graph.call_of[key].path] == key
+    ]
+    progress = Progress(len(norms), "layer")
+    for calls in norms:
+        _measure(passes, calls)
         progress.step()
 
 
-def _measure(passes: Passes, places: list[int], first: ProgramStep) -> None:
+def _measure(passes: Passes, calls: list[Call]) -> None:
     """Measure what goes into a normalisation, over all its uses, and set it."""
-    wanted = {passes.order[place] for place in places}
     total = squares = shift = np.zeros(0)
     count = 0
 
-    def visit(step: ProgramStep, values: list[Values]) -> None:
+    def visit(call: Call, values: list[Values]) -> None:
         nonlocal total, squares, shift, count
-        if step.name not in wanted:
-            return
-        x = numpy_of(values[0], step.inputs[0])
-        axis = norm_axis(step.call, x.ndim)
+        x = numpy_of(values[0], call.inputs[0])
+        axis = norm_axis(call, x.ndim)
         rows = np.moveaxis(x, axis, -1).reshape(-1, x.shape[axis])
         if not count:
             shift = rows.mean(axis=0)  # squares of small numbers lose less
@@ -119,9 +116,9 @@ def _measure(passes: Passes, places: list[int], first: ProgramStep) -> None:
         total = total + rows.sum(axis=0, dtype="float64")
         squares = squares + np.square(rows).sum(axis=0, dtype="float64")
 
-    passes.run(min(places), max(places), visit)
+    passes.run(calls, visit)
     mean = total / count
-    layer = first.call.layer
+    layer = calls[0].layer
     weights = dict(read_weights(layer))
     weights["moving_mean"] = mean + shift
     weights["moving_variance"] = np.maximum(squares / count - mean**2, 0.0)

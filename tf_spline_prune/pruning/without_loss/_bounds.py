@@ -4,7 +4,7 @@ Along space bounds are joined to one, so they cost nothing to speak of. What no 
 covers may take any value.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from tf_spline_prune.compat import Call, activation_name, to_numpy
 from tf_spline_prune.graph._axes import Shape, channel_axis, norm_axis
+from tf_spline_prune.graph._unit_path import batchnorm_factor
 from tf_spline_prune.graph.rules._elementwise import is_known
 
 
@@ -153,7 +154,7 @@ class _Site:
 
     call: Call
     values: list[Bounds]
-    shapes: list[Shape]
+    shapes: Sequence[Shape]
     output: Shape
     arrays: Arrays
 
@@ -169,7 +170,7 @@ class _Site:
 def after(
     call: Call,
     values: list[Bounds],
-    shapes: list[Shape],
+    shapes: Sequence[Shape],
     output: Shape,
     arrays: Arrays,
 ) -> Bounds:
@@ -207,7 +208,7 @@ def _dense(site: _Site) -> Bounds | None:
 
 
 def _space(site: _Site) -> tuple[int, list[int]]:
-    """Give the channel axis and the others, the batch left out."""
+    """Return the channel axis and the others, the batch left out."""
     rank = len(site.shape)
     channel = channel_axis(site.call, rank) - 1
     return channel, [axis for axis in range(rank - 1) if axis != channel]
@@ -248,15 +249,13 @@ def _convolution(site: _Site) -> Bounds | None:
 
 def _batchnorm(site: _Site) -> Bounds | None:
     axis = norm_axis(site.call, len(site.shape)) - 1
-    variance = site.arrays["moving_variance"].astype("float64")
-    scale = site.arrays.get("gamma", np.ones(1)) / np.sqrt(
-        variance + site.call.layer.epsilon
-    )
-    offset = site.arrays.get("beta", np.zeros(1)) - scale * site.arrays["moving_mean"]
+    arrays = {name: array.astype("float64") for name, array in site.arrays.items()}
+    scale = batchnorm_factor(site.call.layer, arrays)
+    offset = arrays.get("beta", np.zeros(1)) - scale * arrays["moving_mean"]
     shape = [1] * site.value.low.ndim
-    shape[axis] = len(variance)
+    shape[axis] = len(scale)
     return scaled(
-        site.value.full(axis, len(variance)),
+        site.value.full(axis, len(scale)),
         scale.reshape(shape),
         offset.reshape(shape),
     )
@@ -352,7 +351,7 @@ def _multiply(site: _Site) -> Bounds | None:
 
 
 def _alike(site: _Site) -> bool:
-    """Tell whether all inputs of an entrywise call are bounded tensors of a rank."""
+    """Return whether all inputs of an entrywise call are bounded tensors of a rank."""
     ranks = {value.low.ndim for value in site.values}
     return not site.call.arrays() and len(site.values) > 1 and len(ranks) == 1
 

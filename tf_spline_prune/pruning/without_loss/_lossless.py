@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import keras
 import numpy as np
 
 from tf_spline_prune._checks import (
@@ -20,19 +19,18 @@ from tf_spline_prune._checks import (
 )
 from tf_spline_prune.compat import (
     Calibration,
+    Call,
     coarsest_dtype,
     predict,
     require_flavour,
     sample_inputs,
     warn_of_lost_training,
     with_weights,
-    without_masks,
 )
 from tf_spline_prune.errors import NothingPrunedWarning, VerificationError, warn
 from tf_spline_prune.graph import ChannelGraph, Group
-from tf_spline_prune.graph._axes import channel_axis, norm_axis
 from tf_spline_prune.graph._readings import Reading, readings
-from tf_spline_prune.graph._unit_path import Step, is_linear
+from tf_spline_prune.graph._unit_path import norms_behind
 from tf_spline_prune.pruning._remove_units import shrink
 from tf_spline_prune.pruning.planning._candidates import reasons
 from tf_spline_prune.pruning.without_loss._bounds import Bounds, after
@@ -73,10 +71,7 @@ class Folds:
         self.graph = graph
         self.bounds = bounds
         self.changed: dict[str, dict[str, np.ndarray]] = {}
-        self._ends = graph.graph.ends()
-        self._steps: dict[str, list[Step]] = {}
-        for step in graph.walked.steps:
-            self._steps.setdefault(step.call.path, []).append(step)
+        self._uses = graph.graph.uses
 
     def constants_of(self, group: Group) -> _Constants:
         """Find the units of a group whose constants can be folded."""
@@ -84,17 +79,17 @@ class Folds:
         values: dict[str, tuple[Reading, np.ndarray]] = {}
         taken = readings(self.graph, group)
         paths = {member.path for member in group.consumers}
-        calls = {step.call.name: step for p in paths for step in self._steps.get(p, ())}
+        calls = {call.name: call for p in paths for call in self._uses.get(p, ())}
         if {reading.call for reading in taken} != set(calls):
             return _Constants(np.zeros_like(found))
         for reading in taken:
-            step = calls[reading.call]
-            path = step.call.path
-            fixed, constant = self._at(reading, step)
+            call = calls[reading.call]
+            path = call.path
+            fixed, constant = self._at(reading, call)
             found &= fixed
-            if not step.call.kind.startswith(_ZERO):
+            if not call.kind.startswith(_ZERO):
                 return _Constants(np.zeros_like(found))
-            if self._place(step) is None:
+            if self._place(call) is None:
                 found &= (constant == 0).all(axis=1)
             if path in values:  # a layer that is used twice has one bias
                 other, before = values[path]
@@ -105,13 +100,13 @@ class Folds:
             values[path] = (reading, constant)
         return _Constants(found, values)
 
-    def _at(self, reading: Reading, step: Step) -> tuple[np.ndarray, np.ndarray]:
-        """Tell which units never change at a reading, and their constants."""
+    def _at(self, reading: Reading, call: Call) -> tuple[np.ndarray, np.ndarray]:
+        """Find which units never change at a reading, and their constants."""
         bounds = self.bounds[reading.call, reading.input]
         axis = reading.axis - 1  # bounds have no batch axis
         shape = list(bounds.low.shape)
         # Units of other groups may lie beside these.
-        shape[axis] = int(step.inputs[reading.input].shape[reading.axis] or 0)
+        shape[axis] = int(call.input_shapes[reading.input][reading.axis] or 0)
         rows = [
             np.moveaxis(np.broadcast_to(bound, shape), axis, -1).reshape(
                 -1, shape[axis]
@@ -124,9 +119,8 @@ class Folds:
         constant = np.where(fixed, first[0], 0.0)
         return fixed[reading.positions].all(axis=1), constant[reading.positions]
 
-    def _place(self, step: Step) -> tuple[str, str, int] | None:
-        """Say into which weight a reader's constants go, and with which sign."""
-        call = step.call
+    def _place(self, call: Call) -> tuple[str, str, int] | None:
+        """Find into which weight a consumer's constants go, and with which sign."""
         plain = call.kind == "Dense" or (
             call.kind in ("Conv1D", "Conv2D", "Conv3D")
             and call.layer.padding == "valid"
@@ -136,25 +130,16 @@ class Folds:
             return None
         if "bias" in self.graph.arrays[call.path]:
             return call.path, "bias", 1
-        users = self.graph.walked.users(step.outputs[0])
-        alone = len(users) == 1 and len(self._steps[call.path]) == 1
-        if not alone or not is_linear(step) or call.name in self._ends:
-            return None
-        norm = users[0].call
-        rank = step.outputs[0].rank
-        fits = (
-            norm.kind == "BatchNormalization"
-            and len(self._steps[norm.path]) == 1
-            and norm_axis(norm, rank) == channel_axis(call, rank)
-        )
-        return (norm.path, "moving_mean", -1) if fits else None
+        norms = norms_behind(self.graph.graph, call)
+        alone = all(len(self._uses[one.path]) == 1 for one in (call, *norms[:1]))
+        return (norms[0].path, "moving_mean", -1) if norms and alone else None
 
     def fold(self, constants: _Constants, gone: np.ndarray) -> None:
         """Move the constants of the units that go into their readers' weights."""
         for path, (reading, values) in constants.values.items():
             if not gone.any() or not values[gone].any():
                 continue
-            place = self._place(self._steps[path][0])
+            place = self._place(self._uses[path][0])
             if place is None:
                 continue  # only zeros go then
             kernel = self.graph.arrays[path]["kernel"].astype("float64")
@@ -210,12 +195,14 @@ def lossless(
 
     Args:
         model: A built model of either flavour. It is not changed.
-        data: Inputs on which the result is compared with the model, shape
-            `(n, *input shape)`. They certify nothing, for other inputs may come.
+        data: Inputs on which the result is compared with the model, shape `(n, *input
+            shape)`. They certify nothing, for other inputs may come. Defaults to
+            `None`.
         box: The lowest and the highest input, as numbers or arrays that broadcast to
             the input's shape, for all inputs of the model; or such a pair by input
-            name. Outside the box the result may compute something else.
-        seed: Seed of the random inputs that the result is compared on.
+            name. Outside the box the result may compute something else. Defaults to
+            `None`.
+        seed: Seed of the random inputs that the result is compared on. Defaults to `0`.
 
     Returns:
         A new, plain, uncompiled model of the same flavour, layer names kept.
@@ -257,8 +244,8 @@ def lossless(
     if not changed:
         where = "" if box is None else " over the box"
         warn(
-            f"Nothing is pruned, because no unit that may go is unread or constant"
-            f"{where}. Units that must stay: {reasons(graph.barriers)}",
+            "Nothing is pruned, because no prunable unit is unused or "
+            f"constant{where}. Unprunable units: {reasons(graph.barriers)}",
             NothingPrunedWarning,
         )
         copy = with_weights(model, {})
@@ -295,7 +282,7 @@ def _decide(graph: ChannelGraph, boxes: list[Bounds]) -> tuple[np.ndarray, Folds
 
 
 def _unread(graph: ChannelGraph, group: Group) -> np.ndarray:
-    """Tell of each unit whether all weights that read it are zero."""
+    """Return for each unit whether all weights that consume it are zero."""
     sizes = [graph.lengths(member, 1) for member in group.consumers]
     return np.asarray(np.sum(sizes, axis=0) == 0)
 
@@ -304,22 +291,17 @@ def _at_inputs(
     graph: ChannelGraph, boxes: list[Bounds]
 ) -> dict[tuple[str, int], Bounds]:
     """Bound what goes into every call, by the call's name and the input's index."""
-    steps = iter(graph.walked.steps)
     found: dict[tuple[str, int], Bounds] = {}
-
-    def apply(call: Any, args: Any, kwargs: Any) -> Any:
-        step = next(steps)  # the graph was walked in the same order
-        given = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, Bounds)]
-        values = [given[place] for place in without_masks(call)[1]]
-        found.update({(step.call.name, i): value for i, value in enumerate(values)})
-        shapes = [value.shape for value in step.inputs]
-        outputs = [value.shape for value in step.outputs]
-        if len(outputs) > 1:
-            return [Bounds.unknown(shape) for shape in outputs]
-        arrays = graph.arrays.get(step.call.path, {})
-        return after(step.call, values, shapes, outputs[0], arrays)
-
-    graph.graph.run(list(boxes), apply)
+    bounds = dict(zip(graph.graph.input_tensors, boxes, strict=True))
+    for call in graph.graph.calls:
+        values = [bounds[tensor] for tensor in call.inputs]
+        found.update({(call.name, i): value for i, value in enumerate(values)})
+        outputs = [graph.axes[tensor].shape for tensor in call.outputs]
+        made = [Bounds.unknown(shape) for shape in outputs]
+        if len(outputs) == 1:
+            arrays = graph.arrays.get(call.path, {})
+            made = [after(call, values, call.input_shapes, outputs[0], arrays)]
+        bounds.update(zip(call.outputs, made, strict=True))
     return found
 
 
@@ -383,8 +365,8 @@ def _require_same(model: Any, small: Any, inputs: list[np.ndarray]) -> None:
         error = float(np.abs(one - other).max() / max(1.0, np.abs(one).max()))
         if not error <= tolerance:
             raise VerificationError(
-                "The smaller model computes something else than the model: relative "
+                "The smaller model computes something else than the original: relative "
                 f"error {error:.2g}, at most {tolerance:g} expected. Data that lie "
-                "outside the box can be the reason; otherwise it is a fault of the "
+                "outside the box can be the reason; otherwise it is a bug of this "
                 "pass. The original model is untouched."
             )

@@ -5,17 +5,19 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tf_spline_prune.compat import Call, Graph, weight_variables
+from tf_spline_prune.compat._weights import weight_variables
+from tf_spline_prune.compat.graph._graph import Call, Graph
 
 Layout = Literal["plain", "transposed", "depthwise"]
 
-_LAYOUTS: dict[str, Layout] = {
+KERNEL_LAYOUTS: dict[str, Layout] = {
     "Dense": "plain",
     **{f"Conv{rank}D": "plain" for rank in (1, 2, 3)},
     **{f"SeparableConv{rank}D": "plain" for rank in (1, 2)},
     **{f"Conv{rank}DTranspose": "transposed" for rank in (1, 2, 3)},
     **{f"DepthwiseConv{rank}D": "depthwise" for rank in (1, 2)},
 }
+"""How the axes of kernels are to be read, by the kind of their layer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,7 @@ class Kernel:
 
     @property
     def key(self) -> str:
-        """Name the weight in the whole model: `"encoder/conv1/kernel"`."""
+        """Return the weight's path in the whole model: `"encoder/conv1/kernel"`."""
         return f"{self.path}/{self.name}"
 
     @property
@@ -48,6 +50,11 @@ class Kernel:
     def bias(self) -> Any | None:
         """The variable that holds the layer's bias, if there is one."""
         return weight_variables(self.layer).get("bias")
+
+    @property
+    def input_axis(self) -> int:
+        """The axis along which an output sums its inputs."""
+        return -1 if self.layout == "transposed" else -2
 
     @property
     def groups(self) -> int:
@@ -75,7 +82,7 @@ def kernels_of(graph: Graph) -> dict[str, Kernel]:
         separable convolution it is the pointwise one.
     """
     found: dict[str, Kernel] = {}
-    for call in graph.leaves():
+    for call in graph.calls:
         kernel = kernel_of(call)
         if kernel is not None:
             found.setdefault(call.path, kernel)
@@ -83,11 +90,11 @@ def kernels_of(graph: Graph) -> dict[str, Kernel]:
 
 
 def kernel_of(call: Call) -> Kernel | None:
-    """Give the kernel of a call, if its layer is dense or a convolution."""
-    if call.kind not in _LAYOUTS:
+    """Return the kernel of a call, if its layer is dense or a convolution."""
+    if call.kind not in KERNEL_LAYOUTS:
         return None
     name = "pointwise_kernel" if call.kind.startswith("Separable") else "kernel"
-    return Kernel(call.path, name, call.layer, _LAYOUTS[call.kind])
+    return Kernel(call.path, name, call.layer, KERNEL_LAYOUTS[call.kind])
 
 
 def blocks_of(array: np.ndarray, layout: Layout, groups: int = 1) -> np.ndarray:
