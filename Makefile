@@ -18,17 +18,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 demo: .venv/.demo
 	$(BIN)/python examples/quickstart.py $(ARGS)
 
-# In two runs, for a process that has built thousands of models holds on to memory.
-LATER := $(addprefix tests/,callbacks/ cli/ export/ masking/ schedules/)
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test: lint
-ifdef ARGS
-	$(PYTEST) --all $(ARGS)
-else
-	$(PYTEST) $(filter-out $(LATER),$(wildcard tests/*/))
-	$(PYTEST) $(LATER)
-endif
+	$(PYTEST) $(if $(ARGS),--all $(ARGS))
 
 test-all: PYTEST += --all
 test-all: test

@@ -291,13 +291,14 @@ MUTANTS = (
     ),
     Mutant(
         "epsilon forgotten",
-        "The bounds of BatchNormalization leave out its epsilon.",
-        "tf_spline_prune/pruning/without_loss/_bounds.py",
-        "        variance + site.call.layer.epsilon\n",
-        "        variance\n",
+        "The scale of BatchNormalization leaves out its epsilon.",
+        "tf_spline_prune/graph/_unit_path.py",
+        'np.sqrt(weights["moving_variance"] + layer.epsilon)',
+        'np.sqrt(weights["moving_variance"])',
         _of(
             "pruning",
             "lossless.py::test_constants_reach_through_normalisation_and_flattening",
+            "least_squares.py::test_the_norm_takes_the_intercept",
         ),
     ),
     Mutant(

@@ -45,7 +45,6 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 IMPORTED = ("pytest", "numpy", "scipy.optimize", "tensorflow", "keras", "tf_keras")
 DRAW = "mutants"  # of slow tests, in the place of the date
 SECONDS = 600  # at most, for the tests of one mutant
-_CLEAR = ("killed", "survived")
 _NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info")
 _MADE = {"build", "dist"}  # at the top
 
@@ -208,7 +207,7 @@ class Process:
             run = Run(**json.loads((self._folder / "run").read_text()))
         except FileNotFoundError:
             run = Run("the process died")
-        if run.verdict not in _CLEAR:
+        if run.verdict not in ("killed", "survived"):
             log = (self._folder / "log").read_text(errors="replace")
             run = dataclasses.replace(run, why=" | ".join(log.splitlines()[-3:]))
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -255,12 +254,13 @@ def judged(
         for name in IMPORTED:
             importlib.import_module(name)
 
-        def run(some: Sequence[Task]) -> None:
+        def find_out(some: Sequence[Task]) -> None:
             """Run what is not known, and write it down."""
             new = [task for task in dict.fromkeys(some) if task.key(base) not in known]
             for task, run in run_all(base, new, jobs):
                 known[task.key(base)] = run
-                if run.verdict in (_CLEAR if task.mutant else _CLEAR[1:]):
+                # Tests that fail by themselves, or hang, may do better next time.
+                if run.passed or (task.mutant and run.verdict == "killed"):
                     stored[task.key(base)] = vars(run)
                     output.write_text(json.dumps(stored, indent=1))
                 said = "" if run.passed else f"  {run.test} {run.why}"
@@ -270,9 +270,9 @@ def judged(
         for start in range(0, len(tasks), jobs):
             some = tasks[start : start + jobs]
             plain = {task: dataclasses.replace(task, mutant=None) for task in some}
-            run([*plain.values()])
+            find_out([*plain.values()])
             passing = {t for t, one in plain.items() if known[one.key(base)].passed}
-            run([task for task in some if task in passing])
+            find_out([task for task in some if task in passing])
         none = Run("no judge")
         return [known.get(task.key(base), none) for task in tasks]
 
@@ -301,7 +301,11 @@ def main(
         else Task(m.package, rooms(m.tests), "", m)
         for m in chosen[part - 1 :: parts]
     ]
+    if not tasks:
+        parser.error(f"there is nothing in part {options.part}")
     os.environ["SLOW_TESTS_OF"] = DRAW
+    # Ended from outside, it still ends what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     runs = judged(root, tasks, options.jobs, options.output)
     print(f"\n{'mutant':<34} {'verdict':<9} {'seconds':>7}  file, and who saw it")

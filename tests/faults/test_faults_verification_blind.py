@@ -29,7 +29,13 @@ def shuffled(model, seed=1):
 
 
 @pytest.mark.parametrize(
-    "name", ["MobileNetV2", "MobileNet", "EfficientNetB0", "MobileNetV3Small"]
+    "name",
+    [
+        "MobileNetV2",
+        "MobileNet",
+        pytest.param("EfficientNetB0", marks=pytest.mark.slow),
+        pytest.param("MobileNetV3Small", marks=pytest.mark.slow),
+    ],
 )
 def test_stock_networks_with_shuffled_weights(name):
     build = getattr(keras.applications, name)

@@ -2,11 +2,13 @@
 
 import re
 
+import pytest
 from newcomer import ROOT, run
 
 EXAMPLE = ROOT / "examples" / "deep_sparse.py"
 
 
+@pytest.mark.slow
 def test_the_example(tmp_path):
     command = [EXAMPLE, "--depth", "6", "--width", "16", "--sparsity", "0.5"]
     command += ["--steps", "80", "--rate", "0.03", "--output", "out"]

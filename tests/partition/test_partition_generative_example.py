@@ -3,9 +3,11 @@
 import json
 import re
 
+import pytest
 from newcomer import ROOT, run
 
 
+@pytest.mark.slow
 def test_the_example(tmp_path):
     command = [ROOT / "examples" / "generator.py", "--quick", "--output", "out"]
     done = run(command, tmp_path)

@@ -7,6 +7,7 @@ import pytest
 from newcomer import ROOT, run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flavour", ["keras", "tf_keras"])
 def test_the_main_job(flavour, tmp_path):
     command = [ROOT / "examples" / "quickstart.py", "--flavour", flavour]

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from newcomer import ROOT, run
 
 
@@ -18,6 +19,7 @@ def most_regions(lines):
     return 1 + lines + lines * (lines - 1) // 2
 
 
+@pytest.mark.slow
 def test_the_toy_partition(tmp_path):
     command = [ROOT / "examples" / "toy_partition.py", "--quick", "--output", "out"]
     text = run(command, tmp_path).stdout
@@ -40,6 +42,7 @@ def test_the_toy_partition(tmp_path):
     assert weights[-1][1] > 0
 
 
+@pytest.mark.slow
 def test_the_image_slice(tmp_path):
     command = [ROOT / "examples" / "image_slice.py", "--epochs", "2"]
     text = run([*command, "--output", "out"], tmp_path).stdout
