@@ -58,7 +58,7 @@ def leaves(layer: Any) -> Iterator[Any]:
 
 
 def settle(model: Any, seed: int = 0) -> None:
-    """Give all weights random values through which an input reaches the output.
+    """Return all weights random values through which an input reaches the output.
 
     With most initialisers it does not: depthwise kernels start so small that a
     MobileNet answers every input alike, and any two models would agree.
@@ -87,7 +87,7 @@ def settle(model: Any, seed: int = 0) -> None:
 
 
 def prunable_share(graph: Any) -> float:
-    """Give the share of the MACs in which a unit that may go takes part."""
+    """Return the fraction of the MACs in which a prunable unit takes part."""
     free = graph.nothing_removed()
     for group in graph.groups:
         free[group.roots] = True
@@ -106,7 +106,7 @@ def prunable_share(graph: Any) -> float:
 
 
 def relative(found: Any, expected: Any) -> float:
-    """Give `max|a - b| / max|b|`."""
+    """Return `max|a - b| / max|b|`."""
     a, b = np.asarray(found, "float64"), np.asarray(expected, "float64")
     return float(np.abs(a - b).max() / np.abs(b).max())
 
@@ -256,7 +256,7 @@ def load_alone(options: argparse.Namespace) -> Record:
 
 
 def last_line(text: str) -> str:
-    """Give the last line that says anything."""
+    """Return the last line that says anything."""
     return (text.strip().splitlines() or [""])[-1]
 
 
@@ -277,7 +277,7 @@ def in_own_process(options: argparse.Namespace, name: str) -> Record:
 
 
 def key(options: argparse.Namespace, name: str) -> Record:
-    """Tell what a record is of."""
+    """Return what a record is of."""
     return {
         "model": name,
         "flavour": options.flavour,

@@ -119,11 +119,11 @@ class Study:
         return model
 
     def told(self, model):
-        """Give the share of test images that are told right."""
+        """Return the accuracy on the test images."""
         return float(model.evaluate(*self.test, batch_size=1000, verbose=0)[1])
 
     def accuracy(self, model, net, seed, **options):
-        """Train, and give the share of test images that are told right."""
+        """Train, and return the accuracy on the test images."""
         self.keras.utils.set_random_seed(100 + seed)
         self.compiled(model, net)
         options = {"batch_size": 100, "epochs": EPOCHS[net], "verbose": 0, **options}

@@ -5,7 +5,7 @@
 
 Three nets, trained once on Fashion-MNIST and kept in `runs/criteria`: an MLP, a
 VGG-like net and a residual net, both with BatchNormalization. Each is pruned by each
-criterion to a share of its MACs and never trained again: "as it is", and with
+criterion to a fraction of its MACs and never trained again: "as it is", and with
 `recover="auto"`. 256 training images serve criteria and recovery; their labels are
 read by `taylor` and `fisher` alone. A seed draws other images (and other units for
 `random`); the nets are the same. Cells are percent of the test images that are
@@ -68,7 +68,7 @@ def prune(model, name, removed, data, seed):
 
 
 def measure(model, name, removed, train, test, seed, count):
-    """Give the accuracies of one cell, or why there are none."""
+    """Return the accuracies of one cell, or why there are none."""
     keras.utils.set_random_seed(seed)
     start = time.perf_counter()
     data = calibration(*train, seed, count)

@@ -52,14 +52,14 @@ EPOCHS = {"mlp": 12, "vgg": 5, "resnet": 6}
 
 
 def images(split):
-    """Give all images of a split of Fashion-MNIST, in [0, 1], and their labels."""
+    """Return all images of a split of Fashion-MNIST, in [0, 1], and their labels."""
     batches = list(tsp.datasets.load("fashion_mnist", split, 10_000, shuffle=False))
     x, y = zip(*[(np.asarray(x), np.asarray(y)) for x, y in batches], strict=True)
     return np.concatenate(x), np.concatenate(y)
 
 
 def accuracy(model, x, y):
-    """Give the share of right answers, in percent."""
+    """Return the accuracy, in percent."""
     answers = np.concatenate(
         [
             np.asarray(model(x[i : i + 1000], training=False)).argmax(-1)

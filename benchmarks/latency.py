@@ -44,7 +44,7 @@ def built(name):
 
 
 def files(name, options):
-    """Convert a model at each size: MACs and bytes by share."""
+    """Convert a model at each size: MACs and bytes by fraction kept."""
     import numpy as np
 
     import tf_spline_prune as tsp

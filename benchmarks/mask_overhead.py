@@ -83,7 +83,7 @@ class Variant:
             self.callback.on_train_batch_end(0)
 
     def sparsity(self) -> float | None:
-        """Give the share of zeros in the masked weights; `None` without masks."""
+        """Return the fraction of zeros in the masked weights; `None` without masks."""
         import tf_spline_prune as tsp
 
         if self.callback is None:

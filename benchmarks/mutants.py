@@ -196,7 +196,7 @@ class Process:
             os._exit(0)
 
     def ended(self) -> Run | None:
-        """Give the result, once there is one."""
+        """Return the result, once there is one."""
         seconds = time.monotonic() - self._start
         if os.waitpid(self._pid, os.WNOHANG) == (0, 0):
             if seconds < SECONDS:
@@ -242,7 +242,7 @@ def run_all(
 def judged(
     root: pathlib.Path, tasks: Sequence[Task], jobs: int, output: pathlib.Path
 ) -> list[Run]:
-    """Give what becomes of each task; what is not known yet is run."""
+    """Return what becomes of each task; what is not known yet is run."""
     stored = json.loads(output.read_text()) if output.exists() else {}
     known = {key: Run(**run) for key, run in stored.items()}
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:

@@ -6,8 +6,8 @@ A small dense and a small convolutional network learn 10,000 images of Fashion-M
 Each loses units, layer by layer alike, by each criterion, without any recovery, and is
 then trained for some epochs more. On exact slices between three test images of
 different classes: how many regions are left, how long the decision boundary is, and on
-which share of the plane the answer is the same; around test images: how many knots lie
-near. All are compared with the whole network, trained as long. A picture of each
+which fraction of the plane the answer is the same; around test images: how many knots
+lie near. All are compared with the whole network, trained as long. A picture of each
 network shows a slice whole, and with half of the units.
 """
 
@@ -72,7 +72,7 @@ class Study:
         model.fit(*self.train, batch_size=64, epochs=epochs, verbose=0)
 
     def measured(self, model, seed):
-        """Give numbers, the first of three slices, and the answers on all three."""
+        """Return numbers, the first of three slices, and the answers on all three."""
         x, y = self.test
         rng = np.random.default_rng(seed)
         slices, planes = [], []
@@ -121,12 +121,12 @@ class Study:
 
 
 def answers(model, x):
-    """Give the classes that a network answers."""
+    """Return the classes that a network answers."""
     return model.predict(x, 1000, verbose=0).argmax(axis=-1)
 
 
 def on_plane(a, b, c):
-    """Give the inputs on a grid of the plane between three, as `slice2d` spans it."""
+    """Return the inputs on a grid of the plane between three, as `slice2d` spans it."""
     side = np.linspace(*EXTENT, POINTS)
     u, v = (w.reshape(-1, *[1] * a.ndim) for w in np.meshgrid(side, side))
     return (a + u * (b - a) + v * (c - a)).astype(a.dtype)

@@ -5,7 +5,7 @@
 
 Each network is trained once to the end, watched by the detectors, which keep the
 network as it is when they fire. From there it is pruned to shares of its MACs, by each
-method alike: readers solved again on 512 images without labels, then trained for the
+method alike: consumers refitted on 512 images without labels, then trained for the
 epochs that are left, on the same schedule of learning rates. Beside these: the network
 pruned when it is fully trained, and trained as long once more; the small network
 itself, from random weights and from weights that know the data, trained as long.
@@ -178,7 +178,7 @@ class Study:
 
     @functools.cached_property
     def data(self):
-        """Give the images and labels of training and test; inputs have deviation 1."""
+        """Return images and labels of training and test; inputs have deviation 1."""
         train, test = (self._whole(split) for split in ("train", "test"))
         train = tuple(part[: self.preset.images] for part in train)
         mean, deviation = train[0].mean(), train[0].std()
@@ -226,7 +226,7 @@ class Study:
         return time.perf_counter() - start
 
     def accuracy(self, model):
-        """Give the share of the test images that are told right, in percent."""
+        """Return the accuracy on the test images, in percent."""
         x, y = self.data[1]
         return 100 * float((model.predict(x, 512, verbose=0).argmax(-1) == y).mean())
 
@@ -260,7 +260,7 @@ class Study:
         return folder, found
 
     def birds(self, slim, folder):
-        """Make the detectors: the spline's, or a mask's for each share."""
+        """Make the detectors: the spline's, or a mask's for each fraction."""
         if not slim:
             bird = tsp.SplineEarlyBird(
                 self.data[0][0][:1024],
@@ -281,7 +281,7 @@ class Study:
         }
 
     def begun(self, net, seed, method, start, share):
-        """Give the network that is pruned, and for how many epochs it was trained."""
+        """Return the network that is pruned, and for how many epochs it was trained."""
         slim = method == "network slimming"
         folder, found = self.searched(net, seed, slim)
         bird = str(share) if slim else "spline"
@@ -297,7 +297,7 @@ class Study:
         return keras.models.load_model(folder / f"{name}.keras"), epochs + 1
 
     def drawn(self, model, method, start, share, seed):
-        """Prune a network to a share of its MACs; readers are solved again."""
+        """Prune a network to a fraction of its MACs, and refit the consumers."""
         images, labels = (part[:512] for part in self.data[0])
         criterion, scope = METHODS[method]
         if start == "begin":
@@ -364,7 +364,7 @@ class Study:
         }
 
     def dense(self, net, seed):
-        """Give the row of the network itself."""
+        """Return the row of the network itself."""
         folder, found = self.searched(net, seed, slim=False)
         cost = tsp.cost(keras.models.load_model(folder / "end.keras"))
         epochs, images = self.preset.epochs[net], self.images_an_epoch

@@ -67,7 +67,7 @@ def single_importers() -> int:
 
 
 def public() -> dict[str, Any]:
-    """Give what is public, by its dotted name: functions and classes of the package."""
+    """Return the public functions and classes of the package by dotted name."""
     found: dict[str, Any] = {}
     for name in tsp.__all__:
         thing = getattr(tsp, name)
@@ -88,7 +88,7 @@ def public() -> dict[str, Any]:
 
 
 def is_guessable(name: str, thing: Any) -> bool:
-    """Tell whether something stands in a file of its name."""
+    """Return whether something stands in a file of its name."""
     home, _, last = name.rpartition(".")
     if home and thing.__module__.endswith(f".{home}"):
         return True  # a public module, which one file is

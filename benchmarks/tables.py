@@ -35,7 +35,7 @@ def span(ratios):
 
 
 def grid(heads, rows):
-    """Give the lines of a table."""
+    """Return the lines of a table."""
     yield "| " + " | ".join(heads) + " |"
     yield "|" + "---|" * len(heads)
     for row in rows:
@@ -55,7 +55,7 @@ def percent(rows, field):
 
 
 def at_init(runs):
-    """Give the tables of `at_init.py`: a method and repair a row; small networks."""
+    """Return the tables of `at_init.py`: a method and repair a row; small networks."""
     sparse = [run for run in runs if run["kind"] == "sparse"]
     for net, here in grouped(sparse, lambda run: run["net"]).items():
         shares = sorted({run["sparsity"] for run in here} - {0.0})
@@ -106,7 +106,7 @@ def at_init(runs):
 
 
 def tickets(found):
-    """Give the tables of `spline_tickets.py`, net by net."""
+    """Return the tables of `spline_tickets.py`, net by net."""
     here = found["machine"]
     yield (
         f"{here['cores']} cores, {here['processor']}, Python {here['python']}, Keras "
@@ -192,7 +192,7 @@ def tickets(found):
 
 
 def best(kind, shares, cells, base):
-    """Give the row of a method: where it saves most and loses next to nothing.
+    """Return the row of a method: where it saves most and loses next to nothing.
 
     A share counts if all larger ones are as near to the dense network, so that one
     lucky number among many does not decide.
@@ -211,7 +211,7 @@ def best(kind, shares, cells, base):
 
 
 def often(found):
-    """Give one table of a study with few methods and shares."""
+    """Return one table of a study with few methods and shares."""
     dense = [row for row in found["rows"] if row["job"][2] == "dense"]
     birds = ", ".join(str(row["ticket_epoch"] + 1) for row in dense)
     images = found["preset"]["images_an_epoch"]
@@ -240,7 +240,7 @@ def often(found):
 
 
 def early_birds(found):
-    """Give what settings of the detector would have found, from stored distances."""
+    """Return what settings of the detector would have found, from stored distances."""
     import numpy as np
 
     import tf_spline_prune as tsp
@@ -285,7 +285,7 @@ def early_birds(found):
 
 
 def partitions(found):
-    """Give what pruning leaves of the partition, as shares of the whole network's."""
+    """Return what pruning leaves of the partition, as shares of the whole network's."""
     rows = found["rows"]
     whole = {
         (row["net"], row["seed"], row["when"]): row
@@ -367,7 +367,7 @@ def stored(source):
 
 
 def filled(text):
-    """Give a page with its tables as the stored results have them."""
+    """Return a page with its tables as the stored results have them."""
 
     def table(match):
         source, made = TABLES[match[1]]

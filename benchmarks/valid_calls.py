@@ -227,7 +227,7 @@ class Bench:
         return folder
 
     def path(self, name: str) -> pathlib.Path:
-        """Give a path that is not there yet."""
+        """Return a path that is not there yet."""
         return self.folder / f"{os.urandom(4).hex()}{name}"
 
     def calls(self) -> dict[str, object]:
@@ -911,7 +911,7 @@ class Bench:
 
 
 def public() -> set[str]:
-    """Name every public function, constructor and method that a user calls."""
+    """List every public function, constructor and method that a user calls."""
     names: set[str] = set()
     for name in tsp.__all__:
         thing = getattr(tsp, name)

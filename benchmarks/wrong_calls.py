@@ -143,7 +143,7 @@ HANDED_ON = {"distill": {"optimizer", "metrics", "loss", "losses", "data"}}
 
 
 def models_of(bench: valid_calls.Bench) -> Iterator[object]:
-    """Give the models that were made so far."""
+    """Return the models that were made so far."""
     for value in list(vars(bench).values()):
         if hasattr(value, "layers") and hasattr(value, "weights"):
             yield value
@@ -189,7 +189,7 @@ def call(function: Callable[..., object], arguments: dict[str, object]) -> objec
 
 
 def judge(error: BaseException | None, where: str, label: str) -> str | None:
-    """Tell what is unclear about the end of a call, if anything is."""
+    """Return what is unclear about the end of a call, if anything is."""
     function, _, name = where.rpartition(":")
     free = name in HANDED_ON.get(function, ())
     if error is None:

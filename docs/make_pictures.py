@@ -37,7 +37,7 @@ def save(axes, path):
 
 
 def shrink_animation(path):
-    """Give an animation few colours too, and all its frames the same."""
+    """Return an animation few colours too, and all its frames the same."""
     with Image.open(path) as film:
         duration = film.info["duration"]
         frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(film)]

@@ -33,7 +33,7 @@ REACH = 3.0  # of the latent plane that is looked at: 99.5 % of normal latents
 
 
 def digits(split):
-    """Give the images of a split as rows of 64 numbers in [0, 1]."""
+    """Return the images of a split as rows of 64 numbers in [0, 1]."""
     batches = tsp.datasets.load("optical_digits", split, 512, shuffle=False)
     return tsp.probes.minibatch(batches, 2000).reshape(-1, 64)
 

@@ -200,7 +200,7 @@ def main():
         f"shrunk against masked, relative error: {tsp.verify(merged, shrunk, plan):.1e}"
     )
 
-    # Its readers learn to do without what is gone: no labels, no training.
+    # Its consumers are refitted without the pruned units: no labels, no training.
     ticket = tsp.least_squares(model, shrunk, plan, probe[:512])
 
     # 3. A random ticket: the same number of units a layer, from the same weights.

@@ -161,7 +161,7 @@ def rest_handler(model):
             return None
 
         def addressed(self, method):
-            """Tell what is asked of the model; answer a wrong address."""
+            """Return what is asked of the model; answer a wrong address."""
             found = PATH.fullmatch(self.path)
             kind = (found[3] or "") if found else None
             if kind not in {"GET": ("", "/metadata"), "POST": (":predict",)}[method]:

@@ -3,8 +3,8 @@
     python examples/tfmot_migration.py
     python examples/tfmot_migration.py --flavour tf_keras
 
-A small ConvNet learns the 8x8 digits. It is trained on while the share of zeros among
-its weights grows from 50 % to 80 %, and converted to LiteRT, in floats and with
+A small ConvNet learns the 8x8 digits. It is trained on while the fraction of zeros
+among its weights grows from 50 % to 80 %, and converted to LiteRT, in floats and with
 weights of eight bits. Files are compressed before they are compared, for that is when
 zeros pay. `--flavour tf_keras` makes TFMOT's own calls, and only the callback is ours:
 `sparse` below has both columns of names.

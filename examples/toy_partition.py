@@ -5,7 +5,7 @@
 
 A 2-20-2 ReLU net learns four quadrants of the plane, the shape of an X. Then 20, 40,
 60 and 80 % of its hidden units go, and each smaller net is trained on for a while.
-Next to it: as large a share of single weights, the smallest, masked in the same net.
+Next to it: the same fraction of single weights, the smallest, masked in the same net.
 A unit that goes takes its line away; a weight that goes turns the line parallel to
 an axis.
 """

@@ -393,7 +393,7 @@ def test_words_that_are_not_in_the_file_are_missed(tmp_path):
 
     model, _ = words_learnt(keras)
     model.save(tmp_path / "m.h5")
-    with pytest.raises(ModelError, match="learnt by `adapt` do not stand.*as .keras"):
+    with pytest.raises(ModelError, match="learnt by `adapt` are not in.*as .keras"):
         load_model(tmp_path / "m.h5")
 
 

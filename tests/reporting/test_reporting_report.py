@@ -310,5 +310,5 @@ def test_what_one_is_compiled_with_cannot_be_made_anew():
     model = zoo.mlp(keras)
     model.compile("sgd", Own(2))
     with pytest.warns(tsp.errors.SplinePruneWarning, match="Compile it"):
-        with pytest.raises(tsp.errors.ModelError, match="cannot be made anew"):
+        with pytest.raises(tsp.errors.ModelError, match="cannot be recreated"):
             tsp.report(model, narrowed(model), data=(X, Y))

@@ -80,7 +80,7 @@ def add_common(parser: Parser) -> None:
         "--unsafe",
         action="store_true",
         help="load models that carry Python code, as Lambda layers do, or name "
-        "functions that do more than compute: they are run, with all your rights",
+        "functions that do more than compute: they are run, with your permissions",
     )
     every.add_argument(
         "--traceback", action="store_true", help="show where an error came from"

@@ -23,8 +23,8 @@ Arrays = Mapping[str, np.ndarray]
 Compared = Literal["answers", "states", "averages"]
 
 _FROZEN = (
-    "The model answers the same inputs differently from call to call, and what was "
-    "written does not: it is frozen, and was removed. Expected: something that is as "
+    "The model answers the same inputs differently from call to call, and the written "
+    "model does not: it is frozen, and was removed. Expected: something that is as "
     "random, or has the same state, as the model. Use `export_saved_model`, or build "
     "the model without what changes (`training=True`, `stateful=True`). Received: "
     "model {!r}"
@@ -97,8 +97,8 @@ def compare(
         if varies and _largest(found[:1], found[1:]) == 0:
             raise ExportError(_FROZEN.format(servable.name))
         raise ExportError(
-            "The written model answers differently from the model, and was removed. "
-            "A layer behaves differently outside Keras, or does not bear to be "
+            "The outputs of the written model differ from those of the model, and it "
+            "was removed. A layer behaves differently outside Keras, or cannot be "
             "quantised; export parts of the model to find it. Expected: a relative "
             f"difference of at most {tolerance:g}. Received: {worst:.2g}, model "
             f"{servable.name!r}."
@@ -130,9 +130,9 @@ def _compare_averages(
         raise ExportError(_FROZEN.format(servable.name))
     if not worst <= tolerance:
         raise ExportError(
-            "The random answers of the written model are others than those of the "
-            f"model, and it was removed. Expected: averages of {_DRAWS} answers that "
-            f"differ by no more than chance and {tolerance:g} of the largest answer. "
+            "The random outputs of the written model differ from those of the model, "
+            f"and it was removed. Expected: averages of {_DRAWS} answers that differ "
+            f"by no more than chance and {tolerance:g} of the largest answer. "
             f"Received: {worst:.2g} more than chance, model {servable.name!r}."
         )
 

@@ -73,9 +73,9 @@ def export_onnx(
                 raise ExportError(changing("ONNX", servable, error)) from error
             raise ExportError(
                 "The model could not be converted to ONNX, or not run from there: a "
-                "layer has no counterpart. Exchange the layers that it names, or use "
-                f"`export_saved_model`. Received: model {servable.name!r}, for "
-                f"which it raised {type(error).__name__}: {error}"
+                "layer has no counterpart. Replace the layers that it names, or use "
+                f"`export_saved_model`. Received: model {servable.name!r}, for which "
+                f"it raised {type(error).__name__}: {error}"
             ) from error
         ends = {"inputs": servable.inputs, "outputs": _outputs(session)}
         text = description(servable, {SIGNATURE: ends}, comparison, plan)
@@ -88,9 +88,9 @@ def _check_names(servable: Servable) -> None:
     both = sorted(set(servable.inputs) & set(servable.outputs))
     if both:
         raise ExportError(
-            "In an ONNX file no output can have the name of an input. Give the model "
-            "a dictionary of outputs with other names, or leave out what only goes "
-            f"through. Received: model {servable.name!r} with {both} as both"
+            "In an ONNX file no output can have the name of an input. Give the model a "
+            "dictionary of outputs with other names, or drop outputs that are inputs. "
+            f"Received: model {servable.name!r} with {both} as both"
         )
 
 

@@ -47,7 +47,7 @@ def warmup_requests(servable: Servable, warmup: Warmup) -> list[dict[str, np.nda
         warmup = dict.fromkeys(list(servable.inputs)[:1], warmup)
     if set(warmup) != set(servable.inputs):
         raise ValueError(
-            "The warm-up arrays are not those of the model's inputs. Expected: a "
+            "The warm-up arrays do not match those of the model's inputs. Expected: a "
             f"dictionary with the keys {list(servable.inputs)}. Received: "
             f"{list(warmup)}."
         )
@@ -108,7 +108,7 @@ def _check_number(count: int) -> None:
     if not 1 <= count <= _MOST:
         raise ValueError(
             "TensorFlow Serving refuses a version with too many warm-up requests, and "
-            f"none warm nothing up. Expected: 1 to {_MOST}; one example is one "
+            f"no request warms nothing up. Expected: 1 to {_MOST}; one example is one "
             f"request. Received: {count}."
         )
 

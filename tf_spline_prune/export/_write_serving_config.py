@@ -106,7 +106,7 @@ def write_serving_config(
     there = [str(path) for path in texts if path.exists()]
     if there and not overwrite:
         raise FileExistsError(
-            "The configuration is there already, and a server may be using it. Name "
+            "The configuration exists already, and a server may be using it. Name "
             f"another folder or give `overwrite=True`. Received: {there}"
         )
     with ExitStack() as stack:

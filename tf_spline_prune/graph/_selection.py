@@ -124,7 +124,7 @@ class Nameable:
         argument: str,
         what: str,
     ) -> dict[str, T]:
-        """Give layers what is asked for them.
+        """Map layers to what is asked for them.
 
         Args:
             asked: Pairs of what `matching` takes and what these layers get; or a
@@ -154,7 +154,7 @@ class Nameable:
     def _refused(
         self, hits: set[str], start: str, pattern: str, received: str
     ) -> ValueError:
-        """Say why nothing is meant: what is hit is barred, or what is near."""
+        """Return why nothing is meant: what is hit is barred, or what is near."""
         if hits:
             name = min(hits)
             refusal = self.refusal.format(name=name, reason=self.barred[name])

@@ -210,9 +210,9 @@ def early_masks(
     ties = sum(int((s[m] == 0).sum()) for s, m in zip(scores, masks, strict=True))
     if ties:
         warn(
-            f"{ties:,} of the {count:,} kept weights have the score 0: the "
-            "criterion does not rank them, so their position decided. Weights of 0, "
-            "dead units, labels that do not vary or an output that saturates do this.",
+            f"{ties:,} of the {count:,} kept weights have the score 0: the criterion "
+            "does not rank them, so their position decided. Weights of 0, dead units, "
+            "labels that do not vary or an output that saturates cause this.",
             InitializationWarning,
         )
     empty = [key for key, mask in zip(keys, masks, strict=True) if not mask.any()]

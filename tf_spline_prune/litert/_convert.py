@@ -149,11 +149,11 @@ def _converted(
             raise ExportError(changing("LiteRT", servable, error)) from error
         lines = [line for line in str(error).splitlines() if "error:" in line]
         raise ExportError(
-            "The LiteRT converter gave up on this model: a layer has no counterpart "
-            "in LiteRT, or there is no space for temporary files. Exchange the "
-            "layers that it names, or use `export_saved_model`. Received: model "
-            f"{servable.name!r}, for which it raised "
-            f"{type(error).__name__}: {' '.join(lines) or error}"
+            "The LiteRT converter gave up on this model: a layer has no counterpart in "
+            "LiteRT, or there is no space for temporary files. Replace the layers that "
+            "it names, or use `export_saved_model`. Received: model "
+            f"{servable.name!r}, for which it raised {type(error).__name__}: "
+            f"{' '.join(lines) or error}"
         ) from error
 
 

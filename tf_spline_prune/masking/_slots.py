@@ -68,7 +68,7 @@ def chosen_layers(
 
 
 def nameable(layers: Mapping[str, Any], barred: Mapping[str, str]) -> Nameable:
-    """Give the layers of a masked model as users name them; see `chosen_layers`."""
+    """Return the layers of a masked model as users name them; see `chosen_layers`."""
     return Nameable(
         {path: layer for path, layer in layers.items() if path not in barred},
         "can be masked",

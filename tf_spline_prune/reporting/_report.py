@@ -109,7 +109,7 @@ def _evaluable(models: list[Any]) -> list[Any]:
             compile_alike(done[0], model)
             if not is_compiled(model):
                 raise ModelError(
-                    "What one model is compiled with cannot be made anew for the "
+                    "The compile settings of one model cannot be recreated for the "
                     "other. Compile both, or give `evaluate`. Received: model "
                     f"{model.name!r}, which is not compiled."
                 )

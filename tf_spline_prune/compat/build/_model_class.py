@@ -104,7 +104,7 @@ def warn_of_lost_training(model: Any, made: Any) -> None:
     if own_call and trace(made).blueprint.trains():
         warn(
             "The `call` of this subclassed model tells layers to train whenever it is "
-            "run. In the result, which is functional, Keras tells them: `predict` and "
+            "run. In the result, which is functional, Keras decides: `predict` and "
             "`evaluate` answer as in inference, and calling it, `result(x)`, as the "
             f"model does. Received: model {model.name!r}",
             SplinePruneWarning,

@@ -166,10 +166,10 @@ def guesses(outputs: Sequence[np.ndarray], labels: Any) -> str | None:
         return None
     return (
         f"The model is no better than chance: averaged over {len(classes)} classes it "
-        f"is right on {recall:.1%} of the inputs, and guessing on {chance:.1%}. So it "
-        "has not learnt these labels yet, the data are not such as it was trained on, "
-        "or the labels are numbered otherwise. "
-        f"{_ADVICE}. Received: {len(labels)} labelled inputs."
+        f"is right on {recall:.1%} of the inputs, and guessing on {chance:.1%}. Either "
+        "it has not learnt these labels yet, or the data are not like those it was "
+        f"trained on, or the labels are numbered differently. {_ADVICE}. Received: "
+        f"{len(labels)} labelled inputs."
     )
 
 

@@ -134,9 +134,9 @@ def _check_state(model: Any, words: bool, path: PathLike) -> None:
         draw_boundaries(layer)
         if not words and has_no_words(layer):
             raise ModelError(
-                f"The words that the layer {layer.name!r} learnt by `adapt` do not "
-                "stand in the file: Keras leaves them out of .h5 files. Save the "
-                f"model as .keras, and give that file. Received: {str(path)!r}"
+                f"The words that the layer {layer.name!r} learnt by `adapt` are not in "
+                "the file: Keras leaves them out of .h5 files. Save the model as "
+                f".keras, and give that file. Received: {str(path)!r}"
             )
 
 
@@ -167,7 +167,7 @@ def _check(found: Iterable[Unknown | str], path: PathLike) -> None:
     for deed in found:
         if isinstance(deed, str):
             raise ModelError(
-                f"Loading the model would {deed}, with all your rights. Only if you "
+                f"Loading the model would {deed}, with your permissions. Only if you "
                 "trust where the file comes from: --unsafe, in Python "
                 f"`safe_mode=False`. Received: {str(path)!r}"
             )

@@ -45,8 +45,8 @@ def compile_alike(model: Any, copy: Any) -> None:
         copy.compile(**{name: _anew(value) for name, value in given.items()})
     except Exception as error:  # whatever a user's loss or metric raises
         warn(
-            "The copy is not compiled, because what the model was compiled with "
-            f"cannot be made anew ({type(error).__name__}: {error}). Compile it.",
+            "The copy is not compiled, because its compile settings cannot be "
+            f"recreated ({type(error).__name__}: {error}). Compile it.",
             SplinePruneWarning,
         )
 

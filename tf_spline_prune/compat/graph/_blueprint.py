@@ -213,7 +213,7 @@ def in_order(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[
 def given(
     layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], defaults: bool = False
 ) -> dict[str, Any]:
-    """Name the arguments of a call.
+    """Return the arguments of a call by name.
 
     Args:
         layer: A layer or operation.

@@ -37,7 +37,7 @@ class Tensor(str):
     dtype: str | None = None
 
     def declared(self, dtype: str) -> "Tensor":
-        """Name the same tensor, taken in as another dtype."""
+        """Return the same tensor, taken in as another dtype."""
         tensor = Tensor(self)
         tensor.dtype = dtype
         return tensor
@@ -120,7 +120,7 @@ class Call:
         return [tuple(shape) for shape in shapes if shape is not None and len(shape)]
 
     def arguments(self, values: Sequence[Any]) -> dict[str, Any]:
-        """Name all that the call is given.
+        """Return all that the call is given.
 
         Args:
             values: One value per input, to stand in the place of the tensors.
@@ -208,7 +208,7 @@ class Graph:
             (tensor,) = consumers[0].outputs
 
     def ends(self) -> set[str]:
-        """Name the calls that the model's outputs come out of."""
+        """List the calls that the model's outputs come out of."""
         made = (self.producer_of.get(tensor) for tensor in self.output_tensors)
         return {call.name for call in made if call is not None}
 
@@ -254,7 +254,7 @@ class Graph:
         return tuple({**ordered, **dict.fromkeys(self.call_of)})
 
     def live(self, order: Sequence[str], place: int) -> set[Tensor]:
-        """Name the tensors that are made before a place and needed from there on.
+        """List the tensors that are made before a place and needed from there on.
 
         Args:
             order: All keys, in the order of running.
@@ -269,7 +269,7 @@ class Graph:
         return (needed | set(self.output_tensors)) - made
 
     def spent(self, order: Sequence[str]) -> list[list[Tensor]]:
-        """Name the tensors that nobody needs any more after each call.
+        """List the tensors that nobody needs any more after each call.
 
         Args:
             order: All keys, in the order of running.

@@ -231,7 +231,7 @@ def _compare(
         "pre-activations on the data should stay within 0.1 to 10 times that of the "
         f"dense model. Received: {len(bad)} of {len(ratios)} layers beyond, first "
         f"{next(iter(bad))!r}; at {worst!r} it is {after[worst]:.3g} beside "
-        f"{before[worst]:.3g}. Gradient scores under ReLU do this; take "
+        f"{before[worst]:.3g}. Gradient scores under ReLU cause this; take "
         "`target='data'`, or a mask of another criterion."
     )
     if on_explosion == "raise":

@@ -200,7 +200,7 @@ def _cut_deep(
 def _say_how_long(
     cleared: float, regions: int, area: float, seconds: float, most: int
 ) -> None:
-    """Tell the user how long a slice will take, if minutes, and what bounds it.
+    """Warn of a slice that will take minutes, and of what bounds it.
 
     Args:
         cleared: Which fraction of the work is done.

@@ -125,7 +125,7 @@ class Budget:
 
     @property
     def measure(self) -> str | None:
-        """Name of the cost that the target bounds, or `None` for sparsity."""
+        """Return the cost that the target bounds, or `None` for sparsity."""
         return _MEASURES.get(self.kind)
 
     @property

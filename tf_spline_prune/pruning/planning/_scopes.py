@@ -63,7 +63,7 @@ def pools_of(
     if not found:
         raise ValueError(
             "`scope` names no layer, so it says nothing. Give the name of a scope, or "
-            f"name layers. Received: {scope!r}"
+            f"layers. Received: {scope!r}"
         )
     pools: list[Hashable] = []
     for group in groups:
