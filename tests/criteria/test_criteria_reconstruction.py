@@ -10,7 +10,7 @@ from tf_spline_prune import criteria
 from tf_spline_prune.criteria import _reconstruction as reconstruction
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.pruning.planning._budget import Budget
-from tf_spline_prune.pruning.planning._candidates import rankings_of, weighed
+from tf_spline_prune.pruning.planning._ranking import rankings_of, weighed
 
 
 def points(*shape, seed=0):

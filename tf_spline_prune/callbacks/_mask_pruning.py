@@ -24,7 +24,6 @@ from tf_spline_prune.errors import (
 from tf_spline_prune.graph._selection import Selector
 from tf_spline_prune.masking._granularity import Granularity, Pooling
 from tf_spline_prune.masking._slots import by_path
-from tf_spline_prune.masking._successors import names_successors
 from tf_spline_prune.masking._targets import (
     SLACK,
     Target,
@@ -38,6 +37,7 @@ from tf_spline_prune.masking._update_masks import (
     MaskUpdate,
     slots_of,
 )
+from tf_spline_prune.masking._wrap_with_masks import names_successors
 from tf_spline_prune.pruning.planning._scopes import SCOPE
 
 BelowTarget = Literal["warn", "raise", "ignore"]

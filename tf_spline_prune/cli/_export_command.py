@@ -12,9 +12,9 @@ from tf_spline_prune.cli._loading import (
     load_data,
     load_plain,
 )
-from tf_spline_prune.cli._outcome import Outcome
 from tf_spline_prune.cli._parsing import (
     Commands,
+    Outcome,
     add_command,
     add_data,
     check_data,

@@ -1,15 +1,66 @@
 """Arguments that commands share, and a parser that raises."""
 
 import argparse
+import dataclasses
+import json
 import math
+import pathlib
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from tf_spline_prune._amounts import finite, read_amount
-from tf_spline_prune.cli._outcome import Outcome
 from tf_spline_prune.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of a command.
+
+    Attributes:
+        values: What `--json` writes.
+        text: What is written otherwise.
+        ok: Whether what was compared is alike; decides the exit code.
+    """
+
+    values: Mapping[str, Any]
+    text: str
+    ok: bool = True
+
+
+def as_json(values: Any) -> str:
+    """Write values as one JSON object; what is not finite becomes `null`."""
+    return json.dumps(_plain(values), indent=1, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, pathlib.PurePath):
+        return str(value)
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def table(rows: Sequence[tuple[str, ...]], names: int = 1) -> list[str]:
+    """Lay out rows of cells: the columns of names to the left, others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place < names else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
 
 DEFAULT_SCALE = (0.0, 1.0)
 Commands = Any  # what `add_subparsers` gives has no public name

@@ -8,12 +8,17 @@ import numpy as np
 
 from tf_spline_prune._checks import COUNT, OneOf, hold
 from tf_spline_prune.compat import Calibration
-from tf_spline_prune.criteria._criterion import Criterion
+from tf_spline_prune.criteria._criterion import (
+    Criterion,
+    Normalizer,
+    Reduction,
+    divisor,
+    reduced,
+)
 from tf_spline_prune.criteria._reader_statistics import sums_at_readers
-from tf_spline_prune.criteria._reduction import Normalizer, Reduction, divisor, reduced
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph import ChannelGraph, Group
-from tf_spline_prune.graph._readings import Reading, readings
+from tf_spline_prune.graph._unit_path import Reading, readings
 
 Statistic = Literal["mean", "apoz"]
 

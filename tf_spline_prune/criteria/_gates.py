@@ -24,8 +24,12 @@ from tf_spline_prune._checks import (
     hold,
 )
 from tf_spline_prune.compat import Calibration, Progress, require_loss, value_and_grad
-from tf_spline_prune.criteria._criterion import Criterion
-from tf_spline_prune.criteria._reduction import Normalizer, Reduction, reduced
+from tf_spline_prune.criteria._criterion import (
+    Criterion,
+    Normalizer,
+    Reduction,
+    reduced,
+)
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph import ChannelGraph, Group, Member
 from tf_spline_prune.graph._grouping import sums_of

@@ -6,11 +6,12 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 
 from tf_spline_prune._checks import COUNT, OneOf, Real, hold
-from tf_spline_prune.criteria._criterion import PairCriterion, UnitPairs
-from tf_spline_prune.criteria._reduction import (
+from tf_spline_prune.criteria._criterion import (
     Normalizer,
+    PairCriterion,
     Reduction,
     Rows,
+    UnitPairs,
     reduced_rows,
 )
 from tf_spline_prune.graph import ChannelGraph, Group, Member

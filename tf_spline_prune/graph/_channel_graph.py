@@ -21,8 +21,14 @@ from tf_spline_prune.compat import (
     with_sizes,
 )
 from tf_spline_prune.errors import BudgetError, RuleError
-from tf_spline_prune.graph._axes import TensorAxes
-from tf_spline_prune.graph._facts import Barrier, Group, Member, WeightFact, Work
+from tf_spline_prune.graph._facts import (
+    Barrier,
+    Group,
+    Member,
+    TensorAxes,
+    WeightFact,
+    Work,
+)
 from tf_spline_prune.graph._grouping import (
     find_barriers,
     find_groups,

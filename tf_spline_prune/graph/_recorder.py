@@ -11,13 +11,14 @@ from scipy.sparse.csgraph import connected_components
 
 from tf_spline_prune.compat import Call
 from tf_spline_prune.errors import RuleError
-from tf_spline_prune.graph._axes import Labels, TensorAxes
 from tf_spline_prune.graph._facts import (
     Edit,
+    Labels,
     Meeting,
     Opaque,
     Rescale,
     Role,
+    TensorAxes,
     WeightFact,
     Work,
 )

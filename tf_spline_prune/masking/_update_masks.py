@@ -50,8 +50,8 @@ from tf_spline_prune.masking._slots import (
 )
 from tf_spline_prune.masking._targets import ask, remember_nothing
 from tf_spline_prune.masking._wrap_with_masks import wrap_with_masks
-from tf_spline_prune.pruning.planning._candidates import reasons
 from tf_spline_prune.pruning.planning._plan import Settings, decide
+from tf_spline_prune.pruning.planning._ranking import reasons
 from tf_spline_prune.pruning.planning._scopes import SCOPE
 
 Arrays = list[np.ndarray]

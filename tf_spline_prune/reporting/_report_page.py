@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from tf_spline_prune.reporting._wording import (
+from tf_spline_prune.reporting._report_table import (
     ROWS,
     bird_text,
     level,

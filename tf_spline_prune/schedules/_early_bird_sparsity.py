@@ -6,15 +6,18 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from tf_spline_prune._checks import COUNT, FRACTION, POSITIVE, Having, checked
-from tf_spline_prune.schedules._beats import has_beat, is_beat
 from tf_spline_prune.schedules._schedule import (
     ANY_STEP,
     STEP,
     Schedule,
     constant,
+    has_beat,
+    is_beat,
     progress,
+    read_state,
+    state_variable,
+    write_state,
 )
-from tf_spline_prune.schedules._state import read_state, state_variable, write_state
 
 
 class _Bird(Protocol):

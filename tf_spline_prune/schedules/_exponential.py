@@ -6,13 +6,14 @@ from typing import Any
 import tensorflow as tf
 
 from tf_spline_prune._checks import COUNT, FRACTION, checked
-from tf_spline_prune.schedules._beats import has_beat, is_beat
 from tf_spline_prune.schedules._schedule import (
     ANY_STEP,
     STEP,
     Schedule,
     check_range,
     constant,
+    has_beat,
+    is_beat,
     progress,
 )
 

@@ -10,8 +10,13 @@ import tensorflow as tf
 
 from tf_spline_prune._checks import checked, received
 from tf_spline_prune.compat import import_tfmot
-from tf_spline_prune.schedules._beats import has_beat, is_beat, try_steps
-from tf_spline_prune.schedules._schedule import ANY_STEP, Schedule
+from tf_spline_prune.schedules._schedule import (
+    ANY_STEP,
+    Schedule,
+    has_beat,
+    is_beat,
+    try_steps,
+)
 
 _kinds = import_tfmot().sparsity.keras
 _KNOWN = (_kinds.ConstantSparsity, _kinds.PolynomialDecay)

@@ -7,8 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_spline_prune.compat._flavour import flavour_of
-from tf_spline_prune.compat._kinds import is_sequential
+from tf_spline_prune.compat._flavour import flavour_of, is_sequential
 from tf_spline_prune.compat.autodiff._differentiation import (
     Products,
     Total,

@@ -8,8 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_spline_prune.compat._flavour import keras_of
-from tf_spline_prune.compat._kinds import calls_as_keras, kind_of
+from tf_spline_prune.compat._flavour import calls_as_keras, keras_of, kind_of
 from tf_spline_prune.compat.data._samples import random_inputs
 from tf_spline_prune.compat.graph._blueprint import Arguments, pack
 from tf_spline_prune.compat.graph._nodes import (

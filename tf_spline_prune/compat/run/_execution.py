@@ -9,8 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_spline_prune.compat._flavour import flavour_of
-from tf_spline_prune.compat._kinds import is_sequential
+from tf_spline_prune.compat._flavour import flavour_of, is_sequential
 from tf_spline_prune.compat.graph._blueprint import Arguments, pack
 from tf_spline_prune.compat.graph._graph import Call, Graph, fixed_size
 from tf_spline_prune.compat.graph._trace import trace

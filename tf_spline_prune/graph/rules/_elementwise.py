@@ -15,8 +15,7 @@ from tf_spline_prune.compat import (
     tensorflow_operations,
     trace_function,
 )
-from tf_spline_prune.graph._axes import Labels, Shape, TensorAxes
-from tf_spline_prune.graph._facts import Role
+from tf_spline_prune.graph._facts import Labels, Role, Shape, TensorAxes
 from tf_spline_prune.graph._recorder import Recorder
 from tf_spline_prune.graph.rules._registry import describe, opaque, rule
 

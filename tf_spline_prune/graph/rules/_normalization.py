@@ -1,8 +1,13 @@
 """Normalisations: of each unit alone, and over units; scales a unit."""
 
 from tf_spline_prune.compat import Call
-from tf_spline_prune.graph._axes import Labels, TensorAxes, channel_axis, norm_axis
-from tf_spline_prune.graph._facts import Role
+from tf_spline_prune.graph._facts import (
+    Labels,
+    Role,
+    TensorAxes,
+    channel_axis,
+    norm_axis,
+)
 from tf_spline_prune.graph._recorder import Recorder
 from tf_spline_prune.graph.rules._registry import opaque, per_unit, rule
 

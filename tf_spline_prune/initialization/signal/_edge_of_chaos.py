@@ -20,8 +20,11 @@ from tf_spline_prune.compat import (
 from tf_spline_prune.errors import ModelError
 from tf_spline_prune.initialization._drawing import DISTRIBUTIONS
 from tf_spline_prune.initialization._masked_copy import refuse_masks
-from tf_spline_prune.initialization.signal._mean_field import edge_of_chaos
-from tf_spline_prune.initialization.signal._scalar_function import ACTIVATION, name_of
+from tf_spline_prune.initialization.signal._mean_field import (
+    ACTIVATION,
+    edge_of_chaos,
+    name_of,
+)
 
 Role = Literal["kernel", "depthwise", "bias"]
 Distribution = Literal["normal", "orthogonal", "delta_orthogonal"]

@@ -14,8 +14,7 @@ from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.graph._selection import Selector
 from tf_spline_prune.pruning._remove_units import shrink
 from tf_spline_prune.pruning.checks._measuring import EVALUATE, Evaluate, measured
-from tf_spline_prune.pruning.planning._candidates import candidates, reasons
-from tf_spline_prune.pruning.planning._ranking import rank
+from tf_spline_prune.pruning.planning._ranking import candidates, rank, reasons
 
 
 @dataclass(frozen=True)

@@ -24,17 +24,21 @@ from tf_spline_prune.errors import NothingPrunedWarning, warn
 from tf_spline_prune.graph import Barrier, ChannelGraph, Cost, Group
 from tf_spline_prune.graph._cost import WeightDtype, cost_after, require_macs
 from tf_spline_prune.graph._selection import Selector
-from tf_spline_prune.pruning.planning._allocation import Allocation, RegionAllocation
+from tf_spline_prune.pruning.planning._allocation import (
+    Allocation,
+    RegionAllocation,
+    solve,
+)
 from tf_spline_prune.pruning.planning._budget import Budget, Sparsity, Target
-from tf_spline_prune.pruning.planning._candidates import (
+from tf_spline_prune.pruning.planning._latency import Latency
+from tf_spline_prune.pruning.planning._pruning_plan import PruningPlan, fingerprint
+from tf_spline_prune.pruning.planning._ranking import (
+    Ranking,
     candidates,
     rankings_of,
     reasons,
     weighed,
 )
-from tf_spline_prune.pruning.planning._latency import Latency
-from tf_spline_prune.pruning.planning._pruning_plan import PruningPlan, fingerprint
-from tf_spline_prune.pruning.planning._ranking import Ranking
 from tf_spline_prune.pruning.planning._scopes import (
     SCOPE,
     Scope,
@@ -44,7 +48,6 @@ from tf_spline_prune.pruning.planning._scopes import (
     shares_of_groups,
     shares_of_layers,
 )
-from tf_spline_prune.pruning.planning._solve import solve
 
 # What the arguments of `plan` must be; budgets are read by `Budget.of`.
 SETTINGS: dict[str, Wanted] = {
