@@ -85,7 +85,7 @@ MUTANTS = (
     Mutant(
         "an operation reads any file",
         "The list of operations that do more than compute is not looked at.",
-        "tf_spline_prune/compat/files/_pure_operations.py",
+        "tf_spline_prune/compat/files/_foreign_code.py",
         "if family is None or name in _IMPURE_NAMES:",
         "if family is None:",
         _of(
@@ -340,7 +340,7 @@ MUTANTS = (
     Mutant(
         "the last beat is missed",
         "A range of steps that ends with a firing step is said to hold none.",
-        "tf_spline_prune/schedules/_beats.py",
+        "tf_spline_prune/schedules/_schedule.py",
         "return following <= last",
         "return following < last",
         _of(

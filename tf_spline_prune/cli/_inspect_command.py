@@ -137,7 +137,7 @@ def _facts_of_model(model: Any) -> dict[str, Any]:
 
 
 def _layers(model: Any, graph: Any) -> list[dict[str, Any]]:
-    """Describe every layer that has weights, makes units or multiplies tensors."""
+    """Describe every layer that has weights, produces units or multiplies tensors."""
     import numpy as np
 
     from tf_spline_prune.graph._cost import layer_costs

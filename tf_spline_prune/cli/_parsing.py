@@ -213,7 +213,7 @@ def check_given(options: argparse.Namespace) -> None:
 
 
 def amount(text: str) -> float | int:
-    """Read a share, `0.5` or `50%`, or an absolute whole number."""
+    """Read a fraction, `0.5` or `50%`, or an absolute whole number."""
     try:
         return read_amount(text)
     except ValueError as error:
@@ -266,8 +266,8 @@ def in_options(parser: argparse.ArgumentParser, text: str) -> str:
     return text
 
 
-def share(text: str) -> float:
-    """Read a share to remove, at least 0 and less than 1."""
+def fraction(text: str) -> float:
+    """Read a fraction to remove, at least 0 and less than 1."""
     value = float(amount(text))
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(
@@ -278,7 +278,7 @@ def share(text: str) -> float:
 
 
 def budget(text: str) -> float | int:
-    """Read a share to keep, above 0 and up to 1, or a whole number from 1 on."""
+    """Read a fraction to keep, above 0 and up to 1, or a whole number from 1 on."""
     value = amount(text)
     if value <= 0 or (isinstance(value, float) and value > 1):
         raise argparse.ArgumentTypeError(

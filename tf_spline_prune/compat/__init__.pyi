@@ -39,8 +39,8 @@ from tf_spline_prune.compat.build._copies import (
     assigned as assigned,
     can_overlay as can_overlay,
     copied as copied,
+    model_around as model_around,
     overlaid as overlaid,
-    probe_model as probe_model,
     require_layer as require_layer,
     with_dtype as with_dtype,
     with_plain_names as with_plain_names,
@@ -100,7 +100,7 @@ from tf_spline_prune.compat.graph._graph import (
     with_sizes as with_sizes,
 )
 from tf_spline_prune.compat.graph._kernels import (
-    KERNEL_LAYOUTS as KERNEL_LAYOUTS,
+    KERNEL_KINDS as KERNEL_KINDS,
     Kernel as Kernel,
     array_of as array_of,
     blocks_of as blocks_of,

@@ -32,7 +32,7 @@ KNOBS = {
 
 
 def reduced(parts: Sequence[np.ndarray], reduction: Reduction) -> np.ndarray:
-    """Reduce the scores of several layers to one score a unit.
+    """Reduce the scores of several layers to one score per unit.
 
     Args:
         parts: One array of shape `(units,)` a layer, at least one.

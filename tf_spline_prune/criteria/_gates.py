@@ -1,4 +1,4 @@
-"""The derivative of the loss by a gate on each unit, from its readers' weights.
+"""The derivative of the loss by a gate on each unit, from its consumers' weights.
 
 A gate is a factor, 1 as things are, on a unit where it is read. Readers are linear
 in what they read, so the derivative by the gate is the sum of `w * dL/dw` over all
@@ -161,7 +161,7 @@ def averaged(
 
 
 def joint(derivatives: np.ndarray, reduction: Reduction) -> np.ndarray:
-    """Join the readers of a group; of the signed derivatives, `"max"` looks at size.
+    """Join the consumers of a group; of the signed derivatives, `"max"` looks at size.
 
     Args:
         derivatives: Array of shape `(readers, units)`.
@@ -215,7 +215,7 @@ class GateCriterion(LossCriterion):
         loss: A name, a Keras loss, a function `loss(y_true, y_pred)`, or a list or
             dict of these as in `compile`; `None` takes the model's compiled loss.
         batch_size: How many examples run at a time.
-        reduction: How a group's readers are joined: `"sum"` is one gate for all.
+        reduction: How a group's consumers are joined: `"sum"` is one gate for all.
         normalizer: What the scores of each group are divided by.
 
     Raises:
@@ -228,7 +228,7 @@ class GateCriterion(LossCriterion):
 
         Args:
             derivatives: Array of shape `(readers, units)`: of the mean loss of a
-                batch, by a gate for each reader.
+                batch, by a gate for each consumer.
 
         Returns:
             The array to average.

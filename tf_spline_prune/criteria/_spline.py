@@ -260,6 +260,6 @@ def effective_weights(
 def _vector(
     graph: ChannelGraph, group: Group, path: str, name: str
 ) -> np.ndarray | None:
-    """Read what a weight with one entry an output holds, shape `(units, m)`."""
+    """Read what a weight with one entry per output holds, shape `(units, m)`."""
     member = group.member(path, name)
     return None if member is None else graph.rows(member)

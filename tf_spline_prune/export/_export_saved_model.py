@@ -230,7 +230,7 @@ def export_saved_model(
     Raises:
         ValueError: If `version` is not a number from 0 on; if `preprocess` cannot
             be run or does not give what the model takes; if the model does not
-            give one score a label; if the warm-up arrays are not those of the
+            give one score per label; if the warm-up arrays are not those of the
             inputs.
         TypeError: If an argument is of another kind.
         ImportError: If `warmup` is asked for without tensorflow-serving-api.

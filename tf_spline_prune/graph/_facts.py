@@ -91,7 +91,7 @@ def positions(shape: Sequence[int | None], channels: Iterable[int]) -> int | Non
 
 
 # How an axis of a weight relates to units: it makes them, reads them, or holds
-# one entry a unit on their way from maker to reader.
+# one entry per unit on their way from producer to consumer.
 Role = Literal["out", "in", "channel"]
 
 
@@ -160,8 +160,8 @@ class Edit:
         key: Key of the entry, such as `"filters"`; dots lead into entries that
             hold entries: `"layer.config.units"`.
         labels: The units that it depends on.
-        change: Called as `change(old, keep=keep)`, with one bool a unit; gives the new
-            value of the entry.
+        change: Called as `change(old, keep=keep)`, with one bool per unit; gives the
+            new value of the entry.
     """
 
     path: str
@@ -253,7 +253,7 @@ class Group:
 
     @property
     def producers(self) -> tuple[Member, ...]:
-        """The members that make the units."""
+        """The members that produce the units."""
         return tuple(m for m in self.members if m.role == "out")
 
     @property

@@ -429,7 +429,7 @@ def counted(old: Any, keep: np.ndarray, index: int | None = None) -> Any:
 
 
 def cut(old: Any, keep: np.ndarray) -> Any:
-    """Leave out the numbers of units that are gone, where there is one a unit."""
+    """Leave out the numbers of units that are gone, where there is one per unit."""
     numbers = np.asarray(old)
     if old is None or numbers.shape[-1:] != keep.shape:
         return old

@@ -7,9 +7,9 @@ from typing import Any
 from tf_spline_prune.reporting._report_table import (
     ROWS,
     bird_text,
+    fraction,
     level,
     number,
-    share,
     why_not,
 )
 from tf_spline_prune.visualize._svg import STYLE, Bar, distance_curve, pair_bars
@@ -94,7 +94,7 @@ def _tiles(report: Any) -> str:
         kept = report.levels[key]
         if kept is not None:
             name = ROWS[key].removesuffix(" (us)")
-            tiles.append(f"<strong>{_share(kept)}</strong>of the {name}")
+            tiles.append(f"<strong>{_fraction(kept)}</strong>of the {name}")
     for name, (old, new) in report.scores.items():
         tiles.append(
             f"<strong>{_data(new, f'{new:.4g}')}</strong>"
@@ -112,9 +112,9 @@ def _costs(report: Any) -> str:
             continue
         kept = report.levels[key]
         cells = [_data(value, number(key, value)) for value in pair]
-        rows.append((ROWS[key], *cells, _share(kept)))
+        rows.append((ROWS[key], *cells, _fraction(kept)))
         if kept is not None:
-            bars.append((ROWS[key], 1.0, kept, share(kept)))
+            bars.append((ROWS[key], 1.0, kept, fraction(kept)))
     for name, (old, new) in report.scores.items():
         cells = [_data(value, f"{value:.4g}") for value in (old, new)]
         rows.append((escape(name), *cells, f"{new - old:+.2g}"))
@@ -142,7 +142,7 @@ def _units(report: Any) -> str:
     bars, rows = [], []
     for path, (old, new) in report.units.items():
         cells = ["none" if n is None else _data(n, f"{n:,}") for n in (old, new)]
-        rows.append((escape(path), *cells, _share(level(old, new))))
+        rows.append((escape(path), *cells, _fraction(level(old, new))))
         text = f"{old:,} → {new:,}" if old and new else "gone" if old else "new"
         bars.append((path, old or 0, new or 0, text))
     if not rows:
@@ -223,8 +223,8 @@ def _data(value: float, text: str) -> str:
     return f'<data value="{value}">{text}</data>'
 
 
-def _share(kept: float | None) -> str:
-    return share(None) if kept is None else _data(kept, share(kept))
+def _fraction(kept: float | None) -> str:
+    return fraction(None) if kept is None else _data(kept, fraction(kept))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], name: str) -> str:

@@ -80,7 +80,7 @@ class Report:
 
     @property
     def levels(self) -> dict[str, float | None]:
-        """For each row the share that is kept: after divided by before."""
+        """For each row the fraction that is kept: after divided by before."""
         return {key: level(*(p or (None, None))) for key, p in self.pairs.items()}
 
     @property
@@ -157,13 +157,13 @@ class Report:
                 lines.append(f"{ROWS[key]:<{width}}  {why_not(self.unmeasured[key])}")
                 continue
             old, new = (number(key, value) for value in pair)
-            kept = share(self.levels[key])
+            kept = fraction(self.levels[key])
             lines.append(f"{ROWS[key]:<{width}}{old:>15}{new:>15}{kept:>9}")
         for name, (one, two) in self.scores.items():
             lines.append(f"{name:<{width}}{one:>15.4g}{two:>15.4g}{two - one:>+9.2g}")
         lines += ["", "units"]
         for path, counts in self.units.items():
-            kept = share(level(*counts))
+            kept = fraction(level(*counts))
             cells = [f"{'none' if n is None else n:>15}" for n in counts]
             lines.append(f"{path:<{width}}{''.join(cells)}{kept:>9}")
         lines += [""] * bool(self.asked or self.bird)
@@ -203,11 +203,11 @@ def number(key: str, value: float) -> str:
 
 
 def level(before: float | None, after: float | None) -> float | None:
-    """Return the share that is kept; `None` where there is nothing to compare."""
+    """Return the fraction that is kept; `None` where there is nothing to compare."""
     return after / before if before and after is not None else None
 
 
-def share(kept: float | None) -> str:
+def fraction(kept: float | None) -> str:
     """Write what is kept, or a dash where nothing was there to be kept."""
     return "-" if kept is None else f"{kept:.1%}"
 

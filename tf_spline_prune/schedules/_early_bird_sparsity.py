@@ -39,7 +39,7 @@ class EarlyBirdSparsity(Schedule):
     Args:
         bird: An early-bird callback, given to `fit` as well, with `stop=False`
             where training is to go on. `None`: `start` is called by hand.
-        target_sparsity: Share of weights removed at the end of the ramp, in [0, 1).
+        target_sparsity: Fraction of weights removed at the end of the ramp, in [0, 1).
         ramp_steps: Steps from the first firing to the target; with 0 all is pruned at
             once. Defaults to `0`.
         power: Exponent of the polynomial ramp. Defaults to `3`.

@@ -84,7 +84,7 @@ class Schedule(_Base, _Tracked):
         self._revived = loading_saved_model()
 
     def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> Any:
-        # A schedule that layers shared comes back from a SavedModel once a layer,
+        # A schedule that layers shared comes back from a SavedModel once per layer,
         # with its state in its config; the file holds one set of variables, and
         # tf_keras would miss those of the others.
         if save_type == "checkpoint" and getattr(self, "_revived", False):
@@ -194,8 +194,8 @@ def progress(step: tf.Tensor, begin: Any, length: int) -> tf.Tensor:
         float32 scalar tensor in [0, 1].
     """
     passed = tf.cast(step - begin, tf.float32)
-    share = (passed + float(length == 0)) / max(length, 1)
-    return tf.clip_by_value(share, 0.0, 1.0)
+    fraction = (passed + float(length == 0)) / max(length, 1)
+    return tf.clip_by_value(fraction, 0.0, 1.0)
 
 
 # Nothing is tried step by step over a longer range.

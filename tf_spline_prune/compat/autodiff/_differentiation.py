@@ -36,7 +36,7 @@ def weight_gradients(
             by; `None` takes all that hold floating-point numbers.
 
     Returns:
-        A function that takes inputs (one array an input) and labels, and gives
+        A function that takes inputs (one array per input) and labels, and gives
         the scalar and, by layer path and weight name, its gradient.
 
     Raises:

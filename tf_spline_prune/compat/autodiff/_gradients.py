@@ -52,7 +52,7 @@ def value_and_grad(
             what the loss looks at; `None` takes the model's outputs.
 
     Returns:
-        A function that takes inputs (one array an input) and labels, and gives
+        A function that takes inputs (one array per input) and labels, and gives
         the loss and, by layer path and weight name, its gradient.
 
     Raises:

@@ -262,10 +262,10 @@ def require_layer(layer: Any) -> None:
         )
 
 
-def probe_model(
+def model_around(
     layer: Any, shapes: Sequence[tuple[int, ...]], rng: np.random.Generator
 ) -> Any:
-    """Put a copy of a layer between layers that make units and one that reads.
+    """Put a copy of a layer between layers that produce units and one that reads.
 
     Args:
         layer: A layer of either flavour.

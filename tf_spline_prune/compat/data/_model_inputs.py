@@ -49,7 +49,7 @@ def sample_inputs(
         scale: Numbers whose range is not known are so many times as large.
 
     Returns:
-        One array an input, in the order of the model's inputs.
+        One array per input, in the order of the model's inputs.
     """
     size = fixed_size(graph.inputs) or 1
     rng = np.random.default_rng(seed)

@@ -107,7 +107,7 @@ def _settled(traced: Any, owner: Any, run: Callable[[list[Any]], Any]) -> bool:
         traced: The traced model; only operations of the trace change.
         owner: What was traced: it draws the same random numbers in both, and its
             states stay.
-        run: Takes one array an input; calls what was traced.
+        run: Takes one array per input; calls what was traced.
 
     Returns:
         Whether the trace can be run and gives what was traced gives.

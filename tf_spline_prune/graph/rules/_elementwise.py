@@ -259,7 +259,7 @@ _MERGES = (
     arrays=True,
 )
 def combine(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
-    """Entries of the same position meet, so their units live or die together."""
+    """Entries of the same position meet, so their units are pruned together."""
     shape = call.output_shapes[0]
     rank = len(shape)
     labels: dict[int, Labels] = {}

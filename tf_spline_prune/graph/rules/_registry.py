@@ -129,7 +129,7 @@ def register_rule(
     @tsp.register_rule(MyScale)
     def my_scale(call, inputs, recorder):
         (value,) = inputs
-        recorder.vector(call, "gamma", value.labels[-1])   # one entry a unit
+        recorder.vector(call, "gamma", value.labels[-1])   # one entry per unit
         recorder.resize(call, "dim", value.labels[-1])     # counts units
         return value
     ```

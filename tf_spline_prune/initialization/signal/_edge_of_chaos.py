@@ -145,9 +145,9 @@ class EdgeOfChaos(_Initializer):
                 f"of this initializer. Received: shape {shape}"
             )
         else:
-            layout: Any = "depthwise" if self.role == "depthwise" else "plain"
-            blocks = blocks_of(np.empty(shape), layout).shape
-            values = array_of(self._drawn(blocks, rng), shape, layout)
+            kind: Any = "depthwise" if self.role == "depthwise" else "plain"
+            blocks = blocks_of(np.empty(shape), kind).shape
+            values = array_of(self._drawn(blocks, rng), shape, kind)
         dtype = getattr(dtype, "name", dtype) or keras.config.floatx()
         return keras.ops.convert_to_tensor(values, dtype)
 

@@ -121,7 +121,7 @@ _REACH = 12.0
 # Panels a doubling of |x|, and doublings: what an activation does near 0 is seen at
 # any scale of its input, and a knot anywhere costs less than 1e-3.
 _PANELS, _DOUBLINGS, _NODES = 16, 24, 6
-# Step of the derivative, as a share of |x|: it never crosses 0.
+# Step of the derivative, as a fraction of |x|: it never crosses 0.
 _STEP = 1e-4
 # Mean squares between which an edge is looked for.
 _SMALLEST, _LARGEST = 1e-8, 1e6
@@ -372,5 +372,5 @@ def _gauss_panels() -> tuple[np.ndarray, np.ndarray]:
     middle, half = (edges[1:] + edges[:-1]) / 2, np.diff(edges) / 2
     z = (middle[:, None] + half[:, None] * nodes).ravel()
     density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
-    share = (half[:, None] * weights).ravel() * density
-    return np.concatenate([-z[::-1], z]), np.concatenate([share[::-1], share])
+    fraction = (half[:, None] * weights).ravel() * density
+    return np.concatenate([-z[::-1], z]), np.concatenate([fraction[::-1], fraction])

@@ -38,8 +38,8 @@ class SignalPropagation:
     """What `signal_propagation` measured, by layer in the order of computation.
 
     Attributes:
-        density: The share of each kernel's weights that are kept.
-        dead_units: The share of each layer's units that are the same on every input,
+        density: The fraction of each kernel's weights that are kept.
+        dead_units: The fraction of each layer's units that are the same on every input,
             after their activation.
         variance: The mean square of each layer's pre-activations.
         gradients: The mean square of the loss's derivatives by each kernel; `None` if
@@ -70,7 +70,7 @@ class SignalPropagation:
     @property
     def emptied(self) -> tuple[str, ...]:
         """The layers of which no weight is kept."""
-        return tuple(path for path, share in self.density.items() if share == 0)
+        return tuple(path for path, fraction in self.density.items() if fraction == 0)
 
     @property
     def chi(self) -> dict[str, float] | None:
@@ -218,7 +218,7 @@ def signal_propagation(
 
 
 def _density(model: Any, graph: Graph, kernels: dict[str, Kernel]) -> dict[str, float]:
-    """Return the share of weights that masks keep, or of those that are not zero."""
+    """Return the fraction of weights that masks keep, or of those that are not zero."""
     kept = {slot.key: slot.keep() for slot in mask_slots(model)}
     weights = CurrentWeights(graph)
     found = {}
@@ -284,7 +284,7 @@ def walk(graph: Graph, inputs: list[np.ndarray], visit: Visit) -> None:
 
     Args:
         graph: What `trace` gave.
-        inputs: One array an input, all at once.
+        inputs: One array per input, all at once.
         visit: Called as `visit(kernel, sums)` for each use of a dense or convolution
             layer, with its pre-activations, units last. Where it returns true, it has
             changed the layer, which runs again.
@@ -329,7 +329,7 @@ def mean_squares(graph: Graph, inputs: list[np.ndarray]) -> dict[str, float]:
 
     Args:
         graph: What `trace` gave.
-        inputs: One array an input.
+        inputs: One array per input.
 
     Returns:
         The mean squares by path, in the order of computation; of a layer that is used

@@ -54,7 +54,7 @@ def rank(criterion: Criterion, group: Group, gone: np.ndarray | None = None) -> 
         The ranking.
 
     Raises:
-        CriterionError: If the scores are not one finite number a unit.
+        CriterionError: If the scores are not one finite number per unit.
     """
     if isinstance(criterion, PairCriterion):
         ranking = eliminate(criterion.pairs(group))

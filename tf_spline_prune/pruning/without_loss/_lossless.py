@@ -30,7 +30,7 @@ from tf_spline_prune.compat import (
 from tf_spline_prune.errors import NothingPrunedWarning, VerificationError, warn
 from tf_spline_prune.graph import ChannelGraph, Group
 from tf_spline_prune.graph._unit_path import Reading, norms_behind, readings
-from tf_spline_prune.pruning._remove_units import shrink
+from tf_spline_prune.pruning._remove_units import build_pruned
 from tf_spline_prune.pruning.planning._ranking import reasons
 from tf_spline_prune.pruning.without_loss._bounds import Bounds, after
 
@@ -44,7 +44,7 @@ class _Constants:
 
     Attributes:
         found: Array of shape `(units,)`, bool: those whose constants can be folded.
-        values: For each reader's path, its reading and an array of shape
+        values: For each consumer's path, its reading and an array of shape
             `(units, m)`: the constant at each position.
     """
 
@@ -134,7 +134,7 @@ class Folds:
         return (norms[0].path, "moving_mean", -1) if norms and alone else None
 
     def fold(self, constants: _Constants, gone: np.ndarray) -> None:
-        """Move the constants of the units that go into their readers' weights."""
+        """Move the constants of the units that go into their consumers' weights."""
         for path, (reading, values) in constants.values.items():
             if not gone.any() or not values[gone].any():
                 continue
@@ -237,7 +237,7 @@ def lossless(
             path: {**arrays, **folds.changed[path]} if path in folds.changed else arrays
             for path, arrays in graph.arrays.items()
         }
-        small, changed = shrink(graph, removed, weights), True
+        small, changed = build_pruned(graph, removed, weights), True
     if not changed:
         where = "" if box is None else " over the box"
         warn(
