@@ -85,7 +85,7 @@ MUTANTS = (
     Mutant(
         "an operation reads any file",
         "The list of operations that do more than compute is not looked at.",
-        "tf_spline_prune/compat/files/_foreign_code.py",
+        "tf_spline_prune/compat/files/_pure_operations.py",
         "if family is None or name in _IMPURE_NAMES:",
         "if family is None:",
         _of(

@@ -18,7 +18,7 @@ from tf_spline_prune.criteria._criterion import (
 )
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph import ChannelGraph, Group
-from tf_spline_prune.graph._unit_path import Reading, readings
+from tf_spline_prune.graph._readings import Reading, readings
 
 Statistic = Literal["mean", "apoz"]
 

@@ -17,7 +17,7 @@ from tf_spline_prune.compat import (
     to_numpy,
 )
 from tf_spline_prune.graph import ChannelGraph
-from tf_spline_prune.graph._unit_path import Reading
+from tf_spline_prune.graph._readings import Reading
 
 
 def sums_at_consumers(

@@ -13,7 +13,7 @@ from tf_spline_prune.criteria._consumer_statistics import sums_at_consumers
 from tf_spline_prune.criteria._criterion import Criterion
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph import ChannelGraph, Group
-from tf_spline_prune.graph._unit_path import Reading, readings
+from tf_spline_prune.graph._readings import Reading, readings
 
 # Beyond this many units the products of all pairs do not fit into memory.
 _MOST_UNITS = 8192

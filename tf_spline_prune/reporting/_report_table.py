@@ -12,7 +12,15 @@ from tf_spline_prune._files import PathLike, atomic_file
 from tf_spline_prune.graph import Barrier, Cost
 from tf_spline_prune.pruning import PruningPlan
 from tf_spline_prune.pruning.planning._pruning_plan import against
-from tf_spline_prune.reporting._report_page import report_page
+from tf_spline_prune.reporting._report_page import (
+    ROWS,
+    bird_text,
+    fraction,
+    level,
+    number,
+    report_page,
+    why_not,
+)
 
 Pair = tuple[float, float]
 
@@ -184,53 +192,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-# The rows of a report, by the keys of `Report.pairs`.
-ROWS = {
-    "macs": "MACs",
-    "params": "parameters",
-    "bytes": "weight bytes",
-    "tflite_bytes": ".tflite bytes",
-    "gzip_bytes": "gzip -9 of it",
-    "latency_us": "latency (us)",
-}
-
-
-def number(key: str, value: float) -> str:
-    """Write a number of a row: whole, or microseconds with one decimal."""
-    return f"{value:,.1f}" if key == "latency_us" else f"{value:,.0f}"
-
-
-def level(before: float | None, after: float | None) -> float | None:
-    """Return the fraction that is kept; `None` where there is nothing to compare."""
-    return after / before if before and after is not None else None
-
-
-def fraction(kept: float | None) -> str:
-    """Write what is kept, or a dash where nothing was there to be kept."""
-    return "-" if kept is None else f"{kept:.1%}"
-
-
-def why_not(reason: str) -> str:
-    """Return the words for a row without numbers: the first sentence of the reason."""
-    return f"not measured: {reason.partition('. ')[0].rstrip('.')}"
-
-
-def bird_text(bird: Mapping[str, Any]) -> str:
-    """Describe in one line when the early bird was found.
-
-    Args:
-        bird: `Report.bird`.
-
-    Returns:
-        The line.
-    """
-    if bird["ticket_epoch"] is not None:
-        found = f"found after epoch {bird['ticket_epoch'] + 1}"
-    elif bird["records"]:
-        found = f"not found by epoch {max(bird['records']) + 1}"
-    else:
-        found = "it has seen no two epochs yet"
-    bound = "" if bird["bound"] is None else f", threshold {bird['bound']:.4g}"
-    return f"early bird: {found} ({bird['distance']}{bound})"

@@ -16,17 +16,14 @@ from typing import Any
 from tf_spline_prune._files import PathLike
 from tf_spline_prune.compat._flavour import Flavour
 from tf_spline_prune.compat.build._rebuild import draw_boundaries, has_no_words
-from tf_spline_prune.compat.files._foreign_code import (
-    Unknown,
-    foreign_code,
-    impure_operations,
-)
+from tf_spline_prune.compat.files._foreign_code import Unknown, foreign_code
 from tf_spline_prune.compat.files._model_files import (
     ModelFile,
     held,
     model_format,
     read_model_file,
 )
+from tf_spline_prune.compat.files._pure_operations import impure_operations
 from tf_spline_prune.compat.tfmot._tfmot import import_tfmot
 from tf_spline_prune.errors import ModelError
 

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from tf_spline_prune._files import PathLike
 from tf_spline_prune.compat._flavour import Flavour
-from tf_spline_prune.compat.files._foreign_code import impure_operations
+from tf_spline_prune.compat.files._pure_operations import impure_operations
 from tf_spline_prune.errors import ModelError
 
 Format = Literal["keras", "h5", "keras_folder", "saved_model", "tflite"]

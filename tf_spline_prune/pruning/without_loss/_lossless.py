@@ -29,7 +29,8 @@ from tf_spline_prune.compat import (
 )
 from tf_spline_prune.errors import NothingPrunedWarning, VerificationError, warn
 from tf_spline_prune.graph import ChannelGraph, Group
-from tf_spline_prune.graph._unit_path import Reading, norms_behind, readings
+from tf_spline_prune.graph._readings import Reading, readings
+from tf_spline_prune.graph._unit_path import norms_behind
 from tf_spline_prune.pruning._remove_units import build_pruned
 from tf_spline_prune.pruning.planning._ranking import reasons
 from tf_spline_prune.pruning.without_loss._bounds import Bounds, after
