@@ -86,7 +86,7 @@ def settle(model: Any, seed: int = 0) -> None:
                 weight.assign(rng.normal(0.0, 0.1, shape))
 
 
-def prunable_share(graph: Any) -> float:
+def prunable_fraction(graph: Any) -> float:
     """Return the fraction of the MACs in which a prunable unit takes part."""
     free = graph.nothing_removed()
     for group in graph.groups:
@@ -137,7 +137,7 @@ def examine(options: argparse.Namespace) -> Record:
             "layers": len(graph.graph.layers),
             "groups": len(graph.groups),
             "barriers": len(graph.barriers),
-            "prunable": prunable_share(graph),
+            "prunable": prunable_fraction(graph),
         }
 
     def shrink() -> Record:

@@ -340,7 +340,7 @@ MUTANTS = (
     Mutant(
         "the last beat is missed",
         "A range of steps that ends with a firing step is said to hold none.",
-        "tf_spline_prune/schedules/_beats.py",
+        "tf_spline_prune/schedules/_schedule.py",
         "return following <= last",
         "return following < last",
         _of(

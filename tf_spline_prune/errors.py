@@ -38,7 +38,7 @@ class CalibrationError(ValueError):
 
 
 class CriterionError(ValueError):
-    """A criterion that does not give one finite score a unit, or hangs on chance."""
+    """A criterion that does not give one finite score per unit, or hangs on chance."""
 
 
 class PlanError(ValueError):

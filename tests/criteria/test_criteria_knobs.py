@@ -6,7 +6,7 @@ from criteria_models import applies, prepared, small_residual, weight
 
 import tf_spline_prune as tsp
 from tf_spline_prune import criteria
-from tf_spline_prune.criteria._reduction import divisor, reduced, reduced_rows
+from tf_spline_prune.criteria._criterion import divisor, reduced, reduced_rows
 
 ALGEBRA = {
     "mean": lambda raw: raw.mean(axis=0),

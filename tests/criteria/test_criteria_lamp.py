@@ -4,7 +4,7 @@ import numpy as np
 from criteria_models import applies, prepared, small_residual, weight
 
 from tf_spline_prune import criteria
-from tf_spline_prune.criteria._lamp import shares_among_larger
+from tf_spline_prune.criteria._lamp import fractions_among_larger
 
 
 def lamp(squares):
@@ -32,10 +32,10 @@ def test_scores(K):
 
 def test_ties_and_zeros():
     np.testing.assert_allclose(
-        shares_among_larger(np.array([1.0, 1.0, 2.0])), [1 / 6, 1 / 6, 1]
+        fractions_among_larger(np.array([1.0, 1.0, 2.0])), [1 / 6, 1 / 6, 1]
     )
-    assert shares_among_larger(np.array([0.0, 0.0, 3.0])).tolist() == [0, 0, 1]
-    assert shares_among_larger(np.zeros(3)).tolist() == [0, 0, 0]
+    assert fractions_among_larger(np.array([0.0, 0.0, 3.0])).tolist() == [0, 0, 1]
+    assert fractions_among_larger(np.zeros(3)).tolist() == [0, 0, 0]
 
 
 def test_no_layer_runs_dry(K):

@@ -10,7 +10,7 @@ from tf_spline_prune import criteria
 from tf_spline_prune.criteria import _reconstruction as reconstruction
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.pruning.planning._budget import Budget
-from tf_spline_prune.pruning.planning._candidates import rankings_of, weighed
+from tf_spline_prune.pruning.planning._ranking import rankings_of, weighed
 
 
 def points(*shape, seed=0):
@@ -214,7 +214,7 @@ def test_copies_never_go_all_at_once(monkeypatch, copies):
     rows[:, :copies] = rows[:, :1]
     weights = rng.normal(size=(32, 3))
     covariance = np.cov(rows.T, bias=True)
-    reader = reconstruction._Reader(covariance, weights.copy(), 1e-6)
+    reader = reconstruction._Consumer(covariance, weights.copy(), 1e-6)
     scores = reconstruction._eliminate([reader], 32)
     assert (np.sort(scores[:copies])[:-1] < 1e-4).all()
     assert scores[:copies].max() > 1e-3

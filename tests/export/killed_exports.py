@@ -21,7 +21,7 @@ import keras
 import numpy as np
 
 import tf_spline_prune as tsp
-from tf_spline_prune.export import _warmup as warmup
+from tf_spline_prune.export import _export_saved_model as warmup
 
 UNSAFE = 77
 

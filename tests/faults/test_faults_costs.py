@@ -328,7 +328,7 @@ def test_the_report_says_what_is_not_counted():
         "uncounted": ["odd"],
     }
     from tf_spline_prune.cli._inspect_command import _facts_of_model, _lines_of_model
-    from tf_spline_prune.cli._outcome import as_json
+    from tf_spline_prune.cli._parsing import as_json
 
     facts = _facts_of_model(model)
     assert f"MACs not known ({said})" in _lines_of_model(facts)[0]

@@ -11,7 +11,7 @@ from tf_spline_prune.errors import BudgetError, CriterionError
 from tf_spline_prune.masking._choosing import choose
 from tf_spline_prune.masking._granularity import Granularity
 from tf_spline_prune.masking._scoring import weight_scores
-from tf_spline_prune.masking._slots import Layout
+from tf_spline_prune.masking._slots import KernelAxes
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +19,7 @@ def _clear_sessions():
     """Leave the sessions: no model is made here, and clearing takes its time."""
 
 
-DENSE, TRANSPOSED = Layout(), Layout(input_axis=-1, output_axis=-2)
+DENSE, TRANSPOSED = KernelAxes(), KernelAxes(input_axis=-1, output_axis=-2)
 
 
 def distinct(*shape, seed=0):
@@ -171,7 +171,7 @@ KERNELS = [
     ((2, 7, 4), DENSE),
     ((3, 2, 5, 6), TRANSPOSED),
     ((5, 6), TRANSPOSED),
-    ((6, 2, 5), Layout(0, 2)),
+    ((6, 2, 5), KernelAxes(0, 2)),
 ]
 
 
@@ -183,7 +183,7 @@ def test_m5_blocks(shape, layout, block, make):
     for sparsity, pooling in itertools.product(
         (0.1, 0.5, 0.8, 0.9999), ("mean", "max")
     ):
-        masks = choose([scores], sparsity, block, pooling=pooling, layouts=[layout])
+        masks = choose([scores], sparsity, block, pooling=pooling, axes=[layout])
         equal(masks, masks_by_hand([scores], sparsity, block, None, layout, pooling))
 
 
@@ -216,7 +216,7 @@ def test_m6_patterns(shape, layout, pattern, make):
     scores = make(*shape)
     m, n = map(int, pattern.split(":"))
     for sparsity in (0.1, m / n / 2, m / n, 0.9):
-        masks = choose([scores], sparsity, pattern, layouts=[layout])
+        masks = choose([scores], sparsity, pattern, axes=[layout])
         equal(masks, masks_by_hand([scores], sparsity, pattern, None, layout))
         if sparsity >= m / n:
             every = cells_by_hand(scores, pattern, layout)
@@ -344,7 +344,7 @@ def test_scores_are_left_as_they_are():
     scores = distinct(7, 5)
     before = scores.copy()
     for spec in ("weight", (4, 1), "2:4"):
-        for mask in choose([scores], 0.5, spec, "global", layouts=[TRANSPOSED]):
+        for mask in choose([scores], 0.5, spec, "global", axes=[TRANSPOSED]):
             assert mask.flags.c_contiguous
     np.testing.assert_array_equal(scores, before)
 
@@ -362,7 +362,7 @@ def test_scores_are_left_as_they_are():
         ({"sparsity": [1.5]}, "Received: sparsity=1.5"),
         ({"scope": "isomorphic"}, "`scope` must be one of .* Received: 'isomorphic'"),
         ({"pooling": "AVG"}, "`pooling` must be one of .* Received: 'AVG'"),
-        ({"layouts": []}, "`layouts` must have one item per tensor"),
+        ({"axes": []}, "`axes` must have one item per tensor"),
         ({"max_sparsity": 1.5}, "Received: max_sparsity=1.5"),
         ({"max_sparsity": float("nan")}, "Received: max_sparsity=nan"),
         (
@@ -370,10 +370,10 @@ def test_scores_are_left_as_they_are():
             r"NaN or infinite .* tensor 0, .* \(2,\)",
         ),
         (
-            {"granularity": (2, 2), "layouts": [Layout(-1, 1)]},
-            "must be two axes of the tensor. Received: Layout",
+            {"granularity": (2, 2), "axes": [KernelAxes(-1, 1)]},
+            "must be two axes of the tensor. Received: KernelAxes",
         ),
-        ({"granularity": "2:4", "layouts": [Layout(2, 1)]}, "must be two axes"),
+        ({"granularity": "2:4", "axes": [KernelAxes(2, 1)]}, "must be two axes"),
     ],
 )
 def test_wrong_arguments(change, message):

@@ -4,6 +4,7 @@ import ast
 import pathlib
 
 import tf_spline_prune as tsp
+from tf_spline_prune._public_names import homes_of
 
 PACKAGE = pathlib.Path(tsp.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py")) + sorted(PACKAGE.rglob("*.pyi"))
@@ -147,3 +148,29 @@ def test_the_version_is_that_of_the_metadata():
     assert tsp.__version__ == metadata.version("tf-spline-prune")
     config = (PACKAGE.parent / "setup.cfg").read_text()
     assert f"version = {tsp.__version__}" in config
+
+
+def early_imports(path):
+    """Yield what a file imports while it is being imported itself, by module."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module.startswith(PACKAGE.name):
+            stub = PACKAGE.parent.joinpath(*node.module.split("."), "__init__.pyi")
+            homes = homes_of(str(stub)) if stub.exists() else {}
+            for alias in node.names:
+                within = PACKAGE.parent.joinpath(*node.module.split("."), alias.name)
+                if within.with_suffix(".py").exists() or within.is_dir():
+                    yield f"{node.module}.{alias.name}"
+                else:
+                    yield homes.get(alias.name, (node.module,))[0]
+
+
+def test_modules_do_not_import_each_other_in_circles():
+    """So that whichever comes first, it can be imported."""
+    left = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        name = ".".join(part for part in parts if part != "__init__")
+        left[name] = set(early_imports(path)) - {name}
+    while free := {name for name, wanted in left.items() if not wanted & left.keys()}:
+        left = {name: wanted for name, wanted in left.items() if name not in free}
+    assert not left

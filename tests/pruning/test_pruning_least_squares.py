@@ -81,7 +81,7 @@ READERS = {
 }
 
 
-def one_reader(K, kind, shape, settings, use_bias=True, norm=False):
+def one_consumer(K, kind, shape, settings, use_bias=True, norm=False):
     L = K.layers
     layer = getattr(L, kind)
     if kind == "Dense":
@@ -139,7 +139,7 @@ def solved(model, plan, old, new, settings, **how):
 @pytest.mark.parametrize("case", list(READERS))
 def test_without_ridge(K, case):
     kind, shape, settings, count = READERS[case]
-    model = one_reader(K, kind, shape, settings)
+    model = one_consumer(K, kind, shape, settings)
     plan = mixed_plan(model, "one")
     assert len(plan.removed["one"]) == 4
     small = plan.apply(model)
@@ -177,7 +177,7 @@ def test_ridge(K, case, ridge, count):
     kind, shape, settings, _ = READERS[case]
     if case == "conv":
         shape = (3, 2, 3)  # one row an image
-    model = one_reader(K, kind, shape, settings)
+    model = one_consumer(K, kind, shape, settings)
     plan = mixed_plan(model, "one")
     small = plan.apply(model)
     x = points(count, *shape)
@@ -232,7 +232,7 @@ def test_of_many_solutions_the_nearest(K):
 @pytest.mark.parametrize("kind", ["Dense", "Conv2D"])
 def test_without_bias_and_norm_there_is_no_intercept(K, kind):
     shape, settings = ((6,), {}) if kind == "Dense" else ((3, 3, 3), {"kernel_size": 2})
-    model = one_reader(K, kind, shape, settings, use_bias=False)
+    model = one_consumer(K, kind, shape, settings, use_bias=False)
     plan = mixed_plan(model, "one")
     small = plan.apply(model)
     x = points(100, *shape)
@@ -245,7 +245,7 @@ def test_without_bias_and_norm_there_is_no_intercept(K, kind):
 @pytest.mark.parametrize("kind", ["Dense", "Conv2D"])
 def test_the_norm_takes_the_intercept(K, kind):
     shape, settings = ((6,), {}) if kind == "Dense" else ((3, 3, 3), {"kernel_size": 2})
-    model = one_reader(K, kind, shape, settings, use_bias=False, norm=True)
+    model = one_consumer(K, kind, shape, settings, use_bias=False, norm=True)
     plan = mixed_plan(model, "one")
     small = plan.apply(model)
     x = points(100, *shape)
@@ -484,7 +484,7 @@ def test_subclassed_models(K):
 def test_redundant_units_are_made_up_for_exactly(K, kind):
     """Units that are sums of others on the data."""
     shape, settings = ((9,), {}) if kind == "Dense" else ((4, 4, 5), {"kernel_size": 2})
-    model = one_reader(K, kind, shape, settings)
+    model = one_consumer(K, kind, shape, settings)
     one = model.get_layer("one")
     one.activation = K.activations.linear
     plan = mixed_plan(model, "one")
@@ -546,7 +546,7 @@ def test_memory_and_batches_do_not_matter(K, build):
 
 def test_seed(K):
     kind, shape, settings, _ = READERS["conv"]
-    model = one_reader(K, kind, shape, settings)
+    model = one_consumer(K, kind, shape, settings)
     plan = mixed_plan(model, "one")
     small = plan.apply(model)
     x = points(60, *shape)  # 16 rows an image, 24 inputs of the layer

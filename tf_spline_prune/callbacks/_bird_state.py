@@ -226,7 +226,7 @@ class SnapshotHistory:
         return self._path.open("r+b" if resumed else "w+b")
 
 
-# A drop of the learning rate to less than this share makes distances fall.
+# A drop of the learning rate to less than this fraction makes distances fall.
 _LR_DROP = 0.5
 
 

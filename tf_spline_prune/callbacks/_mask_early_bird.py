@@ -20,7 +20,7 @@ class MaskEarlyBird(EarlyBird):
     A mask has an entry a channel of every BatchNormalization: whether its
     absolute scale is above the threshold that `sparsity` sets over all layers.
     Masks are taken before the first epoch and after each one. With five masks at
-    hand the early bird is found when all four distances (shares of entries that
+    hand the early bird is found when all four distances (fractions of entries that
     differ) are at most `threshold`:
 
     - `"newest"`: the newest mask against each of the earlier four, as in the

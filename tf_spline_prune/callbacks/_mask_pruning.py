@@ -24,7 +24,6 @@ from tf_spline_prune.errors import (
 from tf_spline_prune.graph._selection import Selector
 from tf_spline_prune.masking._granularity import Granularity, Pooling
 from tf_spline_prune.masking._slots import by_path
-from tf_spline_prune.masking._successors import names_successors
 from tf_spline_prune.masking._targets import (
     SLACK,
     Target,
@@ -38,6 +37,7 @@ from tf_spline_prune.masking._update_masks import (
     MaskUpdate,
     slots_of,
 )
+from tf_spline_prune.masking._wrap_with_masks import names_successors
 from tf_spline_prune.pruning.planning._scopes import SCOPE
 
 BelowTarget = Literal["warn", "raise", "ignore"]
@@ -187,14 +187,14 @@ class MaskPruning(Callback):
         self._slots = self._update.slots
         self._resolve_clocks()
         self._finals = {
-            path: share
+            path: fraction
             for path, schedule in self._schedules.items()
-            if (share := _schedules().final_sparsity(schedule)) is not None
+            if (fraction := _schedules().final_sparsity(schedule)) is not None
         }
         granularity = self._update.granularity
         for slot in self._slots:
             target = self._finals.get(slot.path)
-            if target is None or granularity is None:  # a share of units
+            if target is None or granularity is None:  # a fraction of units
                 slot.note_target(Target(None))
             else:
                 slot.note_target(Target(min(target, granularity.most)))
@@ -279,25 +279,25 @@ class MaskPruning(Callback):
         """Return why nothing went, although the schedule asked for something."""
         targets = {slot.path: slot.target for slot in self._slots}
         asked = {path: one.asked for path, one in targets.items() if one is not None}
-        shares: Any = asked
+        fractions: Any = asked
         if not isinstance(self.schedule, Mapping):
-            shares = max(asked.values(), default=0.0)
-        why = self._update.why_nothing(shares) if self._update else None
+            fractions = max(asked.values(), default=0.0)
+        why = self._update.why_nothing(fractions) if self._update else None
         remember_nothing(self._slots, why)
         return f"The masks remove nothing, because {why}." if why else None
 
     def _units_short(self) -> str | None:
         """Return how many whole units are still there that were to go, and why."""
-        share = self._end()
-        if self._update is None or self._update.granularity is not None or not share:
+        fraction = self._end()
+        if self._update is None or self._update.granularity is not None or not fraction:
             return None
-        missing = self._update.units_missing(share)
+        missing = self._update.units_missing(fraction)
         if not missing:
             return None
         now = optimizer_steps(self.model)
         causes = dict.fromkeys(self._cause(slot, now) for slot in self._slots)
         said = [cause for cause in causes if cause]
-        most = share if isinstance(share, float) else max(share.values())
+        most = fraction if isinstance(fraction, float) else max(fraction.values())
         return (
             f"Units that should have been pruned are still there: {missing}; the "
             f"schedule was to reach {most:.1%}. {' '.join(said) or Target(None).cause}"
@@ -356,14 +356,14 @@ class MaskPruning(Callback):
         now = optimizer_steps(self.model)
         window = range(self._last + 1, now + 1)
         self._last = now
-        shares: dict[int, float] = {}
+        fractions: dict[int, float] = {}
         for schedule in _all(self.schedule):
             for step in reversed(window):
-                fires, share = _schedules().evaluate(schedule, step)
+                fires, fraction = _schedules().evaluate(schedule, step)
                 if fires:
-                    shares[id(schedule)] = share
+                    fractions[id(schedule)] = fraction
                     break
-        if not shares or self._update is None:
+        if not fractions or self._update is None:
             # Reading the steps each time takes longer than holding the masks.
             self._over = all(
                 _schedules()._firing.is_over(one, now) for one in _all(self.schedule)
@@ -372,13 +372,13 @@ class MaskPruning(Callback):
         if isinstance(self.schedule, Mapping):
             self._update(
                 {
-                    path: shares[id(schedule)]
+                    path: fractions[id(schedule)]
                     for path, schedule in self._schedules.items()
-                    if id(schedule) in shares
+                    if id(schedule) in fractions
                 }
             )
         else:
-            self._update(shares[id(self.schedule)])
+            self._update(fractions[id(self.schedule)])
         mask_averages(self.model, self._slots)
 
 

@@ -15,7 +15,7 @@ from tf_spline_prune.compat import (
     mask_slots,
     optimizer_steps,
 )
-from tf_spline_prune.masking._slots import layout_of
+from tf_spline_prune.masking._slots import kernel_axes_of
 
 _WIDTH = 512
 
@@ -25,7 +25,7 @@ class PruningSummaries(Callback):
 
     For each masked weight: its sparsity, its threshold (the smallest magnitude that
     stays) and the number of its outputs that are still alive, as scalars; the weights
-    that stay, as a histogram; the mask, as an image (white stays; one row an input,
+    that stay, as a histogram; the mask, as an image (white stays; one row per input,
     one column an output). For the model: its sparsity over all these weights, and
     whatever distance a detector puts into the logs (`spline_distance`,
     `mask_distance`), if it comes before this callback.
@@ -113,7 +113,7 @@ class PruningSummaries(Callback):
         writer.scalar(f"sparsity/{slot.key}", 1 - kept.size / keep.size, step)
         threshold = float(np.abs(kept).min()) if kept.size else 0.0
         writer.scalar(f"threshold/{slot.key}", threshold, step)
-        units = layout_of(slot).output_axis if keep.ndim > 1 else -1
+        units = kernel_axes_of(slot).output_axis if keep.ndim > 1 else -1
         table = np.moveaxis(keep, units, -1).reshape(-1, keep.shape[units])
         writer.scalar(f"units/{slot.key}", int(table.any(axis=0).sum()), step)
         writer.histogram(f"weights/{slot.key}", kept, step)

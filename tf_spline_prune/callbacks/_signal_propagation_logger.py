@@ -14,7 +14,7 @@ class SignalPropagationLogger(Callback):
     """Log after each epoch how signals travel through the network.
 
     It puts these numbers into the logs, where History, TensorBoard and CSVLogger see
-    them: `signal/emptied_layers`; `signal/dead_units`, their mean share;
+    them: `signal/emptied_layers`; `signal/dead_units`, their mean fraction;
     `signal/variance`, the mean square of the last layer's pre-activations over that of
     the first's; `signal/gradients`, the first layer's gradients over the last's, where
     there are labels; and `signal/singular_values` and `signal/condition`, the mean
@@ -98,16 +98,16 @@ def _main_numbers(found: SignalPropagation) -> dict[str, float]:
     numbers = {
         "emptied_layers": float(len(found.emptied)),
         "dead_units": float(np.mean(list(found.dead_units.values()))),
-        "variance": _share(variance[-1], variance[0]),
+        "variance": _fraction(variance[-1], variance[0]),
     }
     if found.gradients is not None:
         gradients = list(found.gradients.values())
-        numbers["gradients"] = _share(gradients[0], gradients[-1])
+        numbers["gradients"] = _fraction(gradients[0], gradients[-1])
     if (spectrum := found.jacobian) is not None:
         numbers["singular_values"] = spectrum["mean"]
         numbers["condition"] = spectrum["condition"]
     return {f"signal/{name}": value for name, value in numbers.items()}
 
 
-def _share(part: float, whole: float) -> float:
+def _fraction(part: float, whole: float) -> float:
     return float(part / whole) if whole else float("nan")

@@ -31,7 +31,7 @@ class SplineEarlyBird(EarlyBird):
     """Stop training when the codes of a probe settle: the spline early bird.
 
     After each epoch the codes of the probe are compared with those of the last
-    `lookback` epochs; the distance is the mean over layers of the share of bits
+    `lookback` epochs; the distance is the mean over layers of the fraction of bits
     that differ. The ticket is then drawn from the model as it is.
 
     - `"max_below"` (the published detector): the largest of the `lookback`

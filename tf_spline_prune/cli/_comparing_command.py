@@ -7,13 +7,14 @@ from typing import Any
 from tf_spline_prune._files import sizes_of
 from tf_spline_prune.cli._answerer import Answerer, Spec, open_answerer
 from tf_spline_prune.cli._loading import check_input, load_data
-from tf_spline_prune.cli._outcome import Outcome, table
 from tf_spline_prune.cli._parsing import (
     Commands,
+    Outcome,
     add_command,
     add_data,
     add_seed,
     check_data,
+    table,
     tolerance,
 )
 from tf_spline_prune.errors import CalibrationError, ModelError

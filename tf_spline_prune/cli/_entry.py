@@ -20,8 +20,13 @@ from tf_spline_prune.cli import (
     _slice_command as slice_command,
 )
 from tf_spline_prune.cli._loading import own_objects
-from tf_spline_prune.cli._outcome import as_json
-from tf_spline_prune.cli._parsing import Parser, add_common, check_given, in_options
+from tf_spline_prune.cli._parsing import (
+    Parser,
+    add_common,
+    as_json,
+    check_given,
+    in_options,
+)
 from tf_spline_prune.errors import (
     DatasetError,
     PlanError,

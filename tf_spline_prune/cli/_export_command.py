@@ -12,9 +12,9 @@ from tf_spline_prune.cli._loading import (
     load_data,
     load_plain,
 )
-from tf_spline_prune.cli._outcome import Outcome
 from tf_spline_prune.cli._parsing import (
     Commands,
+    Outcome,
     add_command,
     add_data,
     check_data,
@@ -171,7 +171,7 @@ def _given(options: argparse.Namespace, names: Iterable[str]) -> list[str]:
 
 
 def _labels(path: str) -> list[str]:
-    """Read the names of the classes, one a line."""
+    """Read the names of the classes, one per line."""
     try:
         text = read_file(path, "a text, one class per line").decode("utf-8-sig")
     except UnicodeDecodeError as error:

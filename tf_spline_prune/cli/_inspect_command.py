@@ -10,8 +10,7 @@ import tf_spline_prune as tsp
 from tf_spline_prune._files import sizes_of
 from tf_spline_prune.cli._answerer import Answerer, flavour_name, open_answerer
 from tf_spline_prune.cli._loading import check_input, load
-from tf_spline_prune.cli._outcome import Outcome, table
-from tf_spline_prune.cli._parsing import Commands, add_command
+from tf_spline_prune.cli._parsing import Commands, Outcome, add_command, table
 
 _EXAMPLES = """\
   # Layer by layer: units, costs, zeros, and which units are unprunable and why
@@ -138,7 +137,7 @@ def _facts_of_model(model: Any) -> dict[str, Any]:
 
 
 def _layers(model: Any, graph: Any) -> list[dict[str, Any]]:
-    """Describe every layer that has weights, makes units or multiplies tensors."""
+    """Describe every layer that has weights, produces units or multiplies tensors."""
     import numpy as np
 
     from tf_spline_prune.graph._cost import layer_costs

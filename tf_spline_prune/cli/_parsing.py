@@ -1,15 +1,66 @@
 """Arguments that commands share, and a parser that raises."""
 
 import argparse
+import dataclasses
+import json
 import math
+import pathlib
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from tf_spline_prune._amounts import finite, read_amount
-from tf_spline_prune.cli._outcome import Outcome
 from tf_spline_prune.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of a command.
+
+    Attributes:
+        values: What `--json` writes.
+        text: What is written otherwise.
+        ok: Whether what was compared is alike; decides the exit code.
+    """
+
+    values: Mapping[str, Any]
+    text: str
+    ok: bool = True
+
+
+def as_json(values: Any) -> str:
+    """Write values as one JSON object; what is not finite becomes `null`."""
+    return json.dumps(_plain(values), indent=1, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, pathlib.PurePath):
+        return str(value)
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def table(rows: Sequence[tuple[str, ...]], names: int = 1) -> list[str]:
+    """Lay out rows of cells: the columns of names to the left, others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place < names else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
 
 DEFAULT_SCALE = (0.0, 1.0)
 Commands = Any  # what `add_subparsers` gives has no public name
@@ -162,7 +213,7 @@ def check_given(options: argparse.Namespace) -> None:
 
 
 def amount(text: str) -> float | int:
-    """Read a share, `0.5` or `50%`, or an absolute whole number."""
+    """Read a fraction, `0.5` or `50%`, or an absolute whole number."""
     try:
         return read_amount(text)
     except ValueError as error:
@@ -215,8 +266,8 @@ def in_options(parser: argparse.ArgumentParser, text: str) -> str:
     return text
 
 
-def share(text: str) -> float:
-    """Read a share to remove, at least 0 and less than 1."""
+def fraction(text: str) -> float:
+    """Read a fraction to remove, at least 0 and less than 1."""
     value = float(amount(text))
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(
@@ -227,7 +278,7 @@ def share(text: str) -> float:
 
 
 def budget(text: str) -> float | int:
-    """Read a share to keep, above 0 and up to 1, or a whole number from 1 on."""
+    """Read a fraction to keep, above 0 and up to 1, or a whole number from 1 on."""
     value = amount(text)
     if value <= 0 or (isinstance(value, float) and value > 1):
         raise argparse.ArgumentTypeError(

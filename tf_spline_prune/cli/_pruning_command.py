@@ -12,17 +12,17 @@ from tf_spline_prune.cli._loading import (
     load_data,
     load_plain,
 )
-from tf_spline_prune.cli._outcome import Outcome
 from tf_spline_prune.cli._parsing import (
     Commands,
+    Outcome,
     Parser,
     add_command,
     add_data,
     add_seed,
     budget,
     check_data,
+    fraction,
     positive_int,
-    share,
 )
 from tf_spline_prune.errors import UsageError
 
@@ -96,7 +96,10 @@ def _add_budgets(parser: Parser) -> None:
     ):
         group.add_argument(f"--target-{name}", type=budget, metavar="N", help=what)
     group.add_argument(
-        "--sparsity", type=share, metavar="SHARE", help="fraction of the units to prune"
+        "--sparsity",
+        type=fraction,
+        metavar="SHARE",
+        help="fraction of the units to prune",
     )
     group.add_argument(
         "--plan", metavar="FILE", help="carry out the plan of an earlier --plan-out"
@@ -138,7 +141,7 @@ def _add_choices(parser: Parser) -> None:
     )
     group.add_argument(
         "--max-sparsity",
-        type=share,
+        type=fraction,
         metavar="SHARE",
         help="the largest fraction of the units of a group to prune; default: 0.9, or "
         "more where --sparsity asks for more",

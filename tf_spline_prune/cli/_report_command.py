@@ -9,8 +9,13 @@ from tf_spline_prune.cli._loading import (
     load_data,
     load_plain,
 )
-from tf_spline_prune.cli._outcome import Outcome
-from tf_spline_prune.cli._parsing import Commands, add_command, add_data, check_data
+from tf_spline_prune.cli._parsing import (
+    Commands,
+    Outcome,
+    add_command,
+    add_data,
+    check_data,
+)
 
 _EXAMPLES = """\
   # Costs, file sizes and latencies of both, side by side

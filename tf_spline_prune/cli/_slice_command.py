@@ -8,11 +8,12 @@ from typing import Any
 import tf_spline_prune as tsp
 from tf_spline_prune._files import read_file
 from tf_spline_prune.cli._loading import check_input, check_output, load_plain
-from tf_spline_prune.cli._outcome import Outcome, table
 from tf_spline_prune.cli._parsing import (
     Commands,
+    Outcome,
     add_command,
     positive_int,
+    table,
     whole_number,
 )
 from tf_spline_prune.errors import UsageError

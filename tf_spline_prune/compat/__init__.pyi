@@ -1,14 +1,12 @@
 from tf_spline_prune.compat._flavour import (
     activation_name as activation_name,
+    check_plain as check_plain,
     flavour_of as flavour_of,
+    is_layer as is_layer,
     keras_of as keras_of,
     keras_root as keras_root,
-    require_flavour as require_flavour,
-)
-from tf_spline_prune.compat._kinds import (
-    check_plain as check_plain,
-    is_layer as is_layer,
     kind_of as kind_of,
+    require_flavour as require_flavour,
 )
 from tf_spline_prune.compat._progress import (
     Progress as Progress,
@@ -28,6 +26,7 @@ from tf_spline_prune.compat._weights import (
 from tf_spline_prune.compat.autodiff._differentiation import (
     Gradients as Gradients,
     hessian_products as hessian_products,
+    jacobians_of as jacobians_of,
     weight_gradients as weight_gradients,
 )
 from tf_spline_prune.compat.autodiff._gradients import (
@@ -36,12 +35,13 @@ from tf_spline_prune.compat.autodiff._gradients import (
     require_loss as require_loss,
     value_and_grad as value_and_grad,
 )
-from tf_spline_prune.compat.autodiff._jacobians import jacobians_of as jacobians_of
 from tf_spline_prune.compat.build._copies import (
     assigned as assigned,
     can_overlay as can_overlay,
     copied as copied,
+    model_around as model_around,
     overlaid as overlaid,
+    require_layer as require_layer,
     with_dtype as with_dtype,
     with_plain_names as with_plain_names,
     with_scales as with_scales,
@@ -51,10 +51,6 @@ from tf_spline_prune.compat.build._model_class import (
     warn_of_lost_training as warn_of_lost_training,
 )
 from tf_spline_prune.compat.build._parts import parts_of as parts_of
-from tf_spline_prune.compat.build._probe_model import (
-    probe_model as probe_model,
-    require_layer as require_layer,
-)
 from tf_spline_prune.compat.build._rebuild import (
     config_of as config_of,
     rebuild as rebuild,
@@ -76,6 +72,7 @@ from tf_spline_prune.compat.files._load_model import (
 from tf_spline_prune.compat.files._model_files import nested_within as nested_within
 from tf_spline_prune.compat.fit._callback import (
     Callback as Callback,
+    SummaryWriter as SummaryWriter,
     batches_a_step as batches_a_step,
     learning_rate as learning_rate,
     mask_averages as mask_averages,
@@ -91,13 +88,8 @@ from tf_spline_prune.compat.fit._compile import (
     trainability_kept as trainability_kept,
 )
 from tf_spline_prune.compat.fit._distribution import Workers as Workers
-from tf_spline_prune.compat.fit._summaries import SummaryWriter as SummaryWriter
 from tf_spline_prune.compat.graph._blueprint import Input as Input
 from tf_spline_prune.compat.graph._endings import run_to_ends as run_to_ends
-from tf_spline_prune.compat.graph._functions import (
-    tensorflow_operations as tensorflow_operations,
-    trace_function as trace_function,
-)
 from tf_spline_prune.compat.graph._graph import (
     Call as Call,
     Graph as Graph,
@@ -108,14 +100,18 @@ from tf_spline_prune.compat.graph._graph import (
     with_sizes as with_sizes,
 )
 from tf_spline_prune.compat.graph._kernels import (
-    KERNEL_LAYOUTS as KERNEL_LAYOUTS,
+    KERNEL_KINDS as KERNEL_KINDS,
     Kernel as Kernel,
     array_of as array_of,
     blocks_of as blocks_of,
     kernel_of as kernel_of,
     kernels_of as kernels_of,
 )
-from tf_spline_prune.compat.graph._trace import trace as trace
+from tf_spline_prune.compat.graph._trace import (
+    tensorflow_operations as tensorflow_operations,
+    trace as trace,
+    trace_function as trace_function,
+)
 from tf_spline_prune.compat.graph._traced_macs import traced_macs as traced_macs
 from tf_spline_prune.compat.run._execution import (
     call_layer as call_layer,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_spline_prune.compat._kinds import kind_of
+from tf_spline_prune.compat._flavour import kind_of
 from tf_spline_prune.compat.build._parts import parts_of, working_layer
 from tf_spline_prune.compat.graph._graph import Graph
 from tf_spline_prune.errors import ModelError

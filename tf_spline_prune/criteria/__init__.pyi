@@ -8,7 +8,9 @@ from tf_spline_prune.criteria._connections import Connections as Connections
 from tf_spline_prune.criteria._criterion import (
     AnyCriterion as AnyCriterion,
     Criterion as Criterion,
+    Normalizer as Normalizer,
     PairCriterion as PairCriterion,
+    Reduction as Reduction,
     UnitPairs as UnitPairs,
 )
 from tf_spline_prune.criteria._fisher import Fisher as Fisher
@@ -20,10 +22,6 @@ from tf_spline_prune.criteria._lamp import LAMP as LAMP
 from tf_spline_prune.criteria._magnitude import Magnitude as Magnitude
 from tf_spline_prune.criteria._random import Random as Random
 from tf_spline_prune.criteria._reconstruction import Reconstruction as Reconstruction
-from tf_spline_prune.criteria._reduction import (
-    Normalizer as Normalizer,
-    Reduction as Reduction,
-)
 from tf_spline_prune.criteria._snip import SNIP as SNIP
 from tf_spline_prune.criteria._spline import Spline as Spline
 from tf_spline_prune.criteria._synflow import SynFlow as SynFlow

@@ -8,9 +8,14 @@ import numpy as np
 
 from tf_spline_prune._checks import COUNT, OneOf, hold
 from tf_spline_prune.compat import Calibration
-from tf_spline_prune.criteria._criterion import Criterion
-from tf_spline_prune.criteria._reader_statistics import sums_at_readers
-from tf_spline_prune.criteria._reduction import Normalizer, Reduction, divisor, reduced
+from tf_spline_prune.criteria._consumer_statistics import sums_at_consumers
+from tf_spline_prune.criteria._criterion import (
+    Criterion,
+    Normalizer,
+    Reduction,
+    divisor,
+    reduced,
+)
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph import ChannelGraph, Group
 from tf_spline_prune.graph._readings import Reading, readings
@@ -78,7 +83,7 @@ class Activation(Criterion):
         super().prepare(graph, data, seed)
         self._readings = {g.name: readings(graph, g) for g in graph.groups}
         everyone = [one for found in self._readings.values() for one in found]
-        self._sums = sums_at_readers(
+        self._sums = sums_at_consumers(
             graph, everyone, self._statistic, data, self.batch_size
         )
 

@@ -19,7 +19,7 @@ from tf_spline_prune.criteria._get import CRITERION, get
 from tf_spline_prune.errors import CriterionError
 from tf_spline_prune.graph import ChannelGraph, Group
 
-# Scores and distances are compared to this share of the largest.
+# Scores and distances are compared to this fraction of the largest.
 _TOLERANCE = 1e-4
 _BLOCK = 256
 

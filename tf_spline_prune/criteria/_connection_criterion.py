@@ -8,8 +8,8 @@ import numpy as np
 
 from tf_spline_prune.compat import Calibration, Gradients, require_loss
 from tf_spline_prune.criteria._connections import Connections, is_unsupervised
+from tf_spline_prune.criteria._criterion import reduced
 from tf_spline_prune.criteria._gates import LossCriterion, require_labels
-from tf_spline_prune.criteria._reduction import reduced
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph import ChannelGraph, Group
 from tf_spline_prune.graph._grouping import sums_of

@@ -22,7 +22,7 @@ class Fisher(GateCriterion):
             of these. Defaults to `None`, which takes the model's compiled loss.
         batch_size: How many examples run at a time. 1 is exact; more is quicker, and
             squares the mean over the batch instead. Defaults to `1`.
-        reduction: How a group's readers are joined before squaring: `"sum"` (one gate
+        reduction: How a group's consumers are joined before squaring: `"sum"` (one gate
             for all), `"mean"`, `"max"` (of the absolute values) or `"first"`. Defaults
             to `"sum"`.
         normalizer: What the scores of each group are divided by: `"none"`, `"mean"`,

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from tf_spline_prune.compat import Gradients
 from tf_spline_prune.criteria._connection_criterion import ConnectionCriterion, times
 from tf_spline_prune.criteria._connections import Connections
-from tf_spline_prune.criteria._snip import shares
+from tf_spline_prune.criteria._snip import fractions
 
 
 @dataclass
@@ -45,4 +45,4 @@ class FORCE(ConnectionCriterion):
     def saliencies(self, connections: Connections, data: Any) -> Gradients:
         """Multiply the first weights by the gradients of what is left."""
         found = connections.gradients(data, self.loss, self.batch_size)
-        return shares(times(connections.weights, found))
+        return fractions(times(connections.weights, found))

@@ -5,8 +5,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from tf_spline_prune.criteria._criterion import Criterion
-from tf_spline_prune.criteria._reduction import Normalizer, Reduction, divisor, reduced
+from tf_spline_prune.criteria._criterion import (
+    Criterion,
+    Normalizer,
+    Reduction,
+    divisor,
+    reduced,
+)
 from tf_spline_prune.graph import Group
 
 # Distances of so many pairs are held at a time.

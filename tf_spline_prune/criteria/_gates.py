@@ -1,4 +1,4 @@
-"""The derivative of the loss by a gate on each unit, from its readers' weights.
+"""The derivative of the loss by a gate on each unit, from its consumers' weights.
 
 A gate is a factor, 1 as things are, on a unit where it is read. Readers are linear
 in what they read, so the derivative by the gate is the sum of `w * dL/dw` over all
@@ -24,8 +24,12 @@ from tf_spline_prune._checks import (
     hold,
 )
 from tf_spline_prune.compat import Calibration, Progress, require_loss, value_and_grad
-from tf_spline_prune.criteria._criterion import Criterion
-from tf_spline_prune.criteria._reduction import Normalizer, Reduction, reduced
+from tf_spline_prune.criteria._criterion import (
+    Criterion,
+    Normalizer,
+    Reduction,
+    reduced,
+)
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph import ChannelGraph, Group, Member
 from tf_spline_prune.graph._grouping import sums_of
@@ -157,7 +161,7 @@ def averaged(
 
 
 def joint(derivatives: np.ndarray, reduction: Reduction) -> np.ndarray:
-    """Join the readers of a group; of the signed derivatives, `"max"` looks at size.
+    """Join the consumers of a group; of the signed derivatives, `"max"` looks at size.
 
     Args:
         derivatives: Array of shape `(readers, units)`.
@@ -211,7 +215,7 @@ class GateCriterion(LossCriterion):
         loss: A name, a Keras loss, a function `loss(y_true, y_pred)`, or a list or
             dict of these as in `compile`; `None` takes the model's compiled loss.
         batch_size: How many examples run at a time.
-        reduction: How a group's readers are joined: `"sum"` is one gate for all.
+        reduction: How a group's consumers are joined: `"sum"` is one gate for all.
         normalizer: What the scores of each group are divided by.
 
     Raises:
@@ -224,7 +228,7 @@ class GateCriterion(LossCriterion):
 
         Args:
             derivatives: Array of shape `(readers, units)`: of the mean loss of a
-                batch, by a gate for each reader.
+                batch, by a gate for each consumer.
 
         Returns:
             The array to average.

@@ -9,7 +9,7 @@ from tf_spline_prune._checks import Real, hold
 from tf_spline_prune.compat import Gradients
 from tf_spline_prune.criteria._connection_criterion import ConnectionCriterion, times
 from tf_spline_prune.criteria._connections import Connections
-from tf_spline_prune.criteria._reduction import Normalizer, Reduction
+from tf_spline_prune.criteria._criterion import Normalizer, Reduction
 
 
 @dataclass

@@ -5,8 +5,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from tf_spline_prune.criteria._criterion import Criterion
-from tf_spline_prune.criteria._reduction import Normalizer, Reduction, divisor, reduced
+from tf_spline_prune.criteria._criterion import (
+    Criterion,
+    Normalizer,
+    Reduction,
+    divisor,
+    reduced,
+)
 from tf_spline_prune.graph import Group
 
 
@@ -43,15 +48,15 @@ class LAMP(Criterion):
 
     def scores(self, group: Group) -> np.ndarray:
         """Return one score per unit of a group; higher means keep."""
-        shares = []
+        fractions = []
         for member in group.producers:
-            share = shares_among_larger(self.graph.lengths(member))
-            shares.append(share / divisor(share, self.normalizer))
-        return reduced(shares, self.reduction)
+            fraction = fractions_among_larger(self.graph.lengths(member))
+            fractions.append(fraction / divisor(fraction, self.normalizer))
+        return reduced(fractions, self.reduction)
 
 
-def shares_among_larger(lengths: np.ndarray) -> np.ndarray:
-    """Return the share of each square among the squares that are at least as large.
+def fractions_among_larger(lengths: np.ndarray) -> np.ndarray:
+    """Return the fraction of each square among the squares that are at least as large.
 
     Args:
         lengths: Array of shape `(things,)`, none negative.
@@ -65,7 +70,7 @@ def shares_among_larger(lengths: np.ndarray) -> np.ndarray:
     at_least = np.cumsum(ordered[::-1])[::-1]  # of this one and the larger ones
     starts = np.flatnonzero(np.diff(ordered, prepend=-1.0))  # equals share a sum
     totals = np.repeat(at_least[starts], np.diff(starts, append=len(ordered)))
-    shares = np.zeros(len(squares))
+    fractions = np.zeros(len(squares))
     np.divide(ordered, totals, out=ordered, where=totals > 0)
-    shares[order] = ordered
-    return shares
+    fractions[order] = ordered
+    return fractions

@@ -9,8 +9,8 @@ import numpy as np
 
 from tf_spline_prune._checks import COUNT, Real, hold
 from tf_spline_prune.compat import Calibration
+from tf_spline_prune.criteria._consumer_statistics import sums_at_consumers
 from tf_spline_prune.criteria._criterion import Criterion
-from tf_spline_prune.criteria._reader_statistics import sums_at_readers
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph import ChannelGraph, Group
 from tf_spline_prune.graph._readings import Reading, readings
@@ -98,7 +98,7 @@ class Reconstruction(Criterion):
                 self._readings[group.name] = readings(graph, group)
         data = data.drawn(self.max_inputs, seed)
         everyone = [one for found in self._readings.values() for one in found]
-        self._moments = sums_at_readers(
+        self._moments = sums_at_consumers(
             graph, everyone, _moments, data, self.batch_size, _merged
         )
 
@@ -106,7 +106,7 @@ class Reconstruction(Criterion):
         """Return one score per unit of a group; higher means keep."""
         if not self._readings.get(group.name):
             return self._unseen(group)
-        readers = []
+        consumers = []
         for reading in self._readings[group.name]:
             moments = self._moments[reading]
             covariance = moments[:-1, :-1] / moments[-1, -1]
@@ -118,8 +118,10 @@ class Reconstruction(Criterion):
                 ],
                 axis=1,
             )
-            readers.append(_Reader(covariance, weights.astype("float64"), self.ridge))
-        return _eliminate(readers, group.num_units)
+            consumers.append(
+                _Consumer(covariance, weights.astype("float64"), self.ridge)
+            )
+        return _eliminate(consumers, group.num_units)
 
     def _unseen(self, group: Group) -> np.ndarray:
         """Score units by their weights alone, as if they varied one by one."""
@@ -131,8 +133,8 @@ class Reconstruction(Criterion):
         return np.asarray(squares / total if total else squares)
 
 
-class _Reader:
-    """One reader of a group: what it loses with each unit that is left."""
+class _Consumer:
+    """One consumer of a group: what it loses with each unit that is left."""
 
     def __init__(self, covariance: np.ndarray, weights: np.ndarray, ridge: float):
         count = len(covariance)
@@ -146,13 +148,13 @@ class _Reader:
         self.energy = float(np.einsum("um,uv,vm->", weights, covariance, weights))
 
     def losses(self) -> np.ndarray:
-        """Return the loss with each unit, as a share of the output's variance."""
+        """Return the loss with each unit, as a fraction of the output's variance."""
         if not self.energy > 0:
             return np.zeros(len(self.weights))
         squares = np.einsum("um,um->u", self.weights, self.weights)
         return np.asarray(squares / np.diag(self.inverse) / self.energy)
 
-    def part(self, units: np.ndarray) -> "_Reader":
+    def part(self, units: np.ndarray) -> "_Consumer":
         """Look at some of the units only, among which some will be removed."""
         part = copy.copy(self)
         part.inverse = self.inverse[np.ix_(units, units)]
@@ -163,41 +165,41 @@ class _Reader:
         """Take units away; the weights of the others make up for them."""
         rest = np.delete(np.arange(len(self.inverse)), units)
         between = self.inverse[np.ix_(units, rest)]
-        shares = np.linalg.solve(self.inverse[np.ix_(units, units)], between).T
-        self.weights = self.weights[rest] - shares @ self.weights[units]
-        self.inverse = self.inverse[np.ix_(rest, rest)] - shares @ between
+        fractions = np.linalg.solve(self.inverse[np.ix_(units, units)], between).T
+        self.weights = self.weights[rest] - fractions @ self.weights[units]
+        self.inverse = self.inverse[np.ix_(rest, rest)] - fractions @ between
 
 
-def _eliminate(readers: list[_Reader], count: int) -> np.ndarray:
+def _eliminate(consumers: list[_Consumer], count: int) -> np.ndarray:
     """Take all units away, those of least loss first; gives the losses."""
     scores = np.zeros(count)
     left = np.arange(count)
     highest, step = 0.0, 0
     while len(left):
         most = max(1, len(left) // _AT_ONCE) if len(left) > _ONE_BY_ONE else 1
-        gone, losses = _next(readers, most)
+        gone, losses = _next(consumers, most)
         for unit, loss in zip(gone, losses, strict=True):
             highest = max(highest, loss)
             # Later ones score higher, also where their loss is not.
             scores[left[unit]] = highest * (1 + 1e-9 * step)
             step += 1
-        for reader in readers:
-            reader.remove(np.array(gone))
+        for consumer in consumers:
+            consumer.remove(np.array(gone))
         left = np.delete(left, gone)
     return scores
 
 
-def _next(readers: list[_Reader], most: int) -> tuple[list[int], list[float]]:
+def _next(consumers: list[_Consumer], most: int) -> tuple[list[int], list[float]]:
     """Choose the units that go before all are looked at again, and their losses.
 
     Each is the one of least loss, after those before it, among the few that were best
     to begin with; so two that can stand in for each other never both go for free.
     """
-    losses = _total(readers)
+    losses = _total(consumers)
     if most == 1:
         return [int(losses.argmin())], [float(losses.min())]
     few = np.argsort(losses, kind="stable")[: most * _CLOSER]
-    parts = [reader.part(few) for reader in readers]
+    parts = [consumer.part(few) for consumer in consumers]
     gone, lost = [], []
     for _ in range(most):
         losses = _total(parts)
@@ -210,8 +212,8 @@ def _next(readers: list[_Reader], most: int) -> tuple[list[int], list[float]]:
     return gone, lost
 
 
-def _total(readers: list[_Reader]) -> np.ndarray:
-    return np.asarray(np.sum([reader.losses() for reader in readers], axis=0))
+def _total(consumers: list[_Consumer]) -> np.ndarray:
+    return np.asarray(np.sum([consumer.losses() for consumer in consumers], axis=0))
 
 
 def _moments(reading: Reading, tensor: Any) -> Any:
@@ -236,9 +238,9 @@ def _moments(reading: Reading, tensor: Any) -> Any:
 def _merged(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Put the moments of two batches together."""
     number = one[-1, -1] + other[-1, -1]
-    share = other[-1, -1] / number
+    fraction = other[-1, -1] / number
     apart = other[:-1, -1] - one[:-1, -1]
     merged = one + other
-    merged[:-1, :-1] += np.outer(apart, apart) * one[-1, -1] * share
-    merged[:-1, -1] = merged[-1, :-1] = one[:-1, -1] + apart * share
+    merged[:-1, :-1] += np.outer(apart, apart) * one[-1, -1] * fraction
+    merged[:-1, -1] = merged[-1, :-1] = one[:-1, -1] + apart * fraction
     return merged

@@ -43,10 +43,10 @@ class SNIP(ConnectionCriterion):
     def saliencies(self, connections: Connections, data: Any) -> Gradients:
         """Multiply weights by gradients, and make the sizes add up to 1."""
         found = connections.gradients(data, self.loss, self.batch_size)
-        return shares(times(connections.current, found))
+        return fractions(times(connections.current, found))
 
 
-def shares(saliencies: Gradients) -> Gradients:
+def fractions(saliencies: Gradients) -> Gradients:
     """Divide saliencies by the sum of their sizes."""
     total = sum(
         float(np.abs(array).sum())

@@ -6,11 +6,12 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 
 from tf_spline_prune._checks import COUNT, OneOf, Real, hold
-from tf_spline_prune.criteria._criterion import PairCriterion, UnitPairs
-from tf_spline_prune.criteria._reduction import (
+from tf_spline_prune.criteria._criterion import (
     Normalizer,
+    PairCriterion,
     Reduction,
     Rows,
+    UnitPairs,
     reduced_rows,
 )
 from tf_spline_prune.graph import ChannelGraph, Group, Member
@@ -259,6 +260,6 @@ def effective_weights(
 def _vector(
     graph: ChannelGraph, group: Group, path: str, name: str
 ) -> np.ndarray | None:
-    """Read what a weight with one entry an output holds, shape `(units, m)`."""
+    """Read what a weight with one entry per output holds, shape `(units, m)`."""
     member = group.member(path, name)
     return None if member is None else graph.rows(member)

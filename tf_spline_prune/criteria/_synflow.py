@@ -8,7 +8,7 @@ import numpy as np
 from tf_spline_prune.compat import Calibration, Gradients
 from tf_spline_prune.criteria._connection_criterion import ConnectionCriterion, times
 from tf_spline_prune.criteria._connections import Connections
-from tf_spline_prune.criteria._reduction import Normalizer, Reduction
+from tf_spline_prune.criteria._criterion import Normalizer, Reduction
 
 
 @dataclass

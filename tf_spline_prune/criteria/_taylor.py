@@ -22,8 +22,8 @@ class Taylor(GateCriterion):
         loss: A name, a Keras loss, a function `loss(y_true, y_pred)`, or a list or dict
             of these. Defaults to `None`, which takes the model's compiled loss.
         batch_size: How many examples run at a time. Defaults to `64`.
-        reduction: How a group's readers are joined: `"sum"` (before the absolute value
-            is taken, so that it is one gate for all), `"mean"`, `"max"` (of the
+        reduction: How a group's consumers are joined: `"sum"` (before the absolute
+            value is taken, so that it is one gate for all), `"mean"`, `"max"` (of the
             absolute values) or `"first"`. Defaults to `"sum"`.
         normalizer: What the scores of each group are divided by: `"none"`, `"mean"`,
             `"max"` or `"sum"`. Defaults to `"none"`.

@@ -68,7 +68,7 @@ class Preprocessed(Servable):
         self._try()
 
     def __call__(self, *tensors: Any) -> dict[str, Any]:
-        """Run the model on one raw tensor an input, in the order of `inputs`."""
+        """Run the model on one raw tensor per input, in the order of `inputs`."""
         return super().__call__(*self._prepared(*tensors))
 
     def concrete_function(self, batch_size: int | None = None) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""`ChannelGraph`: which units of a model live or die together."""
+"""`ChannelGraph`: which units of a model are pruned together."""
 
 import functools
 import math
@@ -21,8 +21,14 @@ from tf_spline_prune.compat import (
     with_sizes,
 )
 from tf_spline_prune.errors import BudgetError, RuleError
-from tf_spline_prune.graph._axes import TensorAxes
-from tf_spline_prune.graph._facts import Barrier, Group, Member, WeightFact, Work
+from tf_spline_prune.graph._facts import (
+    Barrier,
+    Group,
+    Member,
+    TensorAxes,
+    WeightFact,
+    Work,
+)
 from tf_spline_prune.graph._grouping import (
     find_barriers,
     find_groups,
@@ -114,7 +120,9 @@ class ChannelGraph:
         self.makers = {
             n: self._root[units] for n, (_, units) in recorder.makers.items()
         }
-        self._maker_paths = {name: path for name, (path, _) in recorder.makers.items()}
+        self._producer_paths = {
+            name: path for name, (path, _) in recorder.makers.items()
+        }
         self.groups = find_groups(
             self.makers,
             self.weights.values(),
@@ -226,11 +234,11 @@ class ChannelGraph:
 
     def layer(self, name: str) -> Any:
         """Return the layer object of a path, or of the name of a producer."""
-        return self.graph.layers[self._maker_paths.get(name, name)]
+        return self.graph.layers[self._producer_paths.get(name, name)]
 
     def path_of_maker(self, name: str) -> str:
         """Return the path of the layer that produces units under a name."""
-        return self._maker_paths[name]
+        return self._producer_paths[name]
 
     @functools.cached_property
     def nameable(self) -> Nameable:
@@ -240,7 +248,7 @@ class ChannelGraph:
             "produces units",
             {b.layer: b.reason for b in self.barriers if b.layer not in self.makers},
             "Units of {name!r} cannot be pruned: {reason}. Leave it out.",
-            self._maker_paths,
+            self._producer_paths,
             BudgetError,
         )
 
@@ -371,7 +379,7 @@ class ChannelGraph:
         """Explain what becomes of a layer's units.
 
         Args:
-            layer: Path of a layer that makes units or that no rule covers, or the
+            layer: Path of a layer that produces units or that no rule covers, or the
                 name of one kind of units.
 
         Returns:
@@ -380,7 +388,7 @@ class ChannelGraph:
         Raises:
             ValueError: If there is no such layer.
         """
-        names = [n for n, path in self._maker_paths.items() if path == layer]
+        names = [n for n, path in self._producer_paths.items() if path == layer]
         if not names and layer not in {barrier.layer for barrier in self.barriers}:
             self.nameable.require(layer)
         return "\n".join(self._explain(name) for name in names or [layer])
@@ -389,11 +397,11 @@ class ChannelGraph:
         lines = []
         for group in self.groups:
             if layer in group.makers:
-                readers = ", ".join(dict.fromkeys(m.path for m in group.consumers))
+                consumers = ", ".join(dict.fromkeys(m.path for m in group.consumers))
                 norms = ", ".join(group.approximate)
                 lines.append(
                     f"{layer}: {group.num_units} units may be pruned; produced by "
-                    f"{', '.join(group.makers)}; consumed by {readers or 'nothing'}"
+                    f"{', '.join(group.makers)}; consumed by {consumers or 'nothing'}"
                     + (f"; approximate, because of {norms}." if norms else ".")
                 )
         for barrier in self.barriers:

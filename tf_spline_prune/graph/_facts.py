@@ -1,16 +1,97 @@
-"""What is known of a model's units once its graph has been walked."""
+"""What is known of a model: whose units lie on which axes, and what that means."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from tf_spline_prune.compat import Call
-from tf_spline_prune.graph._axes import Labels
+
+Shape = tuple[int | None, ...]
+Labels = np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class TensorAxes:
+    """A tensor, reduced to the units that each of its axes holds.
+
+    Attributes:
+        shape: Shape with the batch axis first; `None` where a size is open.
+        labels: For each axis an array of shape `(size,)`, the label of the unit
+            at each position, or `None` where the axis holds no units (batch,
+            space, time).
+    """
+
+    shape: Shape
+    labels: tuple[Labels | None, ...]
+
+    @property
+    def rank(self) -> int:
+        """Number of axes, the batch axis included."""
+        return len(self.shape)
+
+    @property
+    def labelled(self) -> list[int]:
+        """The axes that hold units."""
+        return [axis for axis, labels in enumerate(self.labels) if labels is not None]
+
+    @property
+    def kept(self) -> dict[int, Labels]:
+        """The labels by axis, where there are any."""
+        return {a: labels for a, labels in enumerate(self.labels) if labels is not None}
+
+    def with_labels(self, shape: Shape, changes: dict[int, Labels]) -> "TensorAxes":
+        """Describe a tensor of another shape that holds units on the axes given."""
+        return TensorAxes(shape, tuple(changes.get(axis) for axis in range(len(shape))))
+
+
+def norm_axis(call: Call, rank: int) -> int:
+    """Return the axis that a BatchNormalization works on.
+
+    Args:
+        call: A call of a BatchNormalization.
+        rank: Rank of its input, the batch axis included.
+
+    Returns:
+        The index of the axis, not negative.
+    """
+    axis = call.layer.axis
+    return int(axis[0] if isinstance(axis, (list, tuple)) else axis) % rank
+
+
+def channel_axis(call: Call, rank: int) -> int:
+    """Return the channel axis of a layer with a `data_format`.
+
+    Args:
+        call: A call of a layer.
+        rank: Rank of its input, the batch axis included.
+
+    Returns:
+        The index of the axis, not negative.
+    """
+    first = getattr(call.layer, "data_format", None) == "channels_first"
+    return 1 if first and rank > 2 else rank - 1
+
+
+def positions(shape: Sequence[int | None], channels: Iterable[int]) -> int | None:
+    """Count the positions of a tensor for one input of the model.
+
+    Args:
+        shape: Shape of the tensor, the batch axis first.
+        channels: The axes that do not count as positions.
+
+    Returns:
+        The product of the other sizes, the batch left out; `None` if one is open.
+    """
+    left_out = {0, *channels}
+    sizes = [size for axis, size in enumerate(shape) if axis not in left_out]
+    return None if None in sizes else math.prod(sizes)  # type: ignore[arg-type]
+
 
 # How an axis of a weight relates to units: it makes them, reads them, or holds
-# one entry a unit on their way from maker to reader.
+# one entry per unit on their way from producer to consumer.
 Role = Literal["out", "in", "channel"]
 
 
@@ -79,8 +160,8 @@ class Edit:
         key: Key of the entry, such as `"filters"`; dots lead into entries that
             hold entries: `"layer.config.units"`.
         labels: The units that it depends on.
-        change: Called as `change(old, keep=keep)`, with one bool a unit; gives the new
-            value of the entry.
+        change: Called as `change(old, keep=keep)`, with one bool per unit; gives the
+            new value of the entry.
     """
 
     path: str
@@ -172,7 +253,7 @@ class Group:
 
     @property
     def producers(self) -> tuple[Member, ...]:
-        """The members that make the units."""
+        """The members that produce the units."""
         return tuple(m for m in self.members if m.role == "out")
 
     @property

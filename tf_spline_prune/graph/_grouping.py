@@ -1,4 +1,4 @@
-"""From ties and barriers to groups: which units live or die together."""
+"""From ties and barriers to groups: which units are pruned together."""
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -27,7 +27,7 @@ def find_groups(
     """Gather the free units that the same layers make and that are used alike.
 
     Args:
-        makers: For the name of each layer that makes units, the units it makes.
+        makers: For the name of each layer that produces units, the units it produces.
         weights: What is known of each weight.
         work: Multiply-accumulates between tensors, and calls that no rule covers.
         mixings: Normalisations over units.
@@ -124,7 +124,7 @@ def find_barriers(
     """List the layers with units that must stay.
 
     Args:
-        makers: For the name of each layer that makes units, the units it makes.
+        makers: For the name of each layer that produces units, the units it produces.
         reasons: The units that must stay, and why.
 
     Returns:

@@ -33,7 +33,7 @@ class Reading:
             tensor: Array of the shape of the input.
 
         Returns:
-            Array of shape `(samples, units)`: all that the reader sees of a unit, at
+            Array of shape `(samples, units)`: all that the consumer sees of a unit, at
             all positions, one below the other.
         """
         moved = np.moveaxis(tensor, self.axis, -1)[..., self.positions]
@@ -54,12 +54,12 @@ def readings(graph: ChannelGraph, group: Group) -> list[Reading]:
         where units are read only inside the layer that makes them, such as
         attention heads.
     """
-    readers = {member.path for member in group.consumers}
+    consumers = {member.path for member in group.consumers}
     place = graph.owners([group])
     place[group.roots] = np.arange(group.num_units)
     found: dict[tuple[str, int, int], Reading] = {}
     for call in graph.graph.calls:
-        if call.path not in readers:
+        if call.path not in consumers:
             continue
         for index, value in enumerate(graph.inputs_of(call)):
             for axis in value.labelled:

@@ -11,13 +11,14 @@ from scipy.sparse.csgraph import connected_components
 
 from tf_spline_prune.compat import Call
 from tf_spline_prune.errors import RuleError
-from tf_spline_prune.graph._axes import Labels, TensorAxes
 from tf_spline_prune.graph._facts import (
     Edit,
+    Labels,
     Meeting,
     Opaque,
     Rescale,
     Role,
+    TensorAxes,
     WeightFact,
     Work,
 )
@@ -428,7 +429,7 @@ def counted(old: Any, keep: np.ndarray, index: int | None = None) -> Any:
 
 
 def cut(old: Any, keep: np.ndarray) -> Any:
-    """Leave out the numbers of units that are gone, where there is one a unit."""
+    """Leave out the numbers of units that are gone, where there is one per unit."""
     numbers = np.asarray(old)
     if old is None or numbers.shape[-1:] != keep.shape:
         return old

@@ -1,4 +1,4 @@
-"""The way of a unit from the layer that makes it to the layers that read it."""
+"""The way of a unit from the layer that produces it to those that consume it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from tf_spline_prune.compat import Call, Graph, Tensor, activation_name
-from tf_spline_prune.graph._axes import channel_axis, norm_axis
-from tf_spline_prune.graph._facts import Group
+from tf_spline_prune.graph._facts import Group, channel_axis, norm_axis
 from tf_spline_prune.graph.rules._elementwise import is_homogeneous_activation
 from tf_spline_prune.graph.rules._registry import rule_of
 

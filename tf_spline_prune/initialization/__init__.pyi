@@ -30,8 +30,6 @@ from tf_spline_prune.initialization.signal._mean_field import (
     edge_of_chaos as edge_of_chaos,
 )
 from tf_spline_prune.initialization.signal._signal_propagation import (
-    signal_propagation as signal_propagation,
-)
-from tf_spline_prune.initialization.signal._signal_report import (
     SignalPropagation as SignalPropagation,
+    signal_propagation as signal_propagation,
 )

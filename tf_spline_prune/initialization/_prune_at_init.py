@@ -40,7 +40,7 @@ from tf_spline_prune.masking._granularity import lowest
 from tf_spline_prune.masking._scoring import OF_WEIGHTS, weight_scores
 from tf_spline_prune.masking._wrap_with_masks import wrap_with_masks
 from tf_spline_prune.pruning import plan, prune_in_rounds
-from tf_spline_prune.pruning.planning._budget import SHARES, as_number
+from tf_spline_prune.pruning.planning._budget import FRACTIONS, as_number
 
 
 def erk(shapes: Sequence[tuple[int, ...]], count: int) -> np.ndarray:
@@ -51,7 +51,7 @@ def erk(shapes: Sequence[tuple[int, ...]], count: int) -> np.ndarray:
         count: How many weights stay in all.
 
     Returns:
-        Whole numbers of weights that stay, one a tensor, that add up to `count`.
+        Whole numbers of weights that stay, one per tensor, that add up to `count`.
 
     Source: Evci et al., "Rigging the Lottery", ICML 2020 (Erdős–Rényi kernel).
     """
@@ -62,7 +62,7 @@ def erk(shapes: Sequence[tuple[int, ...]], count: int) -> np.ndarray:
 def smart_ratio(shapes: Sequence[tuple[int, ...]], count: int) -> np.ndarray:
     """Keep more in early layers, by a rule of the layer's number alone.
 
-    Layer l of L keeps a share in proportion to `k^2 + k`, `k = L - l + 1`; the last
+    Layer l of L keeps a fraction in proportion to `k^2 + k`, `k = L - l + 1`; the last
     one keeps 0.3 of its weights, unless so many must not stay in all.
 
     Args:
@@ -70,7 +70,7 @@ def smart_ratio(shapes: Sequence[tuple[int, ...]], count: int) -> np.ndarray:
         count: How many weights stay in all.
 
     Returns:
-        Whole numbers of weights that stay, one a tensor, that add up to `count`.
+        Whole numbers of weights that stay, one per tensor, that add up to `count`.
 
     Source: Su et al., "Sanity-Checking Pruning Methods: Random Tickets can Win the
     Jackpot", NeurIPS 2020.
@@ -117,12 +117,12 @@ def strongest(
     Among equal scores the first ones go, tensor by tensor: nothing hangs on chance.
 
     Args:
-        scores: One array a weight tensor, finite or plus infinity; higher means keep.
+        scores: One array per weight tensor, finite or plus infinity; higher means keep.
         count: How many weights stay, of all tensors together.
         old: Masks, bool; what they have removed stays gone.
 
     Returns:
-        One bool array a tensor, in its shape; true means keep.
+        One bool array per tensor, in its shape; true means keep.
     """
     if old is None:
         old = [np.ones(array.shape, bool) for array in scores]
@@ -159,7 +159,7 @@ def early_masks(
         model: The model.
         slots: Its weights that masks can thin out.
         criterion: What ranks them, as `with_loss` gave it.
-        sparsity: Share that goes, in [0, 1).
+        sparsity: Fraction that goes, in [0, 1).
         data: Inputs and labels, where there are any.
         rounds: As in `prune_at_init`.
         schedule: As in `prune_at_init`.
@@ -167,7 +167,7 @@ def early_masks(
         seed: As in `prune_at_init`.
 
     Returns:
-        One bool array a slot, true where a weight stays.
+        One bool array per slot, true where a weight stays.
 
     Raises:
         BudgetError: If a layer would lose all its weights.
@@ -233,7 +233,7 @@ def _counts(
         left = [(1 - sparsity) ** (k / rounds) for k in range(1, rounds + 1)]
     else:
         left = [1 - sparsity * (k / rounds) for k in range(1, rounds + 1)]
-    return [round(share * total) for share in left]
+    return [round(fraction * total) for fraction in left]
 
 
 def _in_rounds(
@@ -291,7 +291,7 @@ def _with_one_safe(scores: Masks, masks: Masks | None = None) -> Masks:
         Function("a function of what is scored"),
     ],
     loss=LOSS,
-    sparsity=[*SHARES, None],
+    sparsity=[*FRACTIONS, None],
     rounds=[Integer(1, 10_000), None],
     schedule=OneOf(*get_args(RoundSchedule)),
     granularity=OneOf("weight", "unit"),

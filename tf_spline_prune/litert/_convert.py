@@ -170,8 +170,8 @@ def changing(format: str, servable: Servable, error: Exception) -> str:
     )
 
 
-_SPARSE = 0.3  # share of zeros from which the converter stores a kernel without them
-_BLOCKS = {"float16": (4, 0.9), "int8": (16, 0.8)}  # share of zeros in whole blocks
+_SPARSE = 0.3  # fraction of zeros from which the converter stores a kernel without them
+_BLOCKS = {"float16": (4, 0.9), "int8": (16, 0.8)}  # fraction of zeros in whole blocks
 
 
 def sparse_fault(model: Any, quantize: Quantize | None) -> str | None:
@@ -204,7 +204,7 @@ def sparse_fault(model: Any, quantize: Quantize | None) -> str | None:
         kernel = weights[path]["kernel"]
         if np.mean(kernel == 0) < _SPARSE:
             continue
-        in_blocks = _share_in_blocks(kernel, length) >= whole
+        in_blocks = _fraction_in_blocks(kernel, length) >= whole
         if in_blocks == (quantize == "float16"):
             found.append(path)
     if not found:
@@ -222,8 +222,8 @@ def sparse_fault(model: Any, quantize: Quantize | None) -> str | None:
     )
 
 
-def _share_in_blocks(kernel: np.ndarray, length: int) -> float:
-    """Return the share of zeros in whole blocks of inputs of one output."""
+def _fraction_in_blocks(kernel: np.ndarray, length: int) -> float:
+    """Return the fraction of zeros in whole blocks of inputs of one output."""
     zero = kernel == 0
     missing = -len(zero) % length
     padded = np.pad(zero, ((0, missing), (0, 0)), constant_values=True)

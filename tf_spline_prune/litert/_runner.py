@@ -67,11 +67,11 @@ class Runner:
 
         Args:
             inputs: The array of a model with one input, batch axis first;
-                otherwise one array an input, by name. (A list is not taken: the
+                otherwise one array per input, by name. (A list is not taken: the
                 file does not keep the order of the Keras model's inputs.)
 
         Returns:
-            One array an output, in the order of `output_names`.
+            One array per output, in the order of `output_names`.
 
         Raises:
             ValueError: If names, shapes or dtypes are not those of the inputs.

@@ -100,7 +100,7 @@ class Servable:
                 )
 
     def __call__(self, *tensors: Any) -> dict[str, Any]:
-        """Run the model on one tensor an input, in the order of `inputs`."""
+        """Run the model on one tensor per input, in the order of `inputs`."""
         arguments = keras.tree.pack_sequence_as(self._structure, list(tensors))
         outputs = keras.tree.flatten(self.model(arguments, **self._mode))
         return dict(zip(self.outputs, outputs, strict=True))
@@ -230,7 +230,7 @@ def input_names(graph: Graph) -> list[str]:
         graph: The model, traced.
 
     Returns:
-        One Python name an input.
+        One Python name per input.
     """
     return _plain(_inputs(graph))
 

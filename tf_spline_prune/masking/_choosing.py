@@ -18,7 +18,7 @@ from tf_spline_prune.masking._granularity import (
     aim,
     lowest,
 )
-from tf_spline_prune.masking._slots import Layout
+from tf_spline_prune.masking._slots import KernelAxes
 
 Scope = Literal["layer", "global"]
 
@@ -29,7 +29,7 @@ def choose(
     granularity: Any = "weight",
     scope: Scope = "layer",
     pooling: Pooling = "mean",
-    layouts: Sequence[Layout] | None = None,
+    axes: Sequence[KernelAxes] | None = None,
     max_sparsity: float | None = None,
 ) -> list[np.ndarray]:
     """Choose the weights that stay: those of the highest scores.
@@ -43,23 +43,23 @@ def choose(
     zeros, which it loses first. Every tensor keeps at least one weight, or one block.
 
     Args:
-        scores: One array a weight tensor, in its shape; higher means keep.
-        sparsity: Share of the weights that shall go, in [0, 1), of all of them; or
-            one share a tensor, and then the scope is `"layer"`.
+        scores: One array per weight tensor, in its shape; higher means keep.
+        sparsity: Fraction of the weights that shall go, in [0, 1), of all of them; or
+            one fraction per tensor, and then the scope is `"layer"`.
         granularity: What `Granularity.of` reads: `"weight"`, `(4, 1)`, `"2:4"`.
         scope: What is ranked together: each tensor alone (`"layer"`), or all of
             them (`"global"`).
         pooling: Whether the score of a block is the `"mean"` or the `"max"` of the
             scores of its weights.
-        layouts: One layout a tensor, for blocks and patterns. Defaults to
+        axes: One layout per tensor, for blocks and patterns. Defaults to
             `[..., inputs, outputs]` for all.
-        max_sparsity: The largest share that one tensor may lose, in [0, 1]; 1 for no
+        max_sparsity: The largest fraction that one tensor may lose, in [0, 1]; 1 for no
             limit but the last weight. Defaults to 1 in the scope `"layer"`; in
             `"global"` to 0.99, or halfway between `sparsity` and 1 where that is
             more: no layer runs dry because its weights are small.
 
     Returns:
-        One bool array a tensor, in its shape; true means keep.
+        One bool array per tensor, in its shape; true means keep.
 
     Raises:
         ValueError: If an argument is out of range, a score is not finite, or a tensor
@@ -81,40 +81,40 @@ def choose(
         if value not in known:
             raise ValueError(f"`{name}` must be one of {known}. Received: {value!r}")
     arrays = [_checked(array, place) for place, array in enumerate(scores)]
-    if layouts is None:
-        layouts = [Layout()] * len(arrays)
-    _check_length("layouts", layouts, arrays)
+    if axes is None:
+        axes = [KernelAxes()] * len(arrays)
+    _check_length("axes", axes, arrays)
     if isinstance(sparsity, (Sequence, np.ndarray)) and np.ndim(sparsity):
-        scope, shares = "layer", [_share(share) for share in sparsity]
-        _check_length("sparsity", shares, arrays)
+        scope, fractions = "layer", [_fraction(fraction) for fraction in sparsity]
+        _check_length("sparsity", fractions, arrays)
     else:
-        shares = [_share(sparsity)] * len(arrays)
+        fractions = [_fraction(sparsity)] * len(arrays)
     if max_sparsity is None:
-        usual = max(0.99, (1 + max(shares, default=0.0)) / 2)
+        usual = max(0.99, (1 + max(fractions, default=0.0)) / 2)
         max_sparsity = usual if scope == "global" else 1.0
     elif not 0 <= max_sparsity <= 1:
         raise ValueError(
             f"`max_sparsity` must lie in [0, 1]. Received: max_sparsity={max_sparsity}"
         )
-    if max(shares, default=0.0) > max_sparsity:
+    if max(fractions, default=0.0) > max_sparsity:
         raise BudgetError(
             "`sparsity` must not be above `max_sparsity`. Received: sparsity="
-            f"{max(shares)}, max_sparsity={max_sparsity}"
+            f"{max(fractions)}, max_sparsity={max_sparsity}"
         )
     cells = [
-        kind.cells(a, layout, pooling)
-        for a, layout in zip(arrays, layouts, strict=True)
+        kind.cells(a, kernel_axes, pooling)
+        for a, kernel_axes in zip(arrays, axes, strict=True)
     ]
     if scope == "global" and cells:
-        return _together(cells, shares[0], max_sparsity)
+        return _together(cells, fractions[0], max_sparsity)
     return [
-        _together([one], share, max_sparsity)[0]
-        for one, share in zip(cells, shares, strict=True)
+        _together([one], fraction, max_sparsity)[0]
+        for one, fraction in zip(cells, fractions, strict=True)
     ]
 
 
 def _together(
-    tensors: Sequence[Cells], share: float, max_sparsity: float
+    tensors: Sequence[Cells], fraction: float, max_sparsity: float
 ) -> list[np.ndarray]:
     """Choose among the cells of several tensors by one ranking.
 
@@ -122,13 +122,13 @@ def _together(
     """
     free = [cells.may_go(max_sparsity) for cells in tensors]
     sizes = np.concatenate([cells.sizes for cells in tensors])
-    target = aim(sizes, sum(cells.num_weights for cells in tensors), share)
+    target = aim(sizes, sum(cells.num_weights for cells in tensors), fraction)
     most = sizes.sum() - sizes[~np.concatenate(free)].sum()
     if len(tensors) > 1 and target - most > sizes.max(initial=0) / 2:
         raise BudgetError(
             f"So many weights cannot be pruned: at most {most:,} can, and {target:,} "
             "were asked for; every tensor keeps one weight, and none loses more than "
-            f"`max_sparsity`. Received: sparsity={share}, "
+            f"`max_sparsity`. Received: sparsity={fraction}, "
             f"max_sparsity={max_sparsity}"
         )
     # What must stay is as if it were the best.
@@ -152,7 +152,7 @@ def _checked(array: Any, place: int) -> np.ndarray:
     return array
 
 
-def _share(value: Any) -> float:
+def _fraction(value: Any) -> float:
     number = np.asarray(value)
     if number.ndim or number.dtype.kind not in "fiu" or not 0 <= number < 1:
         raise ValueError(
@@ -189,17 +189,17 @@ class Thinning:
         self.slots = slots
         self._gone = [0] * len(slots)
 
-    def __call__(self, shares: Sequence[float]) -> None:
+    def __call__(self, fractions: Sequence[float]) -> None:
         """Remove weights, beside those that are gone.
 
         Args:
-            shares: For each slot the share of weights that shall be gone, in [0, 1),
-                those included that are. One weight stays.
+            fractions: For each slot the fraction of weights that shall be gone, in [0,
+                1), those included that are. One weight stays.
 
         Raises:
             CriterionError: If a weight is NaN or infinite; then nothing is changed.
         """
-        thinned = [self._thinned(*each) for each in enumerate(shares)]
+        thinned = [self._thinned(*each) for each in enumerate(fractions)]
         for place, (slot, new) in enumerate(zip(self.slots, thinned, strict=True)):
             if new is not None:
                 keep, array = new
@@ -207,7 +207,7 @@ class Thinning:
                 self._gone[place] = keep.size - int(np.count_nonzero(keep))
 
     def _thinned(
-        self, place: int, share: float
+        self, place: int, fraction: float
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """Return the new mask and the new weights of a slot, if they are new."""
         slot = self.slots[place]
@@ -219,7 +219,7 @@ class Thinning:
         if not known:
             keep = slot.keep().copy()
             gone = keep.size - int(np.count_nonzero(keep))
-        count = round(round(share * array.size, 4))
+        count = round(round(fraction * array.size, 4))
         more = min(count, array.size - 1) - gone
         if more <= 0:
             return None
@@ -259,10 +259,10 @@ def _guess(sizes: np.ndarray, keep: np.ndarray, count: int) -> float:
         return math.inf
     drawn = _places(sizes.size)
     sample = sizes[drawn][keep[drawn]]
-    share = count / np.count_nonzero(keep)
+    fraction = count / np.count_nonzero(keep)
     # Three standard deviations of a place in the sample.
-    slack = 3 * math.sqrt(len(sample) * share * (1 - share)) + 3
-    place = int(len(sample) * share + slack)
+    slack = 3 * math.sqrt(len(sample) * fraction * (1 - fraction)) + 3
+    place = int(len(sample) * fraction + slack)
     if place >= len(sample):
         return math.inf
     return float(np.partition(sample, place)[place])

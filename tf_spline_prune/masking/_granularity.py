@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tf_spline_prune._checks import received
-from tf_spline_prune.masking._slots import Layout
+from tf_spline_prune.masking._slots import KernelAxes
 
 _SAMPLE = 4096
 
@@ -42,7 +42,7 @@ class Cells:
         the last one.
 
         Args:
-            max_sparsity: The largest share of its weights that the tensor loses.
+            max_sparsity: The largest fraction of its weights that the tensor loses.
 
         Returns:
             Bool array of shape `(cells,)`.
@@ -56,20 +56,20 @@ class Cells:
         return free
 
 
-def aim(sizes: np.ndarray, num_weights: int, share: float) -> float:
+def aim(sizes: np.ndarray, num_weights: int, fraction: float) -> float:
     """Return how many weights are to be pruned.
 
     Args:
         sizes: Array of shape `(cells,)`: how many weights go with each cell.
-        num_weights: Number of weights that the share is of.
-        share: Share of the weights that shall go.
+        num_weights: Number of weights that the fraction is of.
+        fraction: Fraction of the weights that shall go.
 
     Returns:
         The product, cleared of float noise, and no more than can go; in whole cells
         where all have one size, as `round` does it.
     """
-    # A share that went through float32 is off by 6e-8 at most.
-    target = round(min(share * num_weights, sizes.sum()), 4)
+    # A fraction that went through float32 is off by 6e-8 at most.
+    target = round(min(fraction * num_weights, sizes.sum()), 4)
     if not len(sizes) or sizes.min() != sizes.max() or not sizes[0]:
         return target
     return int(sizes[0]) * round(target / int(sizes[0]))
@@ -124,10 +124,10 @@ def _score_at(
     while len(scores) > _SAMPLE:
         total = len(scores) if sizes is None else sizes.sum()
         sample = np.sort(scores[draw.integers(len(scores), size=_SAMPLE)])
-        share = min(target / max(total, 1), 1.0)
-        slack = apart * math.sqrt(_SAMPLE * share * (1 - share))
+        fraction = min(target / max(total, 1), 1.0)
+        slack = apart * math.sqrt(_SAMPLE * fraction * (1 - fraction))
         first, last = (
-            sample[min(max(int(_SAMPLE * share + by), 0), _SAMPLE - 1)]
+            sample[min(max(int(_SAMPLE * fraction + by), 0), _SAMPLE - 1)]
             for by in (-slack, slack)
         )
         part = scores < first
@@ -171,7 +171,7 @@ class Granularity(ABC):
 
     Attributes:
         spec: What `of` reads to give an equal granularity.
-        most: The largest share of a tensor that it can remove.
+        most: The largest fraction of a tensor that it can remove.
     """
 
     most: float = 1.0
@@ -227,13 +227,13 @@ class Granularity(ABC):
 
     @abstractmethod
     def cells(
-        self, scores: np.ndarray, layout: Layout, pooling: Pooling = "mean"
+        self, scores: np.ndarray, kernel_axes: KernelAxes, pooling: Pooling = "mean"
     ) -> Cells:
         """Cut a tensor into cells.
 
         Args:
             scores: Array in the shape of a weight tensor; higher means keep.
-            layout: Its axes.
+            kernel_axes: Its axes.
             pooling: How the scores of a block become one.
 
         Returns:
@@ -251,7 +251,7 @@ class _Weights(Granularity):
         return "weight"
 
     def cells(
-        self, scores: np.ndarray, layout: Layout, pooling: Pooling = "mean"
+        self, scores: np.ndarray, kernel_axes: KernelAxes, pooling: Pooling = "mean"
     ) -> Cells:
         sizes = np.broadcast_to(1, scores.size)
         return Cells(
@@ -278,9 +278,9 @@ class _Blocks(Granularity):
         return (int(self.inputs), int(self.outputs))
 
     def cells(
-        self, scores: np.ndarray, layout: Layout, pooling: Pooling = "mean"
+        self, scores: np.ndarray, kernel_axes: KernelAxes, pooling: Pooling = "mean"
     ) -> Cells:
-        pooled = view = layout.inputs_by_outputs(scores)
+        pooled = view = kernel_axes.inputs_by_outputs(scores)
         *places, inputs, outputs = view.shape
         lengths = []
         for axis, size in ((-2, self.inputs), (-1, self.outputs)):
@@ -297,7 +297,7 @@ class _Blocks(Granularity):
         def mask(gone: np.ndarray) -> np.ndarray:
             kept = ~gone.reshape(pooled.shape)
             rows = np.repeat(kept, lengths[0], axis=-2)
-            return layout.restored(np.repeat(rows, lengths[1], axis=-1))
+            return kernel_axes.restored(np.repeat(rows, lengths[1], axis=-1))
 
         sizes = np.broadcast_to(counts, pooled.shape).ravel()
         return Cells(pooled.ravel(), sizes, scores.size, mask)
@@ -324,9 +324,9 @@ class _Pattern(Granularity):
         return self.zeros / self.of_inputs
 
     def cells(
-        self, scores: np.ndarray, layout: Layout, pooling: Pooling = "mean"
+        self, scores: np.ndarray, kernel_axes: KernelAxes, pooling: Pooling = "mean"
     ) -> Cells:
-        view = layout.inputs_by_outputs(scores)
+        view = kernel_axes.inputs_by_outputs(scores)
         *places, inputs, outputs = view.shape
         padding = -inputs % self.of_inputs
         if padding:
@@ -345,7 +345,7 @@ class _Pattern(Granularity):
 
         def mask(gone: np.ndarray) -> np.ndarray:
             kept = ~(zeros & gone.reshape(losses.shape)[..., None, :])
-            return layout.restored(kept.reshape(view.shape)[..., :inputs, :])
+            return kernel_axes.restored(kept.reshape(view.shape)[..., :inputs, :])
 
         sizes = np.broadcast_to(counts, losses.shape).ravel()
         return Cells(losses.ravel(), sizes, scores.size, mask)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tf_spline_prune import criteria
-from tf_spline_prune.criteria._lamp import shares_among_larger
+from tf_spline_prune.criteria._lamp import fractions_among_larger
 from tf_spline_prune.errors import CriterionError
 
 WeightScorer = Callable[[str, np.ndarray], Any]
@@ -24,22 +24,22 @@ def weight_scores(
 
     Args:
         arrays: One array of weights a tensor.
-        criterion: `"magnitude"`, the absolute value; `"lamp"`, the share of the
+        criterion: `"magnitude"`, the absolute value; `"lamp"`, the fraction of the
             square among the squares of the tensor that are at least as large;
             `"random"`, whatever the values; a criterion of one of these names, whose
             arguments are about units and are not read; or a function
             `(name, array) -> array` of the same shape.
         seed: Seed of `"random"`.
-        names: One name a tensor, for functions and for `"random"`, which gives
+        names: One name per tensor, for functions and for `"random"`, which gives
             tensors of one name and shape the same scores. Defaults to `"0"`, `"1"`
             and so on.
 
     Returns:
-        One array a tensor, in its shape; higher means keep.
+        One array per tensor, in its shape; higher means keep.
 
     Raises:
         ValueError: If the criterion is unknown, or scores units and not weights.
-        CriterionError: If there is not one finite score a weight.
+        CriterionError: If there is not one finite score per weight.
 
     Example:
 
@@ -111,7 +111,7 @@ def _scores_units(criterion: Any) -> bool:
 
 def _lamp(name: str, weights: np.ndarray) -> np.ndarray:
     lengths = np.abs(weights.astype("float64")).ravel()
-    return shares_among_larger(lengths).reshape(weights.shape)
+    return fractions_among_larger(lengths).reshape(weights.shape)
 
 
 def _random(name: str, weights: np.ndarray, seed: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""`Layout`: which axes of a weight tensor are its inputs and its outputs."""
+"""`KernelAxes`: which axes of a weight tensor are its inputs and its outputs."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tf_spline_prune.compat import (
-    KERNEL_LAYOUTS,
+    KERNEL_KINDS,
     MaskSlot,
     kind_of,
     mask_slots,
@@ -97,7 +97,7 @@ def by_path(slots: Iterable[MaskSlot], asked: Any, argument: str, what: str) -> 
 
 
 @dataclass(frozen=True)
-class Layout:
+class KernelAxes:
     """The input and the output axis of a weight tensor.
 
     The defaults are those of Dense kernels `[in, out]` and of convolution kernels
@@ -152,7 +152,7 @@ class Layout:
         return np.ascontiguousarray(np.moveaxis(view, (-2, -1), axes))
 
 
-def layout_of(slot: MaskSlot) -> Layout:
+def kernel_axes_of(slot: MaskSlot) -> KernelAxes:
     """Return which axes of a masked weight hold inputs and outputs.
 
     Where there are several of either, the last one counts: entries along it lie next
@@ -165,13 +165,13 @@ def layout_of(slot: MaskSlot) -> Layout:
         Its layout.
     """
     kind = kind_of(slot.owner)
-    if KERNEL_LAYOUTS.get(kind) == "transposed":
-        return Layout(-1, -2)
+    if KERNEL_KINDS.get(kind) == "transposed":
+        return KernelAxes(-1, -2)
     if kind == "EinsumDense":
         given, _, made = slot.owner.equation.replace(" ", "").partition("->")
         taken, kernel = given.split(",")
         summed = [a for a, c in enumerate(kernel) if c not in made]
         units = [a for a, c in enumerate(kernel) if c in made and c not in taken]
         if summed and units:
-            return Layout(summed[-1], units[-1])
-    return Layout()
+            return KernelAxes(summed[-1], units[-1])
+    return KernelAxes()

@@ -29,7 +29,7 @@ class Target:
         sparsity: The sparsity that the schedule was to reach; `None` where that is
             not known in weights, as where whole units go.
         most_gone: The most entries that were seen masked.
-        asked: The largest share that was asked for so far.
+        asked: The largest fraction that was asked for so far.
         cause: Why the masks remove less, a sentence.
         nothing: Why nothing went although something was asked for, part of one.
     """
@@ -41,11 +41,11 @@ class Target:
     nothing: str | None = None
 
 
-def ask(slot: MaskSlot, share: float) -> None:
-    """Remember that a share of a weight, or of its units, was to go."""
+def ask(slot: MaskSlot, fraction: float) -> None:
+    """Remember that a fraction of a weight, or of its units, was to go."""
     if slot.target is None:
         slot.note_target(Target(None))
-    slot.target.asked = max(slot.target.asked, share)
+    slot.target.asked = max(slot.target.asked, fraction)
 
 
 def remember_nothing(slots: list[MaskSlot], why: str | None) -> None:

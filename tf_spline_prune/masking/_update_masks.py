@@ -45,17 +45,17 @@ from tf_spline_prune.masking._scoring import weight_scores
 from tf_spline_prune.masking._slots import (
     by_path,
     chosen_layers,
-    layout_of,
+    kernel_axes_of,
     require_slots,
 )
 from tf_spline_prune.masking._targets import ask, remember_nothing
 from tf_spline_prune.masking._wrap_with_masks import wrap_with_masks
-from tf_spline_prune.pruning.planning._candidates import reasons
 from tf_spline_prune.pruning.planning._plan import Settings, decide
+from tf_spline_prune.pruning.planning._ranking import reasons
 from tf_spline_prune.pruning.planning._scopes import SCOPE
 
 Arrays = list[np.ndarray]
-Shares = float | Mapping[str, float]
+Fractions = float | Mapping[str, float]
 
 
 class MaskUpdate:
@@ -117,21 +117,21 @@ class MaskUpdate:
         weight_scores([], criterion, seed)  # refuses what scores no weights
         self.thinning = Thinning(slots) if self._is_plain() else None
 
-    def __call__(self, shares: Shares) -> None:
+    def __call__(self, fractions: Fractions) -> None:
         """Bring the masks to a sparsity; what is gone already stays gone.
 
         Args:
-            shares: The sparsity, in [0, 1), or one for each path of a layer.
+            fractions: The sparsity, in [0, 1), or one for each path of a layer.
         """
         for slot in self.slots:
-            ask(slot, _share_of(slot, shares))
+            ask(slot, _fraction_of(slot, fractions))
         if self.thinning is not None:
-            self.thinning([_share_of(slot, shares) for slot in self.slots])
+            self.thinning([_fraction_of(slot, fractions) for slot in self.slots])
             return
         old = [slot.keep() for slot in self.slots]
         arrays = [slot.read() for slot in self.slots]
         decide = self._units if self.granularity is None else self._weights
-        new = self._of_chief(decide(shares, old, arrays))
+        new = self._of_chief(decide(fractions, old, arrays))
         for slot, before, keep, array in zip(self.slots, old, new, arrays, strict=True):
             if keep is not before:
                 slot.write(keep, zeroed(array, keep))
@@ -146,14 +146,14 @@ class MaskUpdate:
         parts = np.split(flat, np.cumsum([keep.size for keep in masks])[:-1])
         return [part.reshape(m.shape) for part, m in zip(parts, masks, strict=True)]
 
-    def _weights(self, shares: Shares, old: Arrays, arrays: Arrays) -> Arrays:
+    def _weights(self, fractions: Fractions, old: Arrays, arrays: Arrays) -> Arrays:
         names = [slot.key for slot in self.slots]
         scores = weight_scores(arrays, self.criterion, self.seed, names)
         scores = [
             _gone_lowest(score, keep) for keep, score in zip(old, scores, strict=True)
         ]
         gone = [1 - np.count_nonzero(keep) / keep.size for keep in old]
-        each = [_share_of(slot, shares) for slot in self.slots]
+        each = [_fraction_of(slot, fractions) for slot in self.slots]
         given: Any
         if self.scope == "global":
             size = sum(keep.size for keep in old)
@@ -167,7 +167,7 @@ class MaskUpdate:
             self.granularity,
             scope=self.scope,
             pooling=self.pooling,
-            layouts=[layout_of(slot) for slot in self.slots],
+            axes=[kernel_axes_of(slot) for slot in self.slots],
         )
 
     def _is_plain(self) -> bool:
@@ -178,36 +178,36 @@ class MaskUpdate:
         single = self.granularity is not None and self.granularity.spec == "weight"
         return bool(named and single and self.scope == "layer" and self.workers.alone)
 
-    def _units(self, shares: Shares, old: Arrays, arrays: Arrays) -> Arrays:
+    def _units(self, fractions: Fractions, old: Arrays, arrays: Arrays) -> Arrays:
         """Decide about whole units; their criterion reads the model itself."""
-        removed = self._removed(shares)
+        removed = self._removed(fractions)
         masks = masks_of_units(self.graph, removed, self.slots)
         return [keep & before for keep, before in zip(masks, old, strict=True)]
 
-    def units_missing(self, shares: Shares) -> int:
+    def units_missing(self, fractions: Fractions) -> int:
         """Count the units that are not gone and would go at a sparsity.
 
         Args:
-            shares: As in a call.
+            fractions: As in a call.
 
         Raises:
             BudgetError: If the sparsity is out of reach.
         """
         gone = units_gone(self.graph, self.slots)
-        return int(np.count_nonzero(self._removed(shares) & ~gone))
+        return int(np.count_nonzero(self._removed(fractions) & ~gone))
 
-    def why_nothing(self, shares: Shares) -> str | None:
+    def why_nothing(self, fractions: Fractions) -> str | None:
         """Return why a sparsity that is no zero removes nothing, if that is so.
 
         Args:
-            shares: As in a call.
+            fractions: As in a call.
         """
-        each = shares.values() if isinstance(shares, Mapping) else [shares]
+        each = fractions.values() if isinstance(fractions, Mapping) else [fractions]
         if not any(each):
             return None
         if self.granularity is None:
             gone = units_gone(self.graph, self.slots)
-            if gone.any() or self._removed(shares).any():
+            if gone.any() or self._removed(fractions).any():
                 return None
             if self._barriers:
                 return f"no units may be masked: {self._barriers}"
@@ -218,13 +218,13 @@ class MaskUpdate:
             what += f" in cells of granularity={self.granularity.spec!r}"
         return f"{max(each):.2%} of so few {what} is not one"
 
-    def _removed(self, shares: Shares) -> np.ndarray:
+    def _removed(self, fractions: Fractions) -> np.ndarray:
         """Plan, and tell which units are gone then: an array of bool, by unit."""
         gone = units_gone(self.graph, self.slots)
         paths = {slot.path for slot in self.chosen}
-        asked: Any = shares
-        if isinstance(shares, Mapping):
-            asked = {path: s for path, s in shares.items() if path in paths}
+        asked: Any = fractions
+        if isinstance(fractions, Mapping):
+            asked = {path: s for path, s in fractions.items() if path in paths}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NothingPrunedWarning)
             settings = Settings.of(
@@ -253,10 +253,10 @@ def _gone_lowest(scores: np.ndarray, keep: np.ndarray) -> np.ndarray:
     return zeroed(scores, keep)
 
 
-def _share_of(slot: MaskSlot, shares: Shares) -> float:
-    if isinstance(shares, Mapping):
-        return float(shares.get(slot.path, 0.0))
-    return float(shares)
+def _fraction_of(slot: MaskSlot, fractions: Fractions) -> float:
+    if isinstance(fractions, Mapping):
+        return float(fractions.get(slot.path, 0.0))
+    return float(fractions)
 
 
 SPARSITY: Options = [
@@ -290,7 +290,7 @@ MASK_CRITERION: Options = [
 )
 def update_masks(
     model: Any,
-    sparsity: Shares,
+    sparsity: Fractions,
     criterion: Any = "magnitude",
     granularity: Any = "weight",
     scope: Any = "layer",
@@ -351,14 +351,14 @@ def update_masks(
             f"or give one sparsity. Received: scope={scope!r}"
         )
     slots = slots_of(model, layers)
-    shares = by_path(slots, sparsity, "sparsity", "sparsities")
-    if isinstance(shares, Mapping):
-        slots = [slot for slot in slots if slot.path in shares]
+    fractions = by_path(slots, sparsity, "sparsity", "sparsities")
+    if isinstance(fractions, Mapping):
+        slots = [slot for slot in slots if slot.path in fractions]
     update = MaskUpdate(
         model, slots, criterion, granularity, scope, pooling, data, seed
     )
-    update(shares)
-    if why := update.why_nothing(shares):
+    update(fractions)
+    if why := update.why_nothing(fractions):
         remember_nothing(update.slots, why)
         warn(f"Nothing is masked, because {why}.", NothingPrunedWarning)
 
@@ -388,7 +388,7 @@ def apply_masks(model: Any) -> None:
 
 
 @checked(sparsity=SPARSITY)
-def prune_once(model: Any, sparsity: Shares, **settings: Any) -> Any:
+def prune_once(model: Any, sparsity: Fractions, **settings: Any) -> Any:
     """Mask a model at once, without any training.
 
     Args:

@@ -1,6 +1,8 @@
 """`wrap_with_masks`: a masked copy of a model."""
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from tf_spline_prune._checks import SELECTOR, checked
 from tf_spline_prune.compat import (
@@ -20,7 +22,33 @@ from tf_spline_prune.errors import ModelError, NothingPrunedWarning, warn
 from tf_spline_prune.graph._selection import Selector
 from tf_spline_prune.masking._masked_layer import MaskedLayer, left_out, why_not
 from tf_spline_prune.masking._slots import chosen_layers
-from tf_spline_prune.masking._successors import names_successors
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_SUCCESSORS = {
+    "to_prune": "`model`, of `tsp.wrap_with_masks`",
+    "pruning_schedule": "`schedule`, the first argument of `tsp.MaskPruning`",
+    "block_size": "`granularity`, of `tsp.MaskPruning`",
+    "block_pooling_type": '`pooling`, of `tsp.MaskPruning`: "mean" or "max"',
+    "sparsity_m_by_n": '`granularity`, of `tsp.MaskPruning`, such as "2:4"',
+    "pruning_policy": "`layers`, of `tsp.wrap_with_masks`",
+}
+
+
+def names_successors(function: F) -> F:
+    """Let a function answer arguments of TFMOT with the names that they have here."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        for name in kwargs:
+            if name in _SUCCESSORS:
+                raise TypeError(
+                    f"TFMOT's `{name}` is {_SUCCESSORS[name]} here. Received: "
+                    f"{name}={kwargs[name]!r}"
+                )
+        return function(*args, **kwargs)
+
+    return call  # type: ignore[return-value]
 
 
 @names_successors

@@ -47,10 +47,10 @@ class Logits:
         """Run the model.
 
         Args:
-            inputs: One tensor an input.
+            inputs: One tensor per input.
 
         Returns:
-            One tensor an output.
+            One tensor per output.
         """
         return list(self.graph.run(list(inputs), self.apply))
 

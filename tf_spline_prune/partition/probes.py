@@ -188,12 +188,12 @@ def check_probe(x: Any, inputs: Sequence[Input]) -> list[np.ndarray]:
     """Check a probe against the inputs of a model.
 
     Args:
-        x: An array; a list of arrays, one an input; or a dict of arrays, by the
+        x: An array; a list of arrays, one per input; or a dict of arrays, by the
             names of the inputs or as the model itself is called.
         inputs: The inputs of the traced model.
 
     Returns:
-        One array an input, of the input's dtype.
+        One array per input, of the input's dtype.
 
     Raises:
         ProbeError: If the probe is empty, misshapen or not finite.

@@ -11,7 +11,7 @@ from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.graph._cost import WeightDtype
 from tf_spline_prune.graph._selection import Selector
-from tf_spline_prune.pruning._remove_units import Weights, folded, shrink
+from tf_spline_prune.pruning._remove_units import Weights, build_pruned, folded
 from tf_spline_prune.pruning.checks._verify import require_verified
 from tf_spline_prune.pruning.planning._budget import Sparsity, Target
 from tf_spline_prune.pruning.planning._latency import Latency
@@ -226,7 +226,7 @@ def carried_out(
     elif weights == "inherit":
         overlay = folded(graph, decision.merges) if "merge" in steps else {}
     with stages.stage():
-        small = shrink(graph, removed, overlay)
+        small = build_pruned(graph, removed, overlay)
     cut, error = trace(small), None
     if verify and overlay is not None:
         changed = overlay if source is graph else {}

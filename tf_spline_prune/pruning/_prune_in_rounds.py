@@ -22,7 +22,7 @@ from tf_spline_prune.errors import BudgetError
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.graph._cost import cost_after, require_macs
 from tf_spline_prune.pruning._prune import carried_out, recovery_steps
-from tf_spline_prune.pruning._remove_units import shrink
+from tf_spline_prune.pruning._remove_units import build_pruned
 from tf_spline_prune.pruning.checks._measuring import TRAIN, Train
 from tf_spline_prune.pruning.planning._budget import Budget
 from tf_spline_prune.pruning.planning._compose import compose
@@ -127,7 +127,7 @@ def prune_in_rounds(
     """
     require_flavour(model)
     steps = recovery_steps(recover, "inherit", data is not None)
-    shares = _shares(schedule, rounds)
+    fractions = _fractions(schedule, rounds)
     budget = _budget(settings)
     settings = _checked(settings)
     approximate = bool(settings.get("approximate", False))
@@ -168,7 +168,7 @@ def prune_in_rounds(
     def recovered(graph: ChannelGraph, found: Any, decision: PruningPlan) -> Any:
         removed = graph.removal(dict(decision.removed))
         if "least_squares" in steps and graph is original:
-            found = shrink(graph, removed, {})  # what several rounds have left
+            found = build_pruned(graph, removed, {})  # what several rounds have left
         cut = trace(found)
         if "least_squares" in steps and data is not None:
             refit(graph, cut, removed, data, seed=seed)
@@ -176,12 +176,12 @@ def prune_in_rounds(
             recalibrate(cut, data)
         return found
 
-    small, total = one_round(original, way.target(shares[0], None), 1)
+    small, total = one_round(original, way.target(fractions[0], None), 1)
     small = recovered(original, small, total)
-    for number, share in enumerate(shares[1:], 2):
+    for number, fraction in enumerate(fractions[1:], 2):
         if train is not None:
             train(small)
-        target = way.target(share, total)
+        target = way.target(fraction, total)
         if target is not None:  # an earlier round may have come so far already
             base = ChannelGraph(small, approximate=approximate)
             found, decision = one_round(base, target, number)
@@ -219,11 +219,11 @@ class _Way:
         cost = cost_after(self.graph, mask, self.budget.weight_dtype)
         return int(getattr(cost, str(self.budget.measure)))
 
-    def target(self, share: float, so_far: PruningPlan | None) -> float | int | None:
+    def target(self, fraction: float, so_far: PruningPlan | None) -> float | int | None:
         """Return what a round asks of `plan`; `None` if there is nothing to do."""
         if self.budget.measure is None:
-            return share * float(self.budget.value)
-        limit = self.full - int(share * (self.full - self.last))
+            return fraction * float(self.budget.value)
+        limit = self.full - int(fraction * (self.full - self.last))
         done = so_far is not None and self._cost(so_far.removed) <= limit
         return None if done else limit
 
@@ -261,8 +261,8 @@ def _checked(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _shares(schedule: Schedule, rounds: int) -> list[float]:
-    """Return the share of the way that each round comes to."""
+def _fractions(schedule: Schedule, rounds: int) -> list[float]:
+    """Return the fraction of the way that each round comes to."""
     done = [(number + 1) / rounds for number in range(rounds)]
     if isinstance(schedule, str):
         return done

@@ -61,10 +61,12 @@ def remove_units(
     removed = graph.removal({path: list(map(int, i)) for path, i in units.items()})
     if not removed.any():
         warn("Nothing is pruned, because `units` names no unit.", NothingPrunedWarning)
-    return shrink(graph, removed, graph.arrays)
+    return build_pruned(graph, removed, graph.arrays)
 
 
-def shrink(graph: ChannelGraph, removed: np.ndarray, weights: Weights | None) -> Any:
+def build_pruned(
+    graph: ChannelGraph, removed: np.ndarray, weights: Weights | None
+) -> Any:
     """Build the model without the removed units.
 
     Args:
@@ -130,9 +132,11 @@ def _sliced(
         sliced[name] = array if whole else array[np.ix_(*keep)]
     for rescale in graph.rescales:
         if rescale.path == path:
-            share = (~removed[graph.units_of(rescale.labels)]).mean()
+            fraction = (~removed[graph.units_of(rescale.labels)]).mean()
             array = sliced[rescale.name]
-            sliced[rescale.name] = (array * share**rescale.exponent).astype(array.dtype)
+            sliced[rescale.name] = (array * fraction**rescale.exponent).astype(
+                array.dtype
+            )
     return sliced
 
 
@@ -196,16 +200,16 @@ def folded(
                 f"merges of other units in the plan"
             )
         place = {int(p): i for i, p in enumerate(group.producers[0].positions[:, 0])}
-        for reader in group.consumers:
-            arrays = changed.setdefault(reader.path, {})
-            array = arrays.get(reader.name)
+        for consumer in group.consumers:
+            arrays = changed.setdefault(consumer.path, {})
+            array = arrays.get(consumer.name)
             if array is None:
-                array = graph.arrays[reader.path][reader.name].copy()
-                arrays[reader.name] = array
-            rows = np.moveaxis(array, reader.axis, 0)  # a view: edits `array`
+                array = graph.arrays[consumer.path][consumer.name].copy()
+                arrays[consumer.name] = array
+            rows = np.moveaxis(array, consumer.axis, 0)  # a view: edits `array`
             for unit, twin, scale in triples:
-                source = reader.positions[place[unit]]
-                rows[reader.positions[place[twin]]] += scale * rows[source]
+                source = consumer.positions[place[unit]]
+                rows[consumer.positions[place[twin]]] += scale * rows[source]
     return changed
 
 

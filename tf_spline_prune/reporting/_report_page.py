@@ -1,18 +1,60 @@
 """The page of a report: one file of HTML that needs nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from tf_spline_prune.reporting._wording import (
-    ROWS,
-    bird_text,
-    level,
-    number,
-    share,
-    why_not,
-)
 from tf_spline_prune.visualize._svg import STYLE, Bar, distance_curve, pair_bars
+
+# The rows of a report, by the keys of `Report.pairs`.
+ROWS = {
+    "macs": "MACs",
+    "params": "parameters",
+    "bytes": "weight bytes",
+    "tflite_bytes": ".tflite bytes",
+    "gzip_bytes": "gzip -9 of it",
+    "latency_us": "latency (us)",
+}
+
+
+def number(key: str, value: float) -> str:
+    """Write a number of a row: whole, or microseconds with one decimal."""
+    return f"{value:,.1f}" if key == "latency_us" else f"{value:,.0f}"
+
+
+def level(before: float | None, after: float | None) -> float | None:
+    """Return the fraction that is kept; `None` where there is nothing to compare."""
+    return after / before if before and after is not None else None
+
+
+def fraction(kept: float | None) -> str:
+    """Write what is kept, or a dash where nothing was there to be kept."""
+    return "-" if kept is None else f"{kept:.1%}"
+
+
+def why_not(reason: str) -> str:
+    """Return the words for a row without numbers: the first sentence of the reason."""
+    return f"not measured: {reason.partition('. ')[0].rstrip('.')}"
+
+
+def bird_text(bird: Mapping[str, Any]) -> str:
+    """Describe in one line when the early bird was found.
+
+    Args:
+        bird: `Report.bird`.
+
+    Returns:
+        The line.
+    """
+    if bird["ticket_epoch"] is not None:
+        found = f"found after epoch {bird['ticket_epoch'] + 1}"
+    elif bird["records"]:
+        found = f"not found by epoch {max(bird['records']) + 1}"
+    else:
+        found = "it has seen no two epochs yet"
+    bound = "" if bird["bound"] is None else f", threshold {bird['bound']:.4g}"
+    return f"early bird: {found} ({bird['distance']}{bound})"
+
 
 # A page that is told to load nothing loads nothing, whatever it is handed to.
 _HEAD = """<!DOCTYPE html>
@@ -94,7 +136,7 @@ def _tiles(report: Any) -> str:
         kept = report.levels[key]
         if kept is not None:
             name = ROWS[key].removesuffix(" (us)")
-            tiles.append(f"<strong>{_share(kept)}</strong>of the {name}")
+            tiles.append(f"<strong>{_fraction(kept)}</strong>of the {name}")
     for name, (old, new) in report.scores.items():
         tiles.append(
             f"<strong>{_data(new, f'{new:.4g}')}</strong>"
@@ -112,9 +154,9 @@ def _costs(report: Any) -> str:
             continue
         kept = report.levels[key]
         cells = [_data(value, number(key, value)) for value in pair]
-        rows.append((ROWS[key], *cells, _share(kept)))
+        rows.append((ROWS[key], *cells, _fraction(kept)))
         if kept is not None:
-            bars.append((ROWS[key], 1.0, kept, share(kept)))
+            bars.append((ROWS[key], 1.0, kept, fraction(kept)))
     for name, (old, new) in report.scores.items():
         cells = [_data(value, f"{value:.4g}") for value in (old, new)]
         rows.append((escape(name), *cells, f"{new - old:+.2g}"))
@@ -142,7 +184,7 @@ def _units(report: Any) -> str:
     bars, rows = [], []
     for path, (old, new) in report.units.items():
         cells = ["none" if n is None else _data(n, f"{n:,}") for n in (old, new)]
-        rows.append((escape(path), *cells, _share(level(old, new))))
+        rows.append((escape(path), *cells, _fraction(level(old, new))))
         text = f"{old:,} → {new:,}" if old and new else "gone" if old else "new"
         bars.append((path, old or 0, new or 0, text))
     if not rows:
@@ -223,8 +265,8 @@ def _data(value: float, text: str) -> str:
     return f'<data value="{value}">{text}</data>'
 
 
-def _share(kept: float | None) -> str:
-    return share(None) if kept is None else _data(kept, share(kept))
+def _fraction(kept: float | None) -> str:
+    return fraction(None) if kept is None else _data(kept, fraction(kept))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], name: str) -> str:

@@ -12,13 +12,13 @@ from tf_spline_prune._files import PathLike, atomic_file
 from tf_spline_prune.graph import Barrier, Cost
 from tf_spline_prune.pruning import PruningPlan
 from tf_spline_prune.pruning.planning._pruning_plan import against
-from tf_spline_prune.reporting._report_page import report_page
-from tf_spline_prune.reporting._wording import (
+from tf_spline_prune.reporting._report_page import (
     ROWS,
     bird_text,
+    fraction,
     level,
     number,
-    share,
+    report_page,
     why_not,
 )
 
@@ -88,7 +88,7 @@ class Report:
 
     @property
     def levels(self) -> dict[str, float | None]:
-        """For each row the share that is kept: after divided by before."""
+        """For each row the fraction that is kept: after divided by before."""
         return {key: level(*(p or (None, None))) for key, p in self.pairs.items()}
 
     @property
@@ -165,13 +165,13 @@ class Report:
                 lines.append(f"{ROWS[key]:<{width}}  {why_not(self.unmeasured[key])}")
                 continue
             old, new = (number(key, value) for value in pair)
-            kept = share(self.levels[key])
+            kept = fraction(self.levels[key])
             lines.append(f"{ROWS[key]:<{width}}{old:>15}{new:>15}{kept:>9}")
         for name, (one, two) in self.scores.items():
             lines.append(f"{name:<{width}}{one:>15.4g}{two:>15.4g}{two - one:>+9.2g}")
         lines += ["", "units"]
         for path, counts in self.units.items():
-            kept = share(level(*counts))
+            kept = fraction(level(*counts))
             cells = [f"{'none' if n is None else n:>15}" for n in counts]
             lines.append(f"{path:<{width}}{''.join(cells)}{kept:>9}")
         lines += [""] * bool(self.asked or self.bird)

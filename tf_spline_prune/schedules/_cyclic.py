@@ -1,4 +1,4 @@
-"""`Cyclic`: a number of firings, each of which removes the same share."""
+"""`Cyclic`: a number of firings, each of which removes the same fraction."""
 
 import math
 from typing import Any
@@ -18,12 +18,12 @@ from tf_spline_prune.schedules._schedule import (
 class Cyclic(Schedule):
     """Prune a number of times, evenly spaced, each time the same fraction.
 
-    After the k-th firing the share (1 - final)^(k / cycles) is kept. The first
+    After the k-th firing the fraction (1 - final)^(k / cycles) is kept. The first
     firing is at `begin_step`, the last at `end_step`, and those between are rounded
     down to whole steps. A single firing is at `begin_step`.
 
     Args:
-        final_sparsity: Share of weights removed after the last firing, in [0, 1).
+        final_sparsity: Fraction of weights removed after the last firing, in [0, 1).
         begin_step: The step of the first firing.
         end_step: The step of the last firing.
         cycles: Number of firings. Defaults to `100`.
@@ -92,9 +92,9 @@ class Cyclic(Schedule):
         step = tf.cast(step, tf.int64)
         count = self._fired_tensor(step)
         fires = count > self._fired_tensor(step - 1)
-        share = tf.cast(count, tf.float32) / self.cycles
-        between = -tf.math.expm1(math.log1p(-self.final_sparsity) * share)
-        return fires, tf.where(share >= 1, constant(self.final_sparsity), between)
+        fraction = tf.cast(count, tf.float32) / self.cycles
+        between = -tf.math.expm1(math.log1p(-self.final_sparsity) * fraction)
+        return fires, tf.where(fraction >= 1, constant(self.final_sparsity), between)
 
     @checked(first=ANY_STEP, last=ANY_STEP)
     def fires_within(self, first: int, last: int) -> bool:

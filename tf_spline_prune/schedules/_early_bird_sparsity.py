@@ -6,15 +6,18 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from tf_spline_prune._checks import COUNT, FRACTION, POSITIVE, Having, checked
-from tf_spline_prune.schedules._beats import has_beat, is_beat
 from tf_spline_prune.schedules._schedule import (
     ANY_STEP,
     STEP,
     Schedule,
     constant,
+    has_beat,
+    is_beat,
     progress,
+    read_state,
+    state_variable,
+    write_state,
 )
-from tf_spline_prune.schedules._state import read_state, state_variable, write_state
 
 
 class _Bird(Protocol):
@@ -36,7 +39,7 @@ class EarlyBirdSparsity(Schedule):
     Args:
         bird: An early-bird callback, given to `fit` as well, with `stop=False`
             where training is to go on. `None`: `start` is called by hand.
-        target_sparsity: Share of weights removed at the end of the ramp, in [0, 1).
+        target_sparsity: Fraction of weights removed at the end of the ramp, in [0, 1).
         ramp_steps: Steps from the first firing to the target; with 0 all is pruned at
             once. Defaults to `0`.
         power: Exponent of the polynomial ramp. Defaults to `3`.

@@ -1,4 +1,4 @@
-"""`Exponential`: the kept share falls by the same factor every so often."""
+"""`Exponential`: the kept fraction falls by the same factor every so often."""
 
 import math
 from typing import Any
@@ -6,13 +6,14 @@ from typing import Any
 import tensorflow as tf
 
 from tf_spline_prune._checks import COUNT, FRACTION, checked
-from tf_spline_prune.schedules._beats import has_beat, is_beat
 from tf_spline_prune.schedules._schedule import (
     ANY_STEP,
     STEP,
     Schedule,
     check_range,
     constant,
+    has_beat,
+    is_beat,
     progress,
 )
 
@@ -20,14 +21,14 @@ from tf_spline_prune.schedules._schedule import (
 class Exponential(Schedule):
     """Let the kept fraction fall exponentially.
 
-    With the progress p from `begin_step` to `end_step`, in [0, 1], the share that
+    With the progress p from `begin_step` to `end_step`, in [0, 1], the fraction that
     is kept is (1 - initial)^(1 - p) (1 - final)^p: each firing removes the same
-    share of what is left. It fires at `begin_step` and every `frequency` steps
+    fraction of what is left. It fires at `begin_step` and every `frequency` steps
     after it up to `end_step`; the final sparsity is reached if `end_step` is one of
     these steps.
 
     Args:
-        final_sparsity: Share of weights removed at the end, in [0, 1).
+        final_sparsity: Fraction of weights removed at the end, in [0, 1).
         begin_step: The step at which pruning begins.
         end_step: The step at which it ends. The two may be equal.
         initial_sparsity: Fraction of weights pruned at the beginning, in [0, 1).
@@ -77,9 +78,9 @@ class Exponential(Schedule):
             return fires, self.final_sparsity
         if step <= self.begin_step:
             return fires, self.initial_sparsity
-        share = (step - self.begin_step) / (self.end_step - self.begin_step)
+        fraction = (step - self.begin_step) / (self.end_step - self.begin_step)
         first, last = self._logs()
-        return fires, -math.expm1(first + (last - first) * share)
+        return fires, -math.expm1(first + (last - first) * fraction)
 
     def _logs(self) -> tuple[float, float]:
         return math.log1p(-self.initial_sparsity), math.log1p(-self.final_sparsity)
@@ -92,11 +93,11 @@ class Exponential(Schedule):
             & (step <= self.end_step)
             & tf.equal((step - self.begin_step) % self.frequency, 0)
         )
-        share = progress(step, self.begin_step, self.end_step - self.begin_step)
+        fraction = progress(step, self.begin_step, self.end_step - self.begin_step)
         first, last = self._logs()
-        between = -tf.math.expm1(first + (last - first) * share)
-        late = tf.where(share >= 1, constant(self.final_sparsity), between)
-        return fires, tf.where(share <= 0, constant(self.initial_sparsity), late)
+        between = -tf.math.expm1(first + (last - first) * fraction)
+        late = tf.where(fraction >= 1, constant(self.final_sparsity), between)
+        return fires, tf.where(fraction <= 0, constant(self.initial_sparsity), late)
 
     @checked(first=ANY_STEP, last=ANY_STEP)
     def fires_within(self, first: int, last: int) -> bool:

@@ -10,8 +10,13 @@ import tensorflow as tf
 
 from tf_spline_prune._checks import checked, received
 from tf_spline_prune.compat import import_tfmot
-from tf_spline_prune.schedules._beats import has_beat, is_beat, try_steps
-from tf_spline_prune.schedules._schedule import ANY_STEP, Schedule
+from tf_spline_prune.schedules._schedule import (
+    ANY_STEP,
+    Schedule,
+    has_beat,
+    is_beat,
+    try_steps,
+)
 
 _kinds = import_tfmot().sparsity.keras
 _KNOWN = (_kinds.ConstantSparsity, _kinds.PolynomialDecay)
@@ -88,11 +93,11 @@ def _beats(schedule: Any, step: int) -> bool:
 def _polynomial(schedule: Any, step: int) -> float:
     begin, end = schedule.begin_step, schedule.end_step
     if begin != end:
-        share = min(max((step - begin) / (end - begin), 0.0), 1.0)
+        fraction = min(max((step - begin) / (end - begin), 0.0), 1.0)
     else:  # TFMOT divides by 0 there, and 0 by 0 at the step itself: NaN
-        share = math.nan if step == begin else float(step > begin)
-    endless = share == 1 and schedule.power < 0
-    left = math.inf if endless else (1 - share) ** schedule.power
+        fraction = math.nan if step == begin else float(step > begin)
+    endless = fraction == 1 and schedule.power < 0
+    left = math.inf if endless else (1 - fraction) ** schedule.power
     rise = schedule.initial_sparsity - schedule.final_sparsity
     return float(rise * left + schedule.final_sparsity)
 
@@ -182,8 +187,8 @@ def why_short(schedule: Any, first: int, last: int) -> str | None:
     meant, found = final_sparsity(schedule), last_firing(schedule, first, last)
     if meant is None or found is None or found[1] >= meant:
         return None
-    step, share = found
-    said = f"at step {step} it fires for the last time, and asks for {share:.1%}."
+    step, fraction = found
+    said = f"at step {step} it fires for the last time, and asks for {fraction:.1%}."
     if last_firing(schedule, last + 1, FAR):
         return (
             f"The training ends at step {last}, before the schedule does: {said} Train "
@@ -191,7 +196,7 @@ def why_short(schedule: Any, first: int, last: int) -> str | None:
         )
     if falls(schedule):
         return (
-            f"The schedule falls from {meant:.1%} to {share:.1%}. Masks only grow, "
+            f"The schedule falls from {meant:.1%} to {fraction:.1%}. Masks only grow, "
             "so what is pruned stays pruned: let it rise."
         )
     names = ("begin_step", "end_step", "frequency")

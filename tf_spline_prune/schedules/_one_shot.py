@@ -12,7 +12,7 @@ class OneShot(Schedule):
     """Prune once, at one step, to the target.
 
     Args:
-        target_sparsity: Share of weights removed, in [0, 1).
+        target_sparsity: Fraction of weights removed, in [0, 1).
         step: The optimizer step at which it fires. Training counts from 1.
 
     Raises:

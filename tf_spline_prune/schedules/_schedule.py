@@ -2,13 +2,13 @@
 
 import inspect
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import tensorflow as tf
 
 from tf_spline_prune._checks import Integer, checked
 from tf_spline_prune.compat import import_tfmot, loading_saved_model, register_class
-from tf_spline_prune.schedules._beats import try_steps
 
 STEP = Integer(0, 2**62)
 # Also one before the training, at which nothing fires.
@@ -84,7 +84,7 @@ class Schedule(_Base, _Tracked):
         self._revived = loading_saved_model()
 
     def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> Any:
-        # A schedule that layers shared comes back from a SavedModel once a layer,
+        # A schedule that layers shared comes back from a SavedModel once per layer,
         # with its state in its config; the file holds one set of variables, and
         # tf_keras would miss those of the others.
         if save_type == "checkpoint" and getattr(self, "_revived", False):
@@ -194,5 +194,97 @@ def progress(step: tf.Tensor, begin: Any, length: int) -> tf.Tensor:
         float32 scalar tensor in [0, 1].
     """
     passed = tf.cast(step - begin, tf.float32)
-    share = (passed + float(length == 0)) / max(length, 1)
-    return tf.clip_by_value(share, 0.0, 1.0)
+    fraction = (passed + float(length == 0)) / max(length, 1)
+    return tf.clip_by_value(fraction, 0.0, 1.0)
+
+
+# Nothing is tried step by step over a longer range.
+_MOST_STEPS = 1000
+
+
+def is_beat(step: int, begin: int, end: int, frequency: int) -> bool:
+    """Return whether a step is a beat.
+
+    Args:
+        step: The step.
+        begin: The first beat.
+        end: No beat comes after this step; a negative number is no end.
+        frequency: Steps between two beats.
+
+    Returns:
+        Whether `step` is one of `begin`, `begin + frequency`, ... up to `end`.
+    """
+    inside = step >= begin and (end < 0 or step <= end)
+    return inside and (step - begin) % frequency == 0
+
+
+def has_beat(first: int, last: int, begin: int, end: int, frequency: int) -> bool:
+    """Return whether a range of steps holds a beat.
+
+    Args:
+        first: The first step of the range.
+        last: The last step of the range; an empty range holds none.
+        begin: The first beat.
+        end: No beat comes after this step; a negative number is no end.
+        frequency: Steps between two beats.
+
+    Returns:
+        Whether some step from `first` to `last`, both included, is a beat.
+    """
+    last = last if end < 0 else min(last, end)
+    first = max(first, begin)
+    following = begin + -(-(first - begin) // frequency) * frequency
+    return following <= last
+
+
+def try_steps(fires: Callable[[int], bool], first: int, last: int) -> bool | None:
+    """Look for a firing step by trying, 1,000 steps at the most.
+
+    Args:
+        fires: Tells whether a step is one.
+        first: The first step of the range.
+        last: The last step of the range.
+
+    Returns:
+        Whether there is one, or `None` where the range is longer than that and
+        none was found.
+    """
+    tried = range(first, min(last + 1, first + _MOST_STEPS))
+    if any(fires(step) for step in tried):
+        return True
+    return False if first + len(tried) > last else None
+
+
+def state_variable(value: int, name: str) -> tf.Variable:
+    """Make a variable for a whole number.
+
+    It is an int64: an int32 would live on the host, out of reach of a step that is
+    compiled for another device.
+
+    Args:
+        value: The number at first.
+        name: The variable's name.
+
+    Returns:
+        An untrained variable of which replicas hold the same value.
+    """
+    with tf.init_scope():
+        return tf.Variable(
+            value,
+            trainable=False,
+            dtype=tf.int64,
+            name=name,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
+
+
+def read_state(variable: Any) -> int:
+    """Read such a variable as it is now, also while a graph is being built."""
+    with tf.init_scope():
+        return int(variable.numpy())
+
+
+def write_state(variable: Any, value: int) -> None:
+    """Set such a variable now, also while a graph is being built."""
+    with tf.init_scope():
+        variable.assign(value)

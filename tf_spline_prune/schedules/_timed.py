@@ -13,8 +13,13 @@ from tf_spline_prune.schedules._firing import (
     final_sparsity,
     fires_within,
 )
-from tf_spline_prune.schedules._schedule import ANY_STEP, Schedule
-from tf_spline_prune.schedules._state import read_state, state_variable, write_state
+from tf_spline_prune.schedules._schedule import (
+    ANY_STEP,
+    Schedule,
+    read_state,
+    state_variable,
+    write_state,
+)
 
 Unit = Literal["epochs", "percent"]
 

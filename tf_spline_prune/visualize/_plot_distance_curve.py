@@ -53,7 +53,7 @@ def plot_distance_matrix(
         path: File for the picture; its ending chooses the format. Defaults to `None`.
         axes: A `matplotlib.axes.Axes` to draw on. Defaults to `None`, which makes a
             figure.
-        label: What the distances are. Defaults to `"share of bits that differ"`.
+        label: What the distances are. Defaults to `"fraction of bits that differ"`.
         learning_rates: The rate of each epoch, to draw above the map: where it falls,
             distances fall, whether or not the network has settled. Defaults to `None`.
 
@@ -130,7 +130,7 @@ def plot_distance_curve(
         path: File for the picture; its ending chooses the format. Defaults to `None`.
         axes: A `matplotlib.axes.Axes` to draw on. Defaults to `None`, which makes a
             figure.
-        label: What the distances are. Defaults to `"share of bits that differ"`.
+        label: What the distances are. Defaults to `"fraction of bits that differ"`.
 
     Returns:
         The `matplotlib.axes.Axes`.

@@ -40,7 +40,7 @@ def plot_local_complexity(
     """Plot, epoch by epoch, how finely the input space is cut near some inputs.
 
     Args:
-        curves: For the name of each curve its values, one an epoch, NaN where none
+        curves: For the name of each curve its values, one per epoch, NaN where none
             was measured; or what `fit` keeps as `history.history`, of which the
             entries are drawn whose names begin with `local_complexity/`.
         ticket_epoch: The epoch of the early bird to mark, counted from 0. Defaults to

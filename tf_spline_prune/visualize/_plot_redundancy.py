@@ -98,9 +98,9 @@ def plot_redundancy(
             f"plan={plan!r}, sparsity={sparsity!r}"
         )
     if plan is None:
-        maker = _group_of(ChannelGraph(model), layer).makers[0]
-        shares: dict[str, Any] = {maker: sparsity}
-        plan = make_plan(model, measure, sparsity=shares, data=data)
+        producer = _group_of(ChannelGraph(model), layer).makers[0]
+        fractions: dict[str, Any] = {producer: sparsity}
+        plan = make_plan(model, measure, sparsity=fractions, data=data)
     graph = plan.graph_of(model)
     group = _group_of(graph, layer)
     inputs = None if data is None else Calibration.of(data, graph.graph)

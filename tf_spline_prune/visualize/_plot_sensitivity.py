@@ -1,4 +1,4 @@
-"""The picture of a sensitivity analysis: a curve a layer, or a heat map."""
+"""The picture of a sensitivity analysis: a curve per layer, or a heat map."""
 
 import importlib
 from typing import Any
@@ -24,8 +24,8 @@ def plot_sensitivity(
 ) -> Any:
     """Plot what each layer, pruned alone, costs.
 
-    Up to ten layers are drawn as curves over the share of units removed, beginning
-    at the whole model; more as a heat map with one row a layer, the whole
+    Up to ten layers are drawn as curves over the fraction of units removed, beginning
+    at the whole model; more as a heat map with one row per layer, the whole
     model in its first column.
 
     Args:
@@ -100,7 +100,7 @@ def _heat_map(result: Sensitivity, axes: Any, label: str) -> Any:
     image = axes.imshow(values, aspect="auto", cmap="viridis", interpolation="nearest")
     axes.figure.colorbar(image, ax=axes, label=label)
     shares = (0.0, *result.shares)
-    axes.set_xticks(range(len(shares)), [f"{100 * share:g}" for share in shares])
+    axes.set_xticks(range(len(shares)), [f"{100 * fraction:g}" for fraction in shares])
     axes.set_yticks(
         range(len(names)), [f"{n} ({result.units[n]})" for n in names], fontsize=7
     )

@@ -55,14 +55,14 @@ def plot_signal_propagation(
     """
     axes = axes_or_new(axes, (7.2, 4.0))
     places = np.arange(1, len(diagnosis.layers) + 1)
-    shares = axes.twinx()
+    fractions = axes.twinx()
     density, dead = (
         [column[layer] for layer in diagnosis.layers]
         for column in (diagnosis.density, diagnosis.dead_units)
     )
-    shares.bar(places, density, 0.8, color=INK, alpha=0.12, label="density")
-    shares.bar(places, dead, 0.3, color=ACCENT, alpha=0.25, label="dead units")
-    shares.set(ylim=(0, 1), ylabel="share")
+    fractions.bar(places, density, 0.8, color=INK, alpha=0.12, label="density")
+    fractions.bar(places, dead, 0.3, color=ACCENT, alpha=0.25, label="dead units")
+    fractions.set(ylim=(0, 1), ylabel="fraction")
     curves = [("pre-activations", "o", INK, diagnosis.variance)]
     if diagnosis.gradients is not None:
         curves.append(("gradients", "s", ACCENT, diagnosis.gradients))
@@ -78,7 +78,7 @@ def plot_signal_propagation(
             label=name,
         )
     axes.set(yscale="log", ylabel="mean square", xlabel="layer")
-    axes.set_zorder(shares.get_zorder() + 1)  # curves before bars
+    axes.set_zorder(fractions.get_zorder() + 1)  # curves before bars
     axes.patch.set_visible(False)
     if len(places) <= _MOST_NAMES:
         axes.set_xticks(places, diagnosis.layers, rotation=60, ha="right", fontsize=7)
@@ -90,7 +90,7 @@ def plot_signal_propagation(
     # Beyond the numbers and the name of the second axis, however wide the picture is.
     beside = offset_copy(axes.transAxes, axes.figure, x=0.6, units="inches")
     lines, names = axes.get_legend_handles_labels()
-    bars, shown = shares.get_legend_handles_labels()
+    bars, shown = fractions.get_legend_handles_labels()
     axes.legend(
         [*lines, *bars],
         [*names, *shown],

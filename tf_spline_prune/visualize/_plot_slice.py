@@ -37,9 +37,9 @@ _CLASSES = (
     *("#999933", "#aa4499", "#44aa99", "#882255", "#888888"),
 )
 _MARKS = "osD^v"
-# The scale of colours covers the regions that fill this share of the plane; slivers
+# The scale of colours covers the regions that fill this fraction of the plane; slivers
 # beyond it would stretch the scale until the others look alike.
-_SHARE = 0.99
+_FRACTION = 0.99
 # More shapes than this are pixels also in a vector file.
 _MOST_SHAPES = 5000
 
@@ -214,7 +214,7 @@ def _fill(axes: Any, points: np.ndarray, offsets: np.ndarray, **look: Any) -> An
 def _large(values: np.ndarray, areas: np.ndarray) -> np.ndarray:
     """Take the values of the largest regions, which fill most of the plane."""
     order = np.argsort(-areas)
-    count = np.searchsorted(np.cumsum(areas[order]), _SHARE * areas.sum()) + 1
+    count = np.searchsorted(np.cumsum(areas[order]), _FRACTION * areas.sum()) + 1
     return np.asarray(values[order[:count]])
 
 
@@ -404,14 +404,14 @@ def _draw_lines(axes: Any, s: Slice, layers: list[str]) -> dict[str, Any]:
     """Draw the lines of the layers, early ones on top, and the boundary on them."""
     collections = importlib.import_module("matplotlib.collections")
     colours = importlib.import_module("matplotlib").colormaps["viridis"]
-    share = min(1.0, (_MANY_REGIONS / s.num_regions) ** 0.5)
+    fraction = min(1.0, (_MANY_REGIONS / s.num_regions) ** 0.5)
     handles = {}
     for name, segments in s.lines.items():
         place = layers.index(name) / max(1, len(layers) - 1)
         handles[name] = collections.LineCollection(
             segments,
             colors=[colours(0.15 + 0.62 * place)],
-            linewidths=share * (1.3 - 0.7 * place),
+            linewidths=fraction * (1.3 - 0.7 * place),
             capstyle="round",
             zorder=2 - place / 2,
             rasterized=as_pixels(len(segments)),

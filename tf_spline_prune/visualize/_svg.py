@@ -145,8 +145,8 @@ def _tick(x: str, y: float, anchor: str, text: str) -> str:
     return f'<text class="soft" {place}>{text}</text>'
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f}%"
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f}%"
 
 
 def _ticks(largest: float) -> list[float]:

@@ -7,8 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_spline_prune.compat._flavour import flavour_of
-from tf_spline_prune.compat._kinds import is_sequential
+from tf_spline_prune.compat._flavour import flavour_of, is_sequential
 from tf_spline_prune.compat.autodiff._differentiation import (
     Products,
     Total,
@@ -53,7 +52,7 @@ def value_and_grad(
             what the loss looks at; `None` takes the model's outputs.
 
     Returns:
-        A function that takes inputs (one array an input) and labels, and gives
+        A function that takes inputs (one array per input) and labels, and gives
         the loss and, by layer path and weight name, its gradient.
 
     Raises:

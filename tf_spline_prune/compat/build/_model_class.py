@@ -7,8 +7,13 @@ from typing import Any
 
 import keras
 
-from tf_spline_prune.compat._flavour import flavour_of, keras_of
-from tf_spline_prune.compat._kinds import calls_as_keras, is_sequential, own_names
+from tf_spline_prune.compat._flavour import (
+    calls_as_keras,
+    flavour_of,
+    is_sequential,
+    keras_of,
+    own_names,
+)
 from tf_spline_prune.compat.graph._symbolic import adds_losses
 from tf_spline_prune.compat.graph._trace import trace
 from tf_spline_prune.errors import SplinePruneWarning, warn

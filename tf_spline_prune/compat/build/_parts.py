@@ -6,7 +6,7 @@ from typing import Any
 
 from keras.src.utils.naming import to_snake_case
 
-from tf_spline_prune.compat._kinds import inside_masks, kind_of
+from tf_spline_prune.compat._flavour import inside_masks, kind_of
 
 _PARTS = {
     "query": "_query_dense",

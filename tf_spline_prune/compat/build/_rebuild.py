@@ -11,8 +11,13 @@ from typing import Any
 import numpy as np
 from keras.src.saving.serialization_lib import SafeModeScope
 
-from tf_spline_prune.compat._flavour import keras_of, keras_root
-from tf_spline_prune.compat._kinds import is_layer, is_mask_wrapper, kind_of
+from tf_spline_prune.compat._flavour import (
+    is_layer,
+    is_mask_wrapper,
+    keras_of,
+    keras_root,
+    kind_of,
+)
 from tf_spline_prune.compat._progress import Progress
 from tf_spline_prune.compat._weights import CurrentWeights
 from tf_spline_prune.compat.build._model_class import build_as

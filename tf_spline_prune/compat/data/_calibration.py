@@ -183,7 +183,7 @@ def arranged(
     """Bring what a user gives for the inputs of a model into their order.
 
     Args:
-        given: An array; a list of arrays, one an input; or a dict, by the names of
+        given: An array; a list of arrays, one per input; or a dict, by the names of
             the inputs or as the model itself is called.
         inputs: The inputs of the traced model.
         what: What the arrays are, for messages.
@@ -214,7 +214,7 @@ def check_inputs(
     """Check arrays against the inputs of a model.
 
     Args:
-        given: An array; a list of arrays, one an input; or a dict, by the names of
+        given: An array; a list of arrays, one per input; or a dict, by the names of
             the inputs or as the model itself is called.
         inputs: The inputs of the traced model.
         what: What the arrays are, for messages.

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_spline_prune.compat._kinds import HANDS_ON
+from tf_spline_prune.compat._flavour import HANDS_ON
 from tf_spline_prune.compat.fit._callback import optimizer_steps
 from tf_spline_prune.compat.fit._compile import is_compiled
 from tf_spline_prune.compat.graph._blueprint import Input

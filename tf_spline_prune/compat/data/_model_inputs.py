@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_spline_prune.compat._kinds import HANDS_ON
+from tf_spline_prune.compat._flavour import HANDS_ON
 from tf_spline_prune.compat.build._rebuild import keeps_words
 from tf_spline_prune.compat.data._samples import OPEN_SIZE, Meaning, drawn_as, sizes_of
 from tf_spline_prune.compat.graph._graph import Call, Graph, fixed_size
@@ -49,7 +49,7 @@ def sample_inputs(
         scale: Numbers whose range is not known are so many times as large.
 
     Returns:
-        One array an input, in the order of the model's inputs.
+        One array per input, in the order of the model's inputs.
     """
     size = fixed_size(graph.inputs) or 1
     rng = np.random.default_rng(seed)

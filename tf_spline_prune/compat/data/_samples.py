@@ -39,7 +39,7 @@ class Meaning:
 def random_inputs(
     specs: Mapping[str, tuple[Sequence[int | None], str]], batch: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """Draw one array an input where only its shape and dtype are known.
+    """Draw one array per input where only its shape and dtype are known.
 
     Floats are between 0 and 1: whatever reads them takes them for small numbers, dark
     images or the id 0. Integers are zeros and ones.
@@ -99,8 +99,8 @@ def drawn_as(
     if meaning.mean is not None:
         values = meaning.mean + values * meaning.std
     elif meaning.low is not None:  # two standard deviations lie within the range
-        share = np.clip(0.5 + values / 4, 0.0, 1.0)
-        values = meaning.low + share * (meaning.high - meaning.low)
+        fraction = np.clip(0.5 + values / 4, 0.0, 1.0)
+        values = meaning.low + fraction * (meaning.high - meaning.low)
         values = values if _real(dtype) else np.floor(values)
     else:
         values = values * scale

@@ -4,8 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from tf_spline_prune.compat._flavour import activation_name
-from tf_spline_prune.compat._kinds import HANDS_ON
+from tf_spline_prune.compat._flavour import HANDS_ON, activation_name
 from tf_spline_prune.compat.graph._blueprint import Apply
 from tf_spline_prune.compat.graph._graph import Call, Graph, Tensor, Values, run_calls
 from tf_spline_prune.compat.run._execution import call_layer

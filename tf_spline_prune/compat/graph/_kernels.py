@@ -8,9 +8,9 @@ import numpy as np
 from tf_spline_prune.compat._weights import weight_variables
 from tf_spline_prune.compat.graph._graph import Call, Graph
 
-Layout = Literal["plain", "transposed", "depthwise"]
+KernelKind = Literal["plain", "transposed", "depthwise"]
 
-KERNEL_LAYOUTS: dict[str, Layout] = {
+KERNEL_KINDS: dict[str, KernelKind] = {
     "Dense": "plain",
     **{f"Conv{rank}D": "plain" for rank in (1, 2, 3)},
     **{f"SeparableConv{rank}D": "plain" for rank in (1, 2)},
@@ -28,13 +28,13 @@ class Kernel:
         path: Path of its layer.
         name: Name of the weight in the layer.
         layer: The layer.
-        layout: How its axes are to be read.
+        kind: How its axes are to be read.
     """
 
     path: str
     name: str
     layer: Any
-    layout: Layout
+    kind: KernelKind
 
     @property
     def key(self) -> str:
@@ -54,7 +54,7 @@ class Kernel:
     @property
     def input_axis(self) -> int:
         """The axis along which an output sums its inputs."""
-        return -1 if self.layout == "transposed" else -2
+        return -1 if self.kind == "transposed" else -2
 
     @property
     def groups(self) -> int:
@@ -63,12 +63,12 @@ class Kernel:
 
     def blocks(self, array: np.ndarray) -> np.ndarray:
         """See the kernel as `blocks_of` does."""
-        return blocks_of(array, self.layout, self.groups)
+        return blocks_of(array, self.kind, self.groups)
 
     def array(self, blocks: np.ndarray) -> np.ndarray:
         """Put blocks into the shape of the kernel."""
         shape = tuple(self.variable.shape)
-        return array_of(blocks, shape, self.layout)
+        return array_of(blocks, shape, self.kind)
 
 
 def kernels_of(graph: Graph) -> dict[str, Kernel]:
@@ -91,18 +91,18 @@ def kernels_of(graph: Graph) -> dict[str, Kernel]:
 
 def kernel_of(call: Call) -> Kernel | None:
     """Return the kernel of a call, if its layer is dense or a convolution."""
-    if call.kind not in KERNEL_LAYOUTS:
+    if call.kind not in KERNEL_KINDS:
         return None
     name = "pointwise_kernel" if call.kind.startswith("Separable") else "kernel"
-    return Kernel(call.path, name, call.layer, KERNEL_LAYOUTS[call.kind])
+    return Kernel(call.path, name, call.layer, KERNEL_KINDS[call.kind])
 
 
-def blocks_of(array: np.ndarray, layout: Layout, groups: int = 1) -> np.ndarray:
+def blocks_of(array: np.ndarray, kind: KernelKind, groups: int = 1) -> np.ndarray:
     """See a kernel as the matrices that it multiplies by.
 
     Args:
         array: The kernel as its layer holds it.
-        layout: `"plain"` ends with inputs and outputs, `"transposed"` with outputs and
+        kind: `"plain"` ends with inputs and outputs, `"transposed"` with outputs and
             inputs, `"depthwise"` with inputs and the outputs of each.
         groups: The number of groups of a plain convolution.
 
@@ -112,30 +112,30 @@ def blocks_of(array: np.ndarray, layout: Layout, groups: int = 1) -> np.ndarray:
     """
     *window, first, last = array.shape
     flat = array.reshape(int(np.prod(window)), first, last)
-    if layout == "depthwise":
+    if kind == "depthwise":
         return flat.transpose(1, 0, 2)[:, :, None, :]
-    if layout == "transposed":
+    if kind == "transposed":
         return flat.swapaxes(1, 2)[None]
     parts = flat.reshape(len(flat), first, groups, last // groups)
     return parts.transpose(2, 0, 1, 3)
 
 
 def array_of(
-    blocks: np.ndarray, shape: tuple[int, ...], layout: Layout = "plain"
+    blocks: np.ndarray, shape: tuple[int, ...], kind: KernelKind = "plain"
 ) -> np.ndarray:
     """Undo `blocks_of`.
 
     Args:
         blocks: Array of shape `(groups, taps, inputs, outputs)`.
         shape: The shape of the kernel.
-        layout: As in `blocks_of`.
+        kind: As in `blocks_of`.
 
     Returns:
         Array of this shape.
     """
-    if layout == "depthwise":
+    if kind == "depthwise":
         flat = blocks[:, :, 0].transpose(1, 0, 2)
-    elif layout == "transposed":
+    elif kind == "transposed":
         flat = blocks[0].swapaxes(1, 2)
     else:
         flat = blocks.transpose(1, 2, 0, 3)

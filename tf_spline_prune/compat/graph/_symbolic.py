@@ -8,8 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_spline_prune.compat._flavour import keras_of
-from tf_spline_prune.compat._kinds import calls_as_keras, kind_of
+from tf_spline_prune.compat._flavour import calls_as_keras, keras_of, kind_of
 from tf_spline_prune.compat.data._samples import random_inputs
 from tf_spline_prune.compat.graph._blueprint import Arguments, pack
 from tf_spline_prune.compat.graph._nodes import (
@@ -108,7 +107,7 @@ def _settled(traced: Any, owner: Any, run: Callable[[list[Any]], Any]) -> bool:
         traced: The traced model; only operations of the trace change.
         owner: What was traced: it draws the same random numbers in both, and its
             states stay.
-        run: Takes one array an input; calls what was traced.
+        run: Takes one array per input; calls what was traced.
 
     Returns:
         Whether the trace can be run and gives what was traced gives.

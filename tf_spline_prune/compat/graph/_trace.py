@@ -4,19 +4,27 @@
 (where `call` can be traced symbolically) subclassed models of both flavours.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import keras
 
-from tf_spline_prune.compat._flavour import require_flavour
-from tf_spline_prune.compat._kinds import (
+from tf_spline_prune.compat._flavour import (
     calls_as_keras,
     inside_masks,
     is_sequential,
+    keras_of,
     kind_of,
+    require_flavour,
 )
-from tf_spline_prune.compat.graph._blueprint import Blueprint, Input, Node, in_order
+from tf_spline_prune.compat.graph._blueprint import (
+    Blueprint,
+    Input,
+    Node,
+    Shape,
+    in_order,
+)
 from tf_spline_prune.compat.graph._graph import Graph, flat_graph
 from tf_spline_prune.compat.graph._nodes import (
     dtype_of,
@@ -216,3 +224,59 @@ def _inner(
     if functional is None:
         return None
     return replace(_blueprint(layer, functional, prefix, names, flat), flat=flat)
+
+
+def trace_function(
+    function: Callable[[Any], Any], owner: Any, shape: Shape
+) -> Graph | None:
+    """Read a function of one tensor as a graph of calls.
+
+    Args:
+        function: The function.
+        owner: The layer that calls it, of either flavour.
+        shape: Shape of the tensor, batch axis first.
+
+    Returns:
+        The graph; `None` if the function cannot be run on a symbolic tensor.
+    """
+    package = keras_of(owner)
+    tensor = package.Input(batch_shape=shape)
+    try:
+        return graph_of_nodes(package.Model(tensor, function(tensor)))
+    except Exception:  # whatever a user's function raises
+        return None
+
+
+def tensorflow_operations(
+    function: Callable[[Any], Any], shape: Shape
+) -> list[tuple[str, list[Shape | None]]] | None:
+    """List the operations that a function of one tensor runs in TensorFlow.
+
+    Args:
+        function: The function.
+        shape: Shape of the tensor, batch axis first.
+
+    Returns:
+        The type of each operation and the shapes of what it gives (`None` where even
+        the rank is open); `None` if the function cannot be traced.
+    """
+    if keras.config.backend() != "tensorflow":
+        return None
+    import tensorflow as tf
+
+    try:
+        spec = tf.TensorSpec(shape, "float32")
+        graph = tf.function(function, autograph=False).get_concrete_function(spec).graph
+    except Exception:  # whatever a user's function raises
+        return None
+    return [
+        (
+            operation.type,
+            [_shape(output) for output in operation.outputs],
+        )
+        for operation in graph.get_operations()
+    ]
+
+
+def _shape(tensor: Any) -> Shape | None:
+    return None if tensor.shape.rank is None else tuple(tensor.shape.as_list())

@@ -9,8 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_spline_prune.compat._flavour import flavour_of
-from tf_spline_prune.compat._kinds import is_sequential
+from tf_spline_prune.compat._flavour import flavour_of, is_sequential
 from tf_spline_prune.compat.graph._blueprint import Arguments, pack
 from tf_spline_prune.compat.graph._graph import Call, Graph, fixed_size
 from tf_spline_prune.compat.graph._trace import trace
@@ -183,10 +182,10 @@ def predict(model: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
 
     Args:
         model: A model of either flavour.
-        inputs: One array an input, batch axis first.
+        inputs: One array per input, batch axis first.
 
     Returns:
-        One float64 array an output.
+        One float64 array per output.
     """
     return own_outputs(trace(model), inputs)
 
@@ -217,12 +216,12 @@ def in_batches(
     fixed size is filled up with inputs that were seen, whose answers are left out.
 
     Args:
-        run: Takes one array an input and gives one tensor an output.
+        run: Takes one array per input and gives one tensor per output.
         graph: The model, traced.
-        inputs: One array an input, batch axis first.
+        inputs: One array per input, batch axis first.
 
     Returns:
-        One float64 array an output.
+        One float64 array per output.
     """
     count, fixed = len(inputs[0]), fixed_size(graph.inputs)
     # Keras keeps all that lies between, so big inputs go few at a time.

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_spline_prune.compat._kinds import inside_masks, is_mask_wrapper
+from tf_spline_prune.compat._flavour import inside_masks, is_mask_wrapper
 from tf_spline_prune.compat._weights import (
     held_weights,
     values_of,

@@ -1,7 +1,7 @@
 """Products of tensors, in which units meet units: Dot, matmul, einsum, Attention."""
 
 from tf_spline_prune.compat import Call
-from tf_spline_prune.graph._axes import Labels, TensorAxes, positions
+from tf_spline_prune.graph._facts import Labels, TensorAxes, positions
 from tf_spline_prune.graph._recorder import Recorder
 from tf_spline_prune.graph.rules._registry import opaque, rule
 

@@ -3,8 +3,7 @@
 import numpy as np
 
 from tf_spline_prune.compat import Call
-from tf_spline_prune.graph._axes import TensorAxes, channel_axis, positions
-from tf_spline_prune.graph._facts import Role
+from tf_spline_prune.graph._facts import Role, TensorAxes, channel_axis, positions
 from tf_spline_prune.graph._recorder import Recorder
 from tf_spline_prune.graph.rules._elementwise import bar_if_mixing
 from tf_spline_prune.graph.rules._registry import rule

@@ -1,8 +1,7 @@
 """`Dense` and `EinsumDense`."""
 
 from tf_spline_prune.compat import Call, config_of
-from tf_spline_prune.graph._axes import Labels, TensorAxes, positions
-from tf_spline_prune.graph._facts import Role
+from tf_spline_prune.graph._facts import Labels, Role, TensorAxes, positions
 from tf_spline_prune.graph._recorder import Recorder
 from tf_spline_prune.graph.rules._elementwise import bar_if_mixing
 from tf_spline_prune.graph.rules._registry import rule

@@ -15,8 +15,7 @@ from tf_spline_prune.compat import (
     tensorflow_operations,
     trace_function,
 )
-from tf_spline_prune.graph._axes import Labels, Shape, TensorAxes
-from tf_spline_prune.graph._facts import Role
+from tf_spline_prune.graph._facts import Labels, Role, Shape, TensorAxes
 from tf_spline_prune.graph._recorder import Recorder
 from tf_spline_prune.graph.rules._registry import describe, opaque, rule
 
@@ -260,7 +259,7 @@ _MERGES = (
     arrays=True,
 )
 def combine(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
-    """Entries of the same position meet, so their units live or die together."""
+    """Entries of the same position meet, so their units are pruned together."""
     shape = call.output_shapes[0]
     rank = len(shape)
     labels: dict[int, Labels] = {}

@@ -1,8 +1,13 @@
 """Normalisations: of each unit alone, and over units; scales a unit."""
 
 from tf_spline_prune.compat import Call
-from tf_spline_prune.graph._axes import Labels, TensorAxes, channel_axis, norm_axis
-from tf_spline_prune.graph._facts import Role
+from tf_spline_prune.graph._facts import (
+    Labels,
+    Role,
+    TensorAxes,
+    channel_axis,
+    norm_axis,
+)
 from tf_spline_prune.graph._recorder import Recorder
 from tf_spline_prune.graph.rules._registry import opaque, per_unit, rule
 
@@ -11,7 +16,7 @@ from tf_spline_prune.graph.rules._registry import opaque, per_unit, rule
 def batch_normalization(
     call: Call, inputs: list[TensorAxes], recorder: Recorder
 ) -> TensorAxes | list[TensorAxes]:
-    """Four vectors with one entry a channel."""
+    """Four vectors with one entry per channel."""
     value = inputs[0]
     if isinstance(call.layer.axis, (list, tuple)) and len(call.layer.axis) > 1:
         return opaque(call, inputs, recorder)  # tf_keras alone takes several
@@ -79,7 +84,7 @@ def normalization(
 
 @rule("Rescaling")
 def rescaling(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
-    """A scale and an offset, one for all or one a channel."""
+    """A scale and an offset, one for all or one per channel."""
     (value,) = inputs
     labels = value.labels[channel_axis(call, value.rank)]
     if labels is not None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tf_spline_prune.compat import Call
-from tf_spline_prune.graph._axes import Labels, TensorAxes
+from tf_spline_prune.graph._facts import Labels, TensorAxes
 from tf_spline_prune.graph._recorder import Recorder
 from tf_spline_prune.graph.rules._registry import opaque, rule
 

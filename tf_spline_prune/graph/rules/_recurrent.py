@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from tf_spline_prune.compat import Call, kind_of, parts_of
-from tf_spline_prune.graph._axes import TensorAxes
+from tf_spline_prune.graph._facts import TensorAxes
 from tf_spline_prune.graph._recorder import Recorder
 from tf_spline_prune.graph.rules._elementwise import bar_if_mixing
 from tf_spline_prune.graph.rules._registry import opaque, rule, rule_of

@@ -6,7 +6,7 @@ from typing import Any
 
 from tf_spline_prune._checks import Flag, Function, Instance, ListOf, Text, checked
 from tf_spline_prune.compat import Call
-from tf_spline_prune.graph._axes import TensorAxes
+from tf_spline_prune.graph._facts import TensorAxes
 from tf_spline_prune.graph._recorder import Recorder
 
 Apply = Callable[[Call, list[TensorAxes], Recorder], "TensorAxes | list[TensorAxes]"]
@@ -129,7 +129,7 @@ def register_rule(
     @tsp.register_rule(MyScale)
     def my_scale(call, inputs, recorder):
         (value,) = inputs
-        recorder.vector(call, "gamma", value.labels[-1])   # one entry a unit
+        recorder.vector(call, "gamma", value.labels[-1])   # one entry per unit
         recorder.resize(call, "dim", value.labels[-1])     # counts units
         return value
     ```

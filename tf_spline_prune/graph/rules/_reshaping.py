@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tf_spline_prune.compat import Call
-from tf_spline_prune.graph._axes import Labels, TensorAxes, channel_axis, positions
+from tf_spline_prune.graph._facts import Labels, TensorAxes, channel_axis, positions
 from tf_spline_prune.graph._recorder import Recorder
 from tf_spline_prune.graph.rules._registry import rule
 
@@ -69,7 +69,7 @@ def reshape(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorA
         if (target != np.take(target, [0], axis)).any()
     ] or [target.ndim - 1]
     # Where units come to lie on several axes, the last one stands for them: all
-    # that share a place on it live or die together.
+    # that share a place on it are pruned together.
     along = np.moveaxis(target, varying[-1], 0).reshape(target.shape[varying[-1]], -1)
     labels = along[:, 0].copy()
     recorder.tie(np.repeat(labels[:, None], along.shape[1], axis=1), along)

@@ -37,7 +37,7 @@ def approximate_isometry(
         learning_rate: Length of the first step, for weights of `weight_std` 1; it
             halves whenever the penalty rises. Defaults to `0.1`.
         tolerance: The descent of a kernel ends when 50 steps have lowered its penalty
-            by less than this share. Defaults to `0.001`.
+            by less than this fraction. Defaults to `0.001`.
 
     Returns:
         A masked model of the same flavour, compiled as `masked` is.

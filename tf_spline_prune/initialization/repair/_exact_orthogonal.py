@@ -84,8 +84,8 @@ def _drawn(keep: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.n
     """
     taps, inputs, outputs = keep.shape
     count, density = int(keep.sum()), keep.mean()
-    share = density if taps == 1 else min(density * taps, np.sqrt(density))
-    inside = min(max(round(share * inputs * outputs), min(inputs, outputs)), count)
+    fraction = density if taps == 1 else min(density * taps, np.sqrt(density))
+    inside = min(max(round(fraction * inputs * outputs), min(inputs, outputs)), count)
     weights, places = np.zeros(keep.shape), np.zeros(keep.shape, bool)
     middle = taps // 2
     weights[middle], places[middle] = sparse_rotation(inputs, outputs, inside, rng)
@@ -154,7 +154,7 @@ def _fitting_pair(
     """Find two lines whose rotation makes new entries, but not too many.
 
     Args:
-        places: Where entries are, bool, a row a line.
+        places: Where entries are, bool, a row per line.
         left: The most new entries.
         rng: Draws.
 

@@ -16,8 +16,7 @@ from tf_spline_prune.compat import (
 )
 from tf_spline_prune.errors import ModelError, RescaleError, RescaleWarning, warn
 from tf_spline_prune.initialization._masked_copy import copied, masked_kernels
-from tf_spline_prune.initialization.signal._mean_field import edge_of_chaos
-from tf_spline_prune.initialization.signal._scalar_function import ACTIVATION
+from tf_spline_prune.initialization.signal._mean_field import ACTIVATION, edge_of_chaos
 from tf_spline_prune.initialization.signal._signal_propagation import mean_squares, walk
 
 Target = Literal["edge_of_chaos", "data"]

@@ -1,4 +1,4 @@
-"""Critical sparsity: the share of weights at which a first layer is empty."""
+"""Critical sparsity: the fraction of weights at which a first layer is empty."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ def critical_sparsity(scores: Mapping[str, Any]) -> float:
         scores: The score of every weight, more is kept longer, by layer.
 
     Returns:
-        The share of all scores that are not above the best score of the layer whose
+        The fraction of all scores that are not above the best score of the layer whose
         best score is least.
 
     Raises:

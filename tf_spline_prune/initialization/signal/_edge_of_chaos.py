@@ -20,8 +20,11 @@ from tf_spline_prune.compat import (
 from tf_spline_prune.errors import ModelError
 from tf_spline_prune.initialization._drawing import DISTRIBUTIONS
 from tf_spline_prune.initialization._masked_copy import refuse_masks
-from tf_spline_prune.initialization.signal._mean_field import edge_of_chaos
-from tf_spline_prune.initialization.signal._scalar_function import ACTIVATION, name_of
+from tf_spline_prune.initialization.signal._mean_field import (
+    ACTIVATION,
+    edge_of_chaos,
+    name_of,
+)
 
 Role = Literal["kernel", "depthwise", "bias"]
 Distribution = Literal["normal", "orthogonal", "delta_orthogonal"]
@@ -142,9 +145,9 @@ class EdgeOfChaos(_Initializer):
                 f"of this initializer. Received: shape {shape}"
             )
         else:
-            layout: Any = "depthwise" if self.role == "depthwise" else "plain"
-            blocks = blocks_of(np.empty(shape), layout).shape
-            values = array_of(self._drawn(blocks, rng), shape, layout)
+            kind: Any = "depthwise" if self.role == "depthwise" else "plain"
+            blocks = blocks_of(np.empty(shape), kind).shape
+            values = array_of(self._drawn(blocks, rng), shape, kind)
         dtype = getattr(dtype, "name", dtype) or keras.config.floatx()
         return keras.ops.convert_to_tensor(values, dtype)
 

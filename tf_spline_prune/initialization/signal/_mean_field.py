@@ -1,19 +1,96 @@
 """`MeanField`: how variances and gradients travel through a wide random network."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 from scipy.optimize import brentq
 
-from tf_spline_prune._checks import Function, Real, checked
-from tf_spline_prune.initialization.signal._scalar_function import (
-    ACTIVATION,
-    Elementwise,
-    as_function,
-    name_of,
-)
+from tf_spline_prune._checks import Function, Options, Real, Text, checked
+from tf_spline_prune.compat import activation_name, flavour_of, to_numpy
+
+Elementwise = Callable[[np.ndarray], np.ndarray]
+
+ACTIVATION: Options = [
+    Text("the name of an activation"),
+    Function("a layer or a function from arrays to arrays", layers=True),
+]
+"""What the checks of arguments want of an activation."""
+
+
+def name_of(activation: Any) -> str:
+    """Return the name of an activation, for messages and configs.
+
+    Args:
+        activation: As in `as_function`.
+
+    Returns:
+        The name as Keras serialises it, or that of the layer or function.
+    """
+    if isinstance(activation, str):
+        return activation
+    if flavour_of(activation) is not None:
+        return str(getattr(activation, "name", type(activation).__name__))
+    return activation_name(activation)
+
+
+def as_function(activation: Any) -> Elementwise:
+    """Make of an activation a function on arrays.
+
+    Args:
+        activation: A name that Keras knows, or `"erf"` for erf(sqrt(pi) x / 2), which
+            has the slope 1 at 0; a layer or function of either flavour; a function
+            from NumPy arrays to NumPy arrays.
+
+    Returns:
+        A function that takes and gives arrays of one axis.
+
+    Raises:
+        ValueError: If the name is unknown, or the function does not give one finite
+            number for each of a few small ones.
+        TypeError: If it is no activation at all.
+    """
+    function = _callable(activation)
+
+    def evaluate(x: np.ndarray) -> np.ndarray:
+        return np.asarray(to_numpy(function(x)), "float64")
+
+    trial = np.linspace(-1.0, 1.0, 5)
+    try:
+        values = evaluate(trial)
+        fits = values.shape == trial.shape and bool(np.isfinite(values).all())
+        wrong = f"{values} for {trial}"
+    except Exception as error:  # whatever a user's function raises
+        fits, wrong = False, f"{type(error).__name__}: {error}"
+    if not fits:
+        raise ValueError(
+            "An activation maps each entry of an array of shape (n,) by itself, to a "
+            f"finite number. Received: {name_of(activation)!r}, which gave {wrong}"
+        )
+    return evaluate
+
+
+def _callable(activation: Any) -> Callable[[Any], Any]:
+    if activation == "erf":
+        return lambda x: keras.ops.erf(x * (math.sqrt(math.pi) / 2))
+    if isinstance(activation, str):
+        try:
+            return keras.activations.get(activation)
+        except ValueError as error:
+            raise ValueError(
+                "There is no activation of this name. Give one that Keras knows, "
+                "'erf', a layer, or a function from arrays to arrays. Received: "
+                f"{activation!r}"
+            ) from error
+    if flavour_of(activation) is not None and hasattr(activation, "get_config"):
+        # A copy, for a layer that has weights is built by its first call; one unit.
+        config = {**activation.get_config(), "dtype": "float64"}
+        copy = type(activation).from_config(config)
+        return lambda x: copy(x[:, None])[:, 0]
+    return activation
 
 
 @dataclass(frozen=True)
@@ -44,7 +121,7 @@ _REACH = 12.0
 # Panels a doubling of |x|, and doublings: what an activation does near 0 is seen at
 # any scale of its input, and a knot anywhere costs less than 1e-3.
 _PANELS, _DOUBLINGS, _NODES = 16, 24, 6
-# Step of the derivative, as a share of |x|: it never crosses 0.
+# Step of the derivative, as a fraction of |x|: it never crosses 0.
 _STEP = 1e-4
 # Mean squares between which an edge is looked for.
 _SMALLEST, _LARGEST = 1e-8, 1e6
@@ -295,5 +372,5 @@ def _gauss_panels() -> tuple[np.ndarray, np.ndarray]:
     middle, half = (edges[1:] + edges[:-1]) / 2, np.diff(edges) / 2
     z = (middle[:, None] + half[:, None] * nodes).ravel()
     density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
-    share = (half[:, None] * weights).ravel() * density
-    return np.concatenate([-z[::-1], z]), np.concatenate([share[::-1], share])
+    fraction = (half[:, None] * weights).ravel() * density
+    return np.concatenate([-z[::-1], z]), np.concatenate([fraction[::-1], fraction])

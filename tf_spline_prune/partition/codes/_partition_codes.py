@@ -1,4 +1,4 @@
-"""`PartitionCodes`: the codes of a probe, one bit a knot."""
+"""`PartitionCodes`: the codes of a probe, one bit per knot."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class PartitionCodes:
 
     Attributes:
         packed: For each layer, an array of shape `(n, ceil(knots / 8))`, uint8,
-            one bit a knot, the first knot in the highest bit.
+            one bit per knot, the first knot in the highest bit.
         layout: What the bits mean.
 
     Example:

@@ -24,7 +24,7 @@ def partition_distance(
 ) -> float | dict[str, float]:
     """Compute the fraction of the partition that changed between two snapshots.
 
-    A layer's distance is the share of its bits that differ (the normalised
+    A layer's distance is the fraction of its bits that differ (the normalised
     Hamming distance); the whole distance is the mean over layers, each layer
     counting the same.
 
@@ -34,7 +34,7 @@ def partition_distance(
         per_layer: Whether to return one number per layer. Defaults to `False`.
 
     Returns:
-        A number in [0, 1], or with `per_layer` one a layer, by name.
+        A number in [0, 1], or with `per_layer` one per layer, by name.
 
     Raises:
         ValueError: If the two differ in layers, knots or number of inputs.
@@ -67,7 +67,7 @@ def unit_distances(
         other: Codes of the same probe by the same coder.
 
     Returns:
-        For each layer an array of shape `(units,)`: the share of the unit's bits
+        For each layer an array of shape `(units,)`: the fraction of the unit's bits
         that differ, over all its positions and knots; NaN for a unit of which
         the coder's subset holds no position.
 

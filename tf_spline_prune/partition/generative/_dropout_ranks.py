@@ -9,7 +9,7 @@ import numpy as np
 
 from tf_spline_prune._checks import COUNT, FRACTION, SEED, ListOf, OneOf, checked
 from tf_spline_prune.compat import (
-    KERNEL_LAYOUTS,
+    KERNEL_KINDS,
     Graph,
     Kernel,
     Progress,
@@ -24,7 +24,7 @@ from tf_spline_prune.errors import ModelError
 from tf_spline_prune.partition.generative._slopes import check_latents
 
 # The pointwise kernel of a separable one is not all that it has.
-_KINDS = [kind for kind in KERNEL_LAYOUTS if not kind.startswith("Separable")]
+_KINDS = [kind for kind in KERNEL_KINDS if not kind.startswith("Separable")]
 
 
 @checked(rate=FRACTION, drop=OneOf("units", "weights"), masks=COUNT, seed=SEED)

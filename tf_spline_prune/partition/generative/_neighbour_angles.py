@@ -80,7 +80,7 @@ def one_apart(bits: np.ndarray) -> np.ndarray:
         Array of shape `(m, 2)`: indices of the first rows that bear the two codes.
         The second one has the bit that the first one lacks.
     """
-    # A random number a knot; codes that differ in one knot have sums that differ by
+    # A random number per knot; codes that differ in one knot have sums that differ by
     # its number, which is looked up among the sums.
     rng = np.random.default_rng(0)
     keys = rng.integers(2**64, size=(bits.shape[1],), dtype="uint64")

@@ -202,8 +202,8 @@ class Surface:
         made = np.einsum("mok,mk->mo", self._slopes[regions], z) + self._starts[regions]
         fits = np.abs(made - data[owners]).max(axis=1) <= tolerance * self._largest
         # A point is inside if it lies to the left of all edges.
-        slots, ends = ragged(offsets, regions)
-        first = points[slots]
+        corners, ends = ragged(offsets, regions)
+        first = points[corners]
         edges = first[following(ends)] - first
         away = np.repeat(z, np.diff(ends), axis=0) - first
         left = edges[:, 0] * away[:, 1] - edges[:, 1] * away[:, 0]

@@ -17,10 +17,10 @@ class Polygons:
 
     Attributes:
         points: Array of shape `(n, 2)`: coordinates.
-        vertices: Array of shape `(slots,)`: indices of points, polygon after
+        vertices: Array of shape `(corners,)`: indices of points, polygon after
             polygon, each counter-clockwise.
         offsets: Array of shape `(polygons + 1,)`: where each polygon begins.
-        edges: Array of shape `(slots,)`: the number of what drew the edge from each
+        edges: Array of shape `(corners,)`: the number of what drew the edge from each
             vertex to the next, on one of its two sides; -1 on the other.
         born: Array of shape `(polygons,)`: the number of what cut each last, or -1.
         values: Array of shape `(n, columns)`: what is known at the points. Each
@@ -69,15 +69,15 @@ class Polygons:
 
     def take(self, which: np.ndarray) -> "Polygons":
         """Take some polygons, and only the points that they use."""
-        slots, offsets = ragged(self.offsets, which)
-        vertices = self.vertices[slots]
+        corners, offsets = ragged(self.offsets, which)
+        vertices = self.vertices[corners]
         used = np.zeros(len(self.points), bool)
         used[vertices] = True
         return Polygons(
             self.points[used],
             (np.cumsum(used) - 1)[vertices],
             offsets,
-            self.edges[slots],
+            self.edges[corners],
             self.born[which],
             self.values[used],
         )
@@ -92,15 +92,15 @@ class Polygons:
         """Average over the vertices of each polygon.
 
         Args:
-            values: Array of shape `(n, columns)`: a value a point.
+            values: Array of shape `(n, columns)`: a value per point.
             which: Indices of the polygons that are meant; `None` means all.
 
         Returns:
             Array of shape `(polygons, columns)`.
         """
         every = np.arange(len(self)) if which is None else which
-        slots, offsets = ragged(self.offsets, every)
-        sums = np.add.reduceat(values[self.vertices[slots]], offsets[:-1], axis=0)
+        corners, offsets = ragged(self.offsets, every)
+        sums = np.add.reduceat(values[self.vertices[corners]], offsets[:-1], axis=0)
         return np.asarray(sums / np.diff(offsets)[:, None])
 
     def areas(self) -> np.ndarray:
@@ -228,12 +228,12 @@ class _Cells:
     Attributes:
         table: A row a vertex: the functions of each fold.
         base: For the rows that were there from the start, indices of points.
-        rows: For each slot, a row.
-        offsets: Where each cell begins among the slots.
+        rows: For each corner, a row.
+        offsets: Where each cell begins among the corners.
         edges: What drew each edge.
         owner: For each cell, the polygon that it is a part of.
         added: The rows that were added, in turns: for each the row before it, the
-            row after it, and its share of the way between them.
+            row after it, and its fraction of the way between them.
     """
 
     table: np.ndarray
@@ -252,15 +252,15 @@ class _Cells:
         folds: np.ndarray | None = None,
         functions: Sequence[np.ndarray] = (),
     ) -> "_Cells":
-        slots, offsets = ragged(polygons.offsets, which)
-        base = polygons.vertices[slots]
+        corners, offsets = ragged(polygons.offsets, which)
+        base = polygons.vertices[corners]
         table = np.empty((len(base), 0))
         if folds is not None:
             wanted = np.repeat(folds, np.diff(offsets), axis=0)
             values = [function[base[:, None], wanted] for function in functions]
             table = np.stack(values, axis=2).reshape(len(base), -1)
         rows = np.arange(len(base))
-        return cls(table, base, rows, offsets, polygons.edges[slots], which)
+        return cls(table, base, rows, offsets, polygons.edges[corners], which)
 
     def __len__(self) -> int:
         return len(self.owner)
@@ -284,8 +284,8 @@ class _Cells:
         uncut, still = ragged(self.offsets, ~crossed)
         of = np.repeat(np.flatnonzero(crossed), k)
         own = np.tile(np.arange(k), len(of) // k)
-        slots, offsets = ragged(self.offsets, of)
-        rows, edges = self.rows[slots], self.edges[slots]
+        corners, offsets = ragged(self.offsets, of)
+        rows, edges = self.rows[corners], self.edges[corners]
         for step in range(1, k):
             other = (own + step) % k
             sizes = np.diff(offsets)
@@ -360,18 +360,18 @@ class _Cells:
         low, high = np.minimum(start, end), np.maximum(start, end)
         keys = (pair * len(self.table) + low) * len(self.table) + high
         _, one, which = np.unique(keys, return_index=True, return_inverse=True)
-        share = (ahead[one] / (ahead[one] - after[one]))[:, None]
-        self.added.append((start[one], end[one], share))
+        fraction = (ahead[one] / (ahead[one] - after[one]))[:, None]
+        self.added.append((start[one], end[one], fraction))
         count = len(self.table)
         self.table = np.concatenate([self.table, _between(self.table, *self.added[-1])])
         return count + which
 
 
 def _between(
-    table: np.ndarray, start: np.ndarray, end: np.ndarray, share: np.ndarray
+    table: np.ndarray, start: np.ndarray, end: np.ndarray, fraction: np.ndarray
 ) -> np.ndarray:
     before = table[start]
-    return np.asarray(before + share * (table[end] - before))
+    return np.asarray(before + fraction * (table[end] - before))
 
 
 def _together(
@@ -389,21 +389,21 @@ def _together(
         count = after
     vertices = [of[lot.rows] for of, lot in zip(places, lots, strict=True)]
     turns = [
-        (of[start], of[end], share)
+        (of[start], of[end], fraction)
         for of, lot in zip(places, lots, strict=True)
-        for start, end, share in lot.added
+        for start, end, fraction in lot.added
     ]
     owner = np.concatenate([lot.owner for lot in lots])
     offsets = offsets_of(np.concatenate([np.diff(lot.offsets) for lot in lots]))
     order = np.argsort(owner, kind="stable")
-    slots, offsets = ragged(offsets, order)
+    corners, offsets = ragged(offsets, order)
     owner = owner[order]
     born = np.where(np.bincount(owner, minlength=len(polygons)) > 1, number, -1)
     whole = Polygons(
         _extended(polygons.points, count, turns),
-        np.concatenate(vertices)[slots],
+        np.concatenate(vertices)[corners],
         offsets,
-        np.concatenate([lot.edges for lot in lots])[slots],
+        np.concatenate([lot.edges for lot in lots])[corners],
         np.where(born < 0, polygons.born, born)[owner],
         _extended(polygons.values, count, turns),
     )

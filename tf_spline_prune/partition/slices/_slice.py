@@ -30,7 +30,7 @@ class Region:
     code: np.ndarray
 
 
-# Functions that differ by less than this share of the largest value of their layer
+# Functions that differ by less than this fraction of the largest value of their layer
 # are equal at a point: some thousand times the rounding of float64, so that a
 # corner that lies on a knot does not cut slivers off.
 TOLERANCE = 2.0**-40
@@ -291,6 +291,6 @@ class _Regions(Sequence[Region]):
 def _largest(values: np.ndarray, polygons: Polygons) -> np.ndarray:
     """For each polygon find the slot of its largest value."""
     most = np.maximum.reduceat(values, polygons.offsets[:-1])
-    slots = np.flatnonzero(values == np.repeat(most, polygons.sizes))
-    owner = np.repeat(np.arange(len(polygons)), polygons.sizes)[slots]
-    return slots[np.unique(owner, return_index=True)[1]]
+    corners = np.flatnonzero(values == np.repeat(most, polygons.sizes))
+    owner = np.repeat(np.arange(len(polygons)), polygons.sizes)[corners]
+    return corners[np.unique(owner, return_index=True)[1]]

@@ -86,7 +86,7 @@ class SlicedNetwork:
 
     def lots(self, polygons: Polygons) -> Iterator[Polygons]:
         """Yield the polygons in lots whose forward pass fits into memory."""
-        # There are about two points a polygon.
+        # There are about two points per polygon.
         count = max(1, _AT_ONCE // self._width // 2)
         if 0 < len(polygons) <= count:
             yield polygons

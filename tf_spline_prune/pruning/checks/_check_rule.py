@@ -8,7 +8,7 @@ import numpy as np
 from tf_spline_prune._checks import COUNT, SEED, Integer, ListOf, checked
 from tf_spline_prune.compat import (
     kind_of,
-    probe_model,
+    model_around,
     require_layer,
     trace,
     traced_macs,
@@ -16,7 +16,7 @@ from tf_spline_prune.compat import (
 from tf_spline_prune.errors import RuleError
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.graph._cost import layer_costs
-from tf_spline_prune.pruning._remove_units import shrink
+from tf_spline_prune.pruning._remove_units import build_pruned
 from tf_spline_prune.pruning.checks._verify import Comparison
 
 
@@ -31,7 +31,7 @@ def check_rule(
     """Test the rule of a layer numerically.
 
     What the rule says of multiply-accumulates is compared with those that the layer
-    makes when it is traced. Then the layer is put between layers that make units and
+    makes when it is traced. Then the layer is put between layers that produce units and
     one that reads what comes out. Random units go, cut as the rule says; the smaller
     model must compute what the whole one computes when nobody reads them, with
     random weights.
@@ -77,7 +77,7 @@ def check_rule(
     rng = np.random.default_rng(seed)
     worst = 0.0
     for _ in range(num_trials):
-        model = probe_model(layer, shapes, rng)
+        model = model_around(layer, shapes, rng)
         worst = max(worst, _trial(model, layer, shapes, rng))
     return worst
 
@@ -110,7 +110,7 @@ def _trial(
             removed[rng.choice(group.roots, count, False)] = True
     inputs = [rng.standard_normal((4, *shape)).astype("float32") for shape in shapes]
     try:
-        small = shrink(graph, removed, graph.arrays)
+        small = build_pruned(graph, removed, graph.arrays)
         compared = Comparison(graph, trace(small), removed, {}, exact=True)
         verdict = compared.verdict_on(inputs)
     except Exception as found:  # whatever a layer of the wrong size raises

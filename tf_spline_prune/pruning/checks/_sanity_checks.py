@@ -18,7 +18,7 @@ from tf_spline_prune.compat import (
     with_weights,
 )
 from tf_spline_prune.graph import ChannelGraph
-from tf_spline_prune.pruning._remove_units import PLAN, shrink
+from tf_spline_prune.pruning._remove_units import PLAN, build_pruned
 from tf_spline_prune.pruning.checks._measuring import (
     EVALUATE,
     TRAIN,
@@ -36,10 +36,10 @@ class SanityReport:
 
     Attributes:
         right_away: For `"ticket"`, `"random"`, `"shuffled"` and `"reinitialized"`
-            the numbers before any training: one a seed, and a single one for the
+            the numbers before any training: one per seed, and a single one for the
             ticket, which does not depend on a seed.
-        after_training: The same after training, one number a seed; `None` if there was
-            no training. Defaults to `None`.
+        after_training: The same after training, one number per seed; `None` if there
+            was no training. Defaults to `None`.
 
     Example:
 
@@ -158,15 +158,15 @@ def sanity_checks(
     require_flavour(model)
     graph = plan.graph_of(model)
     removed = graph.removal(dict(plan.removed))
-    ticket = shrink(graph, removed, graph.arrays)
+    ticket = build_pruned(graph, removed, graph.arrays)
     set_seed = keras_of(model).utils.set_random_seed
     makers: dict[str, Callable[[np.random.Generator], Any]] = {
         "ticket": lambda rng: with_weights(ticket, {}),
-        "random": lambda rng: shrink(
+        "random": lambda rng: build_pruned(
             graph, same_profile(graph, removed, rng), graph.arrays
         ),
         "shuffled": lambda rng: with_weights(ticket, _shuffled(ticket, rng)),
-        "reinitialized": lambda rng: shrink(graph, removed, None),
+        "reinitialized": lambda rng: build_pruned(graph, removed, None),
     }
     right_away: dict[str, list[float]] = {kind: [] for kind in makers}
     after: dict[str, list[float]] = {kind: [] for kind in makers}

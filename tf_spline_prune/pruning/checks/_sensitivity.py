@@ -12,10 +12,9 @@ from tf_spline_prune.criteria import AnyCriterion
 from tf_spline_prune.criteria._get import CRITERION
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.graph._selection import Selector
-from tf_spline_prune.pruning._remove_units import shrink
+from tf_spline_prune.pruning._remove_units import build_pruned
 from tf_spline_prune.pruning.checks._measuring import EVALUATE, Evaluate, measured
-from tf_spline_prune.pruning.planning._candidates import candidates, reasons
-from tf_spline_prune.pruning.planning._ranking import rank
+from tf_spline_prune.pruning.planning._ranking import candidates, rank, reasons
 
 
 @dataclass(frozen=True)
@@ -23,9 +22,9 @@ class Sensitivity:
     """What `sensitivity` measured.
 
     Attributes:
-        shares: The shares of units removed, rising.
-        metrics: For each group, by the name of the layer that makes its units, the
-            number measured at each share.
+        shares: The fractions of units removed, rising.
+        metrics: For each group, by the name of the layer that produces its units, the
+            number measured at each fraction.
         dense: The number of the whole model.
         units: For each group its number of units.
         criterion: Name of the criterion.
@@ -62,7 +61,7 @@ class Sensitivity:
             f"Each layer pruned alone by {self.criterion}; whole: {self.dense:.4g}",
             "",
             f"{'layer':<{width}}  {'units':>6}"
-            + "".join(f"{share:>10.0%}" for share in self.shares),
+            + "".join(f"{fraction:>10.0%}" for fraction in self.shares),
         ]
         for name, values in self.metrics.items():
             lines.append(
@@ -122,7 +121,7 @@ def sensitivity(
         ModelError: If it is unbuilt, cannot be traced, or has NaN weights.
         CalibrationError: If the data do not fit the model.
         TypeError: If `evaluate` is no function, or gives no number.
-        ValueError: If a share is out of range, or no group may be pruned.
+        ValueError: If a fraction is out of range, or no group may be pruned.
 
     Example:
 
@@ -150,7 +149,9 @@ def sensitivity(
             f"measure. Unprunable units: {reasons(barriers)}. Received: "
             f"layers={layers!r}"
         )
-    counts = {g.name: [_count(g.num_units, share) for share in asked] for g in groups}
+    counts = {
+        g.name: [_count(g.num_units, fraction) for fraction in asked] for g in groups
+    }
     progress = Progress(sum(len(set(c) - {0}) for c in counts.values()) + 1, "model")
     dense = measured(evaluate, with_weights(model, {}))
     progress.step()
@@ -162,7 +163,7 @@ def sensitivity(
             if count not in known:
                 removed = graph.nothing_removed()
                 removed[group.roots[order[:count]]] = True
-                small = shrink(graph, removed, graph.arrays)
+                small = build_pruned(graph, removed, graph.arrays)
                 known[count] = measured(evaluate, small)
                 progress.step()
         metrics[group.name] = tuple(known[count] for count in counts[group.name])
@@ -175,5 +176,5 @@ def sensitivity(
     )
 
 
-def _count(units: int, share: float) -> int:
-    return min(math.floor(share * units + 0.5), units - 1)
+def _count(units: int, fraction: float) -> int:
+    return min(math.floor(fraction * units + 0.5), units - 1)

@@ -97,7 +97,7 @@ def verify(
 ) -> float:
     """Verify a pruned model against the original with the pruned units masked.
 
-    The reference is the model with every reader's weights for the removed units
+    The reference is the model with every consumer's weights for the removed units
     set to zero, which is what removing a unit means, whatever its bias or
     normalisation. Both are run in float64 where the backend and the layers can, on
     random inputs of the kind that the model takes: ids over the whole vocabulary,
@@ -241,7 +241,7 @@ class Comparison:
     ) -> None:
         self._graph, self._cut, self._removed = graph, cut, removed
         self._own = coarsest_dtype(graph.model)
-        self._readers = list(_readers(graph, removed, changed))
+        self._consumers = list(_consumers(graph, removed, changed))
         self._changed = changed
         self._only_exact = exact
 
@@ -331,7 +331,7 @@ class Comparison:
 
         Args:
             pair: The models.
-            inputs: One array an input.
+            inputs: One array per input.
             entering: What enters the ends of the original, as it is.
             apart: How far its own call is from what was traced of it.
             random: Numbers of the outputs that are random whatever the seed.
@@ -392,7 +392,7 @@ class Comparison:
     ) -> dict[str, dict[str, np.ndarray]]:
         """Return the weights of the reference: what was changed, and what is read."""
         weights = {path: dict(arrays) for path, arrays in self._changed.items()}
-        for path, name, array, gone in self._readers:
+        for path, name, array, gone in self._consumers:
             weights.setdefault(path, {})[name] = change(array, gone)
         return weights
 
@@ -468,7 +468,7 @@ def _run(
         return run(graph, inputs)
 
 
-def _readers(
+def _consumers(
     graph: ChannelGraph, removed: np.ndarray, changed: Weights
 ) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
     """List the weights that read removed units.

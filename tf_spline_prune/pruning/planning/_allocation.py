@@ -3,15 +3,19 @@
 import heapq
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from tf_spline_prune.compat import Progress, Tensor
 from tf_spline_prune.errors import BudgetError
-from tf_spline_prune.graph import ChannelGraph, Group
+from tf_spline_prune.graph import Barrier, ChannelGraph, Group
+from tf_spline_prune.graph._cost import CostOfCounts
 from tf_spline_prune.partition.codes._max_regions import log_regions
+from tf_spline_prune.pruning._remove_units import build_pruned
 from tf_spline_prune.pruning.planning._budget import Budget, amount
-from tf_spline_prune.pruning.planning._ranking import Ranking
+from tf_spline_prune.pruning.planning._latency import CANDIDATES, LatencyOfCounts
+from tf_spline_prune.pruning.planning._ranking import Ranking, reasons
 
 # What a choice costs: a function of how many units of each group are gone.
 CostOf = Callable[[np.ndarray], float]
@@ -23,7 +27,7 @@ class Allocation:
     All units stand in one row, by their place among those that they are ranked
     with; a budget is a point in that row, and everything before it goes.
 
-    Where units went before, the row and the shares are those of all units that there
+    Where units went before, the row and the fractions are those of all units that there
     were: so several steps end where one does.
 
     Args:
@@ -73,25 +77,25 @@ class Allocation:
             removed[group.roots[ranking.order[:count]]] = True
         return removed
 
-    def by_share(self, share: float) -> np.ndarray:
-        """Remove the same share of every pool, exactly."""
+    def by_fraction(self, fraction: float) -> np.ndarray:
+        """Remove the same fraction of every pool, exactly."""
         counts = np.zeros(len(self.groups), int)
         for pool, row in self.rows.items():
-            wanted = self._wanted(share, self.whole[pool], self.gone[pool])
+            wanted = self._wanted(fraction, self.whole[pool], self.gone[pool])
             allowed = self._allowed(row)
             names = [self.groups[owner].name for owner in np.unique(row)]
-            self._require(wanted, len(allowed), len(row), names, share)
+            self._require(wanted, len(allowed), len(row), names, fraction)
             counts += np.bincount(allowed[:wanted], minlength=len(counts))
         return self._rounded(counts)
 
     @staticmethod
-    def _wanted(share: float, whole: int, gone: int) -> int:
-        """Count how many more units go for a share of all that there were."""
-        return max(0, math.floor(share * whole + 0.5) - gone)
+    def _wanted(fraction: float, whole: int, gone: int) -> int:
+        """Count how many more units go for a fraction of all that there were."""
+        return max(0, math.floor(fraction * whole + 0.5) - gone)
 
-    def by_shares(self, shares: Sequence[float]) -> np.ndarray:
-        """Remove of each group its own share, exactly."""
-        counts = np.floor(np.array(shares, float) * self.sizes + 0.5).astype(int)
+    def by_fractions(self, fractions: Sequence[float]) -> np.ndarray:
+        """Remove of each group its own fraction, exactly."""
+        counts = np.floor(np.array(fractions, float) * self.sizes + 0.5).astype(int)
         most = self.sizes - np.minimum(self.floors, self.sizes)
         for number, group in enumerate(self.groups):
             self._require(
@@ -99,7 +103,7 @@ class Allocation:
                 int(most[number]),
                 group.num_units,
                 [group.name],
-                {group.name: shares[number]},
+                {group.name: fractions[number]},
             )
         return self._rounded(counts)
 
@@ -110,7 +114,7 @@ class Allocation:
         budget: Budget,
         why_not: str,
         price: CostOf,
-        probes: int | None = None,
+        candidates: int | None = None,
         steady: bool = True,
     ) -> np.ndarray:
         """Remove the fewest units that bring the cost down to a limit.
@@ -121,7 +125,7 @@ class Allocation:
             budget: What the user asked for, for the messages.
             why_not: Why other units must stay, for the messages.
             price: What stands in for the cost where many choices are compared.
-            probes: How many choices may be tried, the whole model not counted;
+            candidates: How many choices may be tried, the whole model not counted;
                 `None` is as many as it takes.
             steady: Whether the cost falls with every unit; otherwise each point
                 of the row is tried.
@@ -135,12 +139,12 @@ class Allocation:
         none = np.zeros(len(self.groups), int)
         if cost_of(self._rounded(none)) <= limit:
             return self._rounded(none)
-        left = math.inf if probes is None else probes - 1
+        left = math.inf if candidates is None else candidates - 1
 
         def enough(counts: np.ndarray) -> bool:
             return cost_of(counts) <= limit
 
-        row = self._one_row(price, enough if probes is None else None)
+        row = self._one_row(price, enough if candidates is None else None)
 
         def counts(length: int) -> np.ndarray:
             return self._rounded(np.bincount(row[:length], minlength=len(self.groups)))
@@ -249,7 +253,7 @@ class Allocation:
             )
 
 
-# Groups go in steps of about this share of their units, once they are big.
+# Groups go in steps of about this fraction of their units, once they are big.
 _STEPS = 128
 
 
@@ -277,14 +281,14 @@ class RegionAllocation(Allocation):
         super().__init__(groups, rankings, pools, floors, round_to, originals)
         self.bound = RegionBound(graph, groups)
 
-    def by_share(self, share: float) -> np.ndarray:
-        """Remove a share of all units, exactly."""
+    def by_fraction(self, fraction: float) -> np.ndarray:
+        """Remove a fraction of all units, exactly."""
         total = int(self.sizes.sum())
         whole = int(self.originals.sum())
-        wanted = self._wanted(share, whole, whole - total)
+        wanted = self._wanted(fraction, whole, whole - total)
         allowed = int((self.sizes - np.minimum(self.floors, self.sizes)).sum())
         names = [group.name for group in self.groups]
-        self._require(wanted, allowed, total, names, share)
+        self._require(wanted, allowed, total, names, fraction)
         row = self._one_row(
             lambda counts: float(-counts.sum()), lambda counts: counts.sum() >= wanted
         )
@@ -370,7 +374,7 @@ class RegionBound:
     hyperplanes cut such a space into no more pieces. The bound is that of one
     knot a unit.
 
-    Each call of a layer that makes units counts as one layer of the chain, whether
+    Each call of a layer that produces units counts as one layer of the chain, whether
     or not an activation follows it; depthwise layers and what only shapes tensors
     do not, and neither do the layers that make the model's outputs. The channels
     of a convolution count as its units, and those of an image as the dimensions
@@ -423,7 +427,7 @@ class RegionBound:
     def _read(
         self, graph: ChannelGraph
     ) -> tuple[int, list[tuple[bool, int, list[int]]]]:
-        """List in the order of computation what makes units and what narrows."""
+        """List in the order of computation what produces units and what narrows."""
         calls = graph.graph.calls
         last: dict[Tensor, int] = {}  # when each tensor is consumed for the last time
         for number, call in enumerate(calls):
@@ -472,3 +476,94 @@ class RegionBound:
             for labels in graph.axes[tensor].kept.values()
         ]
         return np.unique(np.concatenate(found)) if found else np.zeros(0, int)
+
+
+Achieved = tuple[float, float]
+
+
+def solve(
+    budget: Budget,
+    allocation: Allocation,
+    graph: ChannelGraph,
+    barriers: Sequence[Barrier],
+    fractions: Sequence[float] | None,
+) -> tuple[np.ndarray, Achieved]:
+    """Find how many units of each group go.
+
+    Args:
+        budget: What the user asked for.
+        allocation: The groups, in the order of going.
+        graph: The model's channel graph.
+        barriers: Who must stay, for the messages.
+        fractions: The fraction of each group, where `sparsity` names layers.
+
+    Returns:
+        Array of shape `(groups,)`, and what the budget counts before and after:
+        units, or the cost that the target bounds.
+
+    Raises:
+        BudgetError: If the target is above what is there or out of reach.
+    """
+    if budget.measure is None:
+        if fractions is None:
+            counts = allocation.by_fraction(float(budget.value))
+            total = int(allocation.sizes.sum())
+        else:
+            counts = allocation.by_fractions(fractions)
+            total = sum(
+                size
+                for size, fraction in zip(
+                    allocation.sizes.tolist(), fractions, strict=True
+                )
+                if fraction
+            )
+        return counts, (total, total - int(counts.sum()))
+    groups = list(allocation.groups)
+    costs = CostOfCounts(graph, groups, budget.weight_dtype)
+    none = np.zeros(len(groups), int)
+    if budget.kind == "target_latency":
+        return _by_latency(budget, allocation, graph, barriers, costs)
+
+    def cost_of(counts: np.ndarray) -> int:
+        return costs(str(budget.measure), counts)
+
+    full = cost_of(none)
+    counts = allocation.by_cost(
+        cost_of, budget.limit(full), budget, reasons(barriers), cost_of
+    )
+    return counts, (full, cost_of(counts))
+
+
+def _by_latency(
+    budget: Budget,
+    allocation: Allocation,
+    graph: ChannelGraph,
+    barriers: Sequence[Barrier],
+    costs: CostOfCounts,
+) -> tuple[np.ndarray, Achieved]:
+    def build(counts: np.ndarray) -> Any:
+        return build_pruned(graph, allocation.removed(graph, counts), graph.arrays)
+
+    groups: list[Group] = list(allocation.groups)
+    latency_of = LatencyOfCounts(graph, groups, budget.latency, build)
+    full, _ = latency_of(np.zeros(len(groups), int))
+    limit = budget.limit(full)
+
+    def cost_of(counts: np.ndarray) -> float:
+        before, after = latency_of(counts)
+        # A fraction is one of what the model took in the same measurement.
+        return after * full / before if isinstance(budget.value, float) else after
+
+    def price(counts: np.ndarray) -> float:
+        return costs("macs", counts) or costs("params", counts)
+
+    counts = allocation.by_cost(
+        cost_of,
+        limit,
+        budget,
+        reasons(barriers),
+        price,
+        None if latency_of.is_table else CANDIDATES,
+        steady=not latency_of.is_table,
+    )
+    return counts, latency_of(counts)

@@ -19,9 +19,9 @@ from tf_spline_prune._checks import (
 from tf_spline_prune.errors import BudgetError
 from tf_spline_prune.graph._cost import WEIGHT_DTYPE, WeightDtype
 
-# A share for all, for each layer named, or what a function says of each layer.
+# A fraction for all, for each layer named, or what a function says of each layer.
 Sparsity = float | str | Mapping[str, float | str] | Callable[[Any], float | str | None]
-# A share to keep, or a number; as a text, as in the shell.
+# A fraction to keep, or a number; as a text, as in the shell.
 Target = float | int | str
 
 _MEASURES = {
@@ -33,7 +33,7 @@ _MEASURES = {
 # What the checks of arguments want of a budget, before `Budget.of` reads it.
 _PERCENTAGE = Text("a percentage such as '50%'")
 AMOUNT: Options = [Real(), _PERCENTAGE]
-SHARES: Options = [
+FRACTIONS: Options = [
     Real(),
     _PERCENTAGE,
     MapOf(
@@ -57,7 +57,7 @@ LATENCY: Options = [
 
 @dataclass(frozen=True)
 class Budget:
-    """One target: shares of units to remove, or a cost to come down to.
+    """One target: fractions of units to remove, or a cost to come down to.
 
     Attributes:
         kind: `"sparsity"`, or the name of the target.
@@ -84,7 +84,7 @@ class Budget:
                 `weight_dtype` or `latency` goes with another target.
         """
         given = {
-            kind: check(kind, value, AMOUNT if kind in _MEASURES else SHARES)
+            kind: check(kind, value, AMOUNT if kind in _MEASURES else FRACTIONS)
             for kind, value in asked.items()
             if value is not None
         }
@@ -108,7 +108,7 @@ class Budget:
             return cls(kind, value)
         value = as_number(value, kind)
         if kind == "sparsity":
-            check_share(value, "sparsity")
+            check_fraction(value, "sparsity")
         elif isinstance(value, int):
             if value < 1:
                 raise ValueError(f"`{kind}` must be at least 1. Received: {value}")
@@ -130,12 +130,12 @@ class Budget:
 
     @property
     def by_layer(self) -> bool:
-        """Whether each layer has a share of its own."""
+        """Whether each layer has a fraction of its own."""
         return not isinstance(self.value, (int, float))
 
     @property
-    def share(self) -> float:
-        """The share of all units to remove, 0 where that is not what was asked."""
+    def fraction(self) -> float:
+        """The fraction of all units to remove, 0 where that is not what was asked."""
         return 0.0 if self.measure or self.by_layer else float(self.value)
 
     def limit(self, full: float) -> float:
@@ -157,8 +157,8 @@ class Budget:
                 f"Received: {self.kind}={self.value}"
             )
         if isinstance(self.value, float):
-            share = self.value * full
-            return share if self.kind == "target_latency" else math.floor(share)
+            fraction = self.value * full
+            return fraction if self.kind == "target_latency" else math.floor(fraction)
         if self.value > full:
             raise BudgetError(
                 "The target is above what the model has. Expected at most "
@@ -167,8 +167,8 @@ class Budget:
         return int(self.value)
 
 
-def check_share(value: Any, name: str) -> float:
-    """Return a share of units to remove, or raise `ValueError`."""
+def check_fraction(value: Any, name: str) -> float:
+    """Return a fraction of units to remove, or raise `ValueError`."""
     number = as_number(value, name)
     if isinstance(number, bool) or not isinstance(number, (int, float)):
         raise ValueError(f"`{name}` must hold numbers. Received: {value!r}")

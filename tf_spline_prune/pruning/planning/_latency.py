@@ -15,7 +15,7 @@ from tf_spline_prune.litert import Runner, convert, interleaved_latencies
 Latency = Callable[[Any], float] | Mapping[str, Sequence[float]]
 
 # How many candidates are built and measured, where each is.
-PROBES = 12
+CANDIDATES = 12
 
 
 class LatencyOfCounts:
@@ -51,7 +51,7 @@ class LatencyOfCounts:
         self._full: Any = None  # the model's own runner or latency, once known
         self._found: dict[tuple[int, ...], tuple[float, float]] = {}
         self.is_table = isinstance(latency, Mapping)
-        self._progress = Progress(PROBES + 1, "probe")
+        self._progress = Progress(CANDIDATES + 1, "candidate")
         if isinstance(latency, Mapping):
             self._table = _Table(graph, groups, latency)
 
@@ -68,11 +68,11 @@ class LatencyOfCounts:
             return self._table(np.zeros_like(counts)), self._table(counts)
         key = tuple(map(int, counts))
         if key not in self._found:
-            self._found[key] = self._probe(counts)
+            self._found[key] = self._measured(counts)
             self._progress.step()
         return self._found[key]
 
-    def _probe(self, counts: np.ndarray) -> tuple[float, float]:
+    def _measured(self, counts: np.ndarray) -> tuple[float, float]:
         if callable(self._latency):
             if self._full is None:
                 self._full = _number(self._latency(self._model), "`latency`")

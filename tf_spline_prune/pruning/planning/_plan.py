@@ -24,27 +24,30 @@ from tf_spline_prune.errors import NothingPrunedWarning, warn
 from tf_spline_prune.graph import Barrier, ChannelGraph, Cost, Group
 from tf_spline_prune.graph._cost import WeightDtype, cost_after, require_macs
 from tf_spline_prune.graph._selection import Selector
-from tf_spline_prune.pruning.planning._allocation import Allocation, RegionAllocation
+from tf_spline_prune.pruning.planning._allocation import (
+    Allocation,
+    RegionAllocation,
+    solve,
+)
 from tf_spline_prune.pruning.planning._budget import Budget, Sparsity, Target
-from tf_spline_prune.pruning.planning._candidates import (
+from tf_spline_prune.pruning.planning._latency import Latency
+from tf_spline_prune.pruning.planning._pruning_plan import PruningPlan, fingerprint
+from tf_spline_prune.pruning.planning._ranking import (
+    Ranking,
     candidates,
     rankings_of,
     reasons,
     weighed,
 )
-from tf_spline_prune.pruning.planning._latency import Latency
-from tf_spline_prune.pruning.planning._pruning_plan import PruningPlan, fingerprint
-from tf_spline_prune.pruning.planning._ranking import Ranking
 from tf_spline_prune.pruning.planning._scopes import (
     SCOPE,
     Scope,
+    fractions_of_groups,
+    fractions_of_layers,
     pools_of,
     recorded,
     scope_for,
-    shares_of_groups,
-    shares_of_layers,
 )
-from tf_spline_prune.pruning.planning._solve import solve
 
 # What the arguments of `plan` must be; budgets are read by `Budget.of`.
 SETTINGS: dict[str, Wanted] = {
@@ -259,18 +262,20 @@ def decide(
     asked = replace(asked, scope=scope_for(criterion, asked.scope))
     by_layer = None
     if asked.budget.by_layer:
-        by_layer = shares_of_layers(graph, asked.budget.value)
+        by_layer = fractions_of_layers(graph, asked.budget.value)
     before = cost_after(graph, graph.nothing_removed())
     _require_counted(before, graph, asked, criterion)
     _look_at(graph, asked, criterion)
     field, barriers = _candidates(graph, asked, criterion, origin)
-    shares = None
+    fractions = None
     if by_layer is not None:
         sparsity = asked.budget.value
-        shares = shares_of_groups(graph, field.groups, barriers, by_layer, sparsity)
+        fractions = fractions_of_groups(
+            graph, field.groups, barriers, by_layer, sparsity
+        )
     rankings = rankings_of(criterion, field.groups, gone)
     allocation = _allocation(graph, asked, criterion, field, rankings, by_layer, origin)
-    counts, achieved = solve(asked.budget, allocation, graph, barriers, shares)
+    counts, achieved = solve(asked.budget, allocation, graph, barriers, fractions)
     budget = asked.budget
     value = recorded(by_layer, budget.value) if by_layer else budget.value
     removed = allocation.removed(graph, counts)
@@ -297,7 +302,7 @@ def decide(
 
 @dataclass(frozen=True)
 class _Field:
-    """What takes part in a decision: one item a group in each list.
+    """What takes part in a decision: one item per group in each list.
 
     Attributes:
         groups: The groups that may be pruned.
@@ -380,7 +385,7 @@ def _allocation(
         rankings = weighed(graph, groups, rankings, budget)
     most = asked.max_sparsity
     if most is None:
-        wanted = [*(by_layer or {}).values(), budget.share]
+        wanted = [*(by_layer or {}).values(), budget.fraction]
         most = max(0.9, (1 + max(wanted)) / 2)
     floors = [
         max(asked.min_units, math.ceil(size * (1 - most) - 1e-9))
@@ -411,11 +416,11 @@ def _merges(
     for group, ranking, count in zip(groups, rankings, counts, strict=True):
         if not count or not graph.path_of(group).mergeable:
             continue
-        maker = group.producers[0].positions
-        if maker.shape[1] != 1:
+        producer = group.producers[0].positions
+        if producer.shape[1] != 1:
             continue
         found[group.producers[0].path] = tuple(
-            (int(maker[unit, 0]), int(maker[twin, 0]), float(scale))
+            (int(producer[unit, 0]), int(producer[twin, 0]), float(scale))
             for unit, twin, scale in zip(
                 ranking.order[:count],
                 ranking.twins[:count],

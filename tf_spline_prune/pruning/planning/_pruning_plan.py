@@ -12,7 +12,7 @@ from tf_spline_prune.compat import activation_name, say
 from tf_spline_prune.errors import PlanError
 from tf_spline_prune.graph import Barrier, ChannelGraph, Cost
 from tf_spline_prune.graph._cost import why_no_macs
-from tf_spline_prune.pruning._remove_units import check_same, shrink
+from tf_spline_prune.pruning._remove_units import build_pruned, check_same
 from tf_spline_prune.pruning.planning._budget import amount
 from tf_spline_prune.pruning.planning._plan_schema import check_values
 
@@ -104,7 +104,7 @@ class PruningPlan:
             source = self.graph_of(weights).arrays
         elif weights == "inherit":
             source = graph.arrays
-        return shrink(graph, graph.removal(dict(self.removed)), source)
+        return build_pruned(graph, graph.removal(dict(self.removed)), source)
 
     def graph_of(self, model: Any) -> ChannelGraph:
         """Return the channel graph of a model, if it is of the plan's structure.
@@ -270,8 +270,8 @@ def plan_text(plan: Any) -> str:
         f"{'layer':<{width}}  {'units':>7}  {'kept':>7}  {'removed':>8}",
     ]
     for path, (old, new) in plan.units.items():
-        share = (old - new) / old
-        lines.append(f"{path:<{width}}  {old:>7}  {new:>7}  {share:>8.1%}")
+        fraction = (old - new) / old
+        lines.append(f"{path:<{width}}  {old:>7}  {new:>7}  {fraction:>8.1%}")
     lines.append("")
     for name in ("macs", "params", "bytes"):
         old, new = getattr(plan.before, name), getattr(plan.after, name)
@@ -317,10 +317,10 @@ def against(budget: Any, before: float, after: float) -> str:
     if kind == "sparsity":
         asked = "by layer" if isinstance(value, dict) else f"{value:.1%}"
         gone = before - after
-        share = f"{gone / before:.1%}" if before else "none"
-        return f"asked: {asked} of {amount(before)} units pruned; achieved: {share}"
+        fraction = f"{gone / before:.1%}" if before else "none"
+        return f"asked: {asked} of {amount(before)} units pruned; achieved: {fraction}"
     wanted = f"{value:.1%}" if isinstance(value, float) else amount(value)
-    share = f" ({after / before:.1%})" if before else ""
+    fraction = f" ({after / before:.1%})" if before else ""
     return f"asked: at most {wanted} of {amount(before)} {name}; achieved: " + (
-        f"{amount(after)}{share}"
+        f"{amount(after)}{fraction}"
     )

@@ -7,7 +7,7 @@ from tf_spline_prune._checks import Function, Having, MapOf, OneOf, Options, Tex
 from tf_spline_prune.criteria import Criterion
 from tf_spline_prune.errors import BudgetError
 from tf_spline_prune.graph import Barrier, ChannelGraph, Group
-from tf_spline_prune.pruning.planning._budget import check_share
+from tf_spline_prune.pruning.planning._budget import check_fraction
 
 NamedScope = Literal["auto", "global", "layer", "isomorphic", "regions"]
 # Pools by name, or what a function says of each layer.
@@ -118,27 +118,27 @@ def _of_function(
     return found, record
 
 
-def shares_of_layers(graph: ChannelGraph, sparsity: Any) -> dict[str, float]:
-    """Find the share that is asked of each layer.
+def fractions_of_layers(graph: ChannelGraph, sparsity: Any) -> dict[str, float]:
+    """Find the fraction that is asked of each layer.
 
     Args:
         graph: The model's channel graph.
-        sparsity: A dictionary from layer names or regular expressions to shares,
-            or a function from a layer to its share or `None`.
+        sparsity: A dictionary from layer names or regular expressions to fractions,
+            or a function from a layer to its fraction or `None`.
 
     Returns:
-        The share by name of a layer that makes units; only those asked for.
+        The fraction by name of a layer that produces units; only those asked for.
 
     Raises:
-        ValueError: If a name means nothing, a share is out of range, a layer has
-            two shares, or no layer has one.
+        ValueError: If a name means nothing, a fraction is out of range, a layer has
+            two fractions, or no layer has one.
     """
     if isinstance(sparsity, Mapping):
-        asked = [(of, _share(one, of)) for of, one in sparsity.items()]
+        asked = [(of, _fraction(one, of)) for of, one in sparsity.items()]
         found = graph.nameable.each(asked, "sparsity", "fractions")
     else:
         found = graph.nameable.each(sparsity, "sparsity", "fractions")
-        found = {name: _share(one, name) for name, one in found.items()}
+        found = {name: _fraction(one, name) for name, one in found.items()}
     if not found:
         raise ValueError(
             "`sparsity` names no layer, so there is nothing to prune. Received: "
@@ -147,39 +147,39 @@ def shares_of_layers(graph: ChannelGraph, sparsity: Any) -> dict[str, float]:
     return found
 
 
-def _share(value: Any, of: Any) -> float:
-    return check_share(value, f"sparsity[{of!r}]")
+def _fraction(value: Any, of: Any) -> float:
+    return check_fraction(value, f"sparsity[{of!r}]")
 
 
-def shares_of_groups(
+def fractions_of_groups(
     graph: ChannelGraph,
     groups: Sequence[Group],
     barriers: Sequence[Barrier],
-    shares: Mapping[str, float],
+    fractions: Mapping[str, float],
     sparsity: Any,
 ) -> list[float]:
-    """Find the share that each group loses.
+    """Find the fraction that each group loses.
 
-    A group lives or dies together, so the share of one of its layers is that of
-    all. A group without a share stays.
+    A group is pruned together, so the fraction of one of its layers is that of
+    all. A group without a fraction stays.
 
     Args:
         graph: The model's channel graph.
         groups: The groups that may be pruned.
         barriers: Who else has units, and why they stay.
-        shares: What `shares_of_layers` gave.
+        fractions: What `fractions_of_layers` gave.
         sparsity: What the user gave.
 
     Returns:
-        One share a group.
+        One fraction per group.
 
     Raises:
-        ValueError: If two layers of one group have different shares.
+        ValueError: If two layers of one group have different fractions.
         BudgetError: If a layer that is named may not be pruned.
     """
     found = []
     for group in groups:
-        asked = {name: shares[name] for name in group.makers if name in shares}
+        asked = {name: fractions[name] for name in group.makers if name in fractions}
         if len(set(asked.values())) > 1:
             raise ValueError(
                 "`sparsity` gives layers with coupled units different fractions. Give "
@@ -189,21 +189,21 @@ def shares_of_groups(
     free = {name for group in groups for name in group.makers}
     if isinstance(sparsity, Mapping):
         reasons = {barrier.layer: barrier.reason for barrier in barriers}
-        for pattern, share in sparsity.items():
+        for pattern, fraction in sparsity.items():
             hits = graph.nameable.matching(pattern, "sparsity")
             # An expression may also hit what must stay.
-            if share and not hits & free:
+            if fraction and not hits & free:
                 name = min(hits)
                 raise BudgetError(
                     f"Units of {name!r} cannot be pruned: "
                     f"{reasons.get(name, 'barred')}. Leave it out. Received: "
-                    f"sparsity={{{pattern!r}: {share}}}"
+                    f"sparsity={{{pattern!r}: {fraction}}}"
                 )
     return found
 
 
-def recorded(shares: Mapping[str, float], sparsity: Any) -> dict[str, float]:
-    """Return the shares as a plan records them: the user's own, or by layer."""
+def recorded(fractions: Mapping[str, float], sparsity: Any) -> dict[str, float]:
+    """Return the fractions as a plan records them: the user's own, or by layer."""
     if isinstance(sparsity, Mapping):
-        return {str(n): check_share(one, "sparsity") for n, one in sparsity.items()}
-    return dict(shares)
+        return {str(n): check_fraction(one, "sparsity") for n, one in sparsity.items()}
+    return dict(fractions)

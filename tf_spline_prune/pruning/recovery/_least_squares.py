@@ -1,4 +1,4 @@
-"""`least_squares`: the readers of a model learn to do without what is gone."""
+"""`least_squares`: the consumers of a model learn to do without what is gone."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -10,7 +10,7 @@ from tf_spline_prune.compat import Call
 
 
 class LinearView(ABC):
-    """Reads a layer as `rows @ matrix`, one row an output position.
+    """Reads a layer as `rows @ matrix`, one row per output position.
 
     Matrices are stacks of shape `(groups, d, m)`: one a group of a grouped
     convolution, a single one elsewhere.

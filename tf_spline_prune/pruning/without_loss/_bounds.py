@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from tf_spline_prune.compat import Call, activation_name, to_numpy
-from tf_spline_prune.graph._axes import Shape, channel_axis, norm_axis
+from tf_spline_prune.graph._facts import Shape, channel_axis, norm_axis
 from tf_spline_prune.graph._unit_path import batchnorm_factor
 from tf_spline_prune.graph.rules._elementwise import is_known
 

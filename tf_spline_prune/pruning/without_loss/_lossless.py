@@ -31,8 +31,8 @@ from tf_spline_prune.errors import NothingPrunedWarning, VerificationError, warn
 from tf_spline_prune.graph import ChannelGraph, Group
 from tf_spline_prune.graph._readings import Reading, readings
 from tf_spline_prune.graph._unit_path import norms_behind
-from tf_spline_prune.pruning._remove_units import shrink
-from tf_spline_prune.pruning.planning._candidates import reasons
+from tf_spline_prune.pruning._remove_units import build_pruned
+from tf_spline_prune.pruning.planning._ranking import reasons
 from tf_spline_prune.pruning.without_loss._bounds import Bounds, after
 
 # Layers that compute nothing of their input but sums of it times their weights.
@@ -45,7 +45,7 @@ class _Constants:
 
     Attributes:
         found: Array of shape `(units,)`, bool: those whose constants can be folded.
-        values: For each reader's path, its reading and an array of shape
+        values: For each consumer's path, its reading and an array of shape
             `(units, m)`: the constant at each position.
     """
 
@@ -135,7 +135,7 @@ class Folds:
         return (norms[0].path, "moving_mean", -1) if norms and alone else None
 
     def fold(self, constants: _Constants, gone: np.ndarray) -> None:
-        """Move the constants of the units that go into their readers' weights."""
+        """Move the constants of the units that go into their consumers' weights."""
         for path, (reading, values) in constants.values.items():
             if not gone.any() or not values[gone].any():
                 continue
@@ -238,7 +238,7 @@ def lossless(
             path: {**arrays, **folds.changed[path]} if path in folds.changed else arrays
             for path, arrays in graph.arrays.items()
         }
-        small, changed = shrink(graph, removed, weights), True
+        small, changed = build_pruned(graph, removed, weights), True
     if not changed:
         where = "" if box is None else " over the box"
         warn(

@@ -1,4 +1,4 @@
-"""Statistics of what the readers of units see, over calibration data."""
+"""Statistics of what the consumers of units see, over calibration data."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.graph._readings import Reading
 
 
-def sums_at_readers(
+def sums_at_consumers(
     graph: ChannelGraph,
     wanted: Sequence[Reading],
     statistic: Callable[[Reading, Any], Any],
