@@ -115,7 +115,7 @@ def gate_derivatives(
 
     Yields:
         The number of examples of a batch, and for each group an array of shape
-        `(readers, units)`: the derivatives of the mean loss of the batch.
+        `(consumers, units)`: the derivatives of the mean loss of the batch.
     """
     wanted: dict[str, set[str]] = {}
     for member in (member for group in groups for member in group.consumers):
@@ -164,7 +164,7 @@ def joint(derivatives: np.ndarray, reduction: Reduction) -> np.ndarray:
     """Join the consumers of a group; of the signed derivatives, `"max"` looks at size.
 
     Args:
-        derivatives: Array of shape `(readers, units)`.
+        derivatives: Array of shape `(consumers, units)`.
         reduction: How.
 
     Returns:
@@ -227,7 +227,7 @@ class GateCriterion(LossCriterion):
         """Return what is averaged over batches.
 
         Args:
-            derivatives: Array of shape `(readers, units)`: of the mean loss of a
+            derivatives: Array of shape `(consumers, units)`: of the mean loss of a
                 batch, by a gate for each consumer.
 
         Returns:
