@@ -141,7 +141,7 @@ class MaskPruning(Callback):
                     "`schedule` is empty, so there is nothing to do. Received: {}"
                 )
         for one in _all(schedule):
-            _schedules().final_sparsity(one)  # refuses what is no schedule
+            _firing().final_sparsity(one)  # refuses what is no schedule
         if granularity != "unit":
             Granularity.of(granularity)  # refuses what is none
         self.schedule = schedule
@@ -189,7 +189,7 @@ class MaskPruning(Callback):
         self._finals = {
             path: fraction
             for path, schedule in self._schedules.items()
-            if (fraction := _schedules().final_sparsity(schedule)) is not None
+            if (fraction := _firing().final_sparsity(schedule)) is not None
         }
         granularity = self._update.granularity
         for slot in self._slots:
@@ -261,12 +261,12 @@ class MaskPruning(Callback):
         schedule, target = self._schedules.get(slot.path), slot.target
         if schedule is None or target is None:
             return None
-        if cause := _schedules()._firing.why_short(schedule, 0, now):
+        if cause := _firing().why_short(schedule, 0, now):
             return str(cause)
         granularity = self._update.granularity if self._update else None
         if granularity is None:
             return None
-        found = _schedules()._firing.last_firing(schedule, 0, now)
+        found = _firing().last_firing(schedule, 0, now)
         asked = max(target.asked, found[1] if found else 0.0)
         if asked < self._finals.get(slot.path, 1.0) - SLACK:
             return None
@@ -317,11 +317,13 @@ class MaskPruning(Callback):
 
     def _resolve_clocks(self) -> None:
         """Set the length of training in schedules that run in epochs or percent."""
+        from tf_spline_prune.schedules import Timed
+
         batches, epochs = self._planned()
         # An epoch may end amid the batches whose gradients make one step.
         steps = batches and max(1, round(batches / batches_a_step(self.model)))
         for schedule in _all(self.schedule):
-            if isinstance(schedule, _schedules().Timed):
+            if isinstance(schedule, Timed):
                 schedule.resolve(steps, epochs)
 
     def _planned(self) -> tuple[int | None, int | None]:
@@ -338,7 +340,7 @@ class MaskPruning(Callback):
         last = first + batches * epochs // batches_a_step(self.model)
         for schedule in _all(self.schedule):
             message = None
-            if _schedules().fires_within(schedule, first, last) is False:
+            if _firing().fires_within(schedule, first, last) is False:
                 message = (
                     f"The schedule {type(schedule).__name__} never fires within the "
                     f"planned training: {epochs} epochs of {batches} batches, from "
@@ -359,14 +361,14 @@ class MaskPruning(Callback):
         fractions: dict[int, float] = {}
         for schedule in _all(self.schedule):
             for step in reversed(window):
-                fires, fraction = _schedules().evaluate(schedule, step)
+                fires, fraction = _firing().evaluate(schedule, step)
                 if fires:
                     fractions[id(schedule)] = fraction
                     break
         if not fractions or self._update is None:
             # Reading the steps each time takes longer than holding the masks.
             self._over = all(
-                _schedules()._firing.is_over(one, now) for one in _all(self.schedule)
+                _firing().is_over(one, now) for one in _all(self.schedule)
             )
             return
         if isinstance(self.schedule, Mapping):
@@ -384,7 +386,7 @@ class MaskPruning(Callback):
 
 def _short(schedule: Any) -> str | None:
     """Return why a schedule cannot reach its end, however long the training is."""
-    firing = _schedules()._firing
+    firing = _firing()
     found, meant = firing.last_firing(schedule, 0, firing.FAR), None
     if found is not None:
         meant = firing.final_sparsity(schedule)
@@ -404,8 +406,8 @@ def _all(schedule: Any) -> list[Any]:
 
 
 @functools.cache
-def _schedules() -> Any:
-    """Import the schedules, and TFMOT with them, only where masks are used."""
-    from tf_spline_prune import schedules
+def _firing() -> Any:
+    """Import how schedules fire, and TFMOT with it, only where masks are used."""
+    from tf_spline_prune.schedules import _firing
 
-    return schedules
+    return _firing
