@@ -42,7 +42,7 @@ def plot_distance_matrix(
     path: PathLike | None = None,
     *,
     axes: Any = None,
-    label: str = "share of bits that differ",
+    label: str = "fraction of bits that differ",
     learning_rates: Sequence[float] | None = None,
 ) -> Any:
     """Plot the distances between all epochs as a heat map.
@@ -118,7 +118,7 @@ def plot_distance_curve(
     path: PathLike | None = None,
     *,
     axes: Any = None,
-    label: str = "share of bits that differ",
+    label: str = "fraction of bits that differ",
 ) -> Any:
     """Plot, epoch by epoch, how far the newest snapshot is from earlier ones.
 
