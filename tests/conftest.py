@@ -122,5 +122,3 @@ def _free_memory():
     """Give back what the models of a file held."""
     yield
     gc.collect()
-    if eager := sys.modules.get("tensorflow.python.eager.context"):
-        eager.context().clear_kernel_cache()

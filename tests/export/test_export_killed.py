@@ -14,6 +14,7 @@ KILLS = 20
 UNSAFE = 77
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads uncounted")
 def test_killed_at_any_moment(tmp_path):
     import tensorflow as tf

@@ -7,8 +7,6 @@ import pytest
 
 import tf_spline_prune as tsp
 
-pytestmark = pytest.mark.both_flavours
-
 RNG = np.random.default_rng(0)
 WORDS = RNG.integers(0, 20, (16, 7)).astype("int32")  # 0 is masked
 SERIES = RNG.normal(size=(16, 7, 4)).astype("float32")

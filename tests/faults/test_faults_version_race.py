@@ -87,6 +87,7 @@ for _ in range(2):
 """
 
 
+@pytest.mark.slow
 def test_two_processes(tmp_path):
     """They start together and export twice each."""
     import tensorflow as tf

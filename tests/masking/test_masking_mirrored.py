@@ -20,7 +20,10 @@ def worker_environment():
     return {**os.environ, **quiet, "PYTHONPATH": path}
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "policy",
+    ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("flavour", ["keras", "tf_keras"])
 def test_T6_two_replicas_hold_one_mask(flavour, policy, tmp_path):
     done = subprocess.run(

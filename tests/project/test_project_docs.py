@@ -52,10 +52,16 @@ def snippets(page):
 
 # Two pages are run by their rooms, which look at what they make.
 ELSEWHERE = {"README.md", "at_initialization.md", "generators.md"}
-SHOWN = [page for page in PAGES if snippets(page) and page.name not in ELSEWHERE]
+SHOWN = [
+    pytest.param(
+        page, id=page.stem, marks=pytest.mark.slow if page.stem == "guide" else ()
+    )
+    for page in PAGES
+    if snippets(page) and page.name not in ELSEWHERE
+]
 
 
-@pytest.mark.parametrize("page", SHOWN, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", SHOWN)
 @pytest.mark.filterwarnings("ignore")
 def test_snippets_run(page, tmp_path, monkeypatch):
     """In this process: README and examples are run in processes of their own."""
