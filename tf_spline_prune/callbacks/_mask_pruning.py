@@ -367,9 +367,7 @@ class MaskPruning(Callback):
                     break
         if not fractions or self._update is None:
             # Reading the steps each time takes longer than holding the masks.
-            self._over = all(
-                _firing().is_over(one, now) for one in _all(self.schedule)
-            )
+            self._over = all(_firing().is_over(one, now) for one in _all(self.schedule))
             return
         if isinstance(self.schedule, Mapping):
             self._update(
