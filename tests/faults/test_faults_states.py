@@ -8,6 +8,7 @@ import pytest
 
 import tf_spline_prune as tsp
 from tf_spline_prune.compat import same_randomness
+from tf_spline_prune.compat._flavour import is_all_keras
 from tf_spline_prune.errors import CalibrationError, CalibrationWarning
 
 BATCH = 4
@@ -321,3 +322,31 @@ def test_a_model_whose_call_draws_by_itself_is_refused():
     with pytest.raises(tsp.errors.ModelError, match="draws random numbers of a fixed"):
         tsp.plan(model, "magnitude", sparsity=0.3)
     np.testing.assert_array_equal(model.seed.state.numpy(), before)
+
+
+def test_all_copies_draw_the_same_whoever_draws():
+    """Keras' layers hold their seeds; TensorFlow's operations keep them in kernels."""
+    import keras
+    import tensorflow as tf
+
+    def noisy(x):
+        return x + tf.random.normal(tf.shape(x))
+
+    L = keras.layers
+    x = np.ones((2, 3), "float32")
+    for layer, alone in (
+        (L.Dropout(0.5), True),
+        (L.GaussianNoise(1.0), True),
+        (L.Lambda(noisy), False),
+        (L.Dense(3, kernel_initializer="ones", activation=noisy), False),
+    ):
+        model = keras.Sequential([keras.Input((3,)), layer])
+        drawn = []
+        for _ in range(3):
+            with same_randomness(model):
+                drawn.append(np.asarray(model(x, training=True)))
+        np.testing.assert_array_equal(drawn[0], drawn[1])
+        np.testing.assert_array_equal(drawn[0], drawn[2])
+        with same_randomness(model, seed=1):
+            assert not np.array_equal(drawn[0], np.asarray(model(x, training=True)))
+        assert is_all_keras(model) is alone

@@ -95,6 +95,12 @@ def keras_root(function: Any) -> Flavour | None:
     return root if root in ("keras", "tf_keras") else None  # type: ignore[return-value]
 
 
+def is_own_function(thing: Any) -> bool:
+    """Return whether something is a user's function, which no config can hold."""
+    made = isinstance(thing, type) or hasattr(thing, "get_config")
+    return callable(thing) and not made and keras_root(thing) is None
+
+
 def activation_name(function: Any) -> str:
     """Return an activation function's name as Keras serialises it.
 
@@ -218,6 +224,21 @@ def calls_as_keras(model: Any) -> bool:
     """Return whether a model computes what its graph says, and nothing around it."""
     owner = next(base for base in type(model).__mro__ if "call" in vars(base))
     return _is_keras(owner)
+
+
+def is_all_keras(model: Any) -> bool:
+    """Return whether a model of Keras 3 runs no code but that of Keras."""
+    return all(
+        flavour_of(layer) == "keras"
+        and kind_of(layer) != "Lambda"
+        and not kind_of(layer).startswith("custom:")
+        # A model holds the functions that train it.
+        and (
+            hasattr(layer, "layers")
+            or not any(map(is_own_function, vars(layer).values()))
+        )
+        for layer in model._flatten_layers()
+    )
 
 
 def own_names(cls: type) -> set[str]:

@@ -14,8 +14,8 @@ from keras.src.saving.serialization_lib import SafeModeScope
 from tf_spline_prune.compat._flavour import (
     is_layer,
     is_mask_wrapper,
+    is_own_function,
     keras_of,
-    keras_root,
     kind_of,
 )
 from tf_spline_prune.compat._progress import Progress
@@ -346,15 +346,9 @@ def _with_functions(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
         if is_layer(own):
             if isinstance(inside, dict):
                 found[key] = {**value, "config": _with_functions(own, inside)}
-        elif _is_own_function(own) and (isinstance(value, dict) or not by_name):
+        elif is_own_function(own) and (isinstance(value, dict) or not by_name):
             found[key] = own
     return found
-
-
-def _is_own_function(thing: Any) -> bool:
-    """Return whether something is a user's function, which no config can hold."""
-    made = isinstance(thing, type) or hasattr(thing, "get_config")
-    return callable(thing) and not made and keras_root(thing) is None
 
 
 def _lambda_layer(layer: Any, config: dict[str, Any]) -> Any:

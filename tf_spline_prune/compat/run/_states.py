@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras.src.backend.common import global_state
 
+from tf_spline_prune.compat._flavour import is_all_keras
 from tf_spline_prune.compat._weights import values_of, write_values
 
 _OF_KERAS = "global_seed_generator"  # which layers without a seed draw from
@@ -113,7 +114,10 @@ def same_randomness(model: Any, seed: int = 0) -> Iterator[None]:
     with states_kept(model), streams_kept():
         np.random.seed(seed)  # noqa: NPY002
         if context := _tensorflow_context():
-            context._set_global_seed(seed)
+            if is_all_keras(model):  # whose random operations hold no states
+                context._seed, context._rng = seed, random.Random(seed)
+            else:  # throws all kernels away; to make them anew takes its time
+                context._set_global_seed(seed)
         generator = keras.random.SeedGenerator(seed=seed)
         global_state.set_global_attribute(_OF_KERAS, generator)
         for variable in _seeds(model):
