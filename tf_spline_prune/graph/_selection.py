@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Nameable:
-    """The layers that a user may name, and those that he may not.
+    """The layers that a user may name, and those that cannot be meant.
 
     A name or path means the layers of that path, and those whose path ends in it; a
     regular expression those whose paths it matches whole.
