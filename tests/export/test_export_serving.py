@@ -245,7 +245,7 @@ def test_classes_are_compared_too(wrong, tmp_path, monkeypatch):
         return best[:, ::-1], order[:, ::-1]
 
     monkeypatch.setattr(tf.math, "top_k", top_k)
-    said = {"names": "answers differently", "order": "best class first"}[wrong]
+    said = {"names": "the written model differ", "order": "best class first"}[wrong]
     with pytest.raises(ExportError, match=said):
         tsp.export_saved_model(tiny(keras)[0], tmp_path, labels=LABELS)
     assert list(tmp_path.iterdir()) == []
