@@ -18,7 +18,7 @@ def tfk():
 
 
 def autoencoder(tfk):
-    """The loss and the metric are of the bottleneck; `wide` may lose units."""
+    """The loss and the metric are of the bottleneck; units of `wide` may be pruned."""
     import tensorflow as tf
 
     L = tfk.layers
