@@ -1,9 +1,11 @@
 """A model as one flat list of calls, run whole and in pieces."""
 
+import keras
 import numpy as np
 import pytest
 import zoo
 
+import tf_spline_prune as tsp
 from tf_spline_prune import compat
 from tf_spline_prune.compat import Calibration, Passes, call_layer, run_calls, trace
 
@@ -68,8 +70,6 @@ def test_a_chain_ends_where_tensors_meet_or_leave(K):
 
 def test_masks_are_no_inputs():
     """Keras 3 hands the mask of an Embedding on as a tensor."""
-    import keras
-
     inputs = keras.Input((6,), dtype="int32")
     x = keras.layers.Embedding(9, 4, mask_zero=True, name="words")(inputs)
     graph = trace(zoo.settle(keras.Model(inputs, keras.layers.LSTM(3)(x))))
@@ -175,3 +175,47 @@ def test_passes(K, max_bytes):
             assert [len(array) for array in found] == [4, 4, 2]
             array = np.concatenate(found)
             np.testing.assert_allclose(array, exact[reads[name]], atol=1e-5)
+
+
+def test_a_layer_of_the_name_of_the_inputs(K):
+    inputs = K.Input((4,), name="x")
+    first = K.layers.Dense(4, activation="relu", name="input")(inputs)
+    x = K.layers.Add(name="add")([first, inputs])
+    model = zoo.settle(K.Model(inputs, K.layers.Dense(2, name="head")(x)))
+    graph = trace(model)
+    assert taken(graph) == {
+        "input (2)": ["input:0"],
+        "Add": ["input (2):0", "input:0"],
+        "head": ["Add:0"],
+    }
+    assert sorted(graph.branch_by_branch) == sorted(graph.call_of)
+    x = points(6, 4)
+    got = compat.run_eagerly(graph, [x], call_layer)
+    np.testing.assert_allclose(got[0], model(x), rtol=1e-5, atol=1e-6)
+
+
+def test_calls_have_names_of_their_own():
+    twice, other = (keras.layers.Dense(4, name=name) for name in ("a", "a:1"))
+    inputs = keras.Input((4,))
+    outputs = other(twice(twice(inputs)))
+    assert [call.name for call in trace(keras.Model(inputs, outputs)).calls] == [
+        "a",
+        "a:1",
+        "a:1:1",
+    ]
+
+
+def test_one_tensor_as_data_and_as_a_mask():
+    data, mask = keras.Input((4, 4)), keras.Input((4, 4))
+    attention = keras.layers.MultiHeadAttention(1, 2, name="mha")
+    inner = keras.Model([data, mask], attention(data, data, attention_mask=mask))
+    inputs = keras.Input((4, 3))
+    x = keras.layers.Dense(4, activation="relu", name="first")(inputs)
+    for outputs in (inner([x, x]), attention(x, x, attention_mask=x)):
+        graph = trace(keras.Model(inputs, outputs))
+        call = graph.calls[-1]
+        assert call.inputs == ("first:0", "first:0")
+        assert call.masks == ("first:0",)
+        assert len(call.input_shapes) == 2
+        found = tsp.ChannelGraph(graph.model)
+        assert "mask" in found.explain("first")

@@ -119,6 +119,15 @@ def test_a_layer_of_layers_called_in_two_ways_is_refused(K):
         tsp.cost(K.Model([one, two], K.layers.Dense(3)(x)))
 
 
+def test_one_tensor_in_two_places_is_another_way_to_call(K):
+    one = K.Input((6,))
+    layer = cross(K)()
+    same, other = layer(one, context=one), layer(one, context=K.layers.Dense(6)(one))
+    assert shrunk(K.Model(one, K.layers.Dense(3)(same))) == 2 * 2
+    with pytest.raises(tsp.errors.ModelError, match="two different ways"):
+        tsp.cost(K.Model(one, K.layers.Add()([same, other])))
+
+
 @pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")
 def test_a_mask_into_a_nested_model(K):
     nested = K.Sequential([K.Input((6, 8)), K.layers.LSTM(12)])

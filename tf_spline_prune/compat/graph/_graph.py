@@ -316,7 +316,7 @@ def flat_graph(blueprint: Blueprint) -> Graph:
     def record(node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         first = node.name if getattr(node.layer, "weights", ()) else node.kind
         key, count = first, 1
-        while key in calls:
+        while key in calls or key == "input":  # as the model's own inputs are named
             count += 1
             key = f"{first} ({count})"
         outputs = tuple(Tensor(f"{key}:{i}") for i in range(len(node.outputs)))
@@ -336,11 +336,18 @@ def _call_of(
     outputs: tuple[Tensor, ...],
 ) -> Call:
     """Make the call of a node, masks told from the other tensors."""
-    named = [value for name, value in kwargs.items() if name.endswith("mask")]
-    masks = {leaf for leaf in keras.tree.flatten(named) if isinstance(leaf, Tensor)}
-    leaves = in_order(node.layer, args, kwargs)
-    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-    taken = [place for place, tensor in enumerate(tensors) if tensor not in masks]
+    flags = {
+        name: [name.endswith("mask")] * len(keras.tree.flatten(value))
+        for name, value in kwargs.items()
+    }
+    pairs = zip(
+        in_order(node.layer, args, kwargs),
+        in_order(node.layer, (False,) * len(keras.tree.flatten(args)), flags),
+        strict=True,
+    )
+    # One tensor may go in as data and as a mask.
+    tensors = [(leaf, mask) for leaf, mask in pairs if isinstance(leaf, Tensor)]
+    taken = [place for place, (_, mask) in enumerate(tensors) if not mask]
     return Call(
         layer=node.layer,
         kind=node.kind,
@@ -349,8 +356,8 @@ def _call_of(
         key=key,
         args=args,
         kwargs=kwargs,
-        inputs=tuple(tensors[place] for place in taken),
-        masks=tuple(tensor for tensor in tensors if tensor in masks),
+        inputs=tuple(tensors[place][0] for place in taken),
+        masks=tuple(tensor for tensor, mask in tensors if mask),
         outputs=outputs,
         input_shapes=tuple(node.input_shapes[place] for place in taken),
         input_dtypes=tuple(node.input_dtypes[place] for place in taken),

@@ -91,7 +91,7 @@ class _Names:
 
     def __init__(self) -> None:
         self._paths: dict[int, str] = {}
-        self._uses: dict[int, int] = {}
+        self._used: set[str] = set()
         # Layers made of layers, as they were traced, and how they were called.
         self.traced: dict[int, tuple[str, Any]] = {}
 
@@ -107,10 +107,13 @@ class _Names:
         return self._paths[id(layer)]
 
     def use(self, layer: Any) -> str:
-        count = self._uses.get(id(layer), 0)
-        self._uses[id(layer)] = count + 1
-        path = self._paths[id(layer)]
-        return f"{path}:{count}" if count else path
+        path = name = self._paths[id(layer)]
+        count = 0
+        while name in self._used:  # by the layer itself, or one of such a name
+            count += 1
+            name = f"{path}:{count}"
+        self._used.add(name)
+        return name
 
 
 def _functional(model: Any) -> Any | None:
@@ -211,7 +214,9 @@ def _inner(
         functional = _functional(layer)
     flat = functional is None
     if functional is None and is_composite(layer):
-        how = repr(filler(node)({id(tensor): None for tensor in tensors}))
+        # One tensor in two places is traced as one.
+        places = {id(tensor): f"tensor {i}" for i, tensor in enumerate(tensors)}
+        how = repr(filler(node)(places))
         if id(layer) not in names.traced:
             traced = symbolic_layer(layer, node, tensors)
             names.traced[id(layer)] = how, traced
