@@ -8,11 +8,17 @@ import ast
 import importlib
 import pathlib
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 _NONE: Mapping[str, str] = MappingProxyType({})
+# Keras and TensorFlow import each other: two threads that begin with one each would
+# see halves. A thread that imports a private module by itself may hold what another
+# waits for, so nobody waits for ever.
+_ONE_AT_A_TIME = threading.RLock()
+_PATIENCE = 60.0  # seconds
 
 
 def public_names(
@@ -32,10 +38,15 @@ def public_names(
             hint = f". {hints[name]}" if name in hints else ""
             raise AttributeError(f"module {package!r} has no attribute {name!r}{hint}")
         home, there = homes[name]
-        if home == package:
-            value = importlib.import_module(f"{home}.{there}")
-        else:  # a name, or a module within `home`
-            value = getattr(__import__(home, fromlist=[there]), there)
+        held = _ONE_AT_A_TIME.acquire(timeout=_PATIENCE)
+        try:
+            if home == package:
+                value = importlib.import_module(f"{home}.{there}")
+            else:  # a name, or a module within `home`
+                value = getattr(__import__(home, fromlist=[there]), there)
+        finally:
+            if held:
+                _ONE_AT_A_TIME.release()
         setattr(sys.modules[package], name, value)
         return value
 

@@ -46,3 +46,24 @@ def test_importing_the_package_imports_no_framework():
         "else:\n"
         "    raise SystemExit('no error')\n"
     )
+
+
+@pytest.mark.slow
+def test_threads_may_use_names_first_at_the_same_time():
+    run(
+        """
+import threading
+import tf_spline_prune as tsp
+names = ["plan", "wrap_with_masks", "MaskEarlyBird", "ExportReport", "slice2d"]
+names += ["cost", "lossless", "PartitionCoder"]
+found = []
+threads = [
+    threading.Thread(target=lambda n=n: found.append(getattr(tsp, n))) for n in names
+]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert len(found) == len(names), found
+"""
+    )
