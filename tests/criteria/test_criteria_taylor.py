@@ -251,6 +251,7 @@ def test_products_of_tensors_are_not_looked_into(K):
     assert "multiplies tensors" in criterion.reason_against(groups["a"])
 
 
+@pytest.mark.slow
 def test_on_jax(tmp_path):
     """The same scores on the backend jax."""
     code = (

@@ -294,6 +294,7 @@ def test_a_folder_that_cannot_be_written_to(export, tmp_path):
     assert (tmp_path / "file").read_bytes() == b"in the way"
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_earlier_exports_alone(tmp_path):
     import keras
 

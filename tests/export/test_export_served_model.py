@@ -5,8 +5,8 @@ import pytest
 import zoo
 
 import tf_spline_prune as tsp
-from tf_spline_prune.cli._answerer import ServedModel
 from tf_spline_prune.errors import ModelError
+from tf_spline_prune.export._served_model import ServedModel
 
 pytestmark = pytest.mark.both_flavours
 

@@ -6,8 +6,6 @@ import sys
 import pytest
 import zoo
 
-pytestmark = pytest.mark.both_flavours
-
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "masking"))
 from masked_nets import compiled, fit  # noqa: E402
 

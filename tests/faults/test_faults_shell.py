@@ -43,6 +43,7 @@ def digits(tmp_path):
     return tmp_path / "digits.keras"
 
 
+@pytest.mark.slow
 def test_images_of_0_to_1_for_a_model_of_0_to_255(shell, digits, tmp_path):
     """The reported one: an int8 file with 9.5 % accuracy, and not a word."""
     small, file = tmp_path / "small.keras", tmp_path / "a.tflite"

@@ -10,8 +10,6 @@ from masked_twin import check, check_plan, collector, names
 
 import tf_spline_prune as tsp
 
-pytestmark = pytest.mark.both_flavours
-
 CASES = []
 case = collector(CASES)
 GONE = {"a": [1, 4]}

@@ -57,6 +57,7 @@ def undisturbed(folder):
     return found
 
 
+@pytest.mark.slow
 def test_two_workers_agree(folder, undisturbed):
     first, second = undisturbed
     assert without(first, "worker") == without(second, "worker")

@@ -8,8 +8,6 @@ from masked_nets import IMAGES, LABELS, X, compiled, fit
 import tf_spline_prune as tsp
 from tf_spline_prune.compat import mask_slots
 
-pytestmark = pytest.mark.both_flavours
-
 FAMILIES = [zoo.mlp, zoo.vgg, zoo.resnet, zoo.mobilenet, zoo.densenet, zoo.nested]
 
 

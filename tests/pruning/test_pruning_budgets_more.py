@@ -383,6 +383,7 @@ def test_latency_of_shared_and_grouped_layers(K):
     assert plan.achieved == (176, 88)
 
 
+@pytest.mark.slow
 def test_latency_measured_through_litert(K):
     L = K.layers
     model = zoo.settle(
