@@ -17,7 +17,7 @@ Reference = Literal["newest", "consecutive"]
 class MaskEarlyBird(EarlyBird):
     """Stop training when the mask of BatchNormalization scales has settled.
 
-    A mask has an entry a channel of every BatchNormalization: whether its
+    A mask has an entry for each channel of every BatchNormalization: whether its
     absolute scale is above the threshold that `sparsity` sets over all layers.
     Masks are taken before the first epoch and after each one. With five masks at
     hand the early bird is found when all four distances (fractions of entries that

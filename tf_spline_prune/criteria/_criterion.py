@@ -35,7 +35,7 @@ def reduced(parts: Sequence[np.ndarray], reduction: Reduction) -> np.ndarray:
     """Reduce the scores of several layers to one score per unit.
 
     Args:
-        parts: One array of shape `(units,)` a layer, at least one.
+        parts: One array of shape `(units,)` per layer, at least one.
         reduction: How.
 
     Returns:

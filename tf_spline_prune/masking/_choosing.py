@@ -51,7 +51,7 @@ def choose(
             them (`"global"`).
         pooling: Whether the score of a block is the `"mean"` or the `"max"` of the
             scores of its weights.
-        axes: One layout per tensor, for blocks and patterns. Defaults to
+        axes: The axes of each tensor, for blocks and patterns. Defaults to
             `[..., inputs, outputs]` for all.
         max_sparsity: The largest fraction that one tensor may lose, in [0, 1]; 1 for no
             limit but the last weight. Defaults to 1 in the scope `"layer"`; in

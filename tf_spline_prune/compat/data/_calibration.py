@@ -23,7 +23,7 @@ class Calibration:
     """A few hundred inputs of a model, on which it is looked at.
 
     Attributes:
-        inputs: One array an input of the model, of shape `(n, *input shape)`.
+        inputs: One array per input of the model, of shape `(n, *input shape)`.
         labels: What the model should answer, as the model's loss takes it; `None`
             where there are no labels.
         at_once: How many inputs the model takes at a time, if it fixes that; there

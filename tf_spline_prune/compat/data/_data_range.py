@@ -61,7 +61,7 @@ def warn_of_misfit(graph: Graph, inputs: Sequence[np.ndarray], labels: Any) -> N
 
     Args:
         graph: The traced model.
-        inputs: One array an input of the model.
+        inputs: One array per input of the model.
         labels: Labels of classes, which the model should know by now; `None` if there
             are none, or it need not.
     """
@@ -80,7 +80,7 @@ def misfit(graph: Graph, inputs: Sequence[np.ndarray]) -> str | None:
 
     Args:
         graph: The traced model.
-        inputs: One array an input of the model, of whatever dtype they were given.
+        inputs: One array per input of the model, of whatever dtype they were given.
 
     Returns:
         A message, or `None` if the data fit, or nothing is known.

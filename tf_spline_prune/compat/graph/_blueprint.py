@@ -105,8 +105,8 @@ class Blueprint:
         for node in self.nodes:
             args, kwargs = node.fill(values)
             if node.inner is not None and enter:
-                given = [values[i] for i in node.inputs]
-                entering = for_inner(node, given, args, kwargs)
+                taken = [values[i] for i in node.inputs]
+                entering = for_inner(node, taken, args, kwargs)
                 pairs = zip(entering, node.inner.inputs, strict=True)
                 outputs = node.inner.run(
                     [declared(value, entry.dtype) for value, entry in pairs],

@@ -1,4 +1,4 @@
-"""`Passes`: running models on calibration data up to one step after the other."""
+"""`Passes`: running models on calibration data up to one call after the other."""
 
 from collections.abc import Callable, Sequence
 

@@ -280,7 +280,7 @@ class Comparison:
             raise
 
     def verdict_on(self, inputs: list[np.ndarray]) -> Verdict:
-        """Compare on some inputs, one array an input of the model.
+        """Compare on some inputs, one array per input of the model.
 
         Raises:
             VerificationError: If the two differ in the shapes of their outputs.

@@ -6,17 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from tf_spline_prune.compat import Call
+from tf_spline_prune.compat import Call, array_of, blocks_of
 
 
 class LinearView(ABC):
     """Reads a layer as `rows @ matrix`, one row per output position.
 
-    Matrices are stacks of shape `(groups, d, m)`: one a group of a grouped
+    Matrices are stacks of shape `(groups, d, m)`: one per group of a grouped
     convolution, a single one elsewhere.
     """
 
     kernel = "kernel"
+    groups = 1
 
     @abstractmethod
     def num_rows(self, x: np.ndarray) -> int:
@@ -46,13 +47,15 @@ class LinearView(ABC):
             Array of shape `(len(chosen), groups * m)`.
         """
 
-    @abstractmethod
     def matrix(self, kernel: np.ndarray) -> np.ndarray:
         """Arrange a kernel as a stack of matrices."""
+        blocks = blocks_of(kernel, "plain", self.groups)
+        return blocks.reshape(self.groups, -1, blocks.shape[-1])
 
-    @abstractmethod
     def of_matrix(self, matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Arrange a stack of matrices as a kernel of a shape."""
+        blocks = matrix.reshape(self.groups, -1, shape[-2], matrix.shape[-1])
+        return array_of(blocks, shape)
 
 
 class _DenseView(LinearView):
@@ -69,14 +72,6 @@ class _DenseView(LinearView):
     def outputs(self, y: np.ndarray, chosen: np.ndarray) -> np.ndarray:
         """Return the same rows of a tensor of the output's shape."""
         return np.asarray(y.reshape(-1, y.shape[-1])[chosen])
-
-    def matrix(self, kernel: np.ndarray) -> np.ndarray:
-        """Arrange a kernel as a stack of matrices."""
-        return kernel[None]
-
-    def of_matrix(self, matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Arrange a stack of matrices as a kernel of a shape."""
-        return matrix.reshape(shape)
 
 
 class _ConvView(LinearView):
@@ -119,15 +114,6 @@ class _ConvView(LinearView):
         """Return the same rows of a tensor of the output's shape."""
         y = self._last(y)
         return np.asarray(y.reshape(-1, y.shape[-1])[chosen])
-
-    def matrix(self, kernel: np.ndarray) -> np.ndarray:
-        """Arrange a kernel as a stack of matrices."""
-        flat = kernel.reshape(-1, self.groups, kernel.shape[-1] // self.groups)
-        return np.moveaxis(flat, 1, 0)
-
-    def of_matrix(self, matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Arrange a stack of matrices as a kernel of a shape."""
-        return np.moveaxis(matrix, 0, 1).reshape(shape)
 
     def _last(self, x: np.ndarray) -> np.ndarray:
         return np.moveaxis(x, 1, -1) if self.first else x
