@@ -36,7 +36,7 @@ _SUCCESSORS = {
 __getattr__, __dir__, __all__ = public_names(
     __name__,
     __file__,
-    {n: f"What is `{n}` in TFMOT is here: {h}" for n, h in _SUCCESSORS.items()},
+    {n: f"TFMOT's `{n}` is here: {h}" for n, h in _SUCCESSORS.items()},
 )
 
 if "keras" in sys.modules:
