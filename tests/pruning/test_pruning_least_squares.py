@@ -14,6 +14,7 @@ from regression_reference import (
     tensor,
     weights_of,
 )
+from tf_spline_prune.pruning.recovery._linear_view import linear_view
 
 import tf_spline_prune as tsp
 from tf_spline_prune.errors import (
@@ -23,7 +24,6 @@ from tf_spline_prune.errors import (
     PlanError,
 )
 from tf_spline_prune.pruning.recovery._least_squares import Regression
-from tf_spline_prune.pruning.recovery._linear_view import linear_view
 
 
 def points(*shape, seed=0):

@@ -50,7 +50,10 @@ from tf_spline_prune.compat.build._copies import (
 from tf_spline_prune.compat.build._model_class import (
     warn_of_lost_training as warn_of_lost_training,
 )
-from tf_spline_prune.compat.build._parts import parts_of as parts_of
+from tf_spline_prune.compat.build._parts import (
+    parts_of as parts_of,
+    working_layer as working_layer,
+)
 from tf_spline_prune.compat.build._rebuild import (
     config_of as config_of,
     rebuild as rebuild,
@@ -127,7 +130,17 @@ from tf_spline_prune.compat.run._execution import (
     widest_dtype as widest_dtype,
     with_mask as with_mask,
 )
-from tf_spline_prune.compat.run._passes import Passes as Passes, numpy_of as numpy_of
+from tf_spline_prune.compat.run._inside import (
+    arguments_inside as arguments_inside,
+    depthwise_output as depthwise_output,
+    states_before as states_before,
+    without_scale as without_scale,
+)
+from tf_spline_prune.compat.run._passes import (
+    Passes as Passes,
+    as_numbers as as_numbers,
+    numpy_of as numpy_of,
+)
 from tf_spline_prune.compat.run._states import (
     same_randomness as same_randomness,
     states_kept as states_kept,

@@ -79,8 +79,13 @@ def follow(group: Group, graph: Graph) -> UnitPath:
 
 
 def is_linear(call: Call) -> bool:
+    """Return whether a call's layer has no activation of its own."""
+    return has_no_activation(call.layer)
+
+
+def has_no_activation(layer: Any) -> bool:
     """Return whether a layer has no activation of its own."""
-    activation = getattr(call.layer, "activation", None)
+    activation = getattr(layer, "activation", None)
     return activation is None or activation_name(activation) == "linear"
 
 

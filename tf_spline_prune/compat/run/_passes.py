@@ -1,6 +1,7 @@
 """`Passes`: running models on calibration data up to one call after the other."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -104,5 +105,10 @@ class Passes:
 
 def numpy_of(values: Values, tensor: Tensor) -> np.ndarray:
     """Bring a tensor to the host, as float32 where it is a number."""
-    array = to_numpy(values[tensor])
+    return as_numbers(values[tensor])
+
+
+def as_numbers(value: Any) -> np.ndarray:
+    """Bring a value to the host, as float32 unless it is float64."""
+    array = to_numpy(value)
     return array if array.dtype == np.float64 else array.astype("float32", copy=False)

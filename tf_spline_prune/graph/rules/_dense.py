@@ -35,7 +35,7 @@ def einsum_dense(
     """Every letter is an axis: summed, made, or handed on."""
     (value,) = inputs
     shape = call.output_shapes[0]
-    taken, kernel, made = _letters(call.layer.equation, value.rank, len(shape))
+    taken, kernel, made = letters_of(call.layer.equation, value.rank, len(shape))
     labels: dict[str, Labels] = {}
     for axis, letter in enumerate(taken):
         held = value.labels[axis]
@@ -82,7 +82,7 @@ def _bias(call: Call, made: str, labels: dict[str, Labels], recorder: Recorder) 
     recorder.weight(call, "bias", axes, roles, 0, optional=True)
 
 
-def _letters(equation: str, taken_rank: int, made_rank: int) -> tuple[str, str, str]:
+def letters_of(equation: str, taken_rank: int, made_rank: int) -> tuple[str, str, str]:
     """Spell an equation with one letter an axis, the ellipsis written out."""
     left, _, made = equation.replace(" ", "").partition("->")
     taken, _, kernel = left.partition(",")

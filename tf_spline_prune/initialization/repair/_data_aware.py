@@ -19,8 +19,10 @@ from tf_spline_prune.compat import (
 )
 from tf_spline_prune.errors import ModelError
 from tf_spline_prune.initialization._masked_copy import refuse_masks
-from tf_spline_prune.pruning.recovery._linear_view import LinearView, linear_view
+from tf_spline_prune.pruning.recovery._linear_views import Arrangement, linear_views
 
+# Whose knots are placed.
+_PLACED = ("Dense", "Conv1D", "Conv2D", "Conv3D")
 # So many rows of a layer's input are looked at.
 _ROWS = 4096
 # How far apart the fitted logits of two classes are.
@@ -92,13 +94,13 @@ class DataAware:
         seen: set[int] = set()
 
         def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            view = linear_view(call)
-            if view is not None and id(call.layer) not in seen:
+            if call.kind in _PLACED and id(call.layer) not in seen:
                 seen.add(id(call.layer))
+                (view,) = linear_views(call)
                 if call.name not in ends:
-                    _place(call, view, to_numpy(args[0]), rng)
+                    _place(call, view.arrangement, to_numpy(args[0]), rng)
                 elif data.labels is not None:
-                    _fit(call, view, to_numpy(args[0]), data.labels)
+                    _fit(call, view.arrangement, to_numpy(args[0]), data.labels)
             return call_layer(call, args, kwargs)
 
         run_eagerly(graph, data.inputs, apply)
@@ -111,22 +113,22 @@ class DataAware:
         return copy
 
 
-def _place(call: Call, view: LinearView, x: np.ndarray, rng: Any) -> None:
+def _place(call: Call, how: Arrangement, x: np.ndarray, rng: Any) -> None:
     """Assign each unit of a layer the hyperplane between two clusters."""
     held = weight_variables(call.layer)
-    kernel, bias = held[view.kernel], held.get("bias")
-    total = view.num_rows(x)
+    kernel, bias = held["kernel"], held.get("bias")
+    total = how.num_rows(x)
     chosen = np.sort(rng.choice(total, min(total, _ROWS), replace=False))
     matrices, offsets = [], []
-    shape = view.matrix(np.empty(tuple(kernel.shape), "float32")).shape
-    for rows in view.rows(x, chosen).astype("float64"):
+    shape = how.matrix(np.empty(tuple(kernel.shape), "float32")).shape
+    for rows in how.rows(x, chosen).astype("float64"):
         matrix, offset = _between(rows, shape[-1], rng)
         ahead = rows @ matrix
         scale = np.sqrt(np.square(ahead).mean(axis=0)) if bias is None else ahead.std(0)
         scale = np.where(scale > 0, scale, 1.0)
         matrices.append(matrix / scale)
         offsets.append(offset / scale)
-    kernel.assign(view.of_matrix(np.stack(matrices), tuple(kernel.shape)))
+    kernel.assign(how.of_matrix(np.stack(matrices), tuple(kernel.shape)))
     if bias is not None:
         bias.assign(np.concatenate(offsets))
 
@@ -149,12 +151,12 @@ def _between(
     return weights.T, -np.sum(weights * (ahead + behind) / 2, axis=1)
 
 
-def _fit(call: Call, view: LinearView, x: np.ndarray, labels: Any) -> None:
+def _fit(call: Call, how: Arrangement, x: np.ndarray, labels: Any) -> None:
     """Fit the layer that makes the output to the labels, by least squares."""
     held = weight_variables(call.layer)
-    kernel, bias = held[view.kernel], held.get("bias")
+    kernel, bias = held["kernel"], held.get("bias")
     outputs = int(kernel.shape[-1])
-    rows = view.rows(x, np.arange(view.num_rows(x)))[0].astype("float64")
+    rows = how.rows(x, np.arange(how.num_rows(x)))[0].astype("float64")
     wanted = _targets(labels, outputs, len(rows))
     centre = rows.mean(axis=0) if bias is not None else np.zeros(rows.shape[1])
     level = wanted.mean(axis=0) if bias is not None else np.zeros(outputs)
@@ -162,7 +164,7 @@ def _fit(call: Call, view: LinearView, x: np.ndarray, labels: Any) -> None:
     gram = moved.T @ moved
     gram += _RIDGE * max(np.trace(gram) / len(gram), 1e-12) * np.eye(len(gram))
     matrix = np.linalg.solve(gram, moved.T @ (wanted - level))
-    kernel.assign(view.of_matrix(matrix[None], tuple(kernel.shape)))
+    kernel.assign(how.of_matrix(matrix[None], tuple(kernel.shape)))
     if bias is not None:
         bias.assign(level - centre @ matrix)
 

@@ -1,6 +1,8 @@
 """`least_squares`: the consumers of a model learn to do without what is gone."""
 
-from dataclasses import dataclass
+import functools
+import math
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,178 +22,12 @@ from tf_spline_prune.compat import (
     with_weights,
 )
 from tf_spline_prune.errors import CalibrationWarning, PlanError, warn
-from tf_spline_prune.graph import ChannelGraph, channel_axis, norm_axis
-from tf_spline_prune.graph._unit_path import batchnorm_factor, is_linear
+from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.pruning._remove_units import PLAN
 from tf_spline_prune.pruning.planning._pruning_plan import PruningPlan
-from tf_spline_prune.pruning.recovery._linear_view import LinearView, linear_view
-
-_IDENTITIES = ("AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise")
-
-
-@dataclass(frozen=True, eq=False)
-class OutputTail:
-    """Where a layer's intercept goes, and what its output is added to.
-
-    Attributes:
-        intercept: A layer, the name of its weight, and the sign with which an
-            intercept enters; `None` where there is no room for one.
-        addend: The tensor that the output is added to, behind normalisations;
-            `None` where it is used in another way.
-        unscaled: Array of shape `(outputs,)`: what a change behind the
-            normalisations is before them; 0 where nothing gets through.
-    """
-
-    intercept: tuple[Any, str, int] | None
-    addend: Tensor | None
-    unscaled: np.ndarray
-
-    def shift(self, by: np.ndarray) -> None:
-        """Add an intercept to the output.
-
-        Args:
-            by: Array of shape `(outputs,)`.
-        """
-        if self.intercept is None:
-            return
-        layer, name, sign = self.intercept
-        weights = dict(read_weights(layer))
-        shape = weights[name].shape
-        weights[name] = weights[name] + sign * by.reshape(shape)
-        layer.set_weights(list(weights.values()))
-
-
-def output_tail(graph: Graph, call: Call, alone: bool) -> OutputTail:
-    """Follow a layer's output through normalisations to a sum.
-
-    Args:
-        graph: The model.
-        call: A call of the layer.
-        alone: Whether the layer is used only there; else it is not followed.
-
-    Returns:
-        The tail.
-    """
-    size = call.output_shapes[0]
-    channels = channel_axis(call, len(size))
-    intercept = (call.layer, "bias", 1) if "bias" in read_weights(call.layer) else None
-    unscaled = np.ones(size[channels] or 1)
-    tensor = call.outputs[0]
-    for behind in graph.chain(tensor) if alone and is_linear(call) else ():
-        if behind.kind == "BatchNormalization":
-            if norm_axis(behind, len(size)) != channels:
-                break
-            scale = batchnorm_factor(behind.layer, read_weights(behind.layer))
-            unscaled = unscaled * np.where(scale, 1 / np.where(scale, scale, 1), 0)
-            if intercept is None and len(graph.uses[behind.path]) == 1:
-                intercept = (behind.layer, "moving_mean", -1)
-        elif behind.kind in ("Add", "op:add"):
-            others = [other for other in behind.inputs if other != tensor]
-            whole = all(shape == size for shape in behind.input_shapes)
-            if len(others) == 1 and len(behind.inputs) == 2 and whole:
-                return OutputTail(intercept, others[0], unscaled)
-            break
-        elif behind.kind not in _IDENTITIES:
-            break
-        tensor = behind.outputs[0]
-    return OutputTail(intercept, None, unscaled)
-
-
-# The rounding of float32, in products; and the ridge beside which it is nothing.
-_ROUNDING = float(np.finfo("float32").eps) ** 2
-_FORGIVING = 1e-6
-
-
-class Regression:
-    """Finds the weights that map rows `x` to rows `y`, from first ones.
-
-    Minimises `|X W + b - Y|^2 + ridge * s * |W - W0|^2`, where `s` is the mean square
-    of the centred columns of `X`, so that `ridge` has no unit. Memory is bounded by
-    the smaller of the number of rows and of columns: with more rows only their
-    products are kept, with fewer the rows themselves.
-
-    Args:
-        first: The weights to start from, array of shape `(d, m)`.
-        num_rows: How many rows will come, at most.
-        ridge: How strongly the first weights are held to.
-        centred: Whether there is an intercept `b` to find.
-    """
-
-    def __init__(
-        self, first: np.ndarray, num_rows: int, ridge: float, centred: bool = True
-    ) -> None:
-        self.first = first.astype("float32")
-        self.ridge = ridge
-        self.centred = centred
-        self.num_rows = 0
-        self._products = num_rows > len(first)
-        size = len(first) + first.shape[1]
-        self._sums = np.zeros(size)
-        self._shift = np.zeros(0)
-        self._rows: list[np.ndarray] = []
-        if self._products:
-            self._gram = np.zeros((len(first), len(first)))
-            self._cross = np.zeros(first.shape)
-
-    def add(self, x: np.ndarray, y: np.ndarray) -> None:
-        """Take in rows.
-
-        Args:
-            x: Array of shape `(n, d)`.
-            y: Array of shape `(n, m)`.
-        """
-        rest = np.concatenate([x, y - x @ self.first], axis=1)
-        if not self.num_rows:
-            # Products of numbers near their mean lose nothing to rounding.
-            mean = rest.mean(axis=0) if self.centred else np.zeros(rest.shape[1])
-            self._shift = mean.astype(rest.dtype)
-        rest -= self._shift
-        self.num_rows += len(rest)
-        self._sums += rest.sum(axis=0, dtype="float64")
-        if self._products:
-            if self.ridge < _FORGIVING:
-                rest = rest.astype("float64")
-            x, left = np.split(rest, [len(self.first)], axis=1)
-            self._gram += x.T @ x
-            self._cross += x.T @ left
-        else:
-            self._rows.append(rest)
-
-    def solve(self) -> tuple[np.ndarray, np.ndarray]:
-        """Solve.
-
-        Returns:
-            The weights, shape `(d, m)`, and the intercept, shape `(m,)`.
-        """
-        size = len(self.first)
-        mean = self._sums / self.num_rows if self.centred else 0 * self._sums
-        inner, outer = mean[:size], mean[size:]
-        if self._products:
-            gram = self._gram - self.num_rows * np.outer(inner, inner)
-            cross = self._cross - self.num_rows * np.outer(inner, outer)
-            change = _solved(gram, cross, self.ridge * np.trace(gram) / size)
-        else:
-            rows = np.concatenate(self._rows).astype("float64") - mean
-            x, left = rows[:, :size], rows[:, size:]
-            small = x @ x.T
-            change = x.T @ _solved(small, left, self.ridge * np.trace(small) / size)
-        middle = mean + self._shift
-        intercept = middle[size:] - middle[:size] @ change
-        if not self.centred:
-            intercept = np.zeros(len(outer))
-        return self.first + change, intercept
-
-
-def _solved(matrix: np.ndarray, right: np.ndarray, ridge: float) -> np.ndarray:
-    """Solve a symmetric system; the shortest solution where there are many."""
-    if ridge > 0:
-        matrix[np.diag_indices(len(matrix))] += ridge
-        try:
-            return np.linalg.solve(matrix, right)
-        except np.linalg.LinAlgError:  # all is zero
-            pass
-    rounding = _ROUNDING * len(matrix)
-    return np.asarray(np.linalg.lstsq(matrix, right, rcond=rounding)[0])
+from tf_spline_prune.pruning.recovery._linear_views import LinearView, linear_views
+from tf_spline_prune.pruning.recovery._output_tail import OutputTail, output_tail
+from tf_spline_prune.pruning.recovery._regression import Sides, regress
 
 
 @checked(
@@ -201,6 +37,7 @@ def _solved(matrix: np.ndarray, right: np.ndarray, ridge: float) -> np.ndarray:
     max_inputs=COUNT,
     max_rows=COUNT,
     max_bytes=Integer(1),
+    relu_steps=Integer(0),
     seed=SEED,
 )
 def least_squares(
@@ -212,8 +49,9 @@ def least_squares(
     ridge: float = 1e-3,
     batch_size: int = 32,
     max_inputs: int = 2048,
-    max_rows: int = 2**15,
+    max_rows: int = 2**13,
     max_bytes: int = 2**29,
+    relu_steps: int = 10,
     seed: int = 0,
 ) -> Any:
     """Refit every layer that lost inputs by least squares on calibration data.
@@ -246,6 +84,9 @@ def least_squares(
             `2**15`.
         max_bytes: How much memory intermediate results may take; where they need more,
             they are computed again. Defaults to `2**29`.
+        relu_steps: How often a layer before a ReLU is solved again, so that what the
+            ReLU holds back in the original and in the result counts as no error; 0
+            fits what goes into the ReLU. Defaults to `10`.
         seed: Seed of the draw. Defaults to `0`.
 
     Returns:
@@ -281,6 +122,7 @@ def least_squares(
         max_inputs=max_inputs,
         max_rows=max_rows,
         max_bytes=max_bytes,
+        relu_steps=relu_steps,
         seed=seed,
     )
     return mended
@@ -295,8 +137,9 @@ def refit(
     ridge: float = 1e-3,
     batch_size: int = 32,
     max_inputs: int = 2048,
-    max_rows: int = 2**15,
+    max_rows: int = 2**13,
     max_bytes: int = 2**29,
+    relu_steps: int = 10,
     seed: int = 0,
 ) -> None:
     """Do what `least_squares` does, in place.
@@ -311,6 +154,7 @@ def refit(
         max_inputs: See there.
         max_rows: See there.
         max_bytes: See there.
+        relu_steps: See there.
         seed: See there.
     """
     data = data.drawn(max_inputs, seed)
@@ -321,131 +165,269 @@ def refit(
             "`small` is not wired as the model is; give what `plan.apply(model)` "
             f"returned. Received: model {cut.model.name!r}"
         )
-    passes = Passes(graphs, data, batch_size, max_bytes)
-    consumers = _consumers(graph, removed, cut)
-    progress = Progress(len(consumers), "layer")
-    scarce = []
-    for consumer in consumers:
-        rows = _solve(consumer, passes, len(data), max_rows, ridge, seed)
-        if rows < consumer.first.shape[1]:
-            scarce.append(consumer.calls[0].path)
+    products = _products(graph, removed, cut)
+    if not products:
+        return
+    progress = Progress(1 + len(products), "layer")
+    _look(
+        products, Passes([graph.graph], data, batch_size, 0), len(data), max_rows, seed
+    )
+    progress.step()
+    passes = Passes([cut], data, batch_size, max_bytes)
+    for product in products:
+        _solve(product, passes, ridge, relu_steps)
         progress.step()
+    scarce = [product for product in products if product.is_scarce]
     if scarce:
+        most = max(product.size for product in scarce)
+        per_input = min(product.num_rows / len(data) for product in scarce)
         warn(
             f"{len(data)} inputs are fewer than some layers have weights to solve, so "
-            "their solution stays near the present weights. More data would help. "
-            f"This concerns: {', '.join(scarce)}.",
+            "their solution stays near the present weights. "
+            f"{math.ceil(most / max(per_input, 1))} would do. This concerns: "
+            f"{', '.join(dict.fromkeys(p.call.path for p in scarce))}.",
             CalibrationWarning,
         )
 
 
-@dataclass(eq=False)
-class _Consumer:
-    """A layer that lost inputs.
+@dataclass
+class _Positions:
+    """Some positions of one batch at one call, and what was there in the original.
 
     Attributes:
-        calls: Its calls in the small model.
-        view: How it is read as a matrix product.
-        target: The original's matrices, all inputs and the kept outputs.
-        first: The small model's matrices.
-        kept: Array of shape `(outputs,)`, bool: the outputs that are kept.
-        tail: What lies behind it.
+        chosen: Indices of rows.
+        targets: Array of shape `(rows, outputs)`: the product in the original.
+        addends: What is added to it behind, in the original; `None` if nothing is.
+        states: The layer's states in the original that the small one has, too.
     """
 
-    calls: list[Call]
+    chosen: np.ndarray
+    targets: np.ndarray
+    addends: np.ndarray | None
+    states: np.ndarray | None
+
+
+@dataclass(eq=False)
+class _Product:
+    """A product of the small model that is to be solved.
+
+    Attributes:
+        old: How the original computes it.
+        view: How the small model does.
+        calls: The calls of the small model.
+        target: The original's matrices: all inputs, the kept outputs.
+        groups: Indices of the original's matrices that are kept.
+        outputs: Array of shape `(all outputs,)`, bool: those that are kept.
+        states: Indices of the original's states that are kept.
+        tail: What lies behind it.
+        seen: What was at the chosen positions, batch by batch and call by call.
+    """
+
+    old: LinearView
     view: LinearView
+    calls: list[Call]
     target: np.ndarray
-    first: np.ndarray
-    kept: np.ndarray
+    groups: np.ndarray
+    outputs: np.ndarray
+    states: np.ndarray
     tail: OutputTail
+    seen: list[_Positions] = field(default_factory=list)
+
+    @property
+    def call(self) -> Call:
+        """The first of its calls."""
+        return self.calls[0]
+
+    @functools.cached_property
+    def first(self) -> np.ndarray:
+        """The small model's matrices before they are solved."""
+        kernel = self.view.joined(read_weights(self.call.layer))
+        return self.view.arrangement.matrix(kernel)
+
+    @property
+    def size(self) -> int:
+        """The number of weights to solve per output."""
+        return int(self.first.shape[1])
+
+    @property
+    def num_rows(self) -> int:
+        """The number of positions that it is solved on."""
+        return sum(len(positions.chosen) for positions in self.seen)
+
+    @property
+    def is_scarce(self) -> bool:
+        """Whether there are fewer positions than weights to solve."""
+        return self.num_rows < self.size
 
 
-def _consumers(graph: ChannelGraph, removed: np.ndarray, cut: Graph) -> list[_Consumer]:
-    """Find the layers to solve, in the order in which they can be."""
+def _products(graph: ChannelGraph, removed: np.ndarray, cut: Graph) -> list[_Product]:
+    """Find the products to solve, in the order in which they can be.
+
+    These are those that lost inputs, and those that see what has changed by that.
+    """
     order = graph.graph.branch_by_branch
     last = {graph.graph.call_of[key].path: key for key in order}
+    changed: set[Tensor] = set()
     found = []
     for key in order:
-        call = graph.graph.call_of[key]
-        view = linear_view(call)
-        if view is None or key != last[call.path]:
-            continue
-        fact = graph.weights.get((call.path, view.kernel))
-        if fact is None:
-            continue
-        kernel = graph.arrays[call.path][view.kernel]
-        kept = np.ones(kernel.shape[-1], bool)
-        lost = False
-        for axis, (labels, role) in enumerate(zip(fact.axes, fact.roles, strict=True)):
-            if labels is None:
-                continue
-            stay = ~removed[graph.units_of(labels)]
-            if role == "in":
-                lost |= not stay.all()
-            elif not stay.all():
-                kernel, kept = np.compress(stay, kernel, axis), stay
-        if lost:
-            use = cut.call_of[key]
-            uses = cut.uses[use.path]
-            found.append(
-                _Consumer(
-                    uses,
-                    view,
-                    view.matrix(kernel),
-                    view.matrix(read_weights(use.layer)[view.kernel]),
-                    kept,
-                    output_tail(cut, use, len(uses) == 1),
-                )
-            )
+        call, use = graph.graph.call_of[key], cut.call_of[key]
+        touched = not changed.isdisjoint(call.inputs) or _lost(graph, removed, call)
+        views = list(zip(linear_views(call), linear_views(use), strict=True))
+        for old, view in views:
+            product = _product(graph, removed, call, cut, old, view)
+            if touched and product is not None and key == last[call.path]:
+                found.append(product)
+        if touched:
+            changed.update(call.outputs)
     return found
 
 
-def _solve(
-    consumer: _Consumer,
-    passes: Passes,
-    count: int,
-    max_rows: int,
-    ridge: float,
-    seed: int,
-) -> int:
-    """Solve a layer and set its weights; returns how many rows it was solved on."""
-    view, tail, uses = consumer.view, consumer.tail, len(consumer.calls)
-    most = max(max_rows, 8 * consumer.first.shape[1])
+def _product(
+    graph: ChannelGraph,
+    removed: np.ndarray,
+    call: Call,
+    cut: Graph,
+    old: LinearView,
+    view: LinearView,
+) -> _Product | None:
+    """Read one product; `None` where it is not known what its axes are."""
+    arrays: dict[str, np.ndarray] = {}
+    stays: dict[str, np.ndarray] = {}
+    states = np.zeros(0, int)
+    for name in old.kernels:
+        fact = graph.weights.get((call.path, name))
+        if fact is None:
+            return None
+        array = graph.arrays[call.path][name]
+        kept: np.ndarray = np.ones(array.shape, bool)
+        for axis, labels in enumerate(fact.axes):
+            if labels is None:
+                continue
+            stay = ~removed[graph.units_of(labels)]
+            if axis not in old.arrangement.summed_axes(array.ndim):
+                array = np.compress(stay, array, axis)
+                kept &= np.expand_dims(stay, [a for a in range(kept.ndim) if a != axis])
+            elif old.states is not None and name == old.kernels[-1]:
+                states = np.flatnonzero(stay)
+        for rescale in graph.rescales:
+            if (rescale.path, rescale.name) == (call.path, name):
+                fraction = (~removed[graph.units_of(rescale.labels)]).mean()
+                array = array * fraction**rescale.exponent
+        arrays[name], stays[name] = array, kept
+    target = view.arrangement.matrix(old.joined(arrays))
+    made = np.any(old.arrangement.matrix(old.joined(stays)), axis=1)
+    groups = np.flatnonzero(np.any(made, axis=1))
+    outputs = made.ravel()
+    use = cut.call_of[call.key]
+    tail = output_tail(cut, use, view, int(outputs.sum()))
+    uses = cut.uses[use.path]
+    return _Product(old, view, uses, target, groups, outputs, states, tail)
+
+
+def _lost(graph: ChannelGraph, removed: np.ndarray, call: Call) -> bool:
+    """Return whether a call's layer has lost units that it consumes."""
+    return any(
+        role == "in" and labels is not None and removed[graph.units_of(labels)].any()
+        for name in graph.arrays.get(call.path, ())
+        if (fact := graph.weights.get((call.path, name))) is not None
+        for labels, role in zip(fact.axes, fact.roles, strict=True)
+    )
+
+
+# So many numbers may stand in the rows of one product.
+_MOST_NUMBERS = 2**26
+
+
+def _wanted(product: _Product, max_rows: int) -> int:
+    """Say how many positions a product is solved on, if there are so many.
+
+    Eight per weight of an output come within some percent of what all would give.
+    """
+    size = product.size * len(product.first)
+    fitting = max(2 * product.size, _MOST_NUMBERS // size)
+    return min(max(max_rows, 8 * product.size), fitting)
+
+
+def _look(
+    products: list[_Product], passes: Passes, count: int, max_rows: int, seed: int
+) -> None:
+    """Keep what the products were in the original, at positions drawn at random."""
+    by_path: dict[str, list[_Product]] = {}
+    for product in products:
+        by_path.setdefault(product.call.path, []).append(product)
     rng = np.random.default_rng(seed)
-    regressions: list[Regression] = []
 
-    def visit(call: Call, values: list[Values]) -> None:
-        old, new = (numpy_of(one, call.inputs[0]) for one in values)
-        total = view.num_rows(old)
-        whole = total // len(old) * count * uses
-        wanted = min(total, max(1, round(most * total / whole)))
-        chosen = np.sort(rng.choice(total, wanted, replace=False))
-        x, y = view.rows(new, chosen), view.rows(old, chosen) @ consumer.target
-        other = tail.addend
-        if other is not None and all(other in one for one in values):
-            # What the other side of the sum has lost is this layer's to make up for.
-            full, left = (view.outputs(numpy_of(v, other), chosen) for v in values)
-            gap = (full[:, consumer.kept] - left) * tail.unscaled
-            y = y + np.moveaxis(gap.reshape(len(gap), len(y), -1), 1, 0)
-        if not regressions:
-            rows = min(whole, -(-wanted * count * uses // len(old)))
-            centred = tail.intercept is not None
-            regressions.extend(
-                Regression(first, rows, ridge, centred) for first in consumer.first
-            )
-        for regression, inputs, outputs in zip(regressions, x, y, strict=True):
-            regression.add(inputs, outputs.astype("float32", copy=False))
+    def visit(call: Call, found: list[Values]) -> None:
+        (values,) = found
+        for product in by_path[call.path]:
+            view, uses = product.old, len(product.calls)
+            states = None if view.states is None else view.states(call, values)
+            some = view.taken(call, values)
+            total = view.arrangement.num_rows(some)
+            whole = total // len(some) * count * uses
+            wanted = _wanted(product, max_rows)
+            number = min(total, max(1, round(wanted * total / whole)))
+            chosen = np.sort(rng.choice(total, number, replace=False))
+            if states is not None:
+                states = view.arrangement.rows(states, chosen)[0]
+            rows = view.rows(call, values, chosen, states)
+            targets = (rows[product.groups] @ product.target).swapaxes(0, 1)
+            addend = product.tail.addend
+            added = None
+            if addend is not None and addend in values:
+                full = view.arrangement.outputs(numpy_of(values, addend), chosen)
+                added = full[:, product.outputs]
+            if states is not None:
+                states = states[:, product.states]
+            targets = targets.reshape(number, -1).astype(rows.dtype, copy=False)
+            product.seen.append(_Positions(chosen, targets, added, states))
 
-    passes.run(consumer.calls, visit)
-    found = [regression.solve() for regression in regressions]
-    layer = consumer.calls[0].layer
+    passes.run([call for product in products for call in product.calls], visit)
+
+
+def _solve(product: _Product, passes: Passes, ridge: float, relu_steps: int) -> None:
+    """Solve a product on what the small model sees, and set its weights."""
+    view, tail = product.view, product.tail
+    seen = iter(product.seen)
+    x, y, knots = [], [], []
+
+    def visit(call: Call, found: list[Values]) -> None:
+        (values,), there = found, next(seen)
+        x.append(view.rows(call, values, there.chosen, there.states))
+        targets, knot = (
+            there.targets,
+            np.broadcast_to(-tail.offset, there.targets.shape),
+        )
+        if there.addends is not None and tail.addend is not None:
+            # What the other side of the sum has lost is this product's to make up for.
+            left = numpy_of(values, tail.addend)
+            beside = view.arrangement.outputs(left, there.chosen)
+            targets = targets + (there.addends - beside) * tail.unscaled
+            knot = knot - beside * tail.unscaled
+        y.append(targets.astype(x[-1].dtype, copy=False))
+        if tail.meets_relu:
+            knots.append(knot.astype(x[-1].dtype))
+
+    passes.run(product.calls, visit)
+    sides = None
+    if knots and relu_steps:
+        sides = Sides(np.concatenate(knots), np.sign(tail.unscaled))
+    matrix, intercept = regress(
+        np.concatenate(x, axis=1),
+        np.concatenate(y),
+        product.first,
+        ridge,
+        tail.intercept is not None,
+        sides,
+        relu_steps,
+    )
+    layer = product.call.layer
     weights = dict(read_weights(layer))
-    shape = weights[view.kernel].shape
-    matrix = np.stack([one for one, _ in found])
-    weights[view.kernel] = view.of_matrix(matrix, shape)
+    shape = view.joined(weights).shape
+    weights.update(view.parted(view.arrangement.of_matrix(matrix, shape), weights))
     layer.set_weights(list(weights.values()))
-    tail.shift(np.concatenate([shift for _, shift in found]))
-    return regressions[0].num_rows
+    tail.shift(intercept)
+    product.seen.clear()
 
 
 def _check_small(graph: ChannelGraph, removed: np.ndarray, small: Any) -> None:

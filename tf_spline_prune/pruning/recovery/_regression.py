@@ -1,0 +1,108 @@
+"""Linear regression from weights that exist, also through a ReLU."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+
+# The rounding of float32, in products; and the ridge beside which it is nothing.
+_ROUNDING = float(np.finfo("float32").eps) ** 2
+_FORGIVING = 1e-6
+
+Solver = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """Which outputs a ReLU behind lets through.
+
+    Attributes:
+        knots: Array of shape `(n, groups * m)`: where it begins to, output by output.
+        signs: Array of shape `(groups * m,)`: 1 if it lets through what is above, -1
+            what is below, 0 if nothing that happens here gets there.
+    """
+
+    knots: np.ndarray
+    signs: np.ndarray
+
+
+def regress(
+    x: np.ndarray,
+    y: np.ndarray,
+    first: np.ndarray,
+    ridge: float,
+    centred: bool = True,
+    sides: Sides | None = None,
+    steps: int = 10,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the weights that map rows `x` to rows `y`, from first ones.
+
+    Minimises `|X W + b - Y|^2 + ridge * s * |W - W0|^2`, where `s` is the mean square
+    of the centred columns of `X`, so that `ridge` has no unit. With `sides`, what a
+    ReLU holds back on both sides costs nothing: the error is that behind it, where the
+    original is active, and what is active there without being so in the original.
+
+    Args:
+        x: Array of shape `(groups, n, d)`.
+        y: Array of shape `(n, groups * m)`.
+        first: The weights to start from, `(groups, d, m)`.
+        ridge: How strongly the first weights are held to.
+        centred: Whether there is an intercept `b` to find.
+        sides: The knots of a ReLU behind. Defaults to `None`.
+        steps: How often their sides are looked at. Defaults to `10`.
+
+    Returns:
+        The weights, shape `(groups, d, m)`, and the intercept, `(groups * m,)`.
+    """
+    groups, num_rows, size = x.shape
+    y = y.reshape(num_rows, groups, -1).swapaxes(0, 1)
+    exact = ridge < _FORGIVING
+    x = x.astype("float64" if exact else "float32", copy=False)
+    mean = x.mean(axis=1, keepdims=True, dtype="float64") * centred
+    rows = (x - mean).astype(x.dtype)
+    few = num_rows <= size
+    gram = rows @ rows.swapaxes(1, 2) if few else rows.swapaxes(1, 2) @ rows
+    solve = _solver(gram.astype("float64"), ridge)
+    first = first.astype("float64" if exact else "float32")
+    base = x @ first
+
+    def fit(target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Fit a target; gives the change of the weights, and the intercept."""
+        left = target - base
+        middle = left.mean(axis=1, keepdims=True, dtype="float64") * centred
+        left = (left - middle).astype(x.dtype)
+        if few:
+            change = rows.swapaxes(1, 2) @ solve(left)
+        else:
+            change = solve(rows.swapaxes(1, 2) @ left)
+        change = change.astype(x.dtype)
+        return change, middle - mean @ change
+
+    change, intercept = fit(y)
+    if sides is not None:
+        knots = sides.knots.reshape(num_rows, groups, -1).swapaxes(0, 1)
+        signs = sides.signs.reshape(groups, 1, -1)
+        active = signs * (y - knots) > 0
+        for _ in range(steps):
+            found = base + x @ change + intercept
+            # Held back in the original: wherever the ReLU holds it back, it is right.
+            held = np.where(signs * (found - knots) > 0, knots, found)
+            change, intercept = fit(np.where(active, y, held).astype(x.dtype))
+    return first + change, intercept.reshape(-1)
+
+
+def _solver(gram: np.ndarray, ridge: float) -> Solver:
+    """Solve symmetric systems; the shortest solution where there are many."""
+    size = gram.shape[-1]
+    noise = ridge * np.trace(gram, axis1=1, axis2=2) / size
+    if (noise > 0).all():
+        gram = gram + noise[:, None, None] * np.eye(size)
+        if len(gram) == 1:
+            factor = cho_factor(gram[0], lower=True, overwrite_a=True)
+            return lambda right: cho_solve(factor, right[0].astype("float64"))[None]
+        inverse = np.linalg.inv(gram)
+        return lambda right: inverse @ right
+    rounding = _ROUNDING * size
+    inverse = np.linalg.pinv(gram + noise[:, None, None] * np.eye(size), rounding, True)
+    return lambda right: inverse @ right
