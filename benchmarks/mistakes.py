@@ -259,7 +259,7 @@ MUTANTS = (
     Mutant(
         "padding on the other side",
         "Where a convolution pads by an odd number, its patches are off by one.",
-        "tf_spline_prune/pruning/recovery/_linear_view.py",
+        "tf_spline_prune/pruning/recovery/_linear_views.py",
         "pads.append((total // 2, total - total // 2))",
         "pads.append((total - total // 2, total // 2))",
         _of("pruning", "least_squares.py::test_without_ridge"),

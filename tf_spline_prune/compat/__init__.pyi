@@ -138,8 +138,10 @@ from tf_spline_prune.compat.run._inside import (
 )
 from tf_spline_prune.compat.run._passes import (
     Passes as Passes,
+    Watcher as Watcher,
     as_numbers as as_numbers,
     numpy_of as numpy_of,
+    watch as watch,
 )
 from tf_spline_prune.compat.run._states import (
     same_randomness as same_randomness,

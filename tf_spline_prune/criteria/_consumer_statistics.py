@@ -26,7 +26,6 @@ def sums_at_consumers(
     statistic: Callable[[Reading, Any], Any],
     data: Calibration,
     batch_size: int,
-    add: Callable[[np.ndarray, np.ndarray], np.ndarray] = np.add,
 ) -> dict[Reading, np.ndarray]:
     """Run the data through the model once, and add up a statistic of each reading.
 
@@ -37,7 +36,6 @@ def sums_at_consumers(
             a tensor to be added up. It is compiled with the model.
         data: The data.
         batch_size: How many inputs run at a time.
-        add: Puts the statistics of two batches together, in float64.
 
     Returns:
         The sums over all batches, float64, by reading.
@@ -69,7 +67,7 @@ def sums_at_consumers(
         for reading, found in zip(wanted, run(inputs), strict=True):
             for tensor in found:
                 new = to_numpy(tensor).astype("float64")
-                total[reading] = add(total[reading], new) if reading in total else new
+                total[reading] = total.get(reading, 0.0) + new
         progress.step()
     return total
 

@@ -1,15 +1,22 @@
 """`Reconstruction`: the units that the others can best make up for go first."""
 
 import copy
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import keras
 import numpy as np
 
 from tf_spline_prune._checks import COUNT, Real, hold
-from tf_spline_prune.compat import Calibration
-from tf_spline_prune.criteria._consumer_statistics import sums_at_consumers
+from tf_spline_prune.compat import (
+    Calibration,
+    Call,
+    Values,
+    Watcher,
+    numpy_of,
+    watch,
+)
 from tf_spline_prune.criteria._criterion import Criterion
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph import ChannelGraph, Group
@@ -22,6 +29,9 @@ _ONE_BY_ONE = 256
 _AT_ONCE = 64
 # So many times as many are looked at in between.
 _CLOSER = 4
+# So many positions are looked at if there are more, and so many per unit.
+_ENOUGH = 2**14
+_PER_UNIT = 16
 
 
 @dataclass
@@ -74,14 +84,21 @@ class Reconstruction(Criterion):
         hold(self, ridge=Real(0, closed="neither"), batch_size=COUNT, max_inputs=COUNT)
 
     def prepare(
-        self, graph: ChannelGraph, data: Calibration | None = None, seed: int = 0
+        self,
+        graph: ChannelGraph,
+        data: Calibration | None = None,
+        seed: int = 0,
+        company: Sequence[Watcher] = (),
     ) -> None:
         """Run the data through the model, and keep how units vary together.
 
         Args:
             graph: The channel graph of the model.
             data: Inputs, which must be given. Defaults to `None`.
-            seed: Seed of the inputs that are drawn of many. Defaults to `0`.
+            seed: Seed of the inputs and positions that are drawn of many. Defaults to
+                `0`.
+            company: Others who look on while the data run through the model. Defaults
+                to none.
 
         Raises:
             CalibrationError: If there are no data.
@@ -97,10 +114,24 @@ class Reconstruction(Criterion):
             if group.num_units <= _MOST_UNITS:
                 self._readings[group.name] = readings(graph, group)
         data = data.drawn(self.max_inputs, seed)
+        self._moments: dict[Reading, np.ndarray] = {}
         everyone = [one for found in self._readings.values() for one in found]
-        self._moments = sums_at_consumers(
-            graph, everyone, _moments, data, self.batch_size, _merged
-        )
+        at = {
+            call.key: [reading for reading in everyone if reading.call == call.name]
+            for call in graph.graph.calls
+        }
+        rng = np.random.default_rng(seed)
+
+        def visit(call: Call, values: Values) -> None:
+            for reading in at[call.key]:
+                tensor = numpy_of(values, call.inputs[reading.input])
+                new = _moments(reading, tensor, len(data), rng)
+                held = self._moments.get(reading)
+                self._moments[reading] = new if held is None else _merged(held, new)
+
+        keys = [key for key, found in at.items() if found]
+        watchers = [Watcher(keys, visit), *company]
+        watch(graph.graph, data, self.batch_size, watchers)
 
     def scores(self, group: Group) -> np.ndarray:
         """Return one score per unit of a group; higher means keep."""
@@ -216,23 +247,38 @@ def _total(consumers: list[_Consumer]) -> np.ndarray:
     return np.asarray(np.sum([consumer.losses() for consumer in consumers], axis=0))
 
 
-def _moments(reading: Reading, tensor: Any) -> Any:
+def _moments(
+    reading: Reading, tensor: np.ndarray, count: int, rng: np.random.Generator
+) -> np.ndarray:
     """Return the products of all units about their means, the means, and the number.
 
     About the means, for units may vary little beside them: products in float32 would
     then be all rounding, and their differences no covariance.
+
+    Args:
+        reading: The reading.
+        tensor: What it reads, a batch of it.
+        count: How many inputs there are in all batches.
+        rng: Draws positions where there are many.
+
+    Returns:
+        Array of shape `(units + 1, units + 1)`, float64.
     """
-    ops = keras.ops
-    count = len(reading.positions)
-    moved = ops.moveaxis(ops.cast(tensor, "float32"), reading.axis, -1)
-    taken = ops.take(moved, reading.positions.T.ravel(), axis=-1)
-    rows = ops.reshape(taken, (-1, count))
-    mean = ops.mean(rows, axis=0, keepdims=True)
-    rows = rows - mean
-    top = ops.matmul(ops.transpose(rows), rows)
-    number = ops.sum(ops.ones_like(rows[:, :1]), axis=0, keepdims=True)
-    right = ops.concatenate([ops.transpose(mean), number], axis=0)
-    return ops.concatenate([ops.concatenate([top, mean], axis=0), right], axis=1)
+    units = len(reading.positions)
+    moved = np.moveaxis(tensor, reading.axis, -1)
+    moved = moved.reshape(-1, moved.shape[-1])
+    each = reading.positions.shape[1]
+    wanted = max(_ENOUGH, _PER_UNIT * units) * len(tensor) / (count * each)
+    if wanted < len(moved):
+        moved = moved[rng.choice(len(moved), math.ceil(wanted), replace=False)]
+    rows = moved[:, reading.positions.T].reshape(-1, units)
+    mean = rows.mean(axis=0, dtype="float64")
+    rows = rows - mean.astype(rows.dtype)
+    found = np.empty((units + 1, units + 1))
+    found[:-1, :-1] = rows.T @ rows
+    found[:-1, -1] = found[-1, :-1] = mean
+    found[-1, -1] = len(rows)
+    return found
 
 
 def _merged(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from tf_spline_prune import criteria
 from tf_spline_prune._checks import Flag, ListOf, OneOf, Options, check, checked
 from tf_spline_prune.compat import Calibration, Stages, require_flavour, trace
 from tf_spline_prune.criteria import AnyCriterion
@@ -20,6 +21,7 @@ from tf_spline_prune.pruning.planning._pruning_plan import WEIGHTS, PruningPlan
 from tf_spline_prune.pruning.planning._scopes import Scope
 from tf_spline_prune.pruning.recovery._least_squares import refit
 from tf_spline_prune.pruning.recovery._recalibrate_batchnorm import recalibrate
+from tf_spline_prune.pruning.recovery._recording import Recording
 
 _STEPS = ("merge", "least_squares", "batchnorm")  # in this order
 _WITH_DATA = _STEPS[1:]
@@ -146,10 +148,18 @@ def prune(
     if data is not None:
         asked = replace(asked, data=Calibration.of(data, graph.graph))
     stages = Stages(2 + verify + _after(steps), "pruning")
+    recording, looks = None, criteria.get(criterion, data is not None)
+    if "least_squares" in steps and isinstance(looks, criteria.Reconstruction):
+        # One pass of the data serves the criterion and the recovery.
+        size, most = looks.batch_size, looks.max_inputs
+        recording = Recording(graph, asked.data, size, most, seed=seed)
+        asked = replace(asked, company=[recording.watcher()])
     with stages.stage():
         decision, _ = decide(graph, asked)
     data = asked.data
-    found = carried_out(graph, decision, data, steps, weights, verify, seed, stages)
+    found = carried_out(
+        graph, decision, data, steps, weights, verify, seed, stages, recording
+    )
     return found[0]
 
 
@@ -200,6 +210,7 @@ def carried_out(
     verify: bool = True,
     seed: int = 0,
     stages: Stages | None = None,
+    recording: Recording | None = None,
 ) -> tuple[Any, float | None]:
     """Carry a plan out on a model that is read already.
 
@@ -212,6 +223,7 @@ def carried_out(
         verify: As in `prune`.
         seed: As in `prune`.
         stages: The bar to show, if it shows what came before, too.
+        recording: What the recovery needs of the model, if that is made already.
 
     Returns:
         As `carry_out`.
@@ -234,7 +246,8 @@ def carried_out(
             error = require_verified(source, cut, removed, changed)
     if "least_squares" in steps and data is not None:
         with stages.stage():
-            refit(graph, cut, removed, data, seed=seed)
+            recording = recording or Recording(graph, data, seed=seed)
+            refit(graph, cut, removed, recording)
     if "batchnorm" in steps and data is not None:
         with stages.stage():
             recalibrate(cut, data)

@@ -30,6 +30,7 @@ from tf_spline_prune.pruning.planning._plan import SETTINGS, Origin, Settings, d
 from tf_spline_prune.pruning.planning._pruning_plan import PruningPlan
 from tf_spline_prune.pruning.recovery._least_squares import refit
 from tf_spline_prune.pruning.recovery._recalibrate_batchnorm import recalibrate
+from tf_spline_prune.pruning.recovery._recording import Recording
 
 Schedule = Literal["linear"] | Callable[[float], float] | Sequence[float]
 
@@ -171,7 +172,7 @@ def prune_in_rounds(
             found = build_pruned(graph, removed, {})  # what several rounds have left
         cut = trace(found)
         if "least_squares" in steps and data is not None:
-            refit(graph, cut, removed, data, seed=seed)
+            refit(graph, cut, removed, Recording(graph, data, seed=seed))
         if "batchnorm" in steps and data is not None:
             recalibrate(cut, data)
         return found

@@ -1,17 +1,80 @@
-"""`Passes`: running models on calibration data up to one call after the other."""
+"""Running models on calibration data, while others look on."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
+from tf_spline_prune.compat._progress import Progress
 from tf_spline_prune.compat.data._calibration import Calibration
 from tf_spline_prune.compat.graph._graph import Call, Graph, Tensor, Values, run_calls
 from tf_spline_prune.compat.run._execution import call_layer, to_numpy
 from tf_spline_prune.compat.run._states import states_kept
 
 Visit = Callable[[Call, list[Values]], None]
+
+# So many numbers may stand in the largest tensor of a batch.
+_AT_ONCE = 2**25
+
+
+@dataclass(frozen=True, eq=False)
+class Watcher:
+    """Who wants to see what goes into some calls.
+
+    Attributes:
+        keys: The keys of the calls.
+        visit: Called as `visit(call, values)` before one of them runs, batch by batch,
+            with the tensors that there are.
+    """
+
+    keys: Collection[str]
+    visit: Callable[[Call, Values], None]
+
+
+def watch(
+    graph: Graph, data: Calibration, batch_size: int, watchers: Sequence[Watcher]
+) -> None:
+    """Run all data through a model once, while others look on.
+
+    Args:
+        graph: The model, traced.
+        data: The data.
+        batch_size: How many inputs run at a time, at most: fewer if they are large.
+        watchers: Who looks on, and where.
+    """
+    keys = {key for watcher in watchers for key in watcher.keys}
+    order = graph.branch_by_branch
+    last = max((place for place, key in enumerate(order) if key in keys), default=-1)
+    spent = graph.spent(order)
+    size = _fitting(graph, batch_size)
+    progress = Progress(math.ceil(len(data) / (data.at_once or size)), "batch")
+    for inputs, _ in data.batches(size) if keys else ():
+        with states_kept(graph.model):
+            tensors = [keras.ops.convert_to_tensor(x) for x in inputs]
+            values: Values = dict(zip(graph.input_tensors, tensors, strict=True))
+            for place, key in enumerate(order[: last + 1]):
+                call = graph.call_of[key]
+                for watcher in watchers:
+                    if key in watcher.keys:
+                        watcher.visit(call, values)
+                if place < last:
+                    run_calls([call], values, call_layer)
+                for tensor in spent[place]:
+                    values.pop(tensor, None)
+        progress.step()
+
+
+def _fitting(graph: Graph, batch_size: int) -> int:
+    """Return how many inputs can run at a time, so that no tensor is too large."""
+    sizes = [
+        math.prod(size or 1 for size in shape[1:])
+        for call in graph.calls
+        for shape in call.output_shapes
+    ]
+    return max(1, min(batch_size, _AT_ONCE // max([1, *sizes])))
 
 
 class Passes:
@@ -44,9 +107,10 @@ class Passes:
         self._models = [graph.model for graph in graphs]
         self._at = 0
         self._spent = [graph.spent(self.order) for graph in graphs]
+        size = min(_fitting(graph, batch_size) for graph in graphs)
         self._start: list[list[Values]] = [
             [dict(zip(graph.input_tensors, x, strict=True)) for graph in graphs]
-            for x, _ in data.batches(batch_size)
+            for x, _ in data.batches(size)
         ]
         self._kept = self._start
 

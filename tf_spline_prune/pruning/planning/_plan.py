@@ -17,7 +17,7 @@ from tf_spline_prune._checks import (
     Wanted,
     checked,
 )
-from tf_spline_prune.compat import Calibration, require_flavour
+from tf_spline_prune.compat import Calibration, Watcher, require_flavour
 from tf_spline_prune.criteria import AnyCriterion
 from tf_spline_prune.criteria._get import CRITERION
 from tf_spline_prune.errors import NothingPrunedWarning, warn
@@ -206,7 +206,11 @@ def plan(
 
 @dataclass(frozen=True)
 class Settings:
-    """What `plan` is asked about a model; the attributes are those of `plan`."""
+    """What `plan` is asked about a model.
+
+    The attributes are those of `plan`, and `company`: who looks on when the data run
+    through the model.
+    """
 
     criterion: AnyCriterion
     budget: Budget
@@ -218,6 +222,7 @@ class Settings:
     max_sparsity: float | None = None
     approximate: bool = False
     seed: int = 0
+    company: Sequence[Watcher] = ()
 
     @classmethod
     def of(cls, **asked: Any) -> "Settings":
@@ -348,7 +353,10 @@ def _look_at(
     data = asked.data
     if data is not None:
         data = Calibration.of(data, graph.graph)
-    criterion.prepare(graph, data=data, seed=asked.seed)
+    if isinstance(criterion, criteria.Reconstruction):
+        criterion.prepare(graph, data, asked.seed, asked.company)
+    else:
+        criterion.prepare(graph, data=data, seed=asked.seed)
 
 
 def _candidates(

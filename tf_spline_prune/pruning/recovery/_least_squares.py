@@ -2,7 +2,7 @@
 
 import functools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from tf_spline_prune.pruning._remove_units import PLAN
 from tf_spline_prune.pruning.planning._pruning_plan import PruningPlan
 from tf_spline_prune.pruning.recovery._linear_views import LinearView, linear_views
 from tf_spline_prune.pruning.recovery._output_tail import OutputTail, output_tail
+from tf_spline_prune.pruning.recovery._recording import Recorded, Recording
 from tf_spline_prune.pruning.recovery._regression import Sides, regress
 
 
@@ -49,7 +50,7 @@ def least_squares(
     ridge: float = 1e-3,
     batch_size: int = 32,
     max_inputs: int = 2048,
-    max_rows: int = 2**13,
+    max_rows: int = 2**12,
     max_bytes: int = 2**29,
     relu_steps: int = 10,
     seed: int = 0,
@@ -64,9 +65,17 @@ def least_squares(
     block, it also makes up for what that tensor has lost. No labels and no training are
     needed.
 
-    Dense layers and convolutions are refitted, grouped ones too. For a layer without
-    bias, the mean of the BatchNormalization behind it is adjusted. Layers of other
+    What is refitted: Dense and EinsumDense layers; convolutions, also grouped,
+    transposed, depthwise and separable ones; the projections of attention, that out of
+    the heads too; the kernels of SimpleRNN, LSTM and GRU, on their inputs and on the
+    states that the original has; the scale of a LayerNormalization; each of these also
+    inside TimeDistributed and Bidirectional. For a layer without bias, the mean of the
+    BatchNormalization behind it is adjusted. Behind the first layer that lost inputs,
+    layers that lost none are refitted too, where the data are enough. Layers of other
     kinds keep their weights.
+
+    Where a layer runs into a ReLU, the error is measured behind it: what the ReLU holds
+    back in the original and in the result is none.
 
     Args:
         model: The model that the plan was made for. It is not changed.
@@ -80,8 +89,8 @@ def least_squares(
         batch_size: How many inputs run at a time. Defaults to `32`.
         max_inputs: Use this many inputs at most, drawn at random. Defaults to `2048`.
         max_rows: Use about this many output positions of a layer, drawn at random, but
-            at least eight per input of the layer if there are so many. Defaults to
-            `2**15`.
+            at least four per weight of an output if there are so many. Defaults to
+            `2**12`.
         max_bytes: How much memory intermediate results may take; where they need more,
             they are computed again. Defaults to `2**29`.
         relu_steps: How often a layer before a ReLU is solved again, so that what the
@@ -106,24 +115,24 @@ def least_squares(
     ```
 
     Source: He, Zhang and Sun, "Channel Pruning for Accelerating Very Deep Neural
-    Networks", ICCV 2017, section 3.
+    Networks", ICCV 2017, section 3; the error behind the ReLU as in Zhang, Zou, He and
+    Sun, "Accelerating Very Deep Convolutional Networks for Classification and
+    Detection", TPAMI 2016, solved here by majorisation.
     """
     graph = plan.graph_of(model)
     removed = graph.removal(dict(plan.removed))
     _check_small(graph, removed, small)
     mended = with_weights(small, {})
+    given = Calibration.of(data, graph.graph)
+    recording = Recording(graph, given, batch_size, max_inputs, max_rows, seed)
     refit(
         graph,
         trace(mended),
         removed,
-        Calibration.of(data, graph.graph),
+        recording,
         ridge=ridge,
-        batch_size=batch_size,
-        max_inputs=max_inputs,
-        max_rows=max_rows,
         max_bytes=max_bytes,
         relu_steps=relu_steps,
-        seed=seed,
     )
     return mended
 
@@ -132,15 +141,11 @@ def refit(
     graph: ChannelGraph,
     cut: Graph,
     removed: np.ndarray,
-    data: Calibration,
+    recording: Recording,
     *,
     ridge: float = 1e-3,
-    batch_size: int = 32,
-    max_inputs: int = 2048,
-    max_rows: int = 2**13,
     max_bytes: int = 2**29,
     relu_steps: int = 10,
-    seed: int = 0,
 ) -> None:
     """Do what `least_squares` does, in place.
 
@@ -148,16 +153,11 @@ def refit(
         graph: The original model's channel graph.
         cut: The smaller model, traced; its weights change.
         removed: Array of shape `(labels,)`, bool, indexed by unit.
-        data: As in `least_squares`, and so the rest.
-        ridge: See there.
-        batch_size: See there.
-        max_inputs: See there.
-        max_rows: See there.
+        recording: What the original's products are; recorded now if they are not yet.
+        ridge: As in `least_squares`.
         max_bytes: See there.
         relu_steps: See there.
-        seed: See there.
     """
-    data = data.drawn(max_inputs, seed)
     graphs = [graph.graph, cut]
     wirings = [[(call.key, *call.needs()) for call in one.calls] for one in graphs]
     if wirings[0] != wirings[1]:
@@ -165,46 +165,17 @@ def refit(
             "`small` is not wired as the model is; give what `plan.apply(model)` "
             f"returned. Received: model {cut.model.name!r}"
         )
-    products = _products(graph, removed, cut)
-    if not products:
-        return
-    progress = Progress(1 + len(products), "layer")
-    _look(
-        products, Passes([graph.graph], data, batch_size, 0), len(data), max_rows, seed
-    )
-    progress.step()
-    passes = Passes([cut], data, batch_size, max_bytes)
+    recording.run()
+    products = _products(graph, cut, removed, recording)
+    # What lost nothing need not be solved on too little.
+    products = [p for p in products if p.lost or p.old.num_rows >= p.size]
+    data = recording.data
+    _warn_if_scarce(products, len(data))
+    passes = Passes([cut], data, recording.batch_size, max_bytes)
+    progress = Progress(len(products), "layer")
     for product in products:
         _solve(product, passes, ridge, relu_steps)
         progress.step()
-    scarce = [product for product in products if product.is_scarce]
-    if scarce:
-        most = max(product.size for product in scarce)
-        per_input = min(product.num_rows / len(data) for product in scarce)
-        warn(
-            f"{len(data)} inputs are fewer than some layers have weights to solve, so "
-            "their solution stays near the present weights. "
-            f"{math.ceil(most / max(per_input, 1))} would do. This concerns: "
-            f"{', '.join(dict.fromkeys(p.call.path for p in scarce))}.",
-            CalibrationWarning,
-        )
-
-
-@dataclass
-class _Positions:
-    """Some positions of one batch at one call, and what was there in the original.
-
-    Attributes:
-        chosen: Indices of rows.
-        targets: Array of shape `(rows, outputs)`: the product in the original.
-        addends: What is added to it behind, in the original; `None` if nothing is.
-        states: The layer's states in the original that the small one has, too.
-    """
-
-    chosen: np.ndarray
-    targets: np.ndarray
-    addends: np.ndarray | None
-    states: np.ndarray | None
 
 
 @dataclass(eq=False)
@@ -212,36 +183,29 @@ class _Product:
     """A product of the small model that is to be solved.
 
     Attributes:
-        old: How the original computes it.
-        view: How the small model does.
+        old: What it is in the original.
+        view: How the small model computes it.
         calls: The calls of the small model.
-        target: The original's matrices: all inputs, the kept outputs.
-        groups: Indices of the original's matrices that are kept.
         outputs: Array of shape `(all outputs,)`, bool: those that are kept.
         states: Indices of the original's states that are kept.
+        factor: What the layer multiplies the product by since units are gone.
         tail: What lies behind it.
-        seen: What was at the chosen positions, batch by batch and call by call.
+        lost: Whether its layer lost units that it consumes.
     """
 
-    old: LinearView
+    old: Recorded
     view: LinearView
     calls: list[Call]
-    target: np.ndarray
-    groups: np.ndarray
     outputs: np.ndarray
     states: np.ndarray
+    factor: float
     tail: OutputTail
-    seen: list[_Positions] = field(default_factory=list)
-
-    @property
-    def call(self) -> Call:
-        """The first of its calls."""
-        return self.calls[0]
+    lost: bool
 
     @functools.cached_property
     def first(self) -> np.ndarray:
         """The small model's matrices before they are solved."""
-        kernel = self.view.joined(read_weights(self.call.layer))
+        kernel = self.view.joined(read_weights(self.calls[0].layer))
         return self.view.arrangement.matrix(kernel)
 
     @property
@@ -249,79 +213,28 @@ class _Product:
         """The number of weights to solve per output."""
         return int(self.first.shape[1])
 
-    @property
-    def num_rows(self) -> int:
-        """The number of positions that it is solved on."""
-        return sum(len(positions.chosen) for positions in self.seen)
 
-    @property
-    def is_scarce(self) -> bool:
-        """Whether there are fewer positions than weights to solve."""
-        return self.num_rows < self.size
-
-
-def _products(graph: ChannelGraph, removed: np.ndarray, cut: Graph) -> list[_Product]:
+def _products(
+    graph: ChannelGraph, cut: Graph, removed: np.ndarray, recording: Recording
+) -> list[_Product]:
     """Find the products to solve, in the order in which they can be.
 
     These are those that lost inputs, and those that see what has changed by that.
     """
-    order = graph.graph.branch_by_branch
-    last = {graph.graph.call_of[key].path: key for key in order}
     changed: set[Tensor] = set()
     found = []
-    for key in order:
+    for key in graph.graph.branch_by_branch:
         call, use = graph.graph.call_of[key], cut.call_of[key]
-        touched = not changed.isdisjoint(call.inputs) or _lost(graph, removed, call)
-        views = list(zip(linear_views(call), linear_views(use), strict=True))
-        for old, view in views:
-            product = _product(graph, removed, call, cut, old, view)
-            if touched and product is not None and key == last[call.path]:
-                found.append(product)
-        if touched:
-            changed.update(call.outputs)
+        lost = _lost(graph, removed, call)
+        if not lost and changed.isdisjoint(call.inputs):
+            continue
+        changed.update(call.outputs)
+        if key == recording.last[call.path]:
+            views = linear_views(use)
+            for old, view in zip(recording.of[call.path], views, strict=True):
+                if old is not None:
+                    found.append(_product(graph, removed, old, cut, use, view, lost))
     return found
-
-
-def _product(
-    graph: ChannelGraph,
-    removed: np.ndarray,
-    call: Call,
-    cut: Graph,
-    old: LinearView,
-    view: LinearView,
-) -> _Product | None:
-    """Read one product; `None` where it is not known what its axes are."""
-    arrays: dict[str, np.ndarray] = {}
-    stays: dict[str, np.ndarray] = {}
-    states = np.zeros(0, int)
-    for name in old.kernels:
-        fact = graph.weights.get((call.path, name))
-        if fact is None:
-            return None
-        array = graph.arrays[call.path][name]
-        kept: np.ndarray = np.ones(array.shape, bool)
-        for axis, labels in enumerate(fact.axes):
-            if labels is None:
-                continue
-            stay = ~removed[graph.units_of(labels)]
-            if axis not in old.arrangement.summed_axes(array.ndim):
-                array = np.compress(stay, array, axis)
-                kept &= np.expand_dims(stay, [a for a in range(kept.ndim) if a != axis])
-            elif old.states is not None and name == old.kernels[-1]:
-                states = np.flatnonzero(stay)
-        for rescale in graph.rescales:
-            if (rescale.path, rescale.name) == (call.path, name):
-                fraction = (~removed[graph.units_of(rescale.labels)]).mean()
-                array = array * fraction**rescale.exponent
-        arrays[name], stays[name] = array, kept
-    target = view.arrangement.matrix(old.joined(arrays))
-    made = np.any(old.arrangement.matrix(old.joined(stays)), axis=1)
-    groups = np.flatnonzero(np.any(made, axis=1))
-    outputs = made.ravel()
-    use = cut.call_of[call.key]
-    tail = output_tail(cut, use, view, int(outputs.sum()))
-    uses = cut.uses[use.path]
-    return _Product(old, view, uses, target, groups, outputs, states, tail)
 
 
 def _lost(graph: ChannelGraph, removed: np.ndarray, call: Call) -> bool:
@@ -334,83 +247,80 @@ def _lost(graph: ChannelGraph, removed: np.ndarray, call: Call) -> bool:
     )
 
 
-# So many numbers may stand in the rows of one product.
-_MOST_NUMBERS = 2**26
+def _product(
+    graph: ChannelGraph,
+    removed: np.ndarray,
+    old: Recorded,
+    cut: Graph,
+    use: Call,
+    view: LinearView,
+    lost: bool,
+) -> _Product:
+    """Find what is kept of a product."""
+    stays: dict[str, np.ndarray] = {}
+    states = np.zeros(0, int)
+    factor = 1.0
+    for name in view.kernels:
+        fact = graph.weights[use.path, name]
+        kept: np.ndarray = np.ones(fact.shape, bool)
+        for axis, labels in enumerate(fact.axes):
+            if labels is None:
+                continue
+            stay = ~removed[graph.units_of(labels)]
+            if axis not in view.arrangement.summed_axes(kept.ndim):
+                kept &= np.expand_dims(stay, [a for a in range(kept.ndim) if a != axis])
+            elif view.states is not None and name == view.kernels[-1]:
+                states = np.flatnonzero(stay)
+        stays[name] = kept
+        for rescale in graph.rescales:
+            if (rescale.path, rescale.name) == (use.path, name):
+                fraction = (~removed[graph.units_of(rescale.labels)]).mean()
+                factor *= float(fraction**rescale.exponent)
+    made = np.any(old.view.arrangement.matrix(old.view.joined(stays)), axis=1)
+    tail = output_tail(cut, use, view, int(made.sum()))
+    uses, outputs = cut.uses[use.path], made.ravel()
+    return _Product(old, view, uses, outputs, states, factor, tail, lost)
 
 
-def _wanted(product: _Product, max_rows: int) -> int:
-    """Say how many positions a product is solved on, if there are so many.
-
-    Eight per weight of an output come within some percent of what all would give.
-    """
-    size = product.size * len(product.first)
-    fitting = max(2 * product.size, _MOST_NUMBERS // size)
-    return min(max(max_rows, 8 * product.size), fitting)
-
-
-def _look(
-    products: list[_Product], passes: Passes, count: int, max_rows: int, seed: int
-) -> None:
-    """Keep what the products were in the original, at positions drawn at random."""
-    by_path: dict[str, list[_Product]] = {}
-    for product in products:
-        by_path.setdefault(product.call.path, []).append(product)
-    rng = np.random.default_rng(seed)
-
-    def visit(call: Call, found: list[Values]) -> None:
-        (values,) = found
-        for product in by_path[call.path]:
-            view, uses = product.old, len(product.calls)
-            states = None if view.states is None else view.states(call, values)
-            some = view.taken(call, values)
-            total = view.arrangement.num_rows(some)
-            whole = total // len(some) * count * uses
-            wanted = _wanted(product, max_rows)
-            number = min(total, max(1, round(wanted * total / whole)))
-            chosen = np.sort(rng.choice(total, number, replace=False))
-            if states is not None:
-                states = view.arrangement.rows(states, chosen)[0]
-            rows = view.rows(call, values, chosen, states)
-            targets = (rows[product.groups] @ product.target).swapaxes(0, 1)
-            addend = product.tail.addend
-            added = None
-            if addend is not None and addend in values:
-                full = view.arrangement.outputs(numpy_of(values, addend), chosen)
-                added = full[:, product.outputs]
-            if states is not None:
-                states = states[:, product.states]
-            targets = targets.reshape(number, -1).astype(rows.dtype, copy=False)
-            product.seen.append(_Positions(chosen, targets, added, states))
-
-    passes.run([call for product in products for call in product.calls], visit)
+def _warn_if_scarce(products: list[_Product], count: int) -> None:
+    """Warn where a layer has more weights to solve than there are positions."""
+    scarce = [product for product in products if product.old.num_rows < product.size]
+    if not scarce:
+        return
+    enough = max(math.ceil(p.size / p.old.num_rows * count) for p in scarce)
+    warn(
+        f"{count} inputs are fewer than some layers have weights to solve, so their "
+        f"solution stays near the present weights; {enough} would do. This concerns: "
+        f"{', '.join(dict.fromkeys(product.calls[0].path for product in scarce))}.",
+        CalibrationWarning,
+    )
 
 
 def _solve(product: _Product, passes: Passes, ridge: float, relu_steps: int) -> None:
     """Solve a product on what the small model sees, and set its weights."""
-    view, tail = product.view, product.tail
-    seen = iter(product.seen)
+    view, tail, kept = product.view, product.tail, product.outputs
+    seen = iter(product.old.seen)
     x, y, knots = [], [], []
 
     def visit(call: Call, found: list[Values]) -> None:
         (values,), there = found, next(seen)
-        x.append(view.rows(call, values, there.chosen, there.states))
-        targets, knot = (
-            there.targets,
-            np.broadcast_to(-tail.offset, there.targets.shape),
-        )
+        states = None if there.states is None else there.states[:, product.states]
+        rows = view.rows(call, values, there.chosen, states)
+        targets = there.targets[:, kept] * product.factor
+        knot = np.broadcast_to(-tail.offset, targets.shape)
         if there.addends is not None and tail.addend is not None:
             # What the other side of the sum has lost is this product's to make up for.
             left = numpy_of(values, tail.addend)
             beside = view.arrangement.outputs(left, there.chosen)
-            targets = targets + (there.addends - beside) * tail.unscaled
+            targets = targets + (there.addends[:, kept] - beside) * tail.unscaled
             knot = knot - beside * tail.unscaled
-        y.append(targets.astype(x[-1].dtype, copy=False))
-        if tail.meets_relu:
-            knots.append(knot.astype(x[-1].dtype))
+        x.append(rows)
+        y.append(targets.astype(rows.dtype, copy=False))
+        knots.append(knot.astype(rows.dtype))
 
     passes.run(product.calls, visit)
     sides = None
-    if knots and relu_steps:
+    if tail.meets_relu and relu_steps:
         sides = Sides(np.concatenate(knots), np.sign(tail.unscaled))
     matrix, intercept = regress(
         np.concatenate(x, axis=1),
@@ -421,13 +331,13 @@ def _solve(product: _Product, passes: Passes, ridge: float, relu_steps: int) -> 
         sides,
         relu_steps,
     )
-    layer = product.call.layer
+    layer = product.calls[0].layer
     weights = dict(read_weights(layer))
     shape = view.joined(weights).shape
     weights.update(view.parted(view.arrangement.of_matrix(matrix, shape), weights))
     layer.set_weights(list(weights.values()))
     tail.shift(intercept)
-    product.seen.clear()
+    product.old.seen.clear()
 
 
 def _check_small(graph: ChannelGraph, removed: np.ndarray, small: Any) -> None:

@@ -63,7 +63,9 @@ def regress(
     rows = (x - mean).astype(x.dtype)
     few = num_rows <= size
     gram = rows @ rows.swapaxes(1, 2) if few else rows.swapaxes(1, 2) @ rows
-    solve = _solver(gram.astype("float64"), ridge)
+    gram = gram.astype("float64")
+    noise = ridge * np.trace(gram, axis1=1, axis2=2) / size
+    solve = _solver(gram, noise)
     first = first.astype("float64" if exact else "float32")
     base = x @ first
 
@@ -92,17 +94,15 @@ def regress(
     return first + change, intercept.reshape(-1)
 
 
-def _solver(gram: np.ndarray, ridge: float) -> Solver:
+def _solver(gram: np.ndarray, noise: np.ndarray) -> Solver:
     """Solve symmetric systems; the shortest solution where there are many."""
     size = gram.shape[-1]
-    noise = ridge * np.trace(gram, axis1=1, axis2=2) / size
+    gram = gram + noise[:, None, None] * np.eye(size)
     if (noise > 0).all():
-        gram = gram + noise[:, None, None] * np.eye(size)
         if len(gram) == 1:
             factor = cho_factor(gram[0], lower=True, overwrite_a=True)
             return lambda right: cho_solve(factor, right[0].astype("float64"))[None]
         inverse = np.linalg.inv(gram)
         return lambda right: inverse @ right
-    rounding = _ROUNDING * size
-    inverse = np.linalg.pinv(gram + noise[:, None, None] * np.eye(size), rounding, True)
+    inverse = np.linalg.pinv(gram, _ROUNDING * size, hermitian=True)
     return lambda right: inverse @ right

@@ -1,0 +1,159 @@
+"""`Recording`: what the products of a model are on calibration data."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tf_spline_prune.compat import (
+    Calibration,
+    Call,
+    Tensor,
+    Values,
+    Watcher,
+    numpy_of,
+    watch,
+)
+from tf_spline_prune.graph import ChannelGraph
+from tf_spline_prune.pruning.recovery._linear_views import LinearView, linear_views
+from tf_spline_prune.pruning.recovery._output_tail import output_tail
+
+# So many positions are recorded per weight of an output, if there are so many: more
+# would hardly change a solution.
+_PER_WEIGHT = 4
+# So many numbers may stand in the rows of one product.
+_MOST_NUMBERS = 2**26
+
+
+@dataclass
+class Positions:
+    """Some positions of one batch at one call, and what is there.
+
+    Attributes:
+        chosen: Indices of rows.
+        targets: Array of shape `(rows, outputs)`: the product.
+        addends: Array of this shape, what is added to it behind; `None` if nothing is.
+        states: Array of shape `(rows, states)`, the layer's own; `None` if it has none.
+    """
+
+    chosen: np.ndarray
+    targets: np.ndarray
+    addends: np.ndarray | None
+    states: np.ndarray | None
+
+
+@dataclass(eq=False)
+class Recorded:
+    """A product, and what it is at positions drawn at random.
+
+    Attributes:
+        view: How the model computes it.
+        matrix: Its matrices.
+        addend: The tensor that it is added to; `None` if there is none.
+        rng: Draws the positions.
+        seen: Batch by batch, call by call.
+    """
+
+    view: LinearView
+    matrix: np.ndarray
+    addend: Tensor | None
+    rng: np.random.Generator
+    seen: list[Positions] = field(default_factory=list)
+
+    @property
+    def num_rows(self) -> int:
+        """The number of positions."""
+        return sum(len(positions.chosen) for positions in self.seen)
+
+
+class Recording:
+    """What the products of a model are on calibration data, before it is pruned.
+
+    Args:
+        graph: The model's channel graph.
+        data: The data.
+        batch_size: How many inputs run at a time.
+        max_inputs: Of how many inputs, drawn at random.
+        max_rows: How many positions of each product are recorded, about, unless it
+            takes more for the number of its weights.
+        seed: Seed of the draw, for each product anew.
+
+    Attributes:
+        data: The inputs that are drawn.
+        of: For each layer's path its products; `None` for one that is not known.
+        last: For each layer's path the key of its last call.
+    """
+
+    def __init__(
+        self,
+        graph: ChannelGraph,
+        data: Calibration,
+        batch_size: int = 32,
+        max_inputs: int = 2048,
+        max_rows: int = 2**12,
+        seed: int = 0,
+    ) -> None:
+        self.data = data.drawn(max_inputs, seed)
+        self.batch_size = batch_size
+        self.max_rows = max_rows
+        self.graph = graph
+        self.seed = seed
+        order = graph.graph.branch_by_branch
+        self.last = {graph.graph.call_of[key].path: key for key in order}
+        self.of = {
+            path: self._products(graph.graph.call_of[key])
+            for path, key in self.last.items()
+        }
+
+    def _products(self, call: Call) -> list[Recorded | None]:
+        """List the products of a layer."""
+        found: list[Recorded | None] = []
+        for view in linear_views(call):
+            if all((call.path, name) in self.graph.weights for name in view.kernels):
+                arrays = self.graph.arrays[call.path]
+                matrix = view.arrangement.matrix(view.joined(arrays))
+                outputs = len(matrix) * matrix.shape[-1]
+                tail = output_tail(self.graph.graph, call, view, outputs)
+                rng = np.random.default_rng(self.seed)
+                found.append(Recorded(view, matrix, tail.addend, rng))
+            else:
+                found.append(None)
+        return found
+
+    def watcher(self) -> Watcher:
+        """Look on while the data run through the model."""
+        keys = [call.key for call in self.graph.graph.calls if any(self.of[call.path])]
+        return Watcher(keys, self._visit)
+
+    def run(self) -> None:
+        """Record, unless it is done."""
+        if not any(one.seen for found in self.of.values() for one in found if one):
+            watch(self.graph.graph, self.data, self.batch_size, [self.watcher()])
+
+    def _visit(self, call: Call, values: Values) -> None:
+        for product in self.of[call.path]:
+            if product is not None:
+                product.seen.append(self._positions(product, call, values))
+
+    def _positions(self, product: Recorded, call: Call, values: Values) -> Positions:
+        view, arrangement = product.view, product.view.arrangement
+        states = None if view.states is None else view.states(call, values)
+        taken = view.taken(call, values)
+        total = arrangement.num_rows(taken)
+        uses = len(self.graph.graph.uses[call.path])
+        whole = total // len(taken) * len(self.data) * uses
+        number = min(total, max(1, round(self._wanted(product) * total / whole)))
+        chosen = np.sort(product.rng.choice(total, number, replace=False))
+        if states is not None:
+            states = arrangement.rows(states, chosen)[0]
+        rows = view.rows(call, values, chosen, states)
+        targets = (rows @ product.matrix.astype(rows.dtype)).swapaxes(0, 1)
+        addends = None
+        if product.addend is not None and product.addend in values:
+            addends = arrangement.outputs(numpy_of(values, product.addend), chosen)
+        return Positions(chosen, targets.reshape(number, -1), addends, states)
+
+    def _wanted(self, product: Recorded) -> int:
+        """Say how many positions of a product are recorded, if there are so many."""
+        groups, size, _ = product.matrix.shape
+        fitting = max(2 * size, _MOST_NUMBERS // (groups * size))
+        return min(max(self.max_rows, _PER_WEIGHT * size), fitting)
