@@ -17,20 +17,21 @@ def resident() -> int:
     return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * _PAGE
 
 
-def each_alone(script, whats, threads):
+def each_alone(script, whats, threads, more=()):
     """Run `script --one WHAT` for each, in a process of its own; yield what it prints.
 
     Args:
         script: Path of a benchmark that prints one line of JSON.
         whats: What it is to measure.
         threads: Variables of the environment that set the number of threads.
+        more: Further arguments of the script.
 
     Yields:
         The name, and the object that was printed.
     """
     for what in whats:
         done = subprocess.run(
-            [sys.executable, script, "--one", what],
+            [sys.executable, script, "--one", what, *more],
             env={**os.environ, **threads},
             stdout=subprocess.PIPE,
             check=True,

@@ -140,6 +140,7 @@ from tf_spline_prune.compat.run._passes import (
     Passes as Passes,
     Watcher as Watcher,
     as_numbers as as_numbers,
+    fitting_batch as fitting_batch,
     numpy_of as numpy_of,
     watch as watch,
 )

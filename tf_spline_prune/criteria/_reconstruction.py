@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from scipy.linalg.lapack import dpotrf, dpotri
 
 from tf_spline_prune._checks import COUNT, Real, hold
 from tf_spline_prune.compat import (
@@ -29,6 +30,8 @@ _ONE_BY_ONE = 256
 _AT_ONCE = 64
 # So many times as many are looked at in between.
 _CLOSER = 4
+# Beyond so many units, float32 does.
+_COARSE = 1024
 # So many positions are looked at if there are more, and so many per unit.
 _ENOUGH = 2**14
 _PER_UNIT = 16
@@ -165,40 +168,75 @@ class Reconstruction(Criterion):
 
 
 class _Consumer:
-    """One consumer of a group: what it loses with each unit that is left."""
+    """One consumer of a group: what it loses with each unit that is left.
+
+    All that matters of its weights are their products, unit by unit.
+
+    Args:
+        covariance: How the units vary together, array of shape `(units, units)`.
+        weights: Array of shape `(units, outputs)`.
+        ridge: As in `Reconstruction`.
+    """
 
     def __init__(self, covariance: np.ndarray, weights: np.ndarray, ridge: float):
-        count = len(covariance)
-        noise = ridge * np.trace(covariance) / count
-        covariance = covariance + (noise or 1.0) * np.eye(count)
-        self.inverse = np.linalg.inv(covariance)
-        if weights.shape[1] > count:  # only the products of its rows matter
-            values, vectors = np.linalg.eigh(weights @ weights.T)
-            weights = vectors * np.sqrt(np.maximum(values, 0))
-        self.weights = weights
-        self.energy = float(np.einsum("um,uv,vm->", weights, covariance, weights))
+        noise = ridge * np.trace(covariance) / len(covariance)
+        covariance[np.diag_indices(len(covariance))] += noise or 1.0
+        self.products = weights @ weights.T
+        self.energy = float(np.vdot(self.products, covariance))
+        self.inverse = _inverse(covariance)
+        if len(self.inverse) > _COARSE:
+            self.inverse = self.inverse.astype("float32")
+            self.products = self.products.astype("float32")
 
     def losses(self) -> np.ndarray:
         """Return the loss with each unit, as a fraction of the output's variance."""
         if not self.energy > 0:
-            return np.zeros(len(self.weights))
-        squares = np.einsum("um,um->u", self.weights, self.weights)
+            return np.zeros(len(self.products))
+        squares = np.maximum(np.diag(self.products), 0.0)
         return np.asarray(squares / np.diag(self.inverse) / self.energy)
 
     def part(self, units: np.ndarray) -> "_Consumer":
         """Look at some of the units only, among which some will be removed."""
         part = copy.copy(self)
         part.inverse = self.inverse[np.ix_(units, units)]
-        part.weights = self.weights[units]
+        part.products = self.products[np.ix_(units, units)]
         return part
+
+    def forget(self, unit: int) -> None:
+        """Take one unit away; its place stays, with no effect."""
+        fractions = self.inverse[:, unit] / self.inverse[unit, unit]
+        self.inverse -= np.outer(fractions, self.inverse[unit])
+        self.inverse[unit, unit] = 1.0
+        own = self.products[unit] - self.products[unit, unit] / 2 * fractions
+        mixed = np.outer(fractions, own)
+        self.products -= mixed
+        self.products -= mixed.T
+        self.products[unit] = self.products[:, unit] = 0.0
 
     def remove(self, units: np.ndarray) -> None:
         """Take units away; the weights of the others make up for them."""
         rest = np.delete(np.arange(len(self.inverse)), units)
         between = self.inverse[np.ix_(units, rest)]
-        fractions = np.linalg.solve(self.inverse[np.ix_(units, units)], between).T
-        self.weights = self.weights[rest] - fractions @ self.weights[units]
-        self.inverse = self.inverse[np.ix_(rest, rest)] - fractions @ between
+        corner = self.inverse[np.ix_(units, units)]
+        fractions = np.linalg.solve(corner, between).T
+        self.inverse = self.inverse[np.ix_(rest, rest)]
+        self.inverse -= fractions @ between
+        mixed = self.products[np.ix_(rest, units)]
+        own = self.products[np.ix_(units, units)]
+        self.products = self.products[np.ix_(rest, rest)]
+        self.products += fractions @ (own @ fractions.T - mixed.T)
+        self.products -= mixed @ fractions.T
+
+
+def _inverse(matrix: np.ndarray) -> np.ndarray:
+    """Invert a symmetric positive matrix, in its own memory."""
+    factor, failed = dpotrf(matrix.T, lower=True, overwrite_a=True)
+    if failed:
+        return np.asarray(np.linalg.pinv(matrix, hermitian=True))
+    inverse, _ = dpotri(factor, lower=True, overwrite_c=True)
+    lower = np.tril_indices(len(inverse), -1)
+    inverse[lower[1], lower[0]] = inverse[lower]
+    return np.asarray(inverse)
 
 
 def _eliminate(consumers: list[_Consumer], count: int) -> np.ndarray:
@@ -207,44 +245,42 @@ def _eliminate(consumers: list[_Consumer], count: int) -> np.ndarray:
     left = np.arange(count)
     highest, step = 0.0, 0
     while len(left):
-        most = max(1, len(left) // _AT_ONCE) if len(left) > _ONE_BY_ONE else 1
-        gone, losses = _next(consumers, most)
-        for unit, loss in zip(gone, losses, strict=True):
+        few, most = np.arange(len(left)), len(left)
+        if len(left) > _ONE_BY_ONE:
+            # A few go before all are looked at again: each the one of least loss,
+            # after those before it, among those that were best to begin with. So two
+            # that can stand in for each other never both go for free.
+            most = max(1, len(left) // _AT_ONCE)
+            losses = np.sum([consumer.losses() for consumer in consumers], axis=0)
+            few = np.argsort(losses, kind="stable")[: most * _CLOSER]
+        gone, lost = _one_by_one([one.part(few) for one in consumers], most)
+        for unit, loss in zip(few[gone], lost, strict=True):
             highest = max(highest, loss)
             # Later ones score higher, also where their loss is not.
             scores[left[unit]] = highest * (1 + 1e-9 * step)
             step += 1
-        for consumer in consumers:
-            consumer.remove(np.array(gone))
-        left = np.delete(left, gone)
+        left = np.delete(left, few[gone])
+        for consumer in consumers if len(left) else ():
+            consumer.remove(few[gone])
     return scores
 
 
-def _next(consumers: list[_Consumer], most: int) -> tuple[list[int], list[float]]:
-    """Choose the units that go before all are looked at again, and their losses.
+def _one_by_one(parts: list[_Consumer], number: int) -> tuple[list[int], list[float]]:
+    """Take so many units away, each the one of least loss; gives them, and the losses.
 
-    Each is the one of least loss, after those before it, among the few that were best
-    to begin with; so two that can stand in for each other never both go for free.
+    The parts change: what is taken away stays in them, with no effect.
     """
-    losses = _total(consumers)
-    if most == 1:
-        return [int(losses.argmin())], [float(losses.min())]
-    few = np.argsort(losses, kind="stable")[: most * _CLOSER]
-    parts = [consumer.part(few) for consumer in consumers]
-    gone, lost = [], []
-    for _ in range(most):
-        losses = _total(parts)
-        best = int(losses.argmin())
-        gone.append(int(few[best]))
-        lost.append(float(losses[best]))
-        few = np.delete(few, best)
+    gone: list[int] = []
+    lost: list[float] = []
+    for _ in range(number):
+        losses = np.sum([part.losses() for part in parts], axis=0)
+        losses[gone] = np.inf
+        unit = int(losses.argmin())
+        gone.append(unit)
+        lost.append(float(losses[unit]))
         for part in parts:
-            part.remove(np.array([best]))
+            part.forget(unit)
     return gone, lost
-
-
-def _total(consumers: list[_Consumer]) -> np.ndarray:
-    return np.asarray(np.sum([consumer.losses() for consumer in consumers], axis=0))
 
 
 def _moments(

@@ -49,7 +49,7 @@ def watch(
     order = graph.branch_by_branch
     last = max((place for place, key in enumerate(order) if key in keys), default=-1)
     spent = graph.spent(order)
-    size = _fitting(graph, batch_size)
+    size = fitting_batch(graph, batch_size)
     progress = Progress(math.ceil(len(data) / (data.at_once or size)), "batch")
     for inputs, _ in data.batches(size) if keys else ():
         with states_kept(graph.model):
@@ -67,7 +67,7 @@ def watch(
         progress.step()
 
 
-def _fitting(graph: Graph, batch_size: int) -> int:
+def fitting_batch(graph: Graph, batch_size: int) -> int:
     """Return how many inputs can run at a time, so that no tensor is too large."""
     sizes = [
         math.prod(size or 1 for size in shape[1:])
@@ -107,10 +107,9 @@ class Passes:
         self._models = [graph.model for graph in graphs]
         self._at = 0
         self._spent = [graph.spent(self.order) for graph in graphs]
-        size = min(_fitting(graph, batch_size) for graph in graphs)
         self._start: list[list[Values]] = [
             [dict(zip(graph.input_tensors, x, strict=True)) for graph in graphs]
-            for x, _ in data.batches(size)
+            for x, _ in data.batches(batch_size)
         ]
         self._kept = self._start
 

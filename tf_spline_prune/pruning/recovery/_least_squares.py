@@ -52,7 +52,7 @@ def least_squares(
     max_inputs: int = 2048,
     max_rows: int = 2**12,
     max_bytes: int = 2**29,
-    relu_steps: int = 10,
+    relu_steps: int = 4,
     seed: int = 0,
 ) -> Any:
     """Refit every layer that lost inputs by least squares on calibration data.
@@ -95,7 +95,7 @@ def least_squares(
             they are computed again. Defaults to `2**29`.
         relu_steps: How often a layer before a ReLU is solved again, so that what the
             ReLU holds back in the original and in the result counts as no error; 0
-            fits what goes into the ReLU. Defaults to `10`.
+            fits what goes into the ReLU. Defaults to `4`.
         seed: Seed of the draw. Defaults to `0`.
 
     Returns:
@@ -145,7 +145,7 @@ def refit(
     *,
     ridge: float = 1e-3,
     max_bytes: int = 2**29,
-    relu_steps: int = 10,
+    relu_steps: int = 4,
 ) -> None:
     """Do what `least_squares` does, in place.
 

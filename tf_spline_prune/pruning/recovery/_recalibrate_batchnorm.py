@@ -13,6 +13,7 @@ from tf_spline_prune.compat import (
     Progress,
     Values,
     copied,
+    fitting_batch,
     numpy_of,
     read_weights,
     require_flavour,
@@ -84,7 +85,7 @@ def recalibrate(
         batch_size: See there.
         max_bytes: See there.
     """
-    passes = Passes([graph], data, batch_size, max_bytes)
+    passes = Passes([graph], data, fitting_batch(graph, batch_size), max_bytes)
     last = {graph.call_of[key].path: key for key in passes.order}
     norms = [
         graph.uses[graph.call_of[key].path]

@@ -10,6 +10,7 @@ from tf_spline_prune.compat import (
     Tensor,
     Values,
     Watcher,
+    fitting_batch,
     numpy_of,
     watch,
 )
@@ -79,6 +80,7 @@ class Recording:
 
     Attributes:
         data: The inputs that are drawn.
+        batch_size: How many run at a time; who runs them again must take as many.
         of: For each layer's path its products; `None` for one that is not known.
         last: For each layer's path the key of its last call.
     """
@@ -93,7 +95,7 @@ class Recording:
         seed: int = 0,
     ) -> None:
         self.data = data.drawn(max_inputs, seed)
-        self.batch_size = batch_size
+        self.batch_size = fitting_batch(graph.graph, batch_size)
         self.max_rows = max_rows
         self.graph = graph
         self.seed = seed
@@ -146,7 +148,7 @@ class Recording:
         if states is not None:
             states = arrangement.rows(states, chosen)[0]
         rows = view.rows(call, values, chosen, states)
-        targets = (rows @ product.matrix.astype(rows.dtype)).swapaxes(0, 1)
+        targets = (rows @ product.matrix.astype(rows.dtype, copy=False)).swapaxes(0, 1)
         addends = None
         if product.addend is not None and product.addend in values:
             addends = arrangement.outputs(numpy_of(values, product.addend), chosen)
