@@ -156,8 +156,15 @@ def test_a_call_that_cannot_be_traced_is_refused(K):
         tsp.plan(model, sparsity=0.5)
 
 
-@pytest.mark.parametrize("first", ["keras", "tfmot"])
-@pytest.mark.parametrize("legacy", [None, "0"])
+@pytest.mark.parametrize(
+    ("first", "legacy"),
+    [
+        ("keras", "0"),
+        ("tfmot", None),
+        pytest.param("keras", None, marks=pytest.mark.slow),
+        pytest.param("tfmot", "0", marks=pytest.mark.slow),
+    ],
+)
 def test_importing_tfmot_changes_nothing(first, legacy):
     environment = {} if legacy is None else {"TF_USE_LEGACY_KERAS": legacy}
     before = "import tensorflow as tf; tf.keras.Model" if first == "keras" else ""
@@ -231,6 +238,7 @@ def test_the_core_runs_without_tensorflow():
         "assert np.isnan(found[:3]).all() and max(found[3:]) > 0, found\n"
         "assert 'tensorflow' not in sys.modules\n",
         KERAS_BACKEND="jax",
+        JAX_DISABLE_MOST_OPTIMIZATIONS="1",  # half of the time
     )
 
 
