@@ -14,16 +14,6 @@ import tf_spline_prune as tsp
 both_flavours = pytest.mark.both_flavours
 
 
-@pytest.fixture
-def unconverted(monkeypatch):
-    """Leave out the conversions that `compare` makes to measure latencies."""
-
-    def refuse(model):
-        raise tsp.errors.ExportError("Not here.")
-
-    monkeypatch.setattr(tsp.litert, "convert", refuse)
-
-
 def macs(model):
     return sum(int(np.prod(kernel.shape)) for kernel in model.get_weights()[::2])
 

@@ -15,16 +15,6 @@ X = RNG.standard_normal((50, 12)).astype("float32")
 Y = RNG.integers(0, 5, 50)
 
 
-@pytest.fixture
-def unconverted(monkeypatch):
-    """Leave out the conversions for LiteRT, which take most of the time."""
-
-    def refuse(model):
-        raise ExportError("Not here.")
-
-    monkeypatch.setattr("tf_spline_prune.reporting._report.convert", refuse)
-
-
 def narrowed(model):
     """`zoo.mlp` without 12 of its first 32 units and 9 of its second 24."""
     return tsp.remove_units(model, {"first": range(12), "second": range(9)})
