@@ -31,8 +31,8 @@ def shuffled(model, seed=1):
 @pytest.mark.parametrize(
     "name",
     [
-        "MobileNetV2",
         "MobileNet",
+        pytest.param("MobileNetV2", marks=pytest.mark.slow),
         pytest.param("EfficientNetB0", marks=pytest.mark.slow),
         pytest.param("MobileNetV3Small", marks=pytest.mark.slow),
     ],
