@@ -20,13 +20,13 @@ from tf_spline_prune.compat import (
     copied,
     fixed_size,
     in_batches,
+    is_its_graph,
     on_kept,
     overlaid,
     own_outputs,
     run_to_ends,
     same_randomness,
     sample_inputs,
-    states_kept,
     trace,
     widest_dtype,
     with_mask,
@@ -180,6 +180,11 @@ def require_verified(
     return _warned(verdict)
 
 
+def _is_clear(verdict: Verdict) -> bool:
+    """Return whether no fault was found, and one would have been seen."""
+    return verdict.excess <= 1 and verdict.seen > _CLEARLY
+
+
 def _warned(verdict: Verdict) -> float:
     """Warn of what was not proven, and return the error."""
     if verdict.blind:
@@ -249,6 +254,9 @@ class Comparison:
         """Compare on random inputs of the kind that the model takes, as in `verify`."""
         graph = self._graph.graph
         count = _enough(self._graph) if num_inputs is None else max(2, num_inputs)
+        glance = self._at_a_glance(count, seed)
+        if glance is not None:
+            return glance
         first = self._tried(sample_inputs(graph, count, seed))
         # Noise beside larger inputs is small, and would pass for a fault.
         if not first.blind or first.left_out:
@@ -258,6 +266,23 @@ class Comparison:
             if np.isfinite(found.error) and not found.blind:
                 return found
         return first
+
+    def _at_a_glance(self, count: int, seed: int) -> Verdict | None:
+        """Compare in as little time as shows a fault; `None` unless it settles all.
+
+        A graph of Keras' own layers is all that such a model runs, so its own call
+        is not looked at; and its pictures are smaller, where its layers bear that.
+        """
+        whole = self._graph.graph
+        if self._only_exact or not is_its_graph(whole):
+            return None
+        try:
+            inputs = sample_inputs(whole, count, seed, small=True)
+            entering = _signals(whole, inputs)[1]
+            found = self._compared(self._as_they_are, inputs, entering, 0.0, ())
+        except Exception:  # whatever it is, the whole comparison tells
+            return None
+        return found if _is_clear(found) else None
 
     def _tried(self, inputs: list[np.ndarray]) -> Verdict:
         """Compare as `verdict_on` does; blind where the model itself cannot be run."""
@@ -296,8 +321,7 @@ class Comparison:
         found = None
         if not (self._only_exact and precise):
             found = self._compared(self._as_they_are, *own)
-            clear = found.excess <= 1 and found.seen > _CLEARLY
-            if clear or not precise:
+            if _is_clear(found) or not precise:
                 return found
         try:
             return self._compared(self._exact, *own)
@@ -464,7 +488,7 @@ def _run(
     seed: int = 0,
 ) -> Outputs:
     """Run a model from fresh states and with the seeds of every other run."""
-    with states_kept(graph.model, fresh=True), same_randomness(graph.model, seed):
+    with same_randomness(graph.model, seed, fresh=True):
         return run(graph, inputs)
 
 
