@@ -111,9 +111,15 @@ def _fits(graph: Graph, shape: Shape) -> bool:
     for call in graph.calls:
         if shapes.keys().isdisjoint(call.needs()):
             continue
-        known = zip(call.inputs, call.input_shapes, strict=True)
+        known = list(zip(call.inputs, call.input_shapes, strict=True))
         taken = [shapes.get(tensor, own) for tensor, own in known]
-        if not _takes_any_size(call, taken):
+        # Pictures that go together still do, but for gates of a single place.
+        sides = {
+            now[1:-1]
+            for now, (_, own) in zip(taken, known, strict=True)
+            if set(own[1:-1]) != {1}
+        }
+        if len(sides) > 1 or not _takes_any_size(call, taken):
             return False
         try:
             found = call.layer.compute_output_shape(taken if taken[1:] else taken[0])

@@ -101,9 +101,7 @@ def streams_kept() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def same_randomness(
-    model: Any, seed: int = 0, fresh: bool = False
-) -> Iterator[None]:
+def same_randomness(model: Any, seed: int = 0, fresh: bool = False) -> Iterator[None]:
     """Let all copies of a model draw the same random numbers, whoever draws them.
 
     The seeds of the model's layers are set, and those of Keras, TensorFlow and NumPy;

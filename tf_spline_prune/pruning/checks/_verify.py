@@ -246,7 +246,7 @@ class Comparison:
     ) -> None:
         self._graph, self._cut, self._removed = graph, cut, removed
         self._own = coarsest_dtype(graph.model)
-        self._consumers = list(_consumers(graph, removed, changed))
+        self._consumers = list(_consumers(graph, removed))
         self._changed = changed
         self._only_exact = exact
 
@@ -376,7 +376,7 @@ class Comparison:
                 copied_apart = relative_distance(chosen(entering), again)
             apart = larger(apart, copied_apart)
         apply = _without_units(self._graph, pair.cut, self._removed)
-        held = self._weights(lambda array, gone: np.where(gone, 0, array))
+        held = self._weights(_zeroed)
         with pair.holding(whole, held):
             reference = chosen(_signals(whole, inputs, apply)[1])
         tolerances = tolerances_of(self._own, pair.dtype)
@@ -397,7 +397,7 @@ class Comparison:
             rng = np.random.default_rng(0)
 
             def turned(array: np.ndarray, gone: np.ndarray) -> np.ndarray:
-                return np.where(gone, 0, array * rng.choice([-1.0, 1.0], array.shape))
+                return _zeroed(array * rng.choice([-1.0, 1.0], array.shape), gone)
 
             with pair.holding(whole, self._weights(turned)):
                 other = chosen(_signals(whole, inputs, apply)[1])
@@ -416,9 +416,15 @@ class Comparison:
     ) -> dict[str, dict[str, np.ndarray]]:
         """Return the weights of the reference: what was changed, and what is read."""
         weights = {path: dict(arrays) for path, arrays in self._changed.items()}
-        for path, name, array, gone in self._consumers:
+        for path, name, gone in self._consumers:
+            array = weights.get(path, {}).get(name, self._graph.arrays[path][name])
             weights.setdefault(path, {})[name] = change(array, gone)
         return weights
+
+
+def _zeroed(array: np.ndarray, gone: np.ndarray) -> np.ndarray:
+    """Copy a weight, which is finite, with zeros where it reads removed units."""
+    return np.asarray(array * (~gone).astype(array.dtype))
 
 
 def _enough(graph: ChannelGraph) -> int:
@@ -493,25 +499,23 @@ def _run(
 
 
 def _consumers(
-    graph: ChannelGraph, removed: np.ndarray, changed: Weights
-) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+    graph: ChannelGraph, removed: np.ndarray
+) -> Iterator[tuple[str, str, np.ndarray]]:
     """List the weights that read removed units.
 
     Yields:
-        The layer's path, the weight's name, its values, and a bool array that
-        broadcasts to them: where they read units that are removed.
+        The layer's path, the weight's name, and a bool array that broadcasts to it:
+        where it reads units that are removed.
     """
     for (path, name), fact in graph.weights.items():
-        array = changed.get(path, {}).get(name, graph.arrays[path][name])
-        gone = np.zeros([1] * array.ndim, bool)
+        gone = np.zeros([1] * len(fact.shape), bool)
         for axis, (labels, role) in enumerate(zip(fact.axes, fact.roles, strict=True)):
             if role == "in" and labels is not None:
-                shape = [1] * array.ndim
+                shape = [1] * len(fact.shape)
                 shape[axis] = -1
                 gone = gone | removed[graph.units_of(labels)].reshape(shape)
         if gone.any():
-            # A copy, for what is read may be the variable's own memory.
-            yield path, name, np.array(array), gone
+            yield path, name, gone
 
 
 def _without_units(
