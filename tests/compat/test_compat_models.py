@@ -91,6 +91,20 @@ def test_nesting_and_names_stay(K):
     assert type(tail).__name__ == "Sequential"
 
 
+def test_initializers_stay(K):
+    L, draws = K.layers, K.initializers
+    inputs = K.Input((6, 6, 3))
+    x = L.Conv2D(8, 3, kernel_initializer=draws.HeNormal(seed=3), name="conv")(inputs)
+    x = L.Dense(4, bias_initializer=draws.RandomUniform(1, 2), name="out")(x)
+    small = tsp.prune(K.Model(inputs, x), sparsity=0.5)
+    conv, out = small.get_layer("conv"), small.get_layer("out")
+    assert conv.kernel_initializer.get_config() == draws.HeNormal(seed=3).get_config()
+    new = K.models.clone_model(small)
+    assert new.get_layer("conv").get_weights()[0].std() > 0.1
+    assert (out.get_weights()[1] >= 1).all()
+    assert (new.get_layer("out").get_weights()[1] >= 1).all()
+
+
 def test_shared_layers_stay_shared(K):
     L = K.layers
     x = inputs = K.Input((5,))
