@@ -105,6 +105,16 @@ def K(request):
         yield module
 
 
+@pytest.fixture
+def unconverted(monkeypatch):
+    """Let reports and comparisons convert nothing for LiteRT: most of their time."""
+
+    def refuse(*arguments):
+        raise importlib.import_module("tf_spline_prune").errors.ExportError("Not here.")
+
+    monkeypatch.setattr("tf_spline_prune.litert._convert._traced", refuse)
+
+
 @pytest.fixture(autouse=True)
 def _clear_sessions():
     """Forget the layer names and graphs of the test before, in both flavours."""

@@ -11,8 +11,6 @@ from training import PROBE, Recorder, brute_distance, compiled, fit, network, re
 import tf_spline_prune as tsp
 from tf_spline_prune.errors import LearningRateDropWarning
 
-pytestmark = pytest.mark.both_flavours
-
 
 # Keras hands its variables to h5py, which asks NumPy for no copy of them.
 def check_records(bird, recorder, epochs):
@@ -44,6 +42,7 @@ def unbuilt(K):
     return Net()
 
 
+@pytest.mark.both_flavours
 @pytest.mark.parametrize("how", ["plain", "steps", "jit", "unbuilt", "tf_data"])
 def test_in_fit(K, how):
     model = compiled(
@@ -111,6 +110,7 @@ def test_early_stopping_can_watch_the_distance(K):
     assert len(history["spline_distance"]) < 6
 
 
+@pytest.mark.both_flavours
 def test_all_three_at_once(K):
     model = K.Sequential(
         [
@@ -135,6 +135,7 @@ def test_all_three_at_once(K):
         assert np.isfinite(logged[count:]).all()
 
 
+@pytest.mark.both_flavours
 def test_a_callback_can_be_used_again(K):
     bird = tsp.SplineEarlyBird(PROBE, threshold=0.99, lookback=2)
     fit(ready(K), [bird])
@@ -152,6 +153,7 @@ def test_a_callback_can_be_used_again(K):
 # Tickets.
 
 
+@pytest.mark.both_flavours
 def test_ticket_of_the_model(K, tmp_path):
     path = tmp_path / "ticket.keras"
     bird = tsp.SplineEarlyBird(
@@ -170,6 +172,7 @@ def test_ticket_of_the_model(K, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["ticket.keras"]
 
 
+@pytest.mark.both_flavours
 def test_ticket_of_the_weights(K, tmp_path):
     path = tmp_path / "ticket.weights.h5"
     bird = tsp.SplineEarlyBird(
@@ -282,6 +285,7 @@ def test_no_warning_without_a_drop_in_the_window(K, rates):
     assert bird.ticket_epoch == 4
 
 
+@pytest.mark.both_flavours
 def test_a_schedule_in_the_optimizer_warns_too(K):
     schedule = K.optimizers.schedules.PiecewiseConstantDecay([8], [0.5, 0.005])
     bird = tsp.SplineEarlyBird(PROBE, threshold=0.99, lookback=3)

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 import zoo
 
-pytestmark = pytest.mark.both_flavours
-
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "masking"))
 from masked_nets import X, compiled, fit, kernel, mlp, shared, zeros  # noqa: E402
 
@@ -58,6 +56,7 @@ def optimizers(K):
     }
 
 
+@pytest.mark.both_flavours
 @pytest.mark.parametrize(
     "name, jit",
     [
@@ -86,6 +85,7 @@ def test_T7_removed_entries_are_zero_after_every_step(K, name, jit):
         assert zeros(model, layer) == round(0.8 * size) / size
 
 
+@pytest.mark.both_flavours
 def test_M4_the_sparsity_follows_the_schedule_step_by_step(K):
     model = masked_mlp(K)
     shares = recorder(K, lambda m: int((kernel(m, "first") == 0).sum()))
@@ -201,6 +201,7 @@ def test_steps_that_are_set_back_are_seen_in_the_next_epoch(K):
     assert shares.seen == [0, 0] + [0.5] * 6 + [0, 0, 0.5, 0.5]
 
 
+@pytest.mark.both_flavours
 def test_T5_training_goes_on_where_it_stopped(K, tmp_path):
     model = masked_mlp(K)
     schedule = ramp(0.8, 12)
@@ -250,6 +251,7 @@ def test_T7_an_exception_in_the_middle_of_an_epoch(K):
     assert tsp.weight_sparsity(tsp.strip_masks(model))["first/kernel"] == 0.5
 
 
+@pytest.mark.both_flavours
 def test_T8_best_weights_restored_below_the_target(K):
     class Worse(K.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -349,6 +351,7 @@ def test_an_early_bird_starts_the_ramp(K):
     assert 0 == log.seen[found + 1] < log.seen[found + 2] < log.seen[-1]
 
 
+@pytest.mark.both_flavours
 def test_backup_and_restore_goes_on_with_the_same_masks(K, tmp_path):
     class Crash(K.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):

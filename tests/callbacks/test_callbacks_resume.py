@@ -1,5 +1,8 @@
 """Runs that are cut off and resumed take the decision of one that is not."""
 
+import functools
+import pathlib
+import tempfile
 import warnings
 
 import keras
@@ -32,7 +35,9 @@ def callbacks(K, folder, bird, order="bird first", interrupt=None):
     return [c for c in between if c is not None]
 
 
+@functools.cache
 def uninterrupted(K, **changes):
+    """Train once per flavour and settings."""
     bird = bird_at(**changes)
     fit(ready(K, RATE), [bird], epochs=EPOCHS)
     return bird
@@ -190,13 +195,22 @@ def test_mask_and_architecture_birds_resume(K, tmp_path):
         same_decision(bird, other)
 
 
-def cut_off(K, folder, **changes):
+@functools.cache
+def backup(K):
+    """Give name and content of a backup of three epochs."""
+    with tempfile.TemporaryDirectory() as folder:
+        with pytest.raises(Interruption):
+            fit(ready(K, RATE), [bird_at(folder), Interrupt(3)], epochs=EPOCHS)
+        (file,) = pathlib.Path(folder).iterdir()
+        return file.name, file.read_bytes()
+
+
+def cut_off(K, folder):
     """Leave a backup of three epochs behind; returns its file."""
-    bird = bird_at(folder / "bird", **changes)
-    with pytest.raises(Interruption):
-        fit(ready(K, RATE), [bird, Interrupt(3)], epochs=EPOCHS)
-    (file,) = (folder / "bird").iterdir()
-    return file
+    name, content = backup(K)
+    (folder / "bird").mkdir()
+    (folder / "bird" / name).write_bytes(content)
+    return folder / "bird" / name
 
 
 @pytest.mark.parametrize(

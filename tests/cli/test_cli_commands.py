@@ -1,4 +1,4 @@
-"""What the commands find and write, in both flavours."""
+"""What the commands find and write."""
 
 import json
 import pathlib
@@ -11,7 +11,7 @@ from command_line import forward, listing
 
 import tf_spline_prune as tsp
 
-pytestmark = pytest.mark.both_flavours
+both_flavours = pytest.mark.both_flavours
 
 
 def macs(model):
@@ -52,6 +52,7 @@ def test_inspect_counts_by_layer(saved, tool):
     assert code == 0 and "1,272 MACs" in text and "Unprunable" in text
 
 
+@both_flavours
 def test_inspect_sees_zeros_and_masks(K, saved, tool, tmp_path):
     masked = tsp.prune_once(zoo.mlp(K), sparsity=0.75, scope="layer")
     if not tsp.weight_sparsity(masked)["total"]:
@@ -63,6 +64,7 @@ def test_inspect_sees_zeros_and_masks(K, saved, tool, tmp_path):
     assert not tool.json("inspect", saved)[1]["masked"]
 
 
+@both_flavours
 def test_inspect_tells_the_flavour(K, saved, tool):
     name = {"keras": "Keras 3", "tf_keras": "tf_keras"}[K.__name__]
     assert tool.json("inspect", saved)[1]["kind"] == name
@@ -114,6 +116,7 @@ def test_prune_does_what_the_library_does(K, model, saved, tool, tmp_path):
     assert listing(tmp_path) == ["model.keras", "small.keras"]
 
 
+@both_flavours
 def test_prune_keeps_flavour_and_settings(K, model, tool, tmp_path):
     model.compile("sgd", "mse")
     model.save(tmp_path / "model.keras")
@@ -142,6 +145,7 @@ def test_a_stored_plan_gives_the_same_model(K, saved, tool, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@both_flavours
 def test_prune_with_data_measures_accuracy(K, quadrants, tool, tmp_path):
     net = quadrant_net(K)
     net.save(tmp_path / "net.keras")
@@ -160,6 +164,7 @@ def test_prune_with_data_measures_accuracy(K, quadrants, tool, tmp_path):
     assert macs(small) <= macs(net) // 2
 
 
+@both_flavours
 def test_export_and_compare_all_forms(K, model, saved, tool, tmp_path):
     code, found = tool.json("export", saved, "--litert", tmp_path / "m.tflite")
     assert code == 0 and found["bytes"] == (tmp_path / "m.tflite").stat().st_size
@@ -175,6 +180,7 @@ def test_export_and_compare_all_forms(K, model, saved, tool, tmp_path):
         assert (found["a"]["latency_us"] is not None) == has_latency
 
 
+@pytest.mark.usefixtures("unconverted")
 def test_compare_measures_the_difference(K, model, saved, tool, tmp_path):
     """Outputs half as large again differ by 0.5; negated ones by 2."""
     for factor, difference in ((1.5, 0.5), (-1.0, 2.0)):
@@ -191,6 +197,7 @@ def test_compare_measures_the_difference(K, model, saved, tool, tmp_path):
     assert code == 0 and "within the tolerance" in text
 
 
+@pytest.mark.usefixtures("unconverted")
 def test_compare_fills_batches_of_a_fixed_size(K, tool, tmp_path):
     for size in (None, 4):
         x = K.Input((12,), batch_size=size, name="x")
@@ -203,6 +210,7 @@ def test_compare_fills_batches_of_a_fixed_size(K, tool, tmp_path):
     assert found["max_difference"] < 1e-6
 
 
+@pytest.mark.usefixtures("unconverted")
 def test_decisions_are_those_of_each_input(K, quadrants, tool, tmp_path):
     net = quadrant_net(K)
     batches = quadrants("x_quadrants", "train").as_numpy_iterator()
@@ -221,6 +229,7 @@ def test_decisions_are_those_of_each_input(K, quadrants, tool, tmp_path):
     assert found["outputs"]["scores"]["same_argmax"] == pytest.approx(same, abs=2e-3)
 
 
+@pytest.mark.usefixtures("unconverted")
 def test_compare_on_data(K, quadrants, saved, tool, tmp_path):
     quadrant_net(K).save(tmp_path / "net.keras")
     pair = (tmp_path / "net.keras", tmp_path / "net.keras")
@@ -233,6 +242,7 @@ def test_compare_on_data(K, quadrants, saved, tool, tmp_path):
     assert code == 2 and "different shapes" in found["error"]
 
 
+@both_flavours
 def test_report(K, model, saved, tool, tmp_path):
     tsp.prune(model, target_macs=0.5).save(tmp_path / "small.keras")
     code, found = tool.json("report", saved, tmp_path / "small.keras")
@@ -291,6 +301,7 @@ def test_integers_are_calibrated_on_data(K, tool, quadrants, tmp_path):
     assert code == 0 and found["max_difference"] < 1e-5 and onnx.exists()
 
 
+@both_flavours
 def test_masks_are_stripped(K, tool, tmp_path):
     masked = tsp.prune_once(zoo.mlp(K), sparsity=0.5)
     masked.save(tmp_path / "masked.keras")
@@ -302,6 +313,7 @@ def test_masks_are_stripped(K, tool, tmp_path):
     assert type(K.models.load_model(out).layers[-1]) is K.layers.Dense
 
 
+@both_flavours
 def test_own_layers_come_by_import(K, tool, tmp_path):
     (tmp_path / "own_layers.py").write_text(
         f"import {K.__name__}\n"
@@ -323,6 +335,7 @@ def test_own_layers_come_by_import(K, tool, tmp_path):
     assert code == 0 and json.dumps(found)
 
 
+@pytest.mark.usefixtures("unconverted")
 def test_compare_matches_several_ends_by_name(K, tool, tmp_path):
     """Integers go in beside floats, and what answers has its outputs in any order."""
     L = K.layers
@@ -341,6 +354,7 @@ def test_compare_matches_several_ends_by_name(K, tool, tmp_path):
     assert code == 2 and "have other inputs" in found["error"]
 
 
+@pytest.mark.usefixtures("unconverted")
 def test_nan_is_no_agreement(K, model, saved, tool, tmp_path):
     *rest, bias = model.get_weights()
     model.set_weights([*rest, np.full_like(bias, 3e38)])

@@ -158,9 +158,7 @@ def test_a_failed_verification_is_1(saved, tool, tmp_path, monkeypatch):
     from tf_spline_prune.pruning.checks import _verify as verification
 
     apart = verification.Verdict(error=0.5, excess=2.0)
-    monkeypatch.setattr(
-        verification.Comparison, "verdict_on", lambda self, inputs: apart
-    )
+    monkeypatch.setattr(verification.Comparison, "verdict", lambda self: apart)
     command = ("prune", saved, "--output", tmp_path / "a.keras", "--sparsity", "0.5")
     code, found = tool.json(*command)
     assert code == 1 and found["kind"] == "VerificationError"

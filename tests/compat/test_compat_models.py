@@ -91,6 +91,20 @@ def test_nesting_and_names_stay(K):
     assert type(tail).__name__ == "Sequential"
 
 
+def test_initializers_stay(K):
+    L, draws = K.layers, K.initializers
+    inputs = K.Input((6, 6, 3))
+    x = L.Conv2D(8, 3, kernel_initializer=draws.HeNormal(seed=3), name="conv")(inputs)
+    x = L.Dense(4, bias_initializer=draws.RandomUniform(1, 2), name="out")(x)
+    small = tsp.prune(K.Model(inputs, x), sparsity=0.5)
+    conv, out = small.get_layer("conv"), small.get_layer("out")
+    assert conv.kernel_initializer.get_config() == draws.HeNormal(seed=3).get_config()
+    new = K.models.clone_model(small)
+    assert new.get_layer("conv").get_weights()[0].std() > 0.1
+    assert (out.get_weights()[1] >= 1).all()
+    assert (new.get_layer("out").get_weights()[1] >= 1).all()
+
+
 def test_shared_layers_stay_shared(K):
     L = K.layers
     x = inputs = K.Input((5,))
@@ -156,8 +170,15 @@ def test_a_call_that_cannot_be_traced_is_refused(K):
         tsp.plan(model, sparsity=0.5)
 
 
-@pytest.mark.parametrize("first", ["keras", "tfmot"])
-@pytest.mark.parametrize("legacy", [None, "0"])
+@pytest.mark.parametrize(
+    ("first", "legacy"),
+    [
+        ("keras", "0"),
+        ("tfmot", None),
+        pytest.param("keras", None, marks=pytest.mark.slow),
+        pytest.param("tfmot", "0", marks=pytest.mark.slow),
+    ],
+)
 def test_importing_tfmot_changes_nothing(first, legacy):
     environment = {} if legacy is None else {"TF_USE_LEGACY_KERAS": legacy}
     before = "import tensorflow as tf; tf.keras.Model" if first == "keras" else ""
@@ -231,6 +252,7 @@ def test_the_core_runs_without_tensorflow():
         "assert np.isnan(found[:3]).all() and max(found[3:]) > 0, found\n"
         "assert 'tensorflow' not in sys.modules\n",
         KERAS_BACKEND="jax",
+        JAX_DISABLE_MOST_OPTIMIZATIONS="1",  # half of the time
     )
 
 

@@ -14,8 +14,6 @@ from tf_spline_prune.errors import (
     ExportError,
 )
 
-pytestmark = pytest.mark.both_flavours
-
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((200, 12)).astype("float32")
 

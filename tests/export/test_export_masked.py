@@ -1,12 +1,9 @@
 """A masked model that is exported leaves without its masks."""
 
 import numpy as np
-import pytest
 import zoo
 
 import tf_spline_prune as tsp
-
-pytestmark = pytest.mark.both_flavours
 
 X = np.random.default_rng(0).normal(size=(4, 12)).astype("float32")
 

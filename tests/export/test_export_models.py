@@ -12,8 +12,6 @@ import zoo
 import tf_spline_prune as tsp
 from tf_spline_prune.errors import ExportError, FlavourError, ModelError
 
-pytestmark = pytest.mark.both_flavours
-
 
 def to_saved_model(model, folder):
     return tsp.export_saved_model(model, folder)
@@ -49,6 +47,7 @@ def python(code, *arguments):
     )
 
 
+@pytest.mark.both_flavours
 @pytest.mark.parametrize("build", [zoo.resnet, zoo.nested, zoo.subclassed])
 def test_saved_model_answers_as_keras_does(K, build, tmp_path):
     model = build(K)
@@ -67,6 +66,7 @@ def test_saved_model_answers_as_keras_does(K, build, tmp_path):
         np.testing.assert_allclose(found, np.asarray(model(x)), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.both_flavours
 def test_litert_file_answers_as_keras_does(K, tmp_path):
     model = zoo.resnet(K)
     report = to_litert(model, tmp_path)
@@ -83,6 +83,7 @@ def test_litert_file_answers_as_keras_does(K, tmp_path):
     assert everything(tmp_path) == ["model.tflite"]
 
 
+@pytest.mark.both_flavours
 def test_both_formats_load_without_this_package_or_custom_objects(K, tmp_path):
     class Doubled(K.layers.Dense):
         def call(self, x):
@@ -205,6 +206,7 @@ def test_two_exports_into_one_folder_do_not_mix(K, tmp_path):
     np.testing.assert_allclose(found, np.asarray(two(x)), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.both_flavours
 @both
 def test_a_model_that_answers_differently_is_not_kept(K, export, tmp_path):
     class Moody(K.layers.Layer):

@@ -14,8 +14,6 @@ from tf_spline_prune.cli._entry import main
 from tf_spline_prune.compat import load_model
 from tf_spline_prune.errors import ModelError, PlanError
 
-pytestmark = pytest.mark.both_flavours
-
 SAVED = "ignore:You are saving your model as an HDF5:UserWarning"
 
 

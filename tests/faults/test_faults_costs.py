@@ -307,6 +307,7 @@ def test_what_cannot_be_counted_has_no_number(K, function):
     assert tsp.plan(model, **timed).achieved[0] == 5.0 + found.params
 
 
+@pytest.mark.usefixtures("unconverted")
 def test_the_report_says_what_is_not_counted():
     class Odd(keras.layers.Layer):
         def call(self, x):

@@ -22,7 +22,7 @@ IMAGES = R.uniform(0, 1, (2, 8, 8, 3)).astype("float32")
 SERIES = R.normal(size=(2, 6, 5)).astype("float32")
 FILMS = R.normal(size=(2, 3, 6, 6, 2)).astype("float32")
 TEXTS = np.array([["a"], ["c"]])
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.both_flavours]
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def old(K):
@@ -324,6 +324,7 @@ def test_ordinary_models_load(K, build, tmp_path):
         same_after_loading(K, model, x, tmp_path / f"m{ending}")
 
 
+@pytest.mark.both_flavours
 @pytest.mark.parametrize("build", [b for b in zoo.ALL if b is not zoo.subclassed])
 def test_the_models_of_the_zoo_load(K, build, tmp_path):
     x = ROWS if build is zoo.mlp else IMAGES

@@ -12,8 +12,6 @@ import tf_spline_prune as tsp
 from tf_spline_prune.compat import mask_slots, weight_names
 from tf_spline_prune.errors import NothingPrunedWarning
 
-pytestmark = pytest.mark.both_flavours
-
 CELLS = ("lstm_cell", "lstm_cell_1")
 RNN = {f"rnn/{c}/{w}kernel" for c in CELLS for w in ("", "recurrent_")}
 BLOCK = {

@@ -106,6 +106,7 @@ def test_criteria_with_data_keep_states(K, name, criterion):
     assert plan.removed
 
 
+@pytest.mark.usefixtures("unconverted")
 @pytest.mark.filterwarnings("ignore:Some activations are not known")
 @pytest.mark.parametrize("name", ["GRU", "Counter"])
 def test_codes_signals_and_scores_keep_states(K, name):

@@ -11,8 +11,9 @@ import zoo
 
 import tf_spline_prune as tsp
 from tf_spline_prune.compat import trace
+from tf_spline_prune.compat.data._model_inputs import _smaller_size as smaller_size
 from tf_spline_prune.errors import BlindVerificationWarning
-from tf_spline_prune.pruning.checks._verify import require_verified
+from tf_spline_prune.pruning.checks._verify import Comparison, require_verified
 
 
 def compared(model, small, plan):
@@ -31,8 +32,8 @@ def shuffled(model, seed=1):
 @pytest.mark.parametrize(
     "name",
     [
-        "MobileNetV2",
         "MobileNet",
+        pytest.param("MobileNetV2", marks=pytest.mark.slow),
         pytest.param("EfficientNetB0", marks=pytest.mark.slow),
         pytest.param("MobileNetV3Small", marks=pytest.mark.slow),
     ],
@@ -45,6 +46,52 @@ def test_stock_networks_with_shuffled_weights(name):
     assert tsp.verify(model, small, plan) < 1e-9
     shuffled(small)
     assert tsp.verify(model, small, plan) > 0.1
+
+
+@pytest.mark.parametrize("name", ["MobileNetV2", "ResNet50"])
+def test_a_glance_sees_units_change_places(name):
+    build = getattr(keras.applications, name)
+    model = build(weights=None, input_shape=(64, 64, 3), classes=10)
+    plan = tsp.plan(model, "magnitude", sparsity=0.3)
+    small = plan.apply(model)
+    take = compared(model, small, plan)
+    verdict = Comparison(*take)._at_a_glance(4, 0)
+    assert verdict.excess < 1 and verdict.seen > 1e3
+    # The first consumer, one in the middle, and the last.
+    convolutions = [x for x in small.layers if type(x).__name__ == "Conv2D"]
+    places = (1, len(convolutions) // 2, -1)
+    for layer in (*(convolutions[place] for place in places), small.layers[-1]):
+        weights = layer.get_weights()
+        layer.set_weights([np.roll(weights[0], 1, axis=-2), *weights[1:]])
+        assert Comparison(*take)._at_a_glance(4, 0) is None
+        with pytest.raises(tsp.errors.VerificationError, match="rounding explains"):
+            require_verified(*take)
+        layer.set_weights(weights)
+
+
+def test_pictures_are_smaller_only_where_all_layers_take_them_alike():
+    L = keras.layers
+
+    def size(*layers, shape=(128, 160, 3)):
+        model = keras.Sequential([keras.Input(shape), L.Conv2D(4, 3), *layers])
+        return smaller_size(trace(model))
+
+    assert size() == size(L.MaxPooling2D(), L.GlobalMaxPooling2D()) == [32, 40, 3]
+    gates = [L.GlobalAveragePooling2D(), L.Reshape((1, 1, 4)), L.Conv2D(2, 1)]
+    assert size(*gates, shape=(64, 64, 3)) == [32, 32, 3]
+    assert size(L.MaxPooling2D(5), L.MaxPooling2D(5)) == [32, 40, 3]
+    assert size(L.MaxPooling2D(5), L.MaxPooling2D(5), L.Conv2D(2, 2)) == [64, 80, 3]
+    assert size(L.Flatten()) is size(L.PReLU()) is size(L.LayerNormalization()) is None
+    assert size(L.BatchNormalization(axis=1)) is size(L.Reshape((-1, 4))) is None
+    assert size(L.Conv2D(2, 3, dilation_rate=8, padding="same")) == [32, 40, 3]
+    assert size(L.Conv2D(2, 3, dilation_rate=16, padding="same")) == [64, 80, 3]
+    assert size(shape=(48, 48, 3)) is size(shape=(None, 64, 3)) is None
+    # Halves that are odd do not fit what skips them.
+    inputs = keras.Input((72, 72, 3))
+    down = L.Conv2D(4, 3, strides=8, padding="same")(inputs)
+    skip = L.Conv2D(4, 3, strides=1, padding="same")(inputs)
+    model = keras.Model(inputs, L.Concatenate()([L.UpSampling2D(8)(down), skip]))
+    assert smaller_size(trace(model)) is None
 
 
 def ending(K, how):

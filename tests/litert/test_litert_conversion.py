@@ -9,8 +9,6 @@ import zoo
 from tf_spline_prune.errors import ExportError, FlavourError, ModelError
 from tf_spline_prune.litert import Runner, Servable, convert, interleaved_latencies
 
-pytestmark = pytest.mark.both_flavours
-
 
 def two_inputs(K):
     """Inputs and outputs whose order is not that of the alphabet."""
@@ -31,6 +29,7 @@ def mlp_by_hand(model, x):
     return x @ np.float64(head[0]) + head[1]
 
 
+@pytest.mark.both_flavours
 @pytest.mark.parametrize("build", zoo.ALL)
 def test_every_family_answers_as_in_keras(K, build):
     model = build(K)
@@ -40,6 +39,7 @@ def test_every_family_answers_as_in_keras(K, build):
     np.testing.assert_allclose(found, np.asarray(model(x)), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.both_flavours
 def test_any_batch_size_equals_numpy(K):
     model = zoo.mlp(K)
     runner = Runner(convert(model))
@@ -126,6 +126,7 @@ def test_names_of_inputs_and_outputs(K):
         assert (list(servable.inputs), servable.outputs) == (["inputs"], ["outputs"])
 
 
+@pytest.mark.both_flavours
 def test_a_dictionary_of_inputs_and_outputs(K):
     L = K.layers
     z, a = K.Input((4,), name="z"), K.Input((4,), name="a")

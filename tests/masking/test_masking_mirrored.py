@@ -8,8 +8,6 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.both_flavours
-
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[1]
 

@@ -12,8 +12,6 @@ from masked_nets import IMAGES, LABELS, X, compiled, fit, kernel, mlp, shared, z
 import tf_spline_prune as tsp
 from tf_spline_prune.compat import mask_slots
 
-pytestmark = pytest.mark.both_flavours
-
 FAMILIES = [zoo.mlp, zoo.vgg, zoo.resnet, zoo.mobilenet, zoo.nested, zoo.subclassed]
 
 
@@ -21,6 +19,7 @@ def keys(model):
     return [slot.key for slot in mask_slots(model)]
 
 
+@pytest.mark.both_flavours
 @pytest.mark.parametrize("build", FAMILIES, ids=lambda f: f.__name__)
 def test_W7_a_fresh_wrap_computes_the_same_bits(K, build):
     model = build(K)
@@ -29,6 +28,7 @@ def test_W7_a_fresh_wrap_computes_the_same_bits(K, build):
     np.testing.assert_array_equal(np.asarray(masked(x)), np.asarray(model(x)))
 
 
+@pytest.mark.both_flavours
 @pytest.mark.parametrize("build", FAMILIES, ids=lambda f: f.__name__)
 def test_X1_strip_gives_back_structure_names_and_weights(K, build):
     model = build(K)
@@ -73,6 +73,7 @@ def every_kind(K):
     return K.Model(inputs, L.Dense(3, name="head")(x))
 
 
+@pytest.mark.both_flavours
 def test_W2_kernels_get_masks_and_nothing_else(K):
     model = every_kind(K)
     if K is keras:
@@ -122,6 +123,7 @@ def test_X4_a_function_decides_and_a_reason_names_the_layer(K):
         tsp.wrap_with_masks(zoo.vgg(K), "a1_bn")
 
 
+@pytest.mark.both_flavours
 def test_T9_depthwise_kernels_and_frozen_layers_stay(K):
     model = zoo.mobilenet(K)
     next(
@@ -208,6 +210,7 @@ def test_W8_wrappers_in_subclassed_models_are_found(K):
     assert zeros(net, "inner") == zeros(net, "head") == 0.5
 
 
+@pytest.mark.both_flavours
 def test_W9_X2_a_masked_model_saves_and_loads_without_any_scope(K, tmp_path):
     masked = tsp.wrap_with_masks(mlp(K))
     tsp.update_masks(masked, 0.7)
@@ -235,6 +238,7 @@ def test_W9_a_process_that_has_only_imported_the_package_loads_it(tmp_path):
     assert ran.stdout.split()[-1:] == ["3"], ran.stderr
 
 
+@pytest.mark.both_flavours
 def test_X2_weights_of_masked_and_of_plain_models_load(K, tmp_path):
     model = zoo.mlp(K)
     model.save_weights(str(tmp_path / "plain.weights.h5"))
@@ -275,6 +279,7 @@ def test_a_file_of_another_model_changes_nothing(K, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.both_flavours
 def test_W4_the_compile_configuration_is_kept_and_the_weights_are_copies(K):
     model = mlp(K, optimizer=K.optimizers.SGD(0.25))
     masked = tsp.wrap_with_masks(model)

@@ -8,8 +8,6 @@ from newcomer import ROOT, run
 
 import tf_spline_prune as tsp
 
-pytestmark = pytest.mark.both_flavours
-
 
 @pytest.mark.parametrize("flavour", ["keras", "tf_keras"])
 def test_the_migration(flavour, tmp_path):

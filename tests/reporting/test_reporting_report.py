@@ -10,8 +10,6 @@ import zoo
 import tf_spline_prune as tsp
 from tf_spline_prune.errors import ExportError
 
-pytestmark = pytest.mark.both_flavours
-
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((50, 12)).astype("float32")
 Y = RNG.integers(0, 5, 50)
@@ -62,6 +60,8 @@ def test_what_is_counted_is_what_is_counted_by_hand(K):
     assert values["after"]["macs"] == kernels[1]
 
 
+@pytest.mark.both_flavours
+@pytest.mark.usefixtures("unconverted")
 def test_scores_are_those_of_both_models(K):
     model = compiled(K, zoo.mlp(K))
     small = narrowed(model)
@@ -90,6 +90,7 @@ def test_scores_are_those_of_both_models(K):
     )
 
 
+@pytest.mark.usefixtures("unconverted")
 def test_a_measure_of_ones_own(K):
     model = zoo.mlp(K)
     small = narrowed(model)
@@ -106,6 +107,7 @@ def test_a_measure_of_ones_own(K):
         tsp.report(model, small, evaluate=lambda m: {str(m.count_params()): 1.0})
 
 
+@pytest.mark.usefixtures("unconverted")
 def test_the_plan_says_what_was_asked(K):
     model = zoo.mlp(K)
     plan = tsp.plan(model, "magnitude", target_params=0.5, layers="first")
@@ -125,6 +127,7 @@ def test_the_plan_says_what_was_asked(K):
         tsp.report(zoo.vgg(K), zoo.vgg(K), plan=plan)
 
 
+@pytest.mark.usefixtures("unconverted")
 def test_layers_that_vanished_or_are_new():
     import keras
 
@@ -190,6 +193,7 @@ def test_an_open_size_has_no_macs():
     assert report.latency_us is not None
 
 
+@pytest.mark.usefixtures("unconverted")
 @pytest.mark.parametrize("name", ["SplineEarlyBird", "MaskEarlyBird", "Architecture"])
 def test_the_bound_decides_as_the_bird_does(name):
     import keras
@@ -223,6 +227,7 @@ def test_the_bound_decides_as_the_bird_does(name):
     assert settled
 
 
+@pytest.mark.usefixtures("unconverted")
 def test_a_bird_that_has_not_fired_and_one_without_a_bound():
     import keras
 

@@ -185,7 +185,9 @@ def test_s5_s6_files_load_without_a_scope_of_their_own(make, tmp_path):
     assert seen[1:] == pytest.approx(after, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["one shot", "bird", "percent"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("one shot", marks=pytest.mark.slow), "bird", "percent"]
+)
 def test_saved_models_hold_the_state(name, tmp_path):
     model = wrapped(SCHEDULES[name]())
     fit(model, epochs=1)

@@ -111,6 +111,7 @@ from tf_spline_prune.compat.graph._kernels import (
     kernels_of as kernels_of,
 )
 from tf_spline_prune.compat.graph._trace import (
+    is_its_graph as is_its_graph,
     tensorflow_operations as tensorflow_operations,
     trace as trace,
     trace_function as trace_function,

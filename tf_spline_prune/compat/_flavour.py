@@ -97,8 +97,9 @@ def keras_root(function: Any) -> Flavour | None:
 
 def is_own_function(thing: Any) -> bool:
     """Return whether something is a user's function, which no config can hold."""
-    made = isinstance(thing, type) or hasattr(thing, "get_config")
-    return callable(thing) and not made and keras_root(thing) is None
+    if not callable(thing) or isinstance(thing, type) or hasattr(thing, "get_config"):
+        return False
+    return keras_root(thing) is None
 
 
 def activation_name(function: Any) -> str:

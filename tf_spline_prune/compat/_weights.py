@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_spline_prune.compat._flavour import kind_of
+from tf_spline_prune.compat._flavour import flavour_of, kind_of
 from tf_spline_prune.compat.build._parts import parts_of, working_layer
 from tf_spline_prune.compat.graph._graph import Graph
 from tf_spline_prune.errors import ModelError
@@ -264,6 +264,23 @@ def write_values(variable: Any, array: np.ndarray) -> None:
     import tensorflow as tf
 
     tf.raw_ops.AssignVariableOp(resource=plain.handle, value=array)
+
+
+def write_weights(layer: Any, arrays: list[np.ndarray]) -> None:
+    """Do what `layer.set_weights` does; as quickly as `write_values` where it can.
+
+    Args:
+        layer: A built layer of either flavour.
+        arrays: As many as the layer has weights, in its own order.
+    """
+    variables = list(layer.weights)
+    shapes = [tuple(getattr(one, "shape", ())) for one in variables]
+    plain = flavour_of(layer) == "keras" and not kind_of(layer).startswith("custom:")
+    if not plain or shapes != [array.shape for array in arrays]:
+        layer.set_weights(arrays)
+        return
+    for variable, array in zip(variables, arrays, strict=True):
+        write_values(variable, array)
 
 
 def _itemsize(dtype: Any) -> int:

@@ -20,6 +20,8 @@ from tf_spline_prune.partition import PartitionCoder, probes
 
 Mode = Literal["paper", "hyperplane", "unit", "code"]
 _ROUNDING = 1e-6
+# So many distances are worked on together, that the processor has them at hand.
+_AT_ONCE = 2**17
 
 
 @dataclass
@@ -91,7 +93,9 @@ class Spline(PairCriterion):
             length = np.linalg.norm(weights, axis=1)
             lengths.append(length)
             if member.role == "out":
-                silent.append(~weights.any(axis=1) & ~offsets.any(axis=1))
+                still = length == 0  # or too short for the square of a number
+                still[still] = ~weights[still].any(axis=1)
+                silent.append(still & ~offsets.any(axis=1))
             direction = _normalised(weights, length)
             if member is group.producers[0]:
                 first, made = direction, length
@@ -144,20 +148,25 @@ class Spline(PairCriterion):
 
         def rows(chosen: np.ndarray) -> np.ndarray:
             # One array times its own transpose takes half the work of two arrays.
-            whole = len(chosen) == len(direction)
-            cosine = (direction if whole else direction[chosen]) @ direction.T
+            whole = np.array_equal(chosen, np.arange(len(direction)))
+            distances = (direction if whole else direction[chosen]) @ direction.T
+            step = max(1, _AT_ONCE // len(direction))
+            for start in range(0, len(chosen), step):
+                some = slice(start, start + step)
+                distances[some] = distance(distances[some], chosen[some])
+            return distances
+
+        def distance(cosine: np.ndarray, chosen: np.ndarray) -> np.ndarray:
             np.clip(cosine, -1.0, 1.0, out=cosine)
-            if whole:
-                cosine = cosine[chosen]
-            distance = 1.0 - (cosine if self.mode == "unit" else np.abs(cosine))
+            found = 1.0 - (cosine if self.mode == "unit" else np.abs(cosine))
             for column in offset.T:
                 other = column[None, :]
                 if self.mode == "hyperplane":
                     other = np.where(cosine < 0, -other, other)
                 gap = np.abs(column[chosen, None] - other)
-                distance += self.rho * gap / offset.shape[1]
+                found += self.rho * gap / offset.shape[1]
             # Rounding must not tell apart units that are the same.
-            return np.where(distance < _ROUNDING, 0.0, distance)
+            return np.where(found < _ROUNDING, 0.0, found)
 
         return rows
 

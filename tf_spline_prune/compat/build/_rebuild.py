@@ -8,10 +8,13 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import keras
 import numpy as np
+from keras.src.initializers.random_initializers import RandomInitializer
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from tf_spline_prune.compat._flavour import (
+    flavour_of,
     is_layer,
     is_mask_wrapper,
     is_own_function,
@@ -19,9 +22,9 @@ from tf_spline_prune.compat._flavour import (
     kind_of,
 )
 from tf_spline_prune.compat._progress import Progress
-from tf_spline_prune.compat._weights import CurrentWeights
+from tf_spline_prune.compat._weights import CurrentWeights, write_weights
 from tf_spline_prune.compat.build._model_class import build_as
-from tf_spline_prune.compat.build._parts import in_policy, part_configs
+from tf_spline_prune.compat.build._parts import in_policy, part_configs, parts_of
 from tf_spline_prune.compat.graph._blueprint import (
     Arguments,
     Blueprint,
@@ -36,6 +39,7 @@ from tf_spline_prune.errors import ModelError
 
 # What tf_keras makes of `model.add_loss(tensor)` and `model.add_metric(tensor)`.
 _BESIDE_OUTPUTS = ("AddLoss", "AddMetric")
+_ZEROS = keras.initializers.Zeros()
 
 
 def rebuild(
@@ -70,10 +74,12 @@ def rebuild(
     Raises:
         ModelError: If a layer cannot be built again.
     """
-    builder = _Builder(graph, changes or {}, dtype, names=names or {})
+    builder = _Builder(graph, changes or {}, dtype, names=names or {}, fresh=fresh)
     # Fresh layers draw as any new ones do; of a copy nothing is drawn that stays.
     with contextlib.nullcontext() if fresh else streams_kept():
         model = builder.build(graph.blueprint)
+    for layer, name, initializer in builder.undrawn:
+        vars(layer)[name] = initializer
     current = CurrentWeights(graph)
     for path, source in graph.layers.items():
         layer = builder.layers.get(path)
@@ -83,7 +89,7 @@ def rebuild(
         held = path in current and not keeps_words(layer)
         if held and (is_adapted(layer) or not fresh):
             arrays = weights(path) if weights else current[path]
-            layer.set_weights(list(arrays.values()))
+            write_weights(layer, list(arrays.values()))
             if hasattr(layer, "finalize_state"):  # Normalization derives from them
                 layer.finalize_state()
     return model
@@ -127,7 +133,10 @@ class _Builder:
         dtype: str | None = None,
         layer_for: Callable[[Node], Any] | None = None,
         names: Mapping[str, str] | None = None,
+        fresh: bool = True,
     ) -> None:
+        self.fresh = fresh
+        self.undrawn: list[tuple[Any, str, Any]] = []
         self.layer_for = layer_for
         self.names = names or {}
         self.keras = keras_of(graph.model)
@@ -225,11 +234,28 @@ class _Builder:
                 config = part_configs(config, node.path in self.changes)
                 config["name"] = self._named(node.path.rpartition("/")[2])
                 self.layers[node.path] = self._from_config(node, config)
+                if not self.fresh:
+                    self._draw_nothing(node)
                 # Before it is called: sizes may hang on it.
                 hand_on_state(node.layer, self.layers[node.path])
             if node.inner is None:
                 self.progress.step()
         return self.layers[node.path]
+
+    def _draw_nothing(self, node: Node) -> None:
+        """Let a layer of Keras 3 begin with zeros, for it will be given its weights.
+
+        Random numbers take their time. The layer's own initializers are put back.
+        """
+        layer = self.layers[node.path]
+        if flavour_of(layer) != "keras" or node.kind.startswith("custom:"):
+            return
+        if parts_of(layer):  # which it hands its initializers to
+            return
+        for name, value in vars(layer).items():
+            if isinstance(value, RandomInitializer):
+                self.undrawn.append((layer, name, value))
+                vars(layer)[name] = _ZEROS
 
     def _operation(self, node: Node) -> Any:
         changes = self.changes.get(node.path)

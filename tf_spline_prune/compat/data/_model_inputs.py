@@ -9,7 +9,8 @@ import numpy as np
 from tf_spline_prune.compat._flavour import HANDS_ON
 from tf_spline_prune.compat.build._rebuild import keeps_words
 from tf_spline_prune.compat.data._samples import OPEN_SIZE, Meaning, drawn_as, sizes_of
-from tf_spline_prune.compat.graph._graph import Call, Graph, fixed_size
+from tf_spline_prune.compat.graph._blueprint import Shape
+from tf_spline_prune.compat.graph._graph import Call, Graph, Tensor, fixed_size
 from tf_spline_prune.compat.run._execution import (
     backend_of,
     call_layer,
@@ -23,6 +24,18 @@ from tf_spline_prune.compat.run._states import same_randomness, states_kept
 _OPEN_SIZES = (OPEN_SIZE, 30, 28, 60, 96, 224, 420)
 # A larger input is not tried.
 _LARGEST = 2**18
+# A picture may be so many times smaller, and no smaller than this.
+_TIMES, _LEAST_SIDE = (4, 2), 32
+# Layers that do the same to pictures of all sizes.
+_OF_ANY_SIZE = frozenset(
+    "Activation ActivityRegularization Add Average AveragePooling2D AveragePooling3D "
+    "BatchNormalization Concatenate Conv2D Conv3D Cropping2D Cropping3D "
+    "DepthwiseConv2D Dropout ELU GaussianDropout GaussianNoise GlobalAveragePooling2D "
+    "GlobalAveragePooling3D GlobalMaxPooling2D GlobalMaxPooling3D Identity LeakyReLU "
+    "Maximum MaxPooling2D MaxPooling3D Minimum Multiply Normalization ReLU Rescaling "
+    "SeparableConv2D SpatialDropout2D SpatialDropout3D Subtract UpSampling2D "
+    "UpSampling3D ZeroPadding2D ZeroPadding3D".split()
+)
 # Layers and operations that hand numbers on: some, several times, or with others.
 _HANDED_ON = HANDS_ON | frozenset(
     "RepeatVector Concatenate Cropping1D Cropping2D ZeroPadding1D ZeroPadding2D "
@@ -32,7 +45,7 @@ _HANDED_ON = HANDS_ON | frozenset(
 
 
 def sample_inputs(
-    graph: Graph, count: int, seed: int, scale: float = 1.0
+    graph: Graph, count: int, seed: int, scale: float = 1.0, small: bool = False
 ) -> list[np.ndarray]:
     """Draw inputs that a model may be given, by what it does with them.
 
@@ -47,6 +60,8 @@ def sample_inputs(
             multiple of it.
         seed: Seed of the numbers.
         scale: Numbers whose range is not known are so many times as large.
+        small: Whether pictures may be smaller than the model's, where all layers take
+            such alike. Its graph can be run on them; its own call may refuse them.
 
     Returns:
         One array per input, in the order of the model's inputs.
@@ -54,7 +69,8 @@ def sample_inputs(
     size = fixed_size(graph.inputs) or 1
     rng = np.random.default_rng(seed)
     meanings = input_meanings(graph)
-    sizes = _sizes(graph, meanings)
+    smaller = _smaller_size(graph) if small else None
+    sizes = _sizes(graph, meanings) if smaller is None else [smaller]
     return [
         drawn_as(rng, (-(-count // size) * size, *rest), entry.dtype, meaning, scale)
         for entry, rest, meaning in zip(graph.inputs, sizes, meanings, strict=True)
@@ -71,6 +87,64 @@ def _sizes(graph: Graph, meanings: list[Meaning]) -> list[list[int]]:
             if _runs(graph, meanings, sizes):
                 return sizes
     return usual
+
+
+def _smaller_size(graph: Graph) -> list[int] | None:
+    """Return a smaller shape of the one picture that a model takes in, if there is one.
+
+    The batch axis is left out.
+    """
+    shape = graph.inputs[0].shape
+    if len(graph.inputs) > 1 or len(shape) < 4 or None in shape[1:]:
+        return None
+    for times in _TIMES:
+        sides = [size // times for size in shape[1:-1] if size is not None]
+        smaller = (shape[0], *sides, shape[-1])
+        if min(sides) >= _LEAST_SIDE and _fits(graph, smaller):
+            return [size for size in smaller[1:] if size is not None]
+    return None
+
+
+def _fits(graph: Graph, shape: Shape) -> bool:
+    """Check whether all layers do the same to a picture of another size."""
+    shapes: dict[Tensor, Shape] = {graph.input_tensors[0]: shape}  # those that change
+    for call in graph.calls:
+        if shapes.keys().isdisjoint(call.needs()):
+            continue
+        known = list(zip(call.inputs, call.input_shapes, strict=True))
+        taken = [shapes.get(tensor, own) for tensor, own in known]
+        # Pictures that go together still do, but for gates of a single place.
+        sides = {
+            now[1:-1]
+            for now, (_, own) in zip(taken, known, strict=True)
+            if set(own[1:-1]) != {1}
+        }
+        if len(sides) > 1 or not _takes_any_size(call, taken):
+            return False
+        try:
+            found = call.layer.compute_output_shape(taken if taken[1:] else taken[0])
+        except ValueError:  # nothing would be left, or sizes do not go together
+            return False
+        if any(size is not None and size < 1 for size in found):
+            return False
+        if (tuple(found),) != call.output_shapes:
+            shapes[call.outputs[0]] = tuple(found)
+    return True
+
+
+def _takes_any_size(call: Call, shapes: list[Shape]) -> bool:
+    """Check whether a layer does the same to all sizes, and is no larger than these."""
+    layer, last = call.layer, len(shapes[0]) - 1
+    if call.kind not in _OF_ANY_SIZE or call.masks:
+        return False
+    if getattr(layer, "data_format", "channels_last") != "channels_last":
+        return False
+    if hasattr(layer, "axis"):  # of its channels
+        return keras.tree.flatten(layer.axis) in ([-1], [last])
+    if set(keras.tree.flatten(getattr(layer, "dilation_rate", 1))) == {1}:
+        return True
+    pairs = zip(shapes[0][1:-1], layer.kernel_size, layer.dilation_rate, strict=True)
+    return all(size and size > (k - 1) * rate for size, k, rate in pairs)
 
 
 def _runs(graph: Graph, meanings: list[Meaning], sizes: list[list[int]]) -> bool:

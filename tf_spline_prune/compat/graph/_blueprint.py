@@ -1,6 +1,8 @@
 """`Blueprint`: how a model is put together, models within it, to build it again."""
 
+import functools
 import inspect
+import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -203,7 +205,7 @@ def in_order(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[
         The leaves of all of them.
     """
     try:
-        names = list(inspect.signature(function_of(layer)).parameters)
+        names = list(signature_of(function_of(layer)).parameters)
     except (TypeError, ValueError):  # nothing is known of it
         names = []
     known = {name: kwargs[name] for name in names if name in kwargs}
@@ -224,7 +226,7 @@ def given(
     Returns:
         The arguments by name.
     """
-    bound = inspect.signature(function_of(layer)).bind(*args, **kwargs)
+    bound = signature_of(function_of(layer)).bind(*args, **kwargs)
     if defaults:
         bound.apply_defaults()
     return dict(bound.arguments)
@@ -233,6 +235,19 @@ def given(
 def function_of(layer: Any) -> Any:
     """Return the function that a layer or operation runs."""
     return getattr(layer, "function", None) or layer.call
+
+
+def signature_of(function: Any) -> inspect.Signature:
+    """Return the signature of a function; that of a method is read once per class."""
+    method = getattr(function, "__func__", None)
+    if method is None or not inspect.ismethod(function):
+        return inspect.signature(function)
+    return _signature_of_method(method)
+
+
+@functools.lru_cache(maxsize=1024)
+def _signature_of_method(method: Any) -> inspect.Signature:
+    return inspect.signature(types.MethodType(method, method))
 
 
 def pack(structure: Any, values: list[Any]) -> Any:

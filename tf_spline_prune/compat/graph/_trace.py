@@ -13,6 +13,7 @@ import keras
 from tf_spline_prune.compat._flavour import (
     calls_as_keras,
     inside_masks,
+    is_all_keras,
     is_sequential,
     keras_of,
     kind_of,
@@ -74,6 +75,16 @@ def trace(model: Any) -> Graph:
             f"{model.name!r}, using {read}"
         )
     return flat_graph(_blueprint(model, functional, "", names, traced))
+
+
+def is_its_graph(graph: Graph) -> bool:
+    """Return whether a model of Keras 3 runs its graph, and no code but that of Keras.
+
+    What was traced of it is then what Keras itself goes through when it is called.
+    """
+    nested = any(node.inner is not None for node in graph.blueprint.nodes)
+    model = graph.model
+    return not nested and _functional(model) is not None and is_all_keras(model)
 
 
 def graph_of_nodes(functional: Any) -> Graph:

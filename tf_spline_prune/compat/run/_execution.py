@@ -1,7 +1,6 @@
 """Running functions of a model's layers on whatever backend the model has."""
 
 import functools
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +9,7 @@ import keras
 import numpy as np
 
 from tf_spline_prune.compat._flavour import flavour_of, is_sequential
-from tf_spline_prune.compat.graph._blueprint import Arguments, pack
+from tf_spline_prune.compat.graph._blueprint import Arguments, pack, signature_of
 from tf_spline_prune.compat.graph._graph import Call, Graph, fixed_size
 from tf_spline_prune.compat.graph._trace import trace
 from tf_spline_prune.compat.run._states import states_kept
@@ -136,7 +135,7 @@ def _compiled_jax(function: Callable[[Any], Any], model: Any) -> Callable[[Any],
 def call_layer(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run the layer of a call in inference mode; fits `Graph.run`."""
     function = getattr(call.layer, "call", None)
-    if function is not None and "training" in inspect.signature(function).parameters:
+    if function is not None and "training" in signature_of(function).parameters:
         kwargs = {**kwargs, "training": False}
     return call.layer(*args, **kwargs)
 

@@ -101,7 +101,7 @@ def streams_kept() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def same_randomness(model: Any, seed: int = 0) -> Iterator[None]:
+def same_randomness(model: Any, seed: int = 0, fresh: bool = False) -> Iterator[None]:
     """Let all copies of a model draw the same random numbers, whoever draws them.
 
     The seeds of the model's layers are set, and those of Keras, TensorFlow and NumPy;
@@ -110,8 +110,9 @@ def same_randomness(model: Any, seed: int = 0) -> Iterator[None]:
     Args:
         model: A model of either flavour.
         seed: What all seeds are.
+        fresh: As in `states_kept`.
     """
-    with states_kept(model), streams_kept():
+    with states_kept(model, fresh=fresh), streams_kept():
         np.random.seed(seed)  # noqa: NPY002
         if context := _tensorflow_context():
             if is_all_keras(model):  # whose random operations hold no states

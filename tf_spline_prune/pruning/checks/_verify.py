@@ -20,13 +20,13 @@ from tf_spline_prune.compat import (
     copied,
     fixed_size,
     in_batches,
+    is_its_graph,
     on_kept,
     overlaid,
     own_outputs,
     run_to_ends,
     same_randomness,
     sample_inputs,
-    states_kept,
     trace,
     widest_dtype,
     with_mask,
@@ -180,6 +180,11 @@ def require_verified(
     return _warned(verdict)
 
 
+def _is_clear(verdict: Verdict) -> bool:
+    """Return whether no fault was found, and one would have been seen."""
+    return verdict.excess <= 1 and verdict.seen > _CLEARLY
+
+
 def _warned(verdict: Verdict) -> float:
     """Warn of what was not proven, and return the error."""
     if verdict.blind:
@@ -241,7 +246,7 @@ class Comparison:
     ) -> None:
         self._graph, self._cut, self._removed = graph, cut, removed
         self._own = coarsest_dtype(graph.model)
-        self._consumers = list(_consumers(graph, removed, changed))
+        self._consumers = list(_consumers(graph, removed))
         self._changed = changed
         self._only_exact = exact
 
@@ -249,6 +254,9 @@ class Comparison:
         """Compare on random inputs of the kind that the model takes, as in `verify`."""
         graph = self._graph.graph
         count = _enough(self._graph) if num_inputs is None else max(2, num_inputs)
+        glance = self._at_a_glance(count, seed)
+        if glance is not None:
+            return glance
         first = self._tried(sample_inputs(graph, count, seed))
         # Noise beside larger inputs is small, and would pass for a fault.
         if not first.blind or first.left_out:
@@ -258,6 +266,23 @@ class Comparison:
             if np.isfinite(found.error) and not found.blind:
                 return found
         return first
+
+    def _at_a_glance(self, count: int, seed: int) -> Verdict | None:
+        """Compare in as little time as shows a fault; `None` unless it settles all.
+
+        A graph of Keras' own layers is all that such a model runs, so its own call
+        is not looked at; and its pictures are smaller, where its layers bear that.
+        """
+        whole = self._graph.graph
+        if self._only_exact or not is_its_graph(whole):
+            return None
+        try:
+            inputs = sample_inputs(whole, count, seed, small=True)
+            entering = _signals(whole, inputs)[1]
+            found = self._compared(self._as_they_are, inputs, entering, 0.0, ())
+        except Exception:  # whatever it is, the whole comparison tells
+            return None
+        return found if _is_clear(found) else None
 
     def _tried(self, inputs: list[np.ndarray]) -> Verdict:
         """Compare as `verdict_on` does; blind where the model itself cannot be run."""
@@ -296,8 +321,7 @@ class Comparison:
         found = None
         if not (self._only_exact and precise):
             found = self._compared(self._as_they_are, *own)
-            clear = found.excess <= 1 and found.seen > _CLEARLY
-            if clear or not precise:
+            if _is_clear(found) or not precise:
                 return found
         try:
             return self._compared(self._exact, *own)
@@ -352,7 +376,7 @@ class Comparison:
                 copied_apart = relative_distance(chosen(entering), again)
             apart = larger(apart, copied_apart)
         apply = _without_units(self._graph, pair.cut, self._removed)
-        held = self._weights(lambda array, gone: np.where(gone, 0, array))
+        held = self._weights(_zeroed)
         with pair.holding(whole, held):
             reference = chosen(_signals(whole, inputs, apply)[1])
         tolerances = tolerances_of(self._own, pair.dtype)
@@ -373,7 +397,7 @@ class Comparison:
             rng = np.random.default_rng(0)
 
             def turned(array: np.ndarray, gone: np.ndarray) -> np.ndarray:
-                return np.where(gone, 0, array * rng.choice([-1.0, 1.0], array.shape))
+                return _zeroed(array * rng.choice([-1.0, 1.0], array.shape), gone)
 
             with pair.holding(whole, self._weights(turned)):
                 other = chosen(_signals(whole, inputs, apply)[1])
@@ -392,9 +416,15 @@ class Comparison:
     ) -> dict[str, dict[str, np.ndarray]]:
         """Return the weights of the reference: what was changed, and what is read."""
         weights = {path: dict(arrays) for path, arrays in self._changed.items()}
-        for path, name, array, gone in self._consumers:
+        for path, name, gone in self._consumers:
+            array = weights.get(path, {}).get(name, self._graph.arrays[path][name])
             weights.setdefault(path, {})[name] = change(array, gone)
         return weights
+
+
+def _zeroed(array: np.ndarray, gone: np.ndarray) -> np.ndarray:
+    """Copy a weight, which is finite, with zeros where it reads removed units."""
+    return np.asarray(array * (~gone).astype(array.dtype))
 
 
 def _enough(graph: ChannelGraph) -> int:
@@ -464,30 +494,28 @@ def _run(
     seed: int = 0,
 ) -> Outputs:
     """Run a model from fresh states and with the seeds of every other run."""
-    with states_kept(graph.model, fresh=True), same_randomness(graph.model, seed):
+    with same_randomness(graph.model, seed, fresh=True):
         return run(graph, inputs)
 
 
 def _consumers(
-    graph: ChannelGraph, removed: np.ndarray, changed: Weights
-) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+    graph: ChannelGraph, removed: np.ndarray
+) -> Iterator[tuple[str, str, np.ndarray]]:
     """List the weights that read removed units.
 
     Yields:
-        The layer's path, the weight's name, its values, and a bool array that
-        broadcasts to them: where they read units that are removed.
+        The layer's path, the weight's name, and a bool array that broadcasts to it:
+        where it reads units that are removed.
     """
     for (path, name), fact in graph.weights.items():
-        array = changed.get(path, {}).get(name, graph.arrays[path][name])
-        gone = np.zeros([1] * array.ndim, bool)
+        gone = np.zeros([1] * len(fact.shape), bool)
         for axis, (labels, role) in enumerate(zip(fact.axes, fact.roles, strict=True)):
             if role == "in" and labels is not None:
-                shape = [1] * array.ndim
+                shape = [1] * len(fact.shape)
                 shape[axis] = -1
                 gone = gone | removed[graph.units_of(labels)].reshape(shape)
         if gone.any():
-            # A copy, for what is read may be the variable's own memory.
-            yield path, name, np.array(array), gone
+            yield path, name, gone
 
 
 def _without_units(

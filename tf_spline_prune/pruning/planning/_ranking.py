@@ -98,9 +98,10 @@ def _first(ranking: Ranking, gone: np.ndarray) -> Ranking:
 def eliminate(pairs: UnitPairs) -> Ranking:
     """Remove greedily one unit of the closest surviving pair, to the last unit.
 
-    Each unit remembers its nearest survivor; when that one goes, only those who
-    had it as nearest look again. Rows of distances are computed in blocks, so
-    memory grows with the number of units, not with its square.
+    Each unit remembers its nearest survivor. When that one goes, the others are only
+    farther away: a unit looks again once it would be the closest, and not before.
+    Rows of distances are computed in blocks, so memory grows with the number of units,
+    not with its square.
 
     Args:
         pairs: What a pair criterion measured.
@@ -110,26 +111,42 @@ def eliminate(pairs: UnitPairs) -> Ranking:
     """
     count = len(pairs.worth)
     matrix = pairs.rows(np.arange(count)) if count * count <= _KEPT_PAIRS else None
+    if matrix is not None and pairs.dead.any():  # of which anything may be said
+        matrix = np.where(pairs.dead, np.inf, matrix)
     alive = ~pairs.dead
     order = np.flatnonzero(pairs.dead).tolist()
     keys = [0.0] * len(order)
     twins = [-1] * len(order)
     nearest = np.full(count, -1)
     closest = np.full(count, np.inf)
+    beyond = np.zeros(count, "float32")  # infinity for whoever is gone
 
     def look(units: np.ndarray) -> None:
+        if matrix is not None:  # one by one, for the processor has a row at hand
+            for unit in units.tolist():
+                row = matrix[unit] + beyond
+                row[unit] = np.inf
+                nearest[unit] = found = row.argmin()
+                closest[unit] = row[found]
+            return
         step = max(1, _KEPT_PAIRS // 4 // count)
         for start in range(0, len(units), step):
             some = units[start : start + step]
-            rows = matrix[some] if matrix is not None else pairs.rows(some)
-            rows[:, ~alive] = np.inf
+            rows = np.where(alive, pairs.rows(some), np.inf)
             rows[np.arange(len(some)), some] = np.inf
             nearest[some] = rows.argmin(axis=1)
             closest[some] = rows[np.arange(len(some)), nearest[some]]
 
     look(np.flatnonzero(alive))
     for _ in range(int(alive.sum()) - 1):
-        first = int(closest.argmin())
+        while (
+            np.isfinite(closest[first := int(closest.argmin())])
+            and not alive[nearest[first]]
+        ):
+            if matrix is not None:
+                look(np.array([first]))
+            else:  # many at a time
+                look(np.flatnonzero(alive & ~alive[nearest]))
         second = int(nearest[first])
         low, high = min(first, second), max(first, second)
         gone, kept = (
@@ -139,8 +156,7 @@ def eliminate(pairs: UnitPairs) -> Ranking:
         keys.append(float(closest[first]))
         twins.append(kept)
         alive[gone] = False
-        closest[gone] = np.inf
-        look(np.flatnonzero(alive & (nearest == gone)))
+        closest[gone] = beyond[gone] = np.inf
     order += np.flatnonzero(alive).tolist()
     keys += [np.inf] * (count - len(keys))
     twins += [-1] * (count - len(twins))
