@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -30,6 +30,12 @@ _ONE_BY_ONE = 256
 _AT_ONCE = 64
 # So many times as many are looked at in between.
 _CLOSER = 4
+# Of so many units at most, some are exchanged in the end: so often, for no less of
+# what the consumers compute; and of so few from other beginnings, too.
+_EXCHANGED = 512
+_EXCHANGES = 32
+_LEAST = 1e-7
+_FROM_ANYWHERE = 64
 # Beyond so many units, float32 does.
 _COARSE = 1024
 # So many positions are looked at if there are more, and so many per unit.
@@ -140,22 +146,55 @@ class Reconstruction(Criterion):
         """Return one score per unit of a group; higher means keep."""
         if not self._readings.get(group.name):
             return self._unseen(group)
-        consumers = []
+        consumers = [
+            _Consumer(covariance, weights, self.ridge)
+            for covariance, weights in self._seen(group)
+        ]
+        return _eliminate(consumers, group.num_units)
+
+    def exchanged(self, group: Group, gone: np.ndarray) -> np.ndarray:
+        """Exchange units that go for units that stay, while that lowers the loss.
+
+        Taking units away one by one, each the best at its time, need not end with the
+        best ones.
+
+        Args:
+            group: A group of the graph that was prepared.
+            gone: Indices of the units that go.
+
+        Returns:
+            As many indices.
+        """
+        known = self._readings.get(group.name)
+        if not known or not len(gone) or group.num_units > _EXCHANGED:
+            return gone
+        seen = []
+        for covariance, weights in self._seen(group):
+            noise = self.ridge * np.trace(covariance) / len(covariance)
+            covariance[np.diag_indices(len(covariance))] += noise or 1.0
+            aims = covariance @ weights
+            energy = float(np.vdot(weights, aims))
+            if energy > 0:
+                seen.append((covariance, aims @ aims.T / energy))
+        if not seen:
+            return gone
+        rng = np.random.default_rng(self.seed)
+        starts = [gone]
+        if group.num_units <= _FROM_ANYWHERE:
+            starts += [rng.permutation(group.num_units)[: len(gone)] for _ in range(2)]
+        return min((_exchange(seen, start) for start in starts), key=lambda e: e[1])[0]
+
+    def _seen(self, group: Group) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield how the units vary at each consumer, and its weights for them."""
         for reading in self._readings[group.name]:
             moments = self._moments[reading]
-            covariance = moments[:-1, :-1] / moments[-1, -1]
-            weights = np.concatenate(
-                [
-                    self.graph.rows(member)
-                    for member in group.consumers
-                    if member.path == reading.path
-                ],
-                axis=1,
-            )
-            consumers.append(
-                _Consumer(covariance, weights.astype("float64"), self.ridge)
-            )
-        return _eliminate(consumers, group.num_units)
+            weights = [
+                self.graph.rows(member)
+                for member in group.consumers
+                if member.path == reading.path
+            ]
+            joined = np.concatenate(weights, axis=1).astype("float64")
+            yield moments[:-1, :-1] / moments[-1, -1], joined
 
     def _unseen(self, group: Group) -> np.ndarray:
         """Score units by their weights alone, as if they varied one by one."""
@@ -281,6 +320,51 @@ def _one_by_one(parts: list[_Consumer], number: int) -> tuple[list[int], list[fl
         for part in parts:
             part.forget(unit)
     return gone, lost
+
+
+def _exchange(
+    consumers: list[tuple[np.ndarray, np.ndarray]], gone: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Exchange one unit for another as long as the sum of the losses falls.
+
+    The best of the exchanges is made, again and again.
+
+    Args:
+        consumers: For each how the units vary together, and the products of how they
+            vary with its outputs; both of shape `(units, units)`.
+        gone: Indices of the units that go.
+
+    Returns:
+        As many indices, and the sum of the losses, but for what is the same for all.
+    """
+    units = np.arange(len(consumers[0][0]))
+    for _ in range(_EXCHANGES):
+        kept = np.setdiff1d(units, gone)
+        changes, fitted = np.zeros((len(gone), len(kept))), 0.0
+        for covariance, aims in consumers:
+            inverse = _inverse(covariance[np.ix_(kept, kept)])
+            # Each unit that goes, as the others make it up, and what is left of it.
+            made = inverse @ covariance[np.ix_(kept, gone)]
+            mixed = aims[np.ix_(kept, gone)] - aims[np.ix_(kept, kept)] @ made
+            left = covariance[gone, gone] - np.sum(
+                covariance[np.ix_(kept, gone)] * made, 0
+            )
+            gain = aims[gone, gone] - np.sum(
+                made * (aims[np.ix_(kept, gone)] + mixed), 0
+            )
+            gain = np.maximum(gain, 0.0) / left
+            # Were it back: the products of the weights of those that stay, squared.
+            weights = np.sum((inverse @ aims[np.ix_(kept, kept)]) * inverse, axis=1)
+            weights = weights[:, None] - 2 * made * (inverse @ mixed) / left
+            weights += np.square(made) * gain / left
+            alone = np.diag(inverse)[:, None] + np.square(made) / left
+            changes += (np.maximum(weights, 0.0) / alone - gain).T
+            fitted += float(np.vdot(inverse, aims[np.ix_(kept, kept)]))
+        back, away = np.unravel_index(changes.argmin(), changes.shape)
+        if not changes[back, away] < -_LEAST:
+            break
+        gone = np.append(np.delete(gone, back), kept[away])
+    return gone, -fitted
 
 
 def _moments(

@@ -283,6 +283,8 @@ def decide(
     counts, achieved = solve(asked.budget, allocation, graph, barriers, fractions)
     budget = asked.budget
     value = recorded(by_layer, budget.value) if by_layer else budget.value
+    if isinstance(criterion, criteria.Reconstruction) and gone is None:
+        allocation.rankings = _exchanged(criterion, allocation, counts)
     removed = allocation.removed(graph, counts)
     if not removed.any() and origin is None:
         _warn_nothing(budget, value, field.groups, barriers, asked.round_to)
@@ -303,6 +305,20 @@ def decide(
         achieved=achieved,
     )
     return decision, origin or field.origin(counts)
+
+
+def _exchanged(
+    criterion: criteria.Reconstruction, allocation: Allocation, counts: np.ndarray
+) -> list[Ranking]:
+    """Put the units that go together with the least loss first, group by group."""
+    found = []
+    for group, ranking, count in zip(
+        allocation.groups, allocation.rankings, counts, strict=True
+    ):
+        gone = criterion.exchanged(group, ranking.order[:count])
+        rest = np.setdiff1d(ranking.order, gone)
+        found.append(replace(ranking, order=np.concatenate([gone, rest])))
+    return found
 
 
 @dataclass(frozen=True)
