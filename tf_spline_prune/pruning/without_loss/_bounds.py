@@ -157,6 +157,7 @@ class _Site:
     shapes: Sequence[Shape]
     output: Shape
     arrays: Arrays
+    bare: bool
 
     @property
     def value(self) -> Bounds:
@@ -166,6 +167,10 @@ class _Site:
     def shape(self) -> Shape:
         return self.shapes[0]
 
+    def activated(self, found: Bounds) -> Bounds | None:
+        """Bound what the layer's own activation makes of it, unless left out."""
+        return found if self.bare else activated(self.call.layer.activation, found)
+
 
 def after(
     call: Call,
@@ -173,6 +178,7 @@ def after(
     shapes: Sequence[Shape],
     output: Shape,
     arrays: Arrays,
+    bare: bool = False,
 ) -> Bounds:
     """Bound what a call gives in inference.
 
@@ -182,6 +188,7 @@ def after(
         shapes: The shapes of its inputs, the batch axis first.
         output: The shape of its one output.
         arrays: The weights of its layer, by name.
+        bare: Whether the activation inside a dense layer or convolution is left out.
 
     Returns:
         The bounds of the output; infinite where no rule covers the call.
@@ -191,7 +198,7 @@ def after(
     if rule is None or not known:
         return Bounds.unknown(output)
     with np.errstate(invalid="ignore", over="ignore"):
-        found = rule(_Site(call, values, shapes, output, arrays))
+        found = rule(_Site(call, values, shapes, output, arrays, bare))
     if found is None or found.low.ndim != len(output) - 1:
         return Bounds.unknown(output)
     return Bounds.of(found.low, found.high)
@@ -202,9 +209,7 @@ def _dense(site: _Site) -> Bounds | None:
     value = site.value.full(site.value.low.ndim - 1, len(kernel))
     found = affine(value, kernel)
     bias = site.arrays.get("bias", np.zeros(1)).astype("float64")
-    return activated(
-        site.call.layer.activation, Bounds(found.low + bias, found.high + bias)
-    )
+    return site.activated(Bounds(found.low + bias, found.high + bias))
 
 
 def _space(site: _Site) -> tuple[int, list[int]]:
@@ -244,7 +249,7 @@ def _convolution(site: _Site) -> Bounds | None:
     found = Bounds(
         (found.low + bias).reshape(shape), (found.high + bias).reshape(shape)
     )
-    return activated(site.call.layer.activation, found)
+    return site.activated(found)
 
 
 def _batchnorm(site: _Site) -> Bounds | None:
