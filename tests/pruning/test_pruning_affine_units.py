@@ -197,20 +197,30 @@ def test_the_smaller_of_fold_and_rank(K):
     assert error(model, small) < 1e-5
 
 
-def layers_of(K, kind):
-    L = K.layers
+def layer_of(K, kind):
+    L, f = K.layers, {"dtype": "float64"}
     return {
-        "relu": lambda: L.Activation("relu"),
-        "leaky": lambda: L.LeakyReLU(),
-        "relu6": lambda: L.ReLU(max_value=6.0),
-        "threshold": lambda: L.ReLU(threshold=0.5, negative_slope=0.1),
-        "prelu": lambda: L.PReLU(),
-        "hard_sigmoid": lambda: L.Activation("hard_sigmoid"),
-        "elu": lambda: L.ELU(),
+        "relu": lambda: L.Activation("relu", **f),
+        "leaky": lambda: L.LeakyReLU(**f),
+        "function": lambda: L.Activation("leaky_relu", **f),
+        "relu6": lambda: L.ReLU(max_value=6.0, **f),
+        "threshold": lambda: L.ReLU(threshold=0.5, negative_slope=0.1, **f),
+        "prelu": lambda: L.PReLU(**f),
+        "hard_sigmoid": lambda: L.Activation("hard_sigmoid", **f),
+        "elu": lambda: L.ELU(**f),
     }[kind]()
 
 
-KINDS = ["relu", "leaky", "relu6", "threshold", "prelu", "hard_sigmoid", "elu"]
+KINDS = [
+    "relu",
+    "leaky",
+    "function",
+    "relu6",
+    "threshold",
+    "prelu",
+    "hard_sigmoid",
+    "elu",
+]
 
 
 @pytest.mark.both_flavours
@@ -219,12 +229,13 @@ KINDS = ["relu", "leaky", "relu6", "threshold", "prelu", "hard_sigmoid", "elu"]
 def test_pieces_of_activations(K, kind, normed):
     """Between its knots each is affine; negative sides, gains and norms are counted."""
     L = K.layers
-    inputs = K.Input((4,))
-    x = L.Dense(24, name="one")(inputs)
+    f = {"dtype": "float64"}
+    inputs = K.Input((4,), **f)
+    x = L.Dense(24, name="one", **f)(inputs)
     if normed:
-        x = L.BatchNormalization(name="norm")(x)
-    x = layers_of(K, kind)(x)
-    model = zoo.settle(K.Model(inputs, L.Dense(7, name="two")(x)))
+        x = L.BatchNormalization(name="norm", **f)(x)
+    x = layer_of(K, kind)(x)
+    model = zoo.settle(K.Model(inputs, L.Dense(7, name="two", **f)(x)))
     edit(model, "one", kernel=lambda w: np.multiply(w, 0.1, out=w))
     shift = np.zeros(24)
     shift[:10] = {"relu6": 3.0, "hard_sigmoid": 0.3}.get(kind, 9.0)
@@ -240,7 +251,9 @@ def test_pieces_of_activations(K, kind, normed):
         edit(model, "one", bias=shifted)
     small = tsp.lossless(model, box=BOX)
     # Of the other ten units, all cross a knot, but for those of a wide piece.
-    affine = {"leaky": 14, "threshold": 24, "hard_sigmoid": 20}.get(kind, 10)
+    affine = {"leaky": 14, "function": 14, "threshold": 24, "hard_sigmoid": 20}.get(
+        kind, 10
+    )
     kept = 24 - affine
     if kind in ("relu", "relu6"):
         kept -= 4  # constants, that go
@@ -252,7 +265,7 @@ def test_pieces_of_activations(K, kind, normed):
         assert names(small) == ["two"]
     else:
         assert width(small, "one") == kept + 4
-    assert error(model, small) < 2e-6
+    assert error(model, small) < 1e-13
 
 
 def convolutions(K, padding, norm=True, between=None, last=None):

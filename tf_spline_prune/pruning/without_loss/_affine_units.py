@@ -28,7 +28,12 @@ from tf_spline_prune.compat import (
 from tf_spline_prune.graph import ChannelGraph, channel_axis
 from tf_spline_prune.graph._unit_path import batchnorm_factor, is_linear, norms_behind
 from tf_spline_prune.graph.rules._elementwise import is_known
-from tf_spline_prune.pruning.without_loss._bounds import Bounds, after, scaled
+from tf_spline_prune.pruning.without_loss._bounds import (
+    Bounds,
+    after,
+    scaled,
+    slope_below,
+)
 
 _INF = math.inf
 
@@ -50,7 +55,6 @@ _PIECES: dict[str, tuple[Piece, ...]] = {
     "linear": (_LINE,),
     "relu": (_POSITIVE,),
     "relu6": (Piece(0.0, 6.0),),
-    "leaky_relu": (_POSITIVE, Piece(-_INF, 0.0, 0.2)),
     "elu": (_POSITIVE,),
     "celu": (_POSITIVE,),
     "abs": (_POSITIVE, Piece(-_INF, 0.0, -1.0)),
@@ -69,35 +73,40 @@ def activations_of(graph: Graph) -> list[Call]:
 
 def pieces_of(call: Call) -> tuple[Piece, ...]:
     """List the pieces on which the activation in or at a call is known to be affine."""
+    layer = call.layer
     if call.kind == "op:relu":
-        return _of_relu(vars(call.layer))
+        return _of_relu(layer, vars(layer))
     if call.kind in _ACTIVATIONS and call.kind != "Activation":
-        return _of_layer(call.layer)
-    function = getattr(call.layer, "activation", None)
+        return _of_layer(layer)
+    function = getattr(layer, "activation", None)
     if function is None:
         return _PIECES["linear"]
     if is_layer(function):
         return _of_layer(function)
-    return _PIECES.get(activation_name(function), ()) if is_known(function) else ()
+    name = activation_name(function)
+    if not is_known(function):
+        return ()
+    return _leaky(function) if name == "leaky_relu" else _PIECES.get(name, ())
 
 
 def _of_layer(layer: Any) -> tuple[Piece, ...]:
     kind = kind_of(layer)
     if kind == "ReLU":
-        return _of_relu(layer.get_config())
-    if kind == "LeakyReLU":
-        config = layer.get_config()
-        slope = float(config.get("negative_slope", config.get("alpha", 0.0)))
-        return (_POSITIVE, Piece(-_INF, 0.0, slope)) if slope else (_POSITIVE,)
-    return _BY_CLASS.get(kind, ())
+        return _of_relu(layer, layer.get_config())
+    return _leaky(layer) if kind == "LeakyReLU" else _BY_CLASS.get(kind, ())
 
 
-def _of_relu(config: Mapping[str, Any]) -> tuple[Piece, ...]:
-    top, slope = config.get("max_value"), float(config.get("negative_slope") or 0.0)
+def _leaky(layer: Any, above: Piece = _POSITIVE) -> tuple[Piece, ...]:
+    slope = slope_below(layer, above.low)
+    below = Piece(-_INF, above.low, slope, -slope * above.low)
+    return (above, below) if slope else (above,)
+
+
+def _of_relu(layer: Any, config: Mapping[str, Any]) -> tuple[Piece, ...]:
+    top, slope = config.get("max_value"), config.get("negative_slope")
     threshold = float(config.get("threshold") or 0.0)
     above = Piece(threshold, _INF if top is None else float(top))
-    below = Piece(-_INF, threshold, slope, -slope * threshold)
-    return (above, below) if slope else (above,)
+    return _leaky(layer, above) if slope else (above,)
 
 
 @dataclass(frozen=True, eq=False)
