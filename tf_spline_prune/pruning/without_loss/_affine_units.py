@@ -25,7 +25,7 @@ from tf_spline_prune.compat import (
     run_eagerly,
     to_numpy,
 )
-from tf_spline_prune.graph import ChannelGraph, channel_axis
+from tf_spline_prune.graph import ChannelGraph, channel_axis, norm_axis
 from tf_spline_prune.graph._unit_path import batchnorm_factor, is_linear, norms_behind
 from tf_spline_prune.graph.rules._elementwise import is_known
 from tf_spline_prune.pruning.without_loss._bounds import (
@@ -34,6 +34,8 @@ from tf_spline_prune.pruning.without_loss._bounds import (
     scaled,
     slope_below,
 )
+
+Arrays = Mapping[str, Mapping[str, np.ndarray]]
 
 _INF = math.inf
 
@@ -111,13 +113,14 @@ def _of_relu(layer: Any, config: Mapping[str, Any]) -> tuple[Piece, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """A linear layer, and what its output goes through up to its activation.
+    """A linear layer, and what treats its units one by one behind it.
 
     Attributes:
         call: The call of the layer.
         norms: The BatchNormalizations behind it.
         activation: The call with the activation, which may be `call` itself; `None`
             if there is none.
+        behind: The BatchNormalizations behind the activation.
         axis: The axis of its units in its output.
         tail: What comes out of all that.
     """
@@ -125,6 +128,7 @@ class Stage:
     call: Call
     norms: tuple[Call, ...]
     activation: Call | None
+    behind: tuple[Call, ...]
     axis: int
     tail: Tensor
 
@@ -136,12 +140,10 @@ class Stage:
     @property
     def calls(self) -> list[Call]:
         """All of these calls, in order."""
-        behind = [] if self.activation in (None, self.call) else [self.activation]
-        return [self.call, *self.norms, *behind]
+        apart = [] if self.activation in (None, self.call) else [self.activation]
+        return [self.call, *self.norms, *apart, *self.behind]
 
-    def affine(
-        self, arrays: Mapping[str, Mapping[str, np.ndarray]]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def affine(self, arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
         """Return what the activation is given: `scale * (x @ kernel) + offset`.
 
         Args:
@@ -150,27 +152,46 @@ class Stage:
         Returns:
             Two arrays of shape `(units,)`, or one entry that stands for all, float64.
         """
-        own = arrays[self.call.path]
-        scale, offset = np.ones(1), np.asarray(own.get("bias", np.zeros(1)), "float64")
-        for norm in self.norms:
-            held = {n: a.astype("float64") for n, a in arrays[norm.path].items()}
-            factor = batchnorm_factor(norm.layer, held)
-            offset = factor * (offset - held["moving_mean"]) + held.get("beta", 0.0)
-            scale = factor * scale
-        return scale, offset
+        bias = arrays[self.call.path].get("bias", np.zeros(1))
+        return _through(self.norms, arrays, np.asarray(bias, "float64"))
+
+    def gains(self, arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
+        """Return by what each activation is multiplied behind it, and what is added."""
+        return _through(self.behind, arrays, np.zeros(1))
+
+
+def _through(
+    norms: Sequence[Call], arrays: Arrays, offset: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Follow `x + offset` through BatchNormalizations: a scale and an offset of x."""
+    scale = np.ones(1)
+    for norm in norms:
+        held = {n: a.astype("float64") for n, a in arrays[norm.path].items()}
+        factor = batchnorm_factor(norm.layer, held)
+        offset = factor * (offset - held["moving_mean"]) + held.get("beta", 0.0)
+        scale = factor * scale
+    return scale, offset
 
 
 def stage_of(graph: Graph, call: Call) -> Stage:
-    """Follow the output of a linear layer to its activation."""
-    axis = channel_axis(call, len(call.output_shapes[0]))
-    if not is_linear(call):
-        return Stage(call, (), call, axis, call.outputs[0])
+    """Follow the output of a linear layer to its activation, and what is behind."""
+    rank = len(call.output_shapes[0])
+    axis = channel_axis(call, rank)
     norms = tuple(norms_behind(graph, call))
     tail = (norms or (call,))[-1].outputs[0]
-    behind = next(graph.chain(tail), None)
-    if behind is None or behind.kind not in _ACTIVATIONS:
-        return Stage(call, norms, None, axis, tail)
-    return Stage(call, norms, behind, axis, behind.outputs[0])
+    activation: Call | None = call
+    if is_linear(call):
+        activation = next(graph.chain(tail), None)
+        if activation is None or activation.kind not in _ACTIVATIONS:
+            return Stage(call, norms, None, (), axis, tail)
+        tail = activation.outputs[0]
+    behind: list[Call] = []
+    for norm in graph.chain(tail):
+        if norm.kind != "BatchNormalization" or norm_axis(norm, rank) != axis:
+            break
+        behind.append(norm)
+    tail = behind[-1].outputs[0] if behind else tail
+    return Stage(call, norms, activation, tuple(behind), axis, tail)
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +200,8 @@ class AffineUnits:
 
     Attributes:
         found: Array of shape `(units,)`, bool.
-        slope: Array of shape `(units,)`: the unit is `slope * z + offset`.
+        slope: Array of shape `(units,)`: where `z` is what the activation is given,
+            `slope * z + offset` is what comes out of the stage.
         offset: Array of shape `(units,)`.
         certified: Array of shape `(units,)`, bool: those that are so by their bounds.
         exact: Array of shape `(units,)`, bool: those, and what is so at all data.
@@ -265,6 +287,8 @@ class Evidence:
             slope[nearly], offset[nearly] = fitted[0][nearly], fitted[1][nearly]
             exact = certified | always
             found = exact | nearly
+        scale, shift = stage.gains(self.graph.arrays)
+        slope, offset = scale * slope, scale * offset + shift
         return AffineUnits(found & (slope != 0), slope, offset, certified, exact)
 
     def bounds_of(self, stage: Stage, kernel: np.ndarray, size: int) -> Bounds:

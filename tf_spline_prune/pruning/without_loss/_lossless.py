@@ -190,14 +190,15 @@ def lossless(
     the same: forty before five outputs become five. Before a convolution with padding
     it takes one more, which is constant. This needs a Dense layer or a convolution
     that alone produces the units, and such layers, also EinsumDense and transposed
-    convolutions, to consume them; between may be BatchNormalization, one activation,
-    dropout, average pooling, padding, upsampling, reshaping and concatenating. Other
-    affine units, such as those of residual sums, are kept. Where all units of a layer
+    convolutions, to consume them; between may be one activation, BatchNormalization
+    before and behind it, and dropout, average pooling, padding, upsampling, reshaping
+    and concatenating. Other affine units, such as those of residual sums, are kept. Where all units of a layer
     are affine, the layer goes, and the next one does the work of both, if that costs no
     more multiply-accumulates; so do several in a row, as in an inverted residual. For
     convolutions the kernels must fit together, and padding must not see the difference.
     The new weights are dense, whatever zeros were in the old ones. For new units, the
-    statistics of BatchNormalization are estimates, which matter only in training.
+    statistics of BatchNormalization are guessed; as measured they would be others, so
+    in training, and once they are recalibrated, the model computes something else.
 
     Interval bounds are wide: deep in a network they certify little. With `tolerance`
     units count as affine also if they are so on the data, at all but this fraction of

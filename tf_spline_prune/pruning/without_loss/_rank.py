@@ -227,12 +227,13 @@ def sole_stage(graph: ChannelGraph, group: Group) -> Stage:
     if call.kind not in PRODUCERS or groups != 1 or member.name != "kernel":
         raise Kept(f"a {call.kind.rpartition(':')[2]} layer produces them")
     stage = stage_of(graph.graph, call)
-    if others or any(len(graph.graph.uses[n.path]) != 1 for n in stage.norms):
+    norms = (*stage.norms, *stage.behind)
+    if others or any(len(graph.graph.uses[norm.path]) != 1 for norm in norms):
         raise Kept("the layer that produces them is used more than once")
-    for norm in stage.norms:
+    for norm in norms:
         if not set(graph.arrays[norm.path]) <= _NORM_WEIGHTS:
             raise Kept(f"{norm.path} holds weights of its own kind")
-    own = {call.path, *(norm.path for norm in stage.norms)}
+    own = {call.path, *(norm.path for norm in norms)}
     if stage.activation is not None:
         own.add(stage.activation.path)
     for one in group.members:
@@ -388,55 +389,92 @@ def _write_producer(
 ) -> None:
     """Let the layer give its activation `scale * (x @ linear part) + shift`."""
     stage, member = made.stage, made.group.producers[0]
+    put = shift  # in front of the activation
     linear = np.zeros((len(scale), made.inward.shape[1]))
     linear[: len(made.rows)] = made.linear
     columns = made.columns[: made.count]
     view = np.moveaxis(_copy(graph, changes, member.path, member.name), member.axis, 0)
     shape = view[columns].shape
     view[columns] = (scale[:, None] * linear).reshape(shape)
-    own = graph.arrays[stage.call.path]
+    count = len(made.rows)
     if stage.norms:
         mean, variance = (np.zeros(len(scale)) for _ in range(2))
-        count = len(made.rows)
-        mean[:count], variance[:count] = _statistics(graph, made)
+        mean[:count], variance[:count] = _statistics(graph, made, before=True)
         mean, variance = scale * mean, scale**2 * variance
-    for place, norm in enumerate(stage.norms):
-        names = graph.arrays[norm.path]
-        one = 1.0 - norm.layer.epsilon
-        first = variance if "gamma" in names and not place else one
-        values = {
-            "moving_mean": mean if not place else 0.0,
-            "moving_variance": first,
-            "gamma": np.sqrt(first + norm.layer.epsilon),
-            "beta": mean + shift if not place else 0.0,
-        }
-        if "beta" not in names and not place:
-            values["moving_mean"] = -shift
-        for name in names:
-            _copy(graph, changes, norm.path, name)[columns] = values[name]
-    if "bias" in own:
-        _copy(graph, changes, stage.call.path, "bias")[columns] = (
-            0.0 if stage.norms else shift
-        )
+        for norm in stage.norms:
+            _plain(graph, changes, norm, columns, mean, variance, shift)
+            mean, shift = mean + shift, 0.0 * shift
+    if stage.behind:
+        piece = stage.pieces[0]
+        mean, variance = (np.zeros(len(scale)) for _ in range(2))
+        mean[:count], variance[:count] = _statistics(graph, made, before=False)
+        mean = piece.slope * (scale * mean + put) + piece.offset
+        variance = (piece.slope * scale) ** 2 * variance
+        for norm in stage.behind:
+            _plain(graph, changes, norm, columns, mean, variance, 0.0 * shift)
+    if "bias" in graph.arrays[stage.call.path]:
+        _copy(graph, changes, stage.call.path, "bias")[columns] = shift
     elif not stage.norms and shift.any():
         raise Kept(f"{stage.call.path} has no bias")
 
 
+def _plain(
+    graph: ChannelGraph,
+    changes: Changes,
+    norm: Call,
+    columns: np.ndarray,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    shift: np.ndarray,
+) -> None:
+    """Let a BatchNormalization do no more to some channels than shift them.
+
+    With the statistics that they are guessed to have it does so in training too, if it
+    has a scale and an offset.
+    """
+    names = graph.arrays[norm.path]
+    spread = variance if "gamma" in names else np.float64(1.0 - norm.layer.epsilon)
+    values = {
+        "moving_mean": mean if "beta" in names else -shift,
+        "moving_variance": spread,
+        "gamma": np.sqrt(spread + norm.layer.epsilon),
+        "beta": mean + shift,
+    }
+    for name in names:
+        _copy(graph, changes, norm.path, name)[columns] = values[name]
+
+
 def _statistics(
-    graph: ChannelGraph, made: Replacement
+    graph: ChannelGraph, made: Replacement, before: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Guess mean and variance of the new units' linear parts from the old ones'.
 
-    The means are those of the old units' mixtures; the variances would be, if these
-    were independent. In inference they do not matter, but training goes on from there.
+    They are taken from the norm before the activation, or from the one behind it. The
+    means are those of the old units' mixtures; the variances would be, if these were
+    independent. In inference they do not matter, but training goes on from there.
     """
     stage, columns = made.stage, made.columns
-    held = graph.arrays[stage.norms[0].path]
-    own = np.asarray(graph.arrays[stage.call.path].get("bias", np.zeros(1)), "float64")
-    mean = np.asarray(held["moving_mean"], "float64") - own
-    factor = made.factor[:, None] * made.mix
-    variance = np.asarray(held["moving_variance"], "float64")[columns]
-    return mean[columns] @ factor, variance @ factor**2
+    norm = (stage.norms if before else stage.behind)[0]
+    held = graph.arrays[norm.path]
+    mean, variance = (
+        held[name].astype("float64")[columns]
+        for name in ("moving_mean", "moving_variance")
+    )
+    if before:
+        own = graph.arrays[stage.call.path]
+        mean = mean - (own["bias"][columns] if "bias" in own else 0.0)
+        factor = made.factor
+    else:
+        gain, added = (
+            np.broadcast_to(one, len(made.affine.found))[columns]
+            for one in stage.gains(graph.arrays)
+        )
+        constant = (
+            made.affine.slope[columns] * made.offset + made.affine.offset[columns]
+        )
+        mean, factor = mean + (added - constant) / gain, gain
+    mix = factor[:, None] * made.mix
+    return mean @ mix, variance @ mix**2
 
 
 def _split(
