@@ -192,10 +192,13 @@ def lossless(
     that alone produces the units, and such layers, also EinsumDense and transposed
     convolutions, to consume them; between may be one activation, BatchNormalization
     before and behind it, and dropout, average pooling, padding, upsampling, reshaping
-    and concatenating. Other affine units, such as those of residual sums, are kept. Where all units of a layer
-    are affine, the layer goes, and the next one does the work of both, if that costs no
-    more multiply-accumulates; so do several in a row, as in an inverted residual. For
-    convolutions the kernels must fit together, and padding must not see the difference.
+    and concatenating. Other affine units, such as those of residual sums, are kept.
+
+    Where all units of a layer are affine, the layer goes, and the next one does the
+    work of both, if that costs no more multiply-accumulates; so do several in a row, as
+    in an inverted residual. For convolutions the kernels must fit together, and padding
+    must not see the difference.
+
     The new weights are dense, whatever zeros were in the old ones. For new units, the
     statistics of BatchNormalization are guessed; as measured they would be others, so
     in training, and once they are recalibrated, the model computes something else.
