@@ -18,9 +18,20 @@ from tf_spline_prune.errors import (
     InexactWarning,
     NothingPrunedWarning,
 )
+from tf_spline_prune.pruning.without_loss._straightening import Straightening
 
 BOX = (-1.0, 1.0)
 ALL = slice(None)
+
+
+@pytest.fixture(autouse=True)
+def _no_excuse(monkeypatch):
+    """Let a step that computes something else fail, which is else taken back."""
+
+    def refuse(self, one, reason):
+        raise AssertionError(f"{one.name}: {reason}")
+
+    monkeypatch.setattr(Straightening, "_refuse", refuse)
 
 
 def in_box(model, low=-1.0, high=1.0, count=64):
@@ -60,6 +71,10 @@ def edit(model, layer, **changes):
     for name, change in changes.items():
         change(arrays[name])
     layer.set_weights(list(arrays.values()))
+
+
+def zero(array):
+    array[:] = 0
 
 
 def lift(units, by=100.0):
@@ -390,6 +405,55 @@ def test_the_consumers_together(K):
     assert error(model, small) < 1e-5
 
 
+@pytest.mark.parametrize("where", ["output", "input"])
+def test_small_numbers_count_where_they_matter(K, where):
+    """An output of tiny weights has a scale of its own, as an input of wide range."""
+    L = K.layers
+    inputs = K.Input((12,))
+    x = L.Dense(40, activation="relu", name="one")(inputs)
+    small, large = L.Dense(2, name="small")(x), L.Dense(2, name="large")(x)
+    small = L.Rescaling(1e9)(small) if where == "output" else small
+    model = zoo.settle(K.Model(inputs, [small, large]))
+    high = np.ones(12)
+    if where == "output":
+        edit(model, "one", bias=lift(range(30), 20))
+        edit(model, "small", kernel=lambda w: np.multiply(w, 1e-9, out=w))
+        edit(model, "small", bias=zero)
+    else:  # only two of the inputs matter to one output, one of them by its range
+        high[0] = 1e9
+
+        def kernels(kernel):
+            kernel[2:] = 0
+            kernel[0] *= 1e-9
+
+        edit(model, "one", kernel=kernels, bias=zero)
+        edit(model, "one", bias=lift(range(30), 20))
+    found = tsp.lossless(model, box=(-high, high))
+    assert width(found, "one") == 10 + (4 if where == "output" else 2)
+    x = (np.random.default_rng(0).uniform(-1, 1, (64, 12)) * high).astype("float32")
+    for old, new in zip(model(x), found(x), strict=True):
+        old, new = np.asarray(old), np.asarray(new)
+        np.testing.assert_allclose(new, old, atol=1e-5 * np.abs(old).max())
+
+
+def test_layer_upon_layer(K):
+    """Neighbours share a kernel, so they are replaced one after the other."""
+    L = K.layers
+    sizes = (20, 24)
+    layers = [L.Dense(n, activation="relu", name=f"d{n}") for n in sizes]
+    model = K.Sequential([K.Input((6,)), *layers, L.Dense(2, name="head")])
+    zoo.settle(model)
+    hidden = np.zeros(6)
+    for size in sizes:  # the first twelve stay about 5, the others about 0
+        kernel = 0.1 * model.get_layer(f"d{size}").get_weights()[0]
+        bias = 5.0 * (np.arange(size) < 12)
+        model.get_layer(f"d{size}").set_weights([kernel, bias - hidden @ kernel])
+        hidden = bias
+    small = tsp.lossless(model, box=BOX)
+    assert [width(small, f"d{n}") for n in sizes] == [8 + 6, 12 + 2]
+    assert error(model, small) < 1e-5
+
+
 def test_coupled_units_are_kept_and_said_why(K):
     L = K.layers
     inputs = K.Input((6,))
@@ -465,6 +529,37 @@ def test_two_convolutions_are_one(K, first, second, expected):
     assert tsp.cost(small).macs < tsp.cost(model).macs
 
 
+def test_nothing_is_added_so_padding_does_not_matter(K):
+    """1x1 without any constant, then 3 x 3 with padding: one convolution, padded."""
+    L = K.layers
+    model = chain(
+        K,
+        L.Conv2D(60, 1, use_bias=False, name="one"),
+        L.Conv2D(4, 3, 2, padding="same", name="two"),
+    )
+    small = tsp.lossless(model, box=BOX)
+    assert names(small) == ["two"]
+    assert small.get_layer("two").padding == "same"
+    assert error(model, small) < 1e-5
+
+
+def test_a_layer_with_two_uses_is_no_other(K):
+    """What is added to its weights for one use would be wrong for the other."""
+    L = K.layers
+    inputs = [K.Input((6,)), K.Input((6,))]
+    shared = L.Dense(3, activation="tanh", name="shared")
+    hidden = [
+        L.Dense(40, activation="relu", name=n)(x)
+        for n, x in zip("ab", inputs, strict=True)
+    ]
+    model = zoo.settle(K.Model(inputs, [shared(x) for x in hidden]))
+    for name in "ab":
+        edit(model, name, bias=lift(ALL, 20.0))
+    edit(model, "shared", kernel=lambda w: np.multiply(w, 0.01, out=w))
+    with pytest.warns(NothingPrunedWarning, match="several layers"):
+        tsp.lossless(model, box=BOX)
+
+
 def test_where_one_convolution_costs_more_two_stay(K):
     """3 x 3 after 3 x 3 would be 5 x 5."""
     L = K.layers
@@ -472,7 +567,7 @@ def test_where_one_convolution_costs_more_two_stay(K):
         K,
         L.Conv2D(20, 3, activation="relu", name="one"),
         L.Conv2D(20, 3, name="two"),
-        shape=(9, 9, 20),
+        shape=(30, 30, 20),
     )
     edit(model, "one", bias=lift(ALL, 50.0))
     with pytest.warns(NothingPrunedWarning):

@@ -244,6 +244,12 @@ def _apart(found: Sequence[Replacement]) -> list[Replacement]:
 
 def _is_affine(graph: ChannelGraph, group: Group, evidence: Evidence) -> bool:
     """Return whether an activation is certified affine for some units of a group."""
+    for member in group.producers:
+        for call in graph.graph.uses[member.path] if member.name == "kernel" else ():
+            stage = stage_of(graph.graph, call) if call.kind in LAYERS else None
+            if stage is not None and stage.activation is call:
+                if evidence.of(stage).certified[member.positions].any():
+                    return True
     owner = graph.owners([group])
     for call in activations_of(graph.graph):
         value = graph.inputs_of(call)[0]
