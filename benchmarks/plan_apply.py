@@ -6,8 +6,12 @@ Everything on one thread, in turns; medians are reported.
 
 copy: `plan` to half of the MACs, which reads the graph, and `apply`; and the whole
 `prune`, which verifies too; against `clone_model` and `set_weights` of the same model,
-in one process. `--models` names networks of `keras.applications`, with a size:
-`ResNet50:64`, and a width: `MobileNetV2:96:0.35`.
+in one process. They take turns, every second round the other way about; the first round
+is not counted, so that none pays for what is made at first use; garbage is collected
+before each. Counted is processor time, which other work on the machine changes least,
+and a ratio is the median of those of the rounds. A copy takes as long in a process that
+never prunes; only ratios compare between machines. `--models` names networks of
+`keras.applications`, with a size: `ResNet50:64`, and a width: `MobileNetV2:96:0.35`.
 
 vgg: VGG16 with BatchNormalization at 224x224, 30 % of the units to go by their
 magnitude, all layers ranked together, against Torch-Pruning. A process for every
@@ -25,6 +29,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from operator import truediv
 from typing import Any
 
 # A child that runs Torch-Pruning has neither TensorFlow nor this package.
@@ -172,9 +177,9 @@ def one_copy(name: str, repeats: int) -> Result:
     result: dict[str, list[float]] = {}
 
     def timed(part: str, function: Callable[[], Any]) -> Any:
-        start = time.perf_counter()
+        start = time.process_time()
         found = function()
-        result.setdefault(part, []).append(time.perf_counter() - start)
+        result.setdefault(part, []).append(time.process_time() - start)
         return found
 
     def shrink() -> Any:
@@ -188,10 +193,10 @@ def one_copy(name: str, repeats: int) -> Result:
         keras.models.clone_model(model).set_weights(model.get_weights())
 
     turns = {"shrink": shrink, "prune": prune, "copy": copy}
-    for _ in range(repeats + 1):
-        for part, function in turns.items():
+    for number in range(repeats + 1):
+        for part in list(turns)[:: -1 if number % 2 else 1]:
             gc.collect()
-            timed(part, function)
+            timed(part, turns[part])
     return {part: times[1:] for part, times in result.items()}  # the first warms up
 
 
@@ -238,13 +243,19 @@ def goal(text: str, met: bool) -> None:
 def copies(options: argparse.Namespace) -> None:
     parts = ("plan", "apply", "shrink", "prune", "copy")
     titles = ("model", "plan", "apply", "both", "prune", "copy", "both", "prune")
-    print("\nSeconds; the last two columns are how many times those of the copy.")
+    print(
+        "\nSeconds of processor time; the last two columns are how many times those of "
+        "the copy."
+    )
     print(f"\n| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
     ratios = {}
     for name in options.models:
         times = child(sys.executable, "copy", name, options.repeats)
         median = {part: statistics.median(values) for part, values in times.items()}
-        ratios[name] = [median[part] / median["copy"] for part in ("shrink", "prune")]
+        ratios[name] = [
+            statistics.median(map(truediv, times[part], times["copy"]))
+            for part in ("shrink", "prune")
+        ]
         cells = [median[part] for part in parts] + ratios[name]
         print(f"| {' | '.join([name, *(f'{c:.2f}' for c in cells)])} |", flush=True)
     for name, (both, whole) in ratios.items():

@@ -317,7 +317,8 @@ class Bench:
             ),
             "lossless": lambda: (
                 t.lossless,
-                {"model": b.model, "data": b.x, "box": None, "seed": 0},
+                {"model": b.model, "data": b.x, "box": None, "tolerance": None}
+                | {"seed": 0},
             ),
             "max_regions": lambda: (t.max_regions, {"knots": [3, 4], "dimension": 2}),
             "merge": lambda: (t.merge, {"model": b.model, "plan": b.plan}),

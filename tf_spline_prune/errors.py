@@ -81,6 +81,10 @@ class NothingPrunedWarning(SplinePruneWarning):
     """A plan that removes no unit; the message says why."""
 
 
+class InexactWarning(SplinePruneWarning):
+    """A result that computes nearly what the model does; the message says how near."""
+
+
 class BlindVerificationWarning(SplinePruneWarning):
     """A comparison that could not have seen a fault; the message says why."""
 

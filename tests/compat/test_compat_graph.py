@@ -219,3 +219,28 @@ def test_one_tensor_as_data_and_as_a_mask():
         assert len(call.input_shapes) == 2
         found = tsp.ChannelGraph(graph.model)
         assert "mask" in found.explain("first")
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_without_calls(K, inside):
+    """What is taken out of a graph, or of a model in it, hands its input on."""
+    L = K.layers
+    x = inputs = K.Input((4,))
+    x = L.Activation("tanh", name="first")(x)
+    x = L.Activation("sigmoid", name="second")(x)
+    model = K.Model(inputs, L.Add(name="sum")([x, x]), name="inner")
+    if inside:
+        outer = K.Input((4,))
+        model = K.Model(outer, model(outer))
+    prefix = "inner/" if inside else ""
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
+    for gone, expected in (
+        (["first"], 2 / (1 + np.exp(-x))),
+        (["second"], 2 * np.tanh(x)),
+        (["first", "second"], 2 * x),
+    ):
+        graph = compat.without_calls(trace(model), [prefix + name for name in gone])
+        small = compat.rebuild(graph)
+        np.testing.assert_allclose(np.asarray(small(x)), expected, rtol=1e-5)
+        left = {"first", "second", "sum"} - set(gone)
+        assert {c.name for c in trace(small).calls} == {prefix + n for n in left}

@@ -46,6 +46,7 @@ from tf_spline_prune.compat.build._copies import (
     with_plain_names as with_plain_names,
     with_scales as with_scales,
     with_weights as with_weights,
+    without_calls as without_calls,
 )
 from tf_spline_prune.compat.build._model_class import (
     warn_of_lost_training as warn_of_lost_training,

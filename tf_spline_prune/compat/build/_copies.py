@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -211,7 +211,7 @@ def _scaled(
             continue
         for place, factor in scales.get(node.path, {}).items():
             scale = _scale_before(node, place, factor, dtype, -next(numbers))
-            node = _taking(node, place, scale)
+            node = _taking(node, place, scale.outputs[0])
             nodes.append(scale)
         nodes.append(node)
     return replace(blueprint, nodes=tuple(nodes))
@@ -241,9 +241,9 @@ def _scale_before(
     )
 
 
-def _taking(node: Node, place: int, scale: Node) -> Node:
-    """Let a node take in the output of another in the place of one of its inputs."""
-    before, now = node.inputs[place], scale.outputs[0]
+def _taking(node: Node, place: int, now: int) -> Node:
+    """Let a node take in another tensor in the place of one of its inputs."""
+    before = node.inputs[place]
     inputs = list(node.inputs)
     inputs[place] = now
 
@@ -251,6 +251,36 @@ def _taking(node: Node, place: int, scale: Node) -> Node:
         return node.fill({**values, before: values[now]})
 
     return replace(node, inputs=tuple(inputs), fill=fill)
+
+
+def without_calls(graph: Graph, names: Collection[str]) -> Graph:
+    """Take calls of one input and one output out of a graph, to be built from it.
+
+    Args:
+        graph: What `trace` returned.
+        names: The names of the calls. None of them gives an output of a model.
+
+    Returns:
+        The graph, in which what consumed their outputs takes in their inputs. The
+        shapes that it says are the old ones.
+    """
+    return flat_graph(_without(graph.blueprint, names))
+
+
+def _without(blueprint: Blueprint, names: Collection[str]) -> Blueprint:
+    nodes = []
+    stands_for: dict[int, int] = {}
+    for node in blueprint.nodes:
+        if node.inner is not None:
+            node = replace(node, inner=_without(node.inner, names))
+        for place, tensor in enumerate(node.inputs):
+            if tensor in stands_for:
+                node = _taking(node, place, stands_for[tensor])
+        if node.name in names:
+            stands_for[node.outputs[0]] = node.inputs[0]
+        else:
+            nodes.append(node)
+    return replace(blueprint, nodes=tuple(nodes))
 
 
 def require_layer(layer: Any) -> None:

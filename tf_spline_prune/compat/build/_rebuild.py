@@ -85,7 +85,7 @@ def rebuild(
         layer = builder.layers.get(path)
         if layer is None:  # masks between layers are Keras' own
             continue
-        _freeze_alike(source, layer)
+        _freeze_alike(source, layer, "use_bias" in builder.changes.get(path, {}))
         held = path in current and not keeps_words(layer)
         if held and (is_adapted(layer) or not fresh):
             arrays = weights(path) if weights else current[path]
@@ -109,9 +109,14 @@ def rewire(graph: Graph, layer_for: Callable[[Node], Any]) -> Any:
     return _Builder(graph, {}, None, layer_for).build(graph.blueprint)
 
 
-def _freeze_alike(source: Any, target: Any) -> None:
-    """Freeze single weights, or layers inside a layer, as they were (Keras 3)."""
+def _freeze_alike(source: Any, target: Any, biased: bool) -> None:
+    """Freeze single weights, or layers inside a layer, as they were (Keras 3).
+
+    A layer may have got a bias, its last weight.
+    """
     held, made = (list(getattr(layer, "weights", ())) for layer in (source, target))
+    if biased:
+        made = made[: len(held)]
     if len(held) != len(made):
         raise ModelError(
             "A layer has other weights than one that is built again from its config, "

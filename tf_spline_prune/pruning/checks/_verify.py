@@ -223,9 +223,10 @@ class _Pair:
 class Comparison:
     """A smaller model beside the original in which nobody reads the removed units.
 
-    Both are run as they are. Where that does not settle the matter, because of
-    rounding or because the reference hardly answers, copies of both are run in
-    float64, if the backend and the layers can.
+    A plain graph of Keras' own layers is compared at a glance first. Else, or if that
+    does not settle the matter, both are run as they are; and where that does not,
+    because of rounding or because the reference hardly answers, copies of both are run
+    in float64, if the backend and the layers can.
 
     Args:
         graph: The original model's channel graph.

@@ -109,12 +109,13 @@ _RISING = frozenset(
 _OTHER = frozenset("gelu silu swish mish hard_silu hard_swish abs tanh_shrink".split())
 
 
-def activated(function: Any, value: Bounds) -> Bounds | None:
+def activated(function: Any, value: Bounds, dtype: str) -> Bounds | None:
     """Bound what an activation function makes of a tensor.
 
     Args:
         function: An activation function of either flavour, or `None`.
         value: The bounds of its input.
+        dtype: The dtype that it computes in.
 
     Returns:
         The bounds of its output; `None` if the function is not known.
@@ -126,7 +127,7 @@ def activated(function: Any, value: Bounds) -> Bounds | None:
         return None
     low, high = (
         to_numpy(function(keras.ops.convert_to_tensor(bound))).astype("float64")
-        for bound in _both(value)
+        for bound in _both(value, dtype)
     )
     if name in _RISING:
         return Bounds(low, high)
@@ -134,9 +135,24 @@ def activated(function: Any, value: Bounds) -> Bounds | None:
     return Bounds(np.where(fixed, low, -np.inf), np.where(fixed, high, np.inf))
 
 
-def _both(value: Bounds) -> tuple[np.ndarray, np.ndarray]:
+def _both(value: Bounds, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     # A copy: a backend must not see an array that numpy only pretends to hold.
-    return np.array(value.low, "float32"), np.array(value.high, "float32")
+    wide = "float64" if dtype == "float64" else "float32"
+    return np.array(value.low, wide), np.array(value.high, wide)
+
+
+def slope_below(layer: Any, threshold: float = 0.0) -> float:
+    """Measure the slope of a ReLU or LeakyReLU below its threshold.
+
+    TensorFlow rounds it to float32, whatever it computes in.
+
+    Args:
+        layer: The layer, or a function like one.
+        threshold: Its threshold. Defaults to `0.0`.
+    """
+    function = getattr(layer, "call", layer)
+    point = keras.ops.convert_to_tensor(np.array([threshold - 1.0]))
+    return -float(to_numpy(function(point))[0]) + 0.0
 
 
 Arrays = Mapping[str, np.ndarray]
@@ -157,6 +173,7 @@ class _Site:
     shapes: Sequence[Shape]
     output: Shape
     arrays: Arrays
+    bare: bool
 
     @property
     def value(self) -> Bounds:
@@ -166,6 +183,14 @@ class _Site:
     def shape(self) -> Shape:
         return self.shapes[0]
 
+    def activated(self, found: Bounds) -> Bounds | None:
+        """Bound what the layer's own activation makes of it, unless left out."""
+        if self.bare:
+            return found
+        layer = self.call.layer
+        dtype = str(getattr(layer, "compute_dtype", "float32"))
+        return activated(layer.activation, found, dtype)
+
 
 def after(
     call: Call,
@@ -173,6 +198,7 @@ def after(
     shapes: Sequence[Shape],
     output: Shape,
     arrays: Arrays,
+    bare: bool = False,
 ) -> Bounds:
     """Bound what a call gives in inference.
 
@@ -182,6 +208,7 @@ def after(
         shapes: The shapes of its inputs, the batch axis first.
         output: The shape of its one output.
         arrays: The weights of its layer, by name.
+        bare: Whether the activation inside a dense layer or convolution is left out.
 
     Returns:
         The bounds of the output; infinite where no rule covers the call.
@@ -191,7 +218,7 @@ def after(
     if rule is None or not known:
         return Bounds.unknown(output)
     with np.errstate(invalid="ignore", over="ignore"):
-        found = rule(_Site(call, values, shapes, output, arrays))
+        found = rule(_Site(call, values, shapes, output, arrays, bare))
     if found is None or found.low.ndim != len(output) - 1:
         return Bounds.unknown(output)
     return Bounds.of(found.low, found.high)
@@ -202,9 +229,7 @@ def _dense(site: _Site) -> Bounds | None:
     value = site.value.full(site.value.low.ndim - 1, len(kernel))
     found = affine(value, kernel)
     bias = site.arrays.get("bias", np.zeros(1)).astype("float64")
-    return activated(
-        site.call.layer.activation, Bounds(found.low + bias, found.high + bias)
-    )
+    return site.activated(Bounds(found.low + bias, found.high + bias))
 
 
 def _space(site: _Site) -> tuple[int, list[int]]:
@@ -244,7 +269,7 @@ def _convolution(site: _Site) -> Bounds | None:
     found = Bounds(
         (found.low + bias).reshape(shape), (found.high + bias).reshape(shape)
     )
-    return activated(site.call.layer.activation, found)
+    return site.activated(found)
 
 
 def _batchnorm(site: _Site) -> Bounds | None:
@@ -270,7 +295,7 @@ def _rescaling(site: _Site) -> Bounds | None:
 
 
 def _activation(site: _Site) -> Bounds | None:
-    return activated(site.call.layer.activation, site.value)
+    return site.activated(site.value)
 
 
 def _relu(site: _Site) -> Bounds | None:
@@ -281,6 +306,8 @@ def _relu(site: _Site) -> Bounds | None:
     threshold = float(config.get("threshold") or 0.0)
     if slope < 0 or threshold < 0:
         return None
+    if slope and site.call.kind == "ReLU":
+        slope = slope_below(layer, threshold)
 
     def function(x: np.ndarray) -> np.ndarray:
         below = np.where(x < threshold, product(np.array(slope), x - threshold), x)
@@ -294,6 +321,7 @@ def _leaky(site: _Site) -> Bounds | None:
     slope = float(config.get("negative_slope", config.get("alpha", -1.0)))
     if slope < 0:
         return None
+    slope = slope_below(site.call.layer)
     return site.value.map(lambda x: np.where(x < 0, product(np.array(slope), x), x))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tf_spline_prune._checks import (
+    FRACTION,
     SEED,
     Array,
     Either,
@@ -20,20 +21,25 @@ from tf_spline_prune._checks import (
 from tf_spline_prune.compat import (
     Calibration,
     Call,
-    coarsest_dtype,
     predict,
     require_flavour,
     sample_inputs,
     warn_of_lost_training,
     with_weights,
 )
-from tf_spline_prune.errors import NothingPrunedWarning, VerificationError, warn
+from tf_spline_prune.errors import (
+    InexactWarning,
+    NothingPrunedWarning,
+    VerificationError,
+    warn,
+)
 from tf_spline_prune.graph import ChannelGraph, Group
 from tf_spline_prune.graph._readings import Reading, readings
-from tf_spline_prune.graph._unit_path import norms_behind
 from tf_spline_prune.pruning._remove_units import build_pruned
 from tf_spline_prune.pruning.planning._ranking import reasons
 from tf_spline_prune.pruning.without_loss._bounds import Bounds, after
+from tf_spline_prune.pruning.without_loss._rank import place_of_constants
+from tf_spline_prune.pruning.without_loss._straightening import Straightening, error_of
 
 # Layers that compute nothing of their input but sums of it times their weights.
 _ZERO = ("Dense", "EinsumDense", "Conv", "SeparableConv")
@@ -89,7 +95,7 @@ class Folds:
             found &= fixed
             if not call.kind.startswith(_ZERO):
                 return _Constants(np.zeros_like(found))
-            if self._place(call) is None:
+            if place_of_constants(self.graph, call) is None:
                 found &= (constant == 0).all(axis=1)
             if path in values:  # a layer that is used twice has one bias
                 other, before = values[path]
@@ -119,27 +125,12 @@ class Folds:
         constant = np.where(fixed, first[0], 0.0)
         return fixed[reading.positions].all(axis=1), constant[reading.positions]
 
-    def _place(self, call: Call) -> tuple[str, str, int] | None:
-        """Find into which weight a consumer's constants go, and with which sign."""
-        plain = call.kind == "Dense" or (
-            call.kind in ("Conv1D", "Conv2D", "Conv3D")
-            and call.layer.padding == "valid"
-            and call.layer.groups == 1
-        )
-        if not plain:
-            return None
-        if "bias" in self.graph.arrays[call.path]:
-            return call.path, "bias", 1
-        norms = norms_behind(self.graph.graph, call)
-        alone = all(len(self._uses[one.path]) == 1 for one in (call, *norms[:1]))
-        return (norms[0].path, "moving_mean", -1) if norms and alone else None
-
     def fold(self, constants: _Constants, gone: np.ndarray) -> None:
         """Move the constants of the units that go into their consumers' weights."""
         for path, (reading, values) in constants.values.items():
             if not gone.any() or not values[gone].any():
                 continue
-            place = self._place(self._uses[path][0])
+            place = place_of_constants(self.graph, self._uses[path][0])
             if place is None:
                 continue  # only zeros go then
             kernel = self.graph.arrays[path]["kernel"].astype("float64")
@@ -166,12 +157,16 @@ _BOX: Options = [
 ]
 
 _NUM_POINTS = 64
-_TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
 
 
-@checked(box=_BOX, seed=SEED)
+@checked(box=_BOX, tolerance=[FRACTION, None], seed=SEED)
 def lossless(
-    model: Any, data: Any = None, *, box: Box | None = None, seed: int = 0
+    model: Any,
+    data: Any = None,
+    *,
+    box: Box | None = None,
+    tolerance: float | None = None,
+    seed: int = 0,
 ) -> Any:
     """Remove units without changing what the model computes.
 
@@ -187,9 +182,32 @@ def lossless(
       multiplying and concatenating layers. Behind any other layer nothing is certified.
 
     A constant other than zero moves into a Dense layer, or into a convolution without
-    padding; otherwise the unit is kept. Units whose ReLU is always active are linear
-    but not constant; they are kept. Interval bounds are wide: deep in a network they
-    certify little.
+    padding; otherwise the unit is kept.
+
+    With a `box`, units that are affine on it are replaced, such as a ReLU whose input
+    is never negative, or any unit without an activation. From the inputs of their layer
+    to all its consumers they are one linear map, and as many new units as its rank do
+    the same: forty before five outputs become five. Before a convolution with padding
+    it takes one more, which is constant. This needs a Dense layer or a convolution
+    that alone produces the units, and such layers, also EinsumDense and transposed
+    convolutions, to consume them; between may be one activation, BatchNormalization
+    before and behind it, and dropout, average pooling, padding, upsampling, reshaping
+    and concatenating. Other affine units, such as those of residual sums, are kept.
+
+    Where all units of a layer are affine, the layer goes, and the next one does the
+    work of both, if that costs no more multiply-accumulates; so do several in a row, as
+    in an inverted residual. For convolutions the kernels must fit together, and padding
+    must not see the difference.
+
+    The new weights are dense, whatever zeros were in the old ones. For new units, the
+    statistics of BatchNormalization are guessed; as measured they would be others, so
+    in training, and once they are recalibrated, the model computes something else.
+
+    Interval bounds are wide: deep in a network they certify little. With `tolerance`
+    units count as affine also if they are so on the data, at all but this fraction of
+    the inputs (and positions). **The result is then exact only on these data, with
+    `tolerance=0`; or not at all**: then the consumers are solved by least squares, and
+    an `InexactWarning` says how much the outputs differ on the data.
 
     Args:
         model: A built model of either flavour. It is not changed.
@@ -200,17 +218,21 @@ def lossless(
             the input's shape, for all inputs of the model; or such a pair by input
             name. Outside the box the result may compute something else. Defaults to
             `None`.
-        seed: Seed of the random inputs that the result is compared on. Defaults to `0`.
+        tolerance: The fraction of the data at which a unit that is replaced may be
+            otherwise, in [0, 1). Other inputs are then given up on. Defaults to `None`,
+            which takes only what is certified.
+        seed: Seed of the random inputs that the result is compared on, and of a draw
+            from the data. Defaults to `0`.
 
     Returns:
-        A new, plain, uncompiled model of the same flavour, layer names kept.
+        A new, plain, uncompiled model of the same flavour. Layers keep their names.
 
     Raises:
         FlavourError: If `model` is no Keras model.
         ModelError: If it is unbuilt, cannot be traced, or has NaN weights.
         CalibrationError: If the data do not fit the model.
         VerificationError: If the result computes something else.
-        ValueError: If the box is none.
+        ValueError: If the box is none, or there is a `tolerance` without data.
 
     Example:
 
@@ -219,45 +241,60 @@ def lossless(
     ```
 
     Source: Serra, Kumar, Ramalingam, "Lossless compression of deep neural networks",
-    CPAIOR 2020 (stably inactive units); Moore, Kearfott, Cloud, "Introduction to
-    interval analysis", SIAM 2009.
+    CPAIOR 2020 (stably inactive and stably active units); Moore, Kearfott, Cloud,
+    "Introduction to interval analysis", SIAM 2009.
     """
     require_flavour(model)
-    small, changed = model, False
+    if tolerance is not None and data is None:
+        raise ValueError(
+            "`tolerance` is a fraction of the data, so it needs some: give `data`. "
+            f"Received: tolerance={tolerance}, data=None"
+        )
+    graph = ChannelGraph(model)
+    boxes = _boxes(graph, box)
+    if data is not None:
+        data = Calibration.of(data, graph.graph)
+    points = _points(graph, box, boxes, seed)
+    work = Straightening(points, data, tolerance, seed)
+    # Without these, affine units are those of linear layers, which somebody wants.
+    affine = box is not None or tolerance is not None
+    small = model
     while True:
+        bounds = _at_inputs(graph, boxes)
+        removed, folds = _decide(graph, bounds)
+        if removed.any():
+            small = build_pruned(graph, removed, folds.changed)
+        else:
+            made = work.step(graph, bounds) if affine else None
+            if made is None:
+                break
+            small = made
         graph = ChannelGraph(small)
-        if small is model:
-            boxes = _boxes(graph, box)
-            if data is not None:
-                data = Calibration.of(data, graph.graph).inputs
-            points = _points(graph, box, boxes, seed)
-        removed, folds = _decide(graph, boxes)
-        if not removed.any():
-            break
-        weights = {
-            path: {**arrays, **folds.changed[path]} if path in folds.changed else arrays
-            for path, arrays in graph.arrays.items()
-        }
-        small, changed = build_pruned(graph, removed, weights), True
-    if not changed:
+    if small is model:
         where = "" if box is None else " over the box"
+        kept = "".join(f" {reason}." for reason in work.kept.values())
         warn(
             "Nothing is pruned, because no prunable unit is unused or "
-            f"constant{where}. Unprunable units: {reasons(graph.barriers)}",
+            f"constant{where}.{kept} Unprunable units: {reasons(graph.barriers)}",
             NothingPrunedWarning,
         )
         copy = with_weights(model, {})
         warn_of_lost_training(model, copy)
         return copy
-    for inputs in (points, data):
-        if inputs is not None:
-            _require_same(model, small, inputs)
+    if work.certified:
+        _require_same(model, small, points)
+    if data is not None:
+        if work.exact:
+            _require_same(model, small, data.inputs)
+        else:
+            _say_how_near(model, small, data.inputs)
     return small
 
 
-def _decide(graph: ChannelGraph, boxes: list[Bounds]) -> tuple[np.ndarray, Folds]:
+def _decide(
+    graph: ChannelGraph, bounds: Mapping[tuple[str, int], Bounds]
+) -> tuple[np.ndarray, Folds]:
     """Find the units that go, and what becomes of their constants."""
-    bounds = _at_inputs(graph, boxes)
     folds = Folds(graph, bounds)
     barred = graph.nothing_removed()
     for meeting in (*graph.contractions, *graph.mixings):
@@ -358,13 +395,27 @@ def _points(
 
 
 def _require_same(model: Any, small: Any, inputs: list[np.ndarray]) -> None:
-    tolerance = _TOLERANCE.get(coarsest_dtype(model), 5e-2)
-    for one, other in zip(predict(model, inputs), predict(small, inputs), strict=True):
-        error = float(np.abs(one - other).max() / max(1.0, np.abs(one).max()))
-        if not error <= tolerance:
-            raise VerificationError(
-                "The smaller model computes something else than the original: relative "
-                f"error {error:.2g}, at most {tolerance:g} expected. Data that lie "
-                "outside the box can be the reason; otherwise it is a bug of this "
-                "pass. The original model is untouched."
-            )
+    error, tolerance = error_of(model, small, inputs)
+    if not error <= tolerance:
+        raise VerificationError(
+            "The smaller model computes something else than the original: relative "
+            f"error {error:.2g}, at most {tolerance:g} expected. Data that lie "
+            "outside the box can be the reason; otherwise it is a bug of this "
+            "pass. The original model is untouched."
+        )
+
+
+def _say_how_near(model: Any, small: Any, inputs: list[np.ndarray]) -> None:
+    """Warn by how much two models differ on the data."""
+    pairs = list(zip(predict(model, inputs), predict(small, inputs), strict=True))
+    largest = max(float(np.abs(a - b).max() / (np.abs(a).max() or 1)) for a, b in pairs)
+    typical = max(
+        float(np.sqrt(((a - b) ** 2).mean()) / (a.std(axis=0).mean() or 1))
+        for a, b in pairs
+    )
+    warn(
+        "With `tolerance` the result is not exact: on the data its outputs differ from "
+        f"the model's by {typical:.2g} of their spread, as a root mean square, and by "
+        f"{largest:.2g} of the largest output at most. On other inputs it may be more.",
+        InexactWarning,
+    )
