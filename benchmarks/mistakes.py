@@ -260,9 +260,9 @@ MUTANTS = (
         "padding on the other side",
         "Where a convolution pads by an odd number, its patches are off by one.",
         "tf_spline_prune/pruning/recovery/_linear_views.py",
-        "pads.append((total // 2, total - total // 2))",
-        "pads.append((total - total // 2, total // 2))",
-        _of("pruning", "least_squares.py::test_without_ridge"),
+        "before = max((-(-size // stride) - 1) * stride + reach - size, 0) // 2",
+        "before = (max((-(-size // stride) - 1) * stride + reach - size, 0) + 1) // 2",
+        _of("pruning", "linear_views.py::test_product_is_what_the_layer_computes"),
     ),
     Mutant(
         "variance about the first batch",

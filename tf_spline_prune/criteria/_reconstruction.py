@@ -107,7 +107,7 @@ class Reconstruction(Criterion):
             seed: Seed of the inputs and positions that are drawn of many. Defaults to
                 `0`.
             company: Others who look on while the data run through the model. Defaults
-                to none.
+                to `()`.
 
         Raises:
             CalibrationError: If there are no data.

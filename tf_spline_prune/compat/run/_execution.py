@@ -176,6 +176,14 @@ def to_numpy(tensor: Any) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(tensor))
 
 
+def on_host(tensor: Any) -> np.ndarray:
+    """See a tensor from the host, in its own memory where that can be: read it only."""
+    try:
+        return np.asarray(memoryview(tensor))
+    except (TypeError, ValueError):  # not of TensorFlow, elsewhere, or of another dtype
+        return to_numpy(tensor)
+
+
 def predict(model: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
     """Run a model once in inference mode, without progress or side effects.
 

@@ -11,7 +11,7 @@ import numpy as np
 from tf_spline_prune.compat._progress import Progress
 from tf_spline_prune.compat.data._calibration import Calibration
 from tf_spline_prune.compat.graph._graph import Call, Graph, Tensor, Values, run_calls
-from tf_spline_prune.compat.run._execution import call_layer, to_numpy
+from tf_spline_prune.compat.run._execution import call_layer, on_host
 from tf_spline_prune.compat.run._states import states_kept
 
 Visit = Callable[[Call, list[Values]], None]
@@ -52,7 +52,7 @@ def watch(
     size = fitting_batch(graph, batch_size)
     progress = Progress(math.ceil(len(data) / (data.at_once or size)), "batch")
     for inputs, _ in data.batches(size) if keys else ():
-        with states_kept(graph.model):
+        with states_kept(graph.model, at_inference=True):
             tensors = [keras.ops.convert_to_tensor(x) for x in inputs]
             values: Values = dict(zip(graph.input_tensors, tensors, strict=True))
             for place, key in enumerate(order[: last + 1]):
@@ -134,7 +134,7 @@ class Passes:
         live = [graph.live(self.order, first) for graph in self.graphs]
         for kept in self._kept:
             # Every batch begins from the states that the models have.
-            with states_kept(*self._models):
+            with states_kept(*self._models, at_inference=True):
                 values = [
                     {name: keras.ops.convert_to_tensor(x) for name, x in one.items()}
                     for one in kept
@@ -143,7 +143,7 @@ class Passes:
                 if keep and first > self._at:
                     fresh.append(
                         [
-                            {name: to_numpy(one[name]) for name in wanted}
+                            {name: on_host(one[name]) for name in wanted}
                             for one, wanted in zip(values, live, strict=True)
                         ]
                     )
@@ -173,5 +173,5 @@ def numpy_of(values: Values, tensor: Tensor) -> np.ndarray:
 
 def as_numbers(value: Any) -> np.ndarray:
     """Bring a value to the host, as float32 unless it is float64."""
-    array = to_numpy(value)
+    array = on_host(value)
     return array if array.dtype == np.float64 else array.astype("float32", copy=False)

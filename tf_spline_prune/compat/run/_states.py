@@ -21,7 +21,9 @@ _OF_KERAS = "global_seed_generator"  # which layers without a seed draw from
 
 
 @contextlib.contextmanager
-def states_kept(*models: Any, fresh: bool = False) -> Iterator[Callable[[], bool]]:
+def states_kept(
+    *models: Any, fresh: bool = False, at_inference: bool = False
+) -> Iterator[Callable[[], bool]]:
     """Restore all that running a model may change afterwards.
 
     That are the states of recurrent layers, seeds, and every other variable that no
@@ -30,11 +32,18 @@ def states_kept(*models: Any, fresh: bool = False) -> Iterator[Callable[[], bool
     Args:
         *models: Models or layers of either flavour.
         fresh: Whether recurrent states begin at zero, as those of a new model.
+        at_inference: Whether the layers are only called in inference mode, in which
+            those of Keras change nothing but states and seeds.
 
     Yields:
         As `values_kept`.
     """
-    held = values_kept(v for model in models for v in _state_variables(model))
+    variables = [
+        variable
+        for model in models
+        for variable in _state_variables(model, at_inference and is_all_keras(model))
+    ]
+    held = values_kept(variables)
     with held as have_changed:
         if fresh:
             for variable in (v for model in models for v in _recurrent(model)):
@@ -146,12 +155,12 @@ def _layers(model: Any) -> Iterator[Any]:
             yield layer
 
 
-def _state_variables(model: Any) -> Iterator[Any]:
-    """List what no optimizer trains, states and seeds included, each once."""
+def _state_variables(model: Any, few: bool = False) -> Iterator[Any]:
+    """List what no optimizer trains, or only states and seeds; each once."""
     seen: set[int] = set()
     found = (
         variable
-        for layer in _layers(model)
+        for layer in (() if few else _layers(model))
         for name in ("_non_trainable_variables", "_non_trainable_weights")
         for variable in vars(layer).get(name) or ()
     )

@@ -365,12 +365,12 @@ def _input(call: Call, values: Values) -> np.ndarray:
 
 
 def _inside(part: str) -> Given:
-    """Tell what a part of a layer is given."""
+    """Return what tells the arguments of a part of a layer."""
     return lambda call, values: arguments_inside(call, values, part)
 
 
 def _first_of(given: Given) -> Source:
-    """Tell the first of the tensors that are given."""
+    """Return what tells the first of the arguments."""
     return lambda call, values: as_numbers(given(call, values)[0][0])
 
 

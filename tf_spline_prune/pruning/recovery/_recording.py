@@ -155,7 +155,7 @@ class Recording:
         return Positions(chosen, targets.reshape(number, -1), addends, states)
 
     def _wanted(self, product: Recorded) -> int:
-        """Say how many positions of a product are recorded, if there are so many."""
+        """Return how many positions of a product are recorded, if there are so many."""
         groups, size, _ = product.matrix.shape
         fitting = max(2 * size, _MOST_NUMBERS // (groups * size))
         return min(max(self.max_rows, _PER_WEIGHT * size), fitting)

@@ -17,6 +17,7 @@ from tf_spline_prune.compat import (
 from tf_spline_prune.graph import ChannelGraph, Group
 from tf_spline_prune.pruning._remove_units import build_pruned
 from tf_spline_prune.pruning.recovery._least_squares import refit
+from tf_spline_prune.pruning.recovery._recording import Recording
 from tf_spline_prune.pruning.without_loss._affine_units import (
     Evidence,
     activations_of,
@@ -208,7 +209,8 @@ class Straightening:
         small = build_pruned(graph, removed, changed)
         if not exact and self.data is not None:
             cut = trace(small)
-            refit(graph, cut, removed, self.data, ridge=_RIDGE, seed=self.seed)
+            recording = Recording(graph, self.data, seed=self.seed)
+            refit(graph, cut, removed, recording, ridge=_RIDGE)
         return small
 
     def _spans(self, evidence: Evidence, chosen: Sequence[Replacement]) -> list[Bounds]:
