@@ -215,8 +215,8 @@ MUTANTS = (
         "moments about zero",
         "How units vary is measured about zero, and not about their means.",
         "tf_spline_prune/criteria/_reconstruction.py",
-        "    rows = rows - mean\n    top",
-        "    top",
+        "    rows = rows - mean.astype(rows.dtype)\n    found",
+        "    found",
         _of(
             "criteria",
             "reconstruction.py::test_the_first_loss_is_the_unexplained_variance",

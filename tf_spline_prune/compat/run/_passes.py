@@ -12,7 +12,7 @@ from tf_spline_prune.compat._progress import Progress
 from tf_spline_prune.compat.data._calibration import Calibration
 from tf_spline_prune.compat.graph._graph import Call, Graph, Tensor, Values, run_calls
 from tf_spline_prune.compat.run._execution import call_layer, on_host
-from tf_spline_prune.compat.run._states import states_kept
+from tf_spline_prune.compat.run._states import changed_at_inference, values_kept
 
 Visit = Callable[[Call, list[Values]], None]
 
@@ -50,9 +50,10 @@ def watch(
     last = max((place for place, key in enumerate(order) if key in keys), default=-1)
     spent = graph.spent(order)
     size = fitting_batch(graph, batch_size)
+    states = changed_at_inference(graph.model)
     progress = Progress(math.ceil(len(data) / (data.at_once or size)), "batch")
     for inputs, _ in data.batches(size) if keys else ():
-        with states_kept(graph.model, at_inference=True):
+        with values_kept(states):
             tensors = [keras.ops.convert_to_tensor(x) for x in inputs]
             values: Values = dict(zip(graph.input_tensors, tensors, strict=True))
             for place, key in enumerate(order[: last + 1]):
@@ -104,7 +105,7 @@ class Passes:
         self.graphs = graphs
         self.order = graphs[0].branch_by_branch
         self.max_bytes = max_bytes
-        self._models = [graph.model for graph in graphs]
+        self._states = changed_at_inference(*(graph.model for graph in graphs))
         self._at = 0
         self._spent = [graph.spent(self.order) for graph in graphs]
         self._start: list[list[Values]] = [
@@ -134,7 +135,7 @@ class Passes:
         live = [graph.live(self.order, first) for graph in self.graphs]
         for kept in self._kept:
             # Every batch begins from the states that the models have.
-            with states_kept(*self._models, at_inference=True):
+            with values_kept(self._states):
                 values = [
                     {name: keras.ops.convert_to_tensor(x) for name, x in one.items()}
                     for one in kept

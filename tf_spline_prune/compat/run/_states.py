@@ -21,9 +21,7 @@ _OF_KERAS = "global_seed_generator"  # which layers without a seed draw from
 
 
 @contextlib.contextmanager
-def states_kept(
-    *models: Any, fresh: bool = False, at_inference: bool = False
-) -> Iterator[Callable[[], bool]]:
+def states_kept(*models: Any, fresh: bool = False) -> Iterator[Callable[[], bool]]:
     """Restore all that running a model may change afterwards.
 
     That are the states of recurrent layers, seeds, and every other variable that no
@@ -32,23 +30,28 @@ def states_kept(
     Args:
         *models: Models or layers of either flavour.
         fresh: Whether recurrent states begin at zero, as those of a new model.
-        at_inference: Whether the layers are only called in inference mode, in which
-            those of Keras change nothing but states and seeds.
 
     Yields:
         As `values_kept`.
     """
-    variables = [
-        variable
-        for model in models
-        for variable in _state_variables(model, at_inference and is_all_keras(model))
-    ]
-    held = values_kept(variables)
+    held = values_kept(v for model in models for v in _state_variables(model))
     with held as have_changed:
         if fresh:
             for variable in (v for model in models for v in _recurrent(model)):
                 write_values(variable, np.zeros(tuple(variable.shape)))
         yield have_changed
+
+
+def changed_at_inference(*models: Any) -> list[Any]:
+    """List the variables that calls in inference mode may change, to keep them often.
+
+    Layers of Keras change nothing then but states and seeds.
+    """
+    return [
+        variable
+        for model in models
+        for variable in _state_variables(model, few=is_all_keras(model))
+    ]
 
 
 @contextlib.contextmanager
