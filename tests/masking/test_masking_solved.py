@@ -243,3 +243,20 @@ def test_labels_are_left_aside():
     two = tsp.prune_once(model, 0.5, "wanda", data=(X, Y))
     for a, b in zip(one.get_weights(), two.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("granularity", ["weight", (4, 2)])
+def test_each_output_loses_the_same_without_data(granularity):
+    model = zoo.vgg(keras)
+    masked = tsp.wrap_with_masks(model, ["a2_conv", "fc"])
+    tsp.update_masks(masked, 0.5, "magnitude", granularity, "output")
+    before, after = weights_of(model), weights_of(masked)
+    for name in ("a2_conv", "fc"):
+        sizes, left = (
+            np.abs(one[name]["kernel"]).reshape(-1, one[name]["kernel"].shape[-1])
+            for one in (before, after)
+        )
+        assert ((left == 0).mean(axis=0) == 0.5).all()
+        if granularity == "weight":
+            kept = np.where(left != 0, sizes, np.inf).min(axis=0)
+            assert (np.where(left == 0, sizes, 0).max(axis=0) <= kept).all()

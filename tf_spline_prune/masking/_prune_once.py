@@ -91,14 +91,19 @@ def prune_once(
             without which the others do best; layers that take too long are refused.
             `"sparsegpt"`: the weights of one input after the other, those of later
             inputs making up for them. Defaults to `"magnitude"`.
-        granularity: As in `update_masks`. Defaults to `"weight"`.
+        granularity: `"weight"`: single weights. `(4, 1)`: blocks of so many consecutive
+            inputs and outputs. `"2:4"`: two zeros in every four consecutive inputs.
+            `"unit"`: whole units, in all weights that produce or consume them. Defaults
+            to `"weight"`.
         scope: What is ranked together: `"layer"` each weight array, `"global"` all,
             `"output"` each output of each array, as the inventors of `"wanda"` do; for
             units as in `plan`. With the three criteria above `"global"` gives each
             layer a fraction, and within the layer they choose. Defaults to `None`:
             `"global"` for these three if there is one sparsity, else `"layer"`.
-        layers: As in `update_masks`. Defaults to `None`, which means all.
-        pooling: As in `update_masks`. Defaults to `"mean"`.
+        layers: Which layers are masked: a path or name, a regular expression, a list of
+            these, or a function of the layer. Defaults to `None`, which means all.
+        pooling: How the worth of a block comes from its weights: `"mean"` or `"max"`.
+            Defaults to `"mean"`.
         data: Inputs, or `(inputs, labels)` for criteria of units that read labels; a
             few hundred. Defaults to `None`.
         recover: `"least_squares"` solves what is kept; `None` does not, and then

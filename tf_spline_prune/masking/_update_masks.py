@@ -320,8 +320,9 @@ def update_masks(
             inputs and outputs; this one uses the fast Dense kernel of LiteRT. `"2:4"`:
             two zeros in every four consecutive inputs. `"unit"`: whole units, in all
             weights that produce or consume them. Defaults to `"weight"`.
-        scope: What is ranked together: `"layer"` each weight array, `"global"` all; for
-            units also the other scopes of `plan`. Defaults to `"layer"`.
+        scope: What is ranked together: `"layer"` each weight array, `"output"` each
+            output of each array, `"global"` all; for units the scopes of `plan`.
+            Defaults to `"layer"`.
         layers: Which of the masked layers take part: a path or name, a regular
             expression, a list of these, or a function of the layer. Defaults to `None`,
             which means all.
