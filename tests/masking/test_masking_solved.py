@@ -179,6 +179,8 @@ def test_whole_units_are_solved_if_asked():
 def test_few_inputs_are_told_of_and_how_many_would_do():
     with pytest.warns(CalibrationWarning, match="About 256 inputs would do.*second"):
         tsp.prune_once(zoo.mlp(keras), 0.5, "wanda", data=points(30, 12))
+    # Lengths are known from a few.
+    tsp.prune_once(zoo.mlp(keras), 0.5, "wanda", data=points(30, 12), recover=None)
 
 
 def test_what_is_no_product_is_masked_by_magnitude_and_told_of():

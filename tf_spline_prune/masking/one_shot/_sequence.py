@@ -176,11 +176,12 @@ class LayerByLayer:
         passes = self._passes(self.graphs)
         progress = Progress(len(self.layers), "layer")
         scarce: dict[str, int] = {}
+        solves = self.refit or (rule is not None and rule.method != "wanda")
         for layer, fraction in zip(self.layers, fractions, strict=True):
             moments = self._measured(layer, passes)
             problem = moments.problem(self.ridge)
             size, rows = problem.gram.shape[1], moments.num_rows
-            if rows < size:
+            if solves and rows < size:
                 wanted = _ROWS * size * len(self.data) / rows
                 scarce[layer.slot.key] = math.ceil(wanted)
             keep, weights = ~layer.gone(), problem.first
