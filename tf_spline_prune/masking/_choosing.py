@@ -20,7 +20,7 @@ from tf_spline_prune.masking._granularity import (
 )
 from tf_spline_prune.masking._slots import KernelAxes
 
-Scope = Literal["layer", "global"]
+Scope = Literal["layer", "output", "global"]
 
 
 def choose(
@@ -47,16 +47,17 @@ def choose(
         sparsity: Fraction of the weights that shall go, in [0, 1), of all of them; or
             one fraction per tensor, and then the scope is `"layer"`.
         granularity: What `Granularity.of` reads: `"weight"`, `(4, 1)`, `"2:4"`.
-        scope: What is ranked together: each tensor alone (`"layer"`), or all of
-            them (`"global"`).
+        scope: What is ranked together: each tensor alone (`"layer"`), each of its
+            outputs alone (`"output"`; where blocks span several outputs, these), or
+            all tensors (`"global"`).
         pooling: Whether the score of a block is the `"mean"` or the `"max"` of the
             scores of its weights.
         axes: The axes of each tensor, for blocks and patterns. Defaults to
             `[..., inputs, outputs]` for all.
         max_sparsity: The largest fraction that one tensor may lose, in [0, 1]; 1 for no
-            limit but the last weight. Defaults to 1 in the scope `"layer"`; in
-            `"global"` to 0.99, or halfway between `sparsity` and 1 where that is
-            more: no layer runs dry because its weights are small.
+            limit but the last weight. Defaults to 1; in the scope `"global"` to 0.99,
+            or halfway between `sparsity` and 1 where that is more: no layer runs dry
+            because its weights are small.
 
     Returns:
         One bool array per tensor, in its shape; true means keep.
@@ -85,7 +86,8 @@ def choose(
         axes = [KernelAxes()] * len(arrays)
     _check_length("axes", axes, arrays)
     if isinstance(sparsity, (Sequence, np.ndarray)) and np.ndim(sparsity):
-        scope, fractions = "layer", [_fraction(fraction) for fraction in sparsity]
+        scope = "output" if scope == "output" else "layer"
+        fractions = [_fraction(fraction) for fraction in sparsity]
         _check_length("sparsity", fractions, arrays)
     else:
         fractions = [_fraction(sparsity)] * len(arrays)
@@ -101,6 +103,11 @@ def choose(
             "`sparsity` must not be above `max_sparsity`. Received: sparsity="
             f"{max(fractions)}, max_sparsity={max_sparsity}"
         )
+    if scope == "output":
+        return [
+            _by_output(array, fraction, kind, pooling, one, max_sparsity)
+            for array, fraction, one in zip(arrays, fractions, axes, strict=True)
+        ]
     cells = [
         kind.cells(a, kernel_axes, pooling)
         for a, kernel_axes in zip(arrays, axes, strict=True)
@@ -111,6 +118,24 @@ def choose(
         _together([one], fraction, max_sparsity)[0]
         for one, fraction in zip(cells, fractions, strict=True)
     ]
+
+
+def _by_output(
+    scores: np.ndarray,
+    fraction: float,
+    kind: Granularity,
+    pooling: Pooling,
+    axes: KernelAxes,
+    max_sparsity: float,
+) -> np.ndarray:
+    """Choose within each output, or within those that the blocks span."""
+    view = axes.inputs_by_outputs(scores)
+    parts = []
+    for start in range(0, view.shape[-1], kind.cell[1]):
+        part = np.ascontiguousarray(view[..., start : start + kind.cell[1]])
+        cells = kind.cells(part, KernelAxes(), pooling)
+        parts += _together([cells], fraction, max_sparsity)
+    return axes.restored(np.concatenate(parts, axis=-1))
 
 
 def _together(

@@ -172,9 +172,13 @@ class Granularity(ABC):
     Attributes:
         spec: What `of` reads to give an equal granularity.
         most: The largest fraction of a tensor that it can remove.
+        cell: How many consecutive inputs and outputs a block or a group spans.
+        zeros: How many weights of a group go; 0 where all of them do.
     """
 
     most: float = 1.0
+    cell: tuple[int, int] = (1, 1)
+    zeros: int
 
     @staticmethod
     def of(spec: Any) -> "Granularity":
@@ -246,6 +250,8 @@ class Granularity(ABC):
 
 @dataclass(frozen=True)
 class _Weights(Granularity):
+    zeros = 0
+
     @property
     def spec(self) -> str:
         return "weight"
@@ -263,6 +269,7 @@ class _Weights(Granularity):
 class _Blocks(Granularity):
     inputs: int
     outputs: int
+    zeros = 0
 
     def __post_init__(self) -> None:
         for size in (self.inputs, self.outputs):
@@ -276,6 +283,10 @@ class _Blocks(Granularity):
     @property
     def spec(self) -> tuple[int, int]:
         return (int(self.inputs), int(self.outputs))
+
+    @property
+    def cell(self) -> tuple[int, int]:  # type: ignore[override]
+        return self.spec
 
     def cells(
         self, scores: np.ndarray, kernel_axes: KernelAxes, pooling: Pooling = "mean"
@@ -322,6 +333,10 @@ class _Pattern(Granularity):
     @property
     def most(self) -> float:  # type: ignore[override]
         return self.zeros / self.of_inputs
+
+    @property
+    def cell(self) -> tuple[int, int]:  # type: ignore[override]
+        return (self.of_inputs, 1)
 
     def cells(
         self, scores: np.ndarray, kernel_axes: KernelAxes, pooling: Pooling = "mean"

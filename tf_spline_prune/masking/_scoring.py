@@ -12,6 +12,7 @@ from tf_spline_prune.errors import CriterionError
 
 WeightScorer = Callable[[str, np.ndarray], Any]
 OF_WEIGHTS = {c.name: c for c in (criteria.Magnitude, criteria.LAMP, criteria.Random)}
+FROM_DATA = ("wanda", "obs", "sparsegpt")
 
 
 def weight_scores(
@@ -94,6 +95,11 @@ def _scorer(criterion: Any, seed: int) -> WeightScorer:
             "This criterion scores units, not single weights. Ask for "
             '`granularity="unit"`, or for a criterion of weights: '
             f"{tuple(OF_WEIGHTS)}. Received: criterion={criterion!r}"
+        )
+    if criterion in FROM_DATA:
+        raise ValueError(
+            "This criterion needs the inputs of each layer, which `tsp.prune_once` "
+            f"looks at, given `data`. Received: criterion={criterion!r}"
         )
     raise ValueError(
         f"Expected one of {tuple(OF_WEIGHTS)} or a function of the name and the "

@@ -35,6 +35,7 @@ from tf_spline_prune.errors import NothingPrunedWarning, warn
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.graph._selection import Selector
 from tf_spline_prune.masking._choosing import (
+    Scope,
     Thinning,
     choose,
     masks_of_units,
@@ -49,10 +50,9 @@ from tf_spline_prune.masking._slots import (
     require_slots,
 )
 from tf_spline_prune.masking._targets import ask, remember_nothing
-from tf_spline_prune.masking._wrap_with_masks import wrap_with_masks
 from tf_spline_prune.pruning.planning._plan import Settings, decide
 from tf_spline_prune.pruning.planning._ranking import reasons
-from tf_spline_prune.pruning.planning._scopes import SCOPE
+from tf_spline_prune.pruning.planning._scopes import SCOPE, NamedScope
 
 Arrays = list[np.ndarray]
 Fractions = float | Mapping[str, float]
@@ -108,9 +108,9 @@ class MaskUpdate:
             if data is not None:
                 self.data = Calibration.of(data, trace(model))
             return
-        if scope not in ("layer", "global"):
+        if scope not in get_args(Scope):
             raise ValueError(
-                'For weights, `scope` must be "layer" or "global". '
+                'For weights, `scope` must be "layer", "output" or "global". '
                 f"Received: scope={scope!r}"
             )
         self.granularity = Granularity.of(granularity)
@@ -124,9 +124,9 @@ class MaskUpdate:
             fractions: The sparsity, in [0, 1), or one for each path of a layer.
         """
         for slot in self.slots:
-            ask(slot, _fraction_of(slot, fractions))
+            ask(slot, fraction_of(slot, fractions))
         if self.thinning is not None:
-            self.thinning([_fraction_of(slot, fractions) for slot in self.slots])
+            self.thinning([fraction_of(slot, fractions) for slot in self.slots])
             return
         old = [slot.keep() for slot in self.slots]
         arrays = [slot.read() for slot in self.slots]
@@ -153,7 +153,7 @@ class MaskUpdate:
             _gone_lowest(score, keep) for keep, score in zip(old, scores, strict=True)
         ]
         gone = [1 - np.count_nonzero(keep) / keep.size for keep in old]
-        each = [_fraction_of(slot, fractions) for slot in self.slots]
+        each = [fraction_of(slot, fractions) for slot in self.slots]
         given: Any
         if self.scope == "global":
             size = sum(keep.size for keep in old)
@@ -253,7 +253,7 @@ def _gone_lowest(scores: np.ndarray, keep: np.ndarray) -> np.ndarray:
     return zeroed(scores, keep)
 
 
-def _fraction_of(slot: MaskSlot, fractions: Fractions) -> float:
+def fraction_of(slot: MaskSlot, fractions: Fractions) -> float:
     if isinstance(fractions, Mapping):
         return float(fractions.get(slot.path, 0.0))
     return float(fractions)
@@ -270,6 +270,7 @@ GRANULARITY: Options = [
     ListOf(COUNT, "sizes, (inputs, outputs)", 2, 2),
     Instance(Granularity),
 ]
+MASK_SCOPE: Options = [OneOf(*get_args(NamedScope), "output"), *SCOPE[1:]]
 MASK_CRITERION: Options = [
     Text("the name of a criterion"),
     Instance(Criterion, what="an instance of `criteria.Criterion`"),
@@ -282,7 +283,7 @@ MASK_CRITERION: Options = [
     sparsity=SPARSITY,
     criterion=MASK_CRITERION,
     granularity=GRANULARITY,
-    scope=SCOPE,
+    scope=MASK_SCOPE,
     data=[Data(), None],
     layers=SELECTOR,
     pooling=OneOf(*get_args(Pooling)),
@@ -319,8 +320,9 @@ def update_masks(
             inputs and outputs; this one uses the fast Dense kernel of LiteRT. `"2:4"`:
             two zeros in every four consecutive inputs. `"unit"`: whole units, in all
             weights that produce or consume them. Defaults to `"weight"`.
-        scope: What is ranked together: `"layer"` each weight array, `"global"` all; for
-            units also the other scopes of `plan`. Defaults to `"layer"`.
+        scope: What is ranked together: `"layer"` each weight array, `"output"` each
+            output of each array, `"global"` all; for units the scopes of `plan`.
+            Defaults to `"layer"`.
         layers: Which of the masked layers take part: a path or name, a regular
             expression, a list of these, or a function of the layer. Defaults to `None`,
             which means all.
@@ -345,22 +347,12 @@ def update_masks(
             tsp.update_masks(masked, sparsity=min(0.8, step / 5000))
     ```
     """
-    if isinstance(sparsity, Mapping) and scope != "layer" and granularity != "unit":
-        raise ValueError(
-            "With one sparsity per layer, `scope` has nothing to decide. Leave it out, "
-            f"or give one sparsity. Received: scope={scope!r}"
-        )
-    slots = slots_of(model, layers)
-    fractions = by_path(slots, sparsity, "sparsity", "sparsities")
-    if isinstance(fractions, Mapping):
-        slots = [slot for slot in slots if slot.path in fractions]
+    slots, fractions = slots_and_fractions(model, sparsity, scope, granularity, layers)
     update = MaskUpdate(
         model, slots, criterion, granularity, scope, pooling, data, seed
     )
     update(fractions)
-    if why := update.why_nothing(fractions):
-        remember_nothing(update.slots, why)
-        warn(f"Nothing is masked, because {why}.", NothingPrunedWarning)
+    warn_of_nothing(update, fractions)
 
 
 def apply_masks(model: Any) -> None:
@@ -387,34 +379,39 @@ def apply_masks(model: Any) -> None:
         slot.apply()
 
 
-@checked(sparsity=SPARSITY)
-def prune_once(model: Any, sparsity: Fractions, **settings: Any) -> Any:
-    """Mask a model at once, without any training.
+def slots_and_fractions(
+    model: Any, sparsity: Fractions, scope: Any, granularity: Any, layers: Selector
+) -> tuple[list[MaskSlot], Fractions]:
+    """Find the masked weights that take part, and what each is to lose.
 
     Args:
-        model: A built model of either flavour, masked or not. It is not changed.
-        sparsity: As in `update_masks`.
-        **settings: As in `update_masks`: `criterion`, `granularity`, `scope`,
-            `layers`, `pooling`, `data`, `seed`.
+        model: As in `update_masks`, and so the rest.
+        sparsity: See there.
+        scope: See there.
+        granularity: See there.
+        layers: See there.
 
     Returns:
-        A masked copy: train it on, or take the masks off with `strip_masks`.
-
-    Raises:
-        FlavourError: If `model` is no Keras model.
-        ModelError: If it is unbuilt, or has nothing to mask.
-        BudgetError: If the sparsity is out of reach.
-        ValueError: If an argument is out of range.
-
-    Example:
-
-    ```python
-    sparse = tsp.strip_masks(tsp.prune_once(model, 0.8))
-    ```
+        The weights, and the fraction of all or of each path.
     """
-    masked = wrap_with_masks(model, settings.get("layers"))
-    update_masks(masked, sparsity, **settings)
-    return masked
+    named = isinstance(sparsity, Mapping)
+    if named and scope not in ("layer", "output") and granularity != "unit":
+        raise ValueError(
+            "With one sparsity per layer, `scope` has nothing to decide. Leave it out, "
+            f"or give one sparsity. Received: scope={scope!r}"
+        )
+    slots = slots_of(model, layers)
+    fractions = by_path(slots, sparsity, "sparsity", "sparsities")
+    if named:
+        slots = [slot for slot in slots if slot.path in fractions]
+    return slots, fractions
+
+
+def warn_of_nothing(update: MaskUpdate, fractions: Fractions) -> None:
+    """Warn if a sparsity that is no zero has removed nothing."""
+    if why := update.why_nothing(fractions):
+        remember_nothing(update.slots, why)
+        warn(f"Nothing is masked, because {why}.", NothingPrunedWarning)
 
 
 def slots_of(model: Any, layers: Selector = None) -> list[MaskSlot]:

@@ -1,0 +1,1 @@
+"""One layer at a time: which of its weights stay, and what these become."""
