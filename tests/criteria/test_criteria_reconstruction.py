@@ -1,5 +1,7 @@
 """Losses against brute force: every unit left out in turn, weights solved again."""
 
+import itertools
+
 import numpy as np
 import pytest
 import zoo
@@ -323,3 +325,43 @@ def test_units_that_hardly_vary_about_a_large_mean(K):
     plain -= np.outer(plain.mean(0), plain.mean(0))
     assert np.abs(plain - expected).max() > np.abs(expected).max()
     assert np.all(np.isfinite(criterion.scores(group)))
+
+
+def test_units_that_go_are_the_best_of_all_choices():
+    """Among ten units every choice is tried."""
+    from tf_spline_prune.criteria._reconstruction import (
+        _Consumer,
+        _eliminate,
+        _exchanged,
+    )
+
+    def loss(covariance, products, gone):
+        kept = np.setdiff1d(np.arange(len(covariance)), gone)
+        across = covariance[np.ix_(gone, kept)]
+        made = np.linalg.solve(covariance[np.ix_(kept, kept)], across.T)
+        left = covariance[np.ix_(gone, gone)] - across @ made
+        return np.sum(products[np.ix_(gone, gone)] * left)
+
+    greedy, exchanged = [], []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        mixed = rng.normal(size=(400, 6)) @ rng.normal(size=(6, 10))
+        x = np.maximum(
+            mixed + 0.5 * rng.normal(size=(400, 10)) + rng.normal(size=10), 0
+        )
+        weights = rng.normal(size=(10, rng.integers(3, 12)))
+        covariance = np.cov(x.T)
+        scores = _eliminate([_Consumer(covariance.copy(), weights, 1e-3)], 10)
+        covariance += 1e-3 * np.trace(covariance) / 10 * np.eye(10)
+        aims = covariance @ weights
+        seen = [(covariance, aims @ aims.T / np.vdot(weights, aims))]
+        for count in (3, 5, 7):
+            choices = itertools.combinations(range(10), count)
+            products = weights @ weights.T
+            best = min(loss(covariance, products, list(gone)) for gone in choices)
+            first = np.argsort(scores, kind="stable")[:count]
+            found = _exchanged(seen, first, rng)
+            greedy.append(loss(covariance, products, first) / best)
+            exchanged.append(loss(covariance, products, found) / best)
+    assert max(greedy) > 1.03  # else there is nothing to exchange
+    assert max(exchanged) < 1.02

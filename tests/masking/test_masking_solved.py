@@ -7,6 +7,7 @@ import zoo
 from masked_nets import X, Y, compiled, fit
 
 import tf_spline_prune as tsp
+from tf_spline_prune.compat import mask_slots
 from tf_spline_prune.errors import CalibrationError, CalibrationWarning
 from tf_spline_prune.masking import _prune_once
 
@@ -262,3 +263,37 @@ def test_each_output_loses_the_same_without_data(granularity):
         if granularity == "weight":
             kept = np.where(left != 0, sizes, np.inf).min(axis=0)
             assert (np.where(left == 0, sizes, 0).max(axis=0) <= kept).all()
+
+
+OTHER_KINDS = {
+    "EinsumDense": {
+        "equation": "abc,cde->abde",
+        "output_shape": (6, 2, 3),
+        "bias_axes": "de",
+    },
+    "Conv1DTranspose": {"filters": 6, "kernel_size": 3, "padding": "same"},
+    "SeparableConv1D": {"filters": 6, "kernel_size": 3, "padding": "same"},
+    "LSTM": {"units": 6, "return_sequences": True},
+    "GRU": {"units": 6, "return_sequences": True},
+    "MultiHeadAttention": {"num_heads": 2, "key_dim": 4},
+}
+
+
+@pytest.mark.parametrize("kind", list(OTHER_KINDS))
+def test_kernels_of_every_kind_are_solved(K, kind):
+    """Half of the weights of one layer go; solving brings its answer nearer."""
+    K.utils.set_random_seed(1)
+    inputs = K.Input((6, 5))
+    x = K.layers.Dense(8, activation="relu", name="before")(inputs)
+    layer = getattr(K.layers, kind)(**OTHER_KINDS[kind])
+    model = K.Model(inputs, layer(x, x) if kind == "MultiHeadAttention" else layer(x))
+    data = np.random.default_rng(0).normal(size=(200, 6, 5)).astype("float32")
+    want = np.asarray(model(data))
+    losses = []
+    for recover in (None, "least_squares"):
+        how = {"scope": "layer", "layers": layer.name, "recover": recover}
+        small = tsp.prune_once(model, 0.5, "wanda", data=data, **how)
+        masks = [slot.keep() for slot in mask_slots(small)]
+        assert masks and all(0.4 < mask.mean() < 0.6 for mask in masks)
+        losses.append(np.square(np.asarray(small(data)) - want).sum())
+    assert losses[1] < 0.8 * losses[0]

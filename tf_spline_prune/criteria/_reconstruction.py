@@ -36,6 +36,7 @@ _EXCHANGED = 512
 _EXCHANGES = 32
 _LEAST = 1e-7
 _FROM_ANYWHERE = 64
+_BEGINNINGS = 4
 # Beyond so many units, float32 does.
 _COARSE = 1024
 # So many positions are looked at if there are more, and so many per unit.
@@ -178,11 +179,7 @@ class Reconstruction(Criterion):
                 seen.append((covariance, aims @ aims.T / energy))
         if not seen:
             return gone
-        rng = np.random.default_rng(self.seed)
-        starts = [gone]
-        if group.num_units <= _FROM_ANYWHERE:
-            starts += [rng.permutation(group.num_units)[: len(gone)] for _ in range(2)]
-        return min((_exchange(seen, start) for start in starts), key=lambda e: e[1])[0]
+        return _exchanged(seen, gone, np.random.default_rng(self.seed))
 
     def _seen(self, group: Group) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield how the units vary at each consumer, and its weights for them."""
@@ -320,6 +317,20 @@ def _one_by_one(parts: list[_Consumer], number: int) -> tuple[list[int], list[fl
         for part in parts:
             part.forget(unit)
     return gone, lost
+
+
+def _exchanged(
+    consumers: list[tuple[np.ndarray, np.ndarray]],
+    gone: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Exchange units, of few also from other beginnings; gives the best that goes."""
+    units = len(consumers[0][0])
+    starts = [gone]
+    if units <= _FROM_ANYWHERE:
+        starts += [rng.permutation(units)[: len(gone)] for _ in range(_BEGINNINGS)]
+    ends = [_exchange(consumers, start) for start in starts]
+    return min(ends, key=lambda end: end[1])[0]
 
 
 def _exchange(

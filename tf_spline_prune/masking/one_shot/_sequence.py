@@ -23,8 +23,12 @@ from tf_spline_prune.masking._slots import kernel_axes_of
 from tf_spline_prune.masking.one_shot._layer_masks import MaskRule, allocation_scores
 from tf_spline_prune.masking.one_shot._layer_problem import Moments
 from tf_spline_prune.masking.one_shot._solve_on_mask import solve_on_mask
-from tf_spline_prune.pruning.recovery._least_squares import OutputTail, output_tail
-from tf_spline_prune.pruning.recovery._linear_view import LinearView, linear_view
+from tf_spline_prune.pruning.recovery._linear_views import (
+    LinearView,
+    linear_views,
+    one_per_kernel,
+)
+from tf_spline_prune.pruning.recovery._output_tail import OutputTail, output_tail
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +58,7 @@ class LinearLayer:
 
     def gone(self) -> np.ndarray:
         """Return what the mask removes: a stack, bool."""
-        return ~self.view.matrix(self.slot.keep())
+        return ~self.view.arrangement.matrix(self.slot.keep())
 
     def write(self, keep: np.ndarray, weights: np.ndarray, shift: np.ndarray) -> None:
         """Set the mask and the weights, and add to the intercept.
@@ -65,8 +69,10 @@ class LinearLayer:
             shift: Array of shape `(groups * m,)`.
         """
         shape = tuple(self.slot.weight.shape)
-        stay = self.view.of_matrix(keep, shape)
-        array = self.view.of_matrix(weights, shape).astype(self.slot.read().dtype)
+        stay = self.view.arrangement.of_matrix(keep, shape)
+        array = self.view.arrangement.of_matrix(weights, shape).astype(
+            self.slot.read().dtype
+        )
         self.slot.write(stay, zeroed(array, stay))
         if shift.any():
             self.tail.shift(shift)
@@ -88,13 +94,18 @@ def linear_layers(
     found = []
     for key in order:
         call = masked.call_of[key]
-        view = linear_view(call) if key == last[call.path] else None
-        if view is None or (call.path, view.kernel) not in wanted:
+        if key != last[call.path]:
             continue
-        slot, uses = wanted[call.path, view.kernel], masked.uses[call.path]
-        kernel = read_weights(original.call_of[key].layer)[view.kernel]
-        tail = output_tail(masked, call, len(uses) == 1)
-        found.append(LinearLayer(uses, view, slot, view.matrix(kernel), tail))
+        for whole in linear_views(call):
+            for view in one_per_kernel(whole):
+                (name,) = view.kernels
+                if (call.path, name) not in wanted:
+                    continue
+                kernel = read_weights(original.call_of[key].layer)[name]
+                target = view.arrangement.matrix(kernel)
+                tail = output_tail(masked, call, view, len(target) * target.shape[-1])
+                slot, uses = wanted[call.path, name], masked.uses[call.path]
+                found.append(LinearLayer(uses, view, slot, target, tail))
     return found
 
 
@@ -206,26 +217,40 @@ class LayerByLayer:
     def _measured(self, layer: LinearLayer, passes: Passes) -> Moments:
         """Sum up what a layer reads in the last model, and answers in the first."""
         view, tail, uses = layer.view, layer.tail, len(layer.calls)
+        how = view.arrangement
         most = max(self.max_rows, _ROWS * layer.target.shape[1])
         rng = np.random.default_rng(self.seed)
         centred = self.refit and tail.intercept is not None
-        moments = Moments(view.matrix(layer.slot.read()), centred)
+        moments = Moments(how.matrix(layer.slot.read()), centred)
 
         def visit(call: Call, values: list[Values]) -> None:
-            both = values[0], values[-1]
-            old, new = (numpy_of(one, call.inputs[0]) for one in both)
-            total = view.num_rows(old)
-            whole = total // len(old) * len(self.data) * uses
+            both = list(
+                zip(
+                    [graph.call_of[call.key] for graph in passes.graphs],
+                    values,
+                    strict=True,
+                )
+            )
+            taken = view.taken(*both[0])
+            total = how.num_rows(taken)
+            whole = total // len(taken) * len(self.data) * uses
             wanted = min(total, max(1, round(most * total / whole)))
             chosen = np.sort(rng.choice(total, wanted, replace=False))
-            y = view.rows(old, chosen) @ layer.target
+            states = None
+            if view.states is not None:  # those of the original, which it shall have
+                states = how.rows(view.states(*both[0]), chosen)[0]
+            y = view.rows(*both[0], chosen, states) @ layer.target
+            x = view.rows(*both[-1], chosen, states)
             other = tail.addend
-            if self.refit and other is not None and all(other in v for v in both):
+            if self.refit and other is not None and all(other in v for v in values):
                 # What the other side of the sum has lost is made up for here.
-                full, left = (view.outputs(numpy_of(v, other), chosen) for v in both)
+                full, left = (
+                    how.outputs(numpy_of(v, other), chosen)
+                    for v in (values[0], values[-1])
+                )
                 gap = (full - left) * tail.unscaled
                 y = y + np.moveaxis(gap.reshape(len(gap), len(y), -1), 1, 0)
-            moments.add(view.rows(new, chosen), y.astype("float32", copy=False))
+            moments.add(x, y.astype("float32", copy=False))
 
         passes.run(layer.calls, visit)
         return moments

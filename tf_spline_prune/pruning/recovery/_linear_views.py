@@ -328,6 +328,17 @@ class LinearView:
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
 
+def one_per_kernel(view: LinearView) -> list[LinearView]:
+    """Part a product of several kernels into those that it is the sum of."""
+    if len(view.kernels) == 1:
+        return [view]
+    first, last = view.kernels
+    return [
+        replace(view, kernels=(first,), states=None),
+        replace(view, kernels=(last,), source=None),
+    ]
+
+
 def linear_views(call: Call) -> list[LinearView]:
     """Read the layer of a call as matrix products, as far as it is made of them.
 
