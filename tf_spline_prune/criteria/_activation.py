@@ -1,14 +1,19 @@
 """`Activation`: units that are hardly ever active go first."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
-import keras
 import numpy as np
 
 from tf_spline_prune._checks import COUNT, OneOf, hold
-from tf_spline_prune.compat import Calibration
-from tf_spline_prune.criteria._consumer_statistics import sums_at_consumers
+from tf_spline_prune.compat import (
+    Calibration,
+    Call,
+    Values,
+    Watcher,
+    numpy_of,
+    watch,
+)
 from tf_spline_prune.criteria._criterion import (
     Criterion,
     Normalizer,
@@ -18,7 +23,7 @@ from tf_spline_prune.criteria._criterion import (
 )
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph import ChannelGraph, Group
-from tf_spline_prune.graph._readings import Reading, readings
+from tf_spline_prune.graph._readings import Reading, by_call, readings
 
 Statistic = Literal["mean", "apoz"]
 
@@ -83,20 +88,24 @@ class Activation(Criterion):
         super().prepare(graph, data, seed)
         self._readings = {g.name: readings(graph, g) for g in graph.groups}
         everyone = [one for found in self._readings.values() for one in found]
-        self._sums = sums_at_consumers(
-            graph, everyone, self._statistic, data, self.batch_size
-        )
+        self._sums: dict[Reading, np.ndarray] = {}
+        at = by_call(everyone)
 
-    def _statistic(self, reading: Reading, tensor: Any) -> Any:
-        others = [a for a in range(len(tensor.shape)) if a != reading.axis]
-        if self.statistic == "apoz":
-            values = keras.ops.cast(keras.ops.not_equal(tensor, 0), "float32")
-        else:
-            values = keras.ops.abs(keras.ops.cast(tensor, "float32"))
-        count = keras.ops.cast(keras.ops.shape(tensor)[0], "float32")
-        mean = keras.ops.mean(values, axis=others)
+        def visit(call: Call, values: Values) -> None:
+            for reading in at[call.name]:
+                tensor = numpy_of(values, call.inputs[reading.input])
+                new = self._statistic(reading, tensor)
+                self._sums[reading] = self._sums.get(reading, 0.0) + new
+
+        keys = [call.key for call in graph.graph.calls if call.name in at]
+        watch(graph.graph, data, self.batch_size, [Watcher(keys, visit)])
+
+    def _statistic(self, reading: Reading, tensor: np.ndarray) -> np.ndarray:
+        others = tuple(a for a in range(tensor.ndim) if a != reading.axis)
+        values = tensor != 0 if self.statistic == "apoz" else np.abs(tensor)
+        mean = values.mean(axis=others, dtype="float64")
         # So many examples, over all uses of a shared layer, make up the sum.
-        return keras.ops.append(mean * count, count)
+        return np.append(mean * len(tensor), len(tensor))
 
     def reason_against(self, group: Group) -> str | None:
         """Return why a group cannot be scored, or `None` if it can."""

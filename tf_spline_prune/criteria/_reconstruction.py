@@ -21,7 +21,7 @@ from tf_spline_prune.compat import (
 from tf_spline_prune.criteria._criterion import Criterion
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph import ChannelGraph, Group
-from tf_spline_prune.graph._readings import Reading, readings
+from tf_spline_prune.graph._readings import Reading, by_call, readings
 
 # Beyond this many units the products of all pairs do not fit into memory.
 _MOST_UNITS = 8192
@@ -125,21 +125,17 @@ class Reconstruction(Criterion):
                 self._readings[group.name] = readings(graph, group)
         data = data.drawn(self.max_inputs, seed)
         self._moments: dict[Reading, np.ndarray] = {}
-        everyone = [one for found in self._readings.values() for one in found]
-        at = {
-            call.key: [reading for reading in everyone if reading.call == call.name]
-            for call in graph.graph.calls
-        }
+        at = by_call(one for found in self._readings.values() for one in found)
         rng = np.random.default_rng(seed)
 
         def visit(call: Call, values: Values) -> None:
-            for reading in at[call.key]:
+            for reading in at[call.name]:
                 tensor = numpy_of(values, call.inputs[reading.input])
                 new = _moments(reading, tensor, len(data), rng)
                 held = self._moments.get(reading)
                 self._moments[reading] = new if held is None else _merged(held, new)
 
-        keys = [key for key, found in at.items() if found]
+        keys = [call.key for call in graph.graph.calls if call.name in at]
         watchers = [Watcher(keys, visit), *company]
         watch(graph.graph, data, self.batch_size, watchers)
 

@@ -1,5 +1,6 @@
 """`readings`: where the units of a group are read, tensor by tensor."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,3 +76,11 @@ def readings(graph: ChannelGraph, group: Group) -> list[Reading]:
                 key = (call.name, index, axis)
                 found.setdefault(key, Reading(call.path, *key, positions))
     return list(found.values())
+
+
+def by_call(found: Iterable[Reading]) -> dict[str, list[Reading]]:
+    """List readings by the name of the call that reads."""
+    listed: dict[str, list[Reading]] = {}
+    for reading in found:
+        listed.setdefault(reading.call, []).append(reading)
+    return listed
