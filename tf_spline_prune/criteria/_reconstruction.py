@@ -127,17 +127,27 @@ class Reconstruction(Criterion):
         self._moments: dict[Reading, np.ndarray] = {}
         at = by_call(one for found in self._readings.values() for one in found)
         rng = np.random.default_rng(seed)
+        waiting: dict[Reading, list[np.ndarray]] = {}
+
+        def take_in(reading: Reading) -> None:
+            new = _moments(np.concatenate(waiting.pop(reading)))
+            held = self._moments.get(reading)
+            self._moments[reading] = new if held is None else _merged(held, new)
 
         def visit(call: Call, values: Values) -> None:
             for reading in at[call.name]:
                 tensor = numpy_of(values, call.inputs[reading.input])
-                new = _moments(reading, tensor, len(data), rng)
-                held = self._moments.get(reading)
-                self._moments[reading] = new if held is None else _merged(held, new)
+                rows = waiting.setdefault(reading, [])
+                rows.append(_rows(reading, tensor, len(data), rng))
+                # Products of all units are worth it only for as many rows.
+                if sum(map(len, rows)) >= len(reading.positions):
+                    take_in(reading)
 
         keys = [call.key for call in graph.graph.calls if call.name in at]
         watchers = [Watcher(keys, visit), *company]
         watch(graph.graph, data, self.batch_size, watchers)
+        for reading in list(waiting):
+            take_in(reading)
 
     def scores(self, group: Group) -> np.ndarray:
         """Return one score per unit of a group; higher means keep."""
@@ -374,31 +384,36 @@ def _exchange(
     return gone, -fitted
 
 
-def _moments(
+def _rows(
     reading: Reading, tensor: np.ndarray, count: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Return the products of all units about their means, the means, and the number.
-
-    About the means, for units may vary little beside them: products in float32 would
-    then be all rounding, and their differences no covariance.
+    """Arrange what is read of a batch by unit, at some positions where there are many.
 
     Args:
         reading: The reading.
         tensor: What it reads, a batch of it.
         count: How many inputs there are in all batches.
-        rng: Draws positions where there are many.
+        rng: Draws the positions.
 
     Returns:
-        Array of shape `(units + 1, units + 1)`, float64.
+        Array of shape `(rows, units)`.
     """
-    units = len(reading.positions)
+    units, each = reading.positions.shape
     moved = np.moveaxis(tensor, reading.axis, -1)
     moved = moved.reshape(-1, moved.shape[-1])
-    each = reading.positions.shape[1]
     wanted = max(_ENOUGH, _PER_UNIT * units) * len(tensor) / (count * each)
     if wanted < len(moved):
         moved = moved[rng.choice(len(moved), math.ceil(wanted), replace=False)]
-    rows = moved[:, reading.positions.T].reshape(-1, units)
+    return np.asarray(moved[:, reading.positions.T].reshape(-1, units))
+
+
+def _moments(rows: np.ndarray) -> np.ndarray:
+    """Return the products of all units about their means, the means, and the number.
+
+    About the means, for units may vary little beside them: products in float32 would
+    then be all rounding, and their differences no covariance.
+    """
+    units = rows.shape[1]
     mean = rows.mean(axis=0, dtype="float64")
     rows = rows - mean.astype(rows.dtype)
     found = np.empty((units + 1, units + 1))

@@ -95,7 +95,7 @@ def regress(
             # Held back in the original: wherever the ReLU holds it back, it is right.
             held = np.where(signs * (ahead - knots) > 0, knots, ahead)
             change, middle = fit(np.where(active, y, held))
-    intercept = middle - mean @ change
+    intercept = middle - mean.astype(dtype) @ change
     return first + change, intercept.reshape(-1)
 
 
