@@ -148,17 +148,16 @@ def prune(
     if data is not None:
         asked = replace(asked, data=Calibration.of(data, graph.graph))
     stages = Stages(2 + verify + _after(steps), "pruning")
-    recording, looks = None, criteria.get(criterion, data is not None)
+    given, recording, looks = asked.data, None, criteria.get(criterion, data is not None)
     if "least_squares" in steps and isinstance(looks, criteria.Reconstruction):
         # One pass of the data serves the criterion and the recovery.
         size, most = looks.batch_size, looks.max_inputs
-        recording = Recording(graph, asked.data, size, most, seed=seed)
-        asked = replace(asked, company=[recording.watcher()])
+        recording = Recording(graph, given, size, most, seed=seed)
+        asked = replace(asked, data=recording.data, company=[recording.watcher()])
     with stages.stage():
         decision, _ = decide(graph, asked)
-    data = asked.data
     found = carried_out(
-        graph, decision, data, steps, weights, verify, seed, stages, recording
+        graph, decision, given, steps, weights, verify, seed, stages, recording
     )
     return found[0]
 

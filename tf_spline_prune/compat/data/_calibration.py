@@ -55,6 +55,10 @@ class Calibration:
         rng = np.random.default_rng(seed)
         return self._at(np.sort(rng.choice(len(self), most, replace=False)))
 
+    def shuffled(self, seed: int) -> "Calibration":
+        """Bring the inputs, with their labels, into a random order."""
+        return self._at(np.random.default_rng(seed).permutation(len(self)))
+
     def _at(self, chosen: Any) -> "Calibration":
         labels = self.labels
         if labels is not None:  # which would be a leaf

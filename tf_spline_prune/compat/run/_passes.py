@@ -106,16 +106,18 @@ class Passes:
         self.order = graphs[0].branch_by_branch
         self.max_bytes = max_bytes
         self._states = changed_at_inference(*(graph.model for graph in graphs))
-        self._at = 0
         self._spent = [graph.spent(self.order) for graph in graphs]
         self._start: list[list[Values]] = [
             [dict(zip(graph.input_tensors, x, strict=True)) for graph in graphs]
             for x, _ in data.batches(batch_size)
         ]
-        self._kept = self._start
+        # Of each batch, the place that it has come to and what is live there.
+        self._kept = [(0, values) for values in self._start]
 
-    def run(self, calls: Sequence[Call], visit: Visit) -> None:
-        """Run all data up to the last of some calls, which itself is not run.
+    def run(
+        self, calls: Sequence[Call], visit: Visit, batches: int | None = None
+    ) -> None:
+        """Run the data up to the last of some calls, which itself is not run.
 
         The next pass goes on from the first of them, or from the inputs if it is to
         start before.
@@ -125,38 +127,39 @@ class Passes:
             visit: Called as `visit(call, values)` for each batch, before each of the
                 calls would run, with the first model's call and the tensors of each
                 model.
+            batches: How many of the batches run. Defaults to `None`, which means all.
         """
         places = [self.order.index(call.key) for call in calls]
         first, last = min(places), max(places)
-        if first < self._at:
-            self._at, self._kept = 0, self._start
         keep = True
-        fresh: list[list[Values]] = []
         live = [graph.live(self.order, first) for graph in self.graphs]
-        for kept in self._kept:
+        count = len(self._kept) if batches is None else batches
+        for number in range(count):
+            at, kept = self._kept[number]
+            if first < at:
+                at, kept = 0, self._start[number]
             # Every batch begins from the states that the models have.
             with values_kept(self._states):
                 values = [
                     {name: keras.ops.convert_to_tensor(x) for name, x in one.items()}
                     for one in kept
                 ]
-                self._forward(self._at, first, values)
-                if keep and first > self._at:
-                    fresh.append(
-                        [
-                            {name: on_host(one[name]) for name in wanted}
-                            for one, wanted in zip(values, live, strict=True)
-                        ]
-                    )
-                    size = sum(x.nbytes for one in fresh[0] for x in one.values())
-                    keep = size * len(self._kept) <= self.max_bytes
+                self._forward(at, first, values)
+                if keep:
+                    fresh = [
+                        {name: on_host(one[name]) for name in wanted}
+                        for one, wanted in zip(values, live, strict=True)
+                    ]
+                    size = sum(x.nbytes for one in fresh for x in one.values())
+                    keep = size * count <= self.max_bytes
+                    if keep:
+                        at, kept = first, fresh
+                self._kept[number] = at, kept
                 for place in range(first, last + 1):
                     if place in places:
                         visit(self.graphs[0].call_of[self.order[place]], values)
                     if place < last:
                         self._forward(place, place + 1, values)
-        if keep and first > self._at:
-            self._kept, self._at = fresh, first
 
     def _forward(self, first: int, last: int, values: list[Values]) -> None:
         """Run the calls from `first` to before `last`, and drop what is spent."""

@@ -318,7 +318,7 @@ def _solve(product: _Product, passes: Passes, ridge: float, relu_steps: int) -> 
         y.append(targets.astype(rows.dtype, copy=False))
         knots.append(knot.astype(rows.dtype))
 
-    passes.run(product.calls, visit)
+    passes.run(product.calls, visit, len(product.old.seen) // len(product.calls))
     sides = None
     if tail.meets_relu and relu_steps:
         sides = Sides(np.concatenate(knots), np.sign(tail.unscaled))

@@ -1,5 +1,6 @@
 """`Recording`: what the products of a model are on calibration data."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,6 +24,10 @@ from tf_spline_prune.pruning.recovery._output_tail import output_tail
 _PER_WEIGHT = 4
 # So many numbers may stand in the rows of one product.
 _MOST_NUMBERS = 2**26
+# Positions of one input resemble each other: these come of so many inputs at least, if
+# there are so many, and of each no more than this part of its positions.
+_LEAST_INPUTS = 128
+_PART = 0.5
 
 
 @dataclass
@@ -51,7 +56,9 @@ class Recorded:
         matrix: Its matrices.
         addend: The tensor that it is added to; `None` if there is none.
         rng: Draws the positions.
-        seen: Batch by batch, call by call.
+        seen: Batch by batch, call by call; of the first batches only, if these have
+            positions enough.
+        num_inputs: Of how many inputs that is, all calls together.
     """
 
     view: LinearView
@@ -59,6 +66,7 @@ class Recorded:
     addend: Tensor | None
     rng: np.random.Generator
     seen: list[Positions] = field(default_factory=list)
+    num_inputs: int = 0
 
     @property
     def num_rows(self) -> int:
@@ -79,7 +87,7 @@ class Recording:
         seed: Seed of the draw, for each product anew.
 
     Attributes:
-        data: The inputs that are drawn.
+        data: The inputs that are drawn, in random order.
         batch_size: How many run at a time; who runs them again must take as many.
         of: For each layer's path its products; `None` for one that is not known.
         last: For each layer's path the key of its last call.
@@ -94,7 +102,8 @@ class Recording:
         max_rows: int = 2**12,
         seed: int = 0,
     ) -> None:
-        self.data = data.drawn(max_inputs, seed)
+        # In random order, for the first ones stand for all.
+        self.data = data.drawn(max_inputs, seed).shuffled(seed)
         self.batch_size = fitting_batch(graph.graph, batch_size)
         self.max_rows = max_rows
         self.graph = graph
@@ -134,25 +143,33 @@ class Recording:
     def _visit(self, call: Call, values: Values) -> None:
         for product in self.of[call.path]:
             if product is not None:
-                product.seen.append(self._positions(product, call, values))
+                self._look(product, call, values)
 
-    def _positions(self, product: Recorded, call: Call, values: Values) -> Positions:
+    def _look(self, product: Recorded, call: Call, values: Values) -> None:
+        """Record some positions of a batch, unless there are enough."""
         view, arrangement = product.view, product.view.arrangement
-        states = None if view.states is None else view.states(call, values)
         taken = view.taken(call, values)
-        total = arrangement.num_rows(taken)
-        uses = len(self.graph.graph.uses[call.path])
-        whole = total // len(taken) * len(self.data) * uses
-        number = min(total, max(1, round(self._wanted(product) * total / whole)))
+        total, size = arrangement.num_rows(taken), len(taken)
+        each = total / size
+        wanted = self._wanted(product)
+        inputs = max(_LEAST_INPUTS, math.ceil(wanted / max(1.0, _PART * each)))
+        # Of a layer that is used often, each use brings positions.
+        inputs = min(len(self.data), inputs) * len(self.graph.graph.uses[call.path])
+        if product.num_inputs >= inputs:
+            return
+        product.num_inputs += size
+        number = min(total, max(1, round(wanted * size / inputs)))
         chosen = np.sort(product.rng.choice(total, number, replace=False))
-        if states is not None:
-            states = arrangement.rows(states, chosen)[0]
+        states = None
+        if view.states is not None:
+            states = arrangement.rows(view.states(call, values), chosen)[0]
         rows = view.rows(call, values, chosen, states)
-        targets = (rows @ product.matrix.astype(rows.dtype, copy=False)).swapaxes(0, 1)
+        matrix = product.matrix.astype(rows.dtype, copy=False)
+        targets = (rows @ matrix).swapaxes(0, 1).reshape(number, -1)
         addends = None
         if product.addend is not None and product.addend in values:
             addends = arrangement.outputs(numpy_of(values, product.addend), chosen)
-        return Positions(chosen, targets.reshape(number, -1), addends, states)
+        product.seen.append(Positions(chosen, targets, addends, states))
 
     def _wanted(self, product: Recorded) -> int:
         """Return how many positions of a product are recorded, if there are so many."""
