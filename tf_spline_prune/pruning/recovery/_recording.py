@@ -27,7 +27,7 @@ _MOST_NUMBERS = 2**26
 # Positions of one input resemble each other: these come of so many inputs at least, if
 # there are so many, and of each no more than this part of its positions.
 _LEAST_INPUTS = 128
-_PART = 0.5
+_PART = 0.25
 
 
 @dataclass
