@@ -148,7 +148,8 @@ def prune(
     if data is not None:
         asked = replace(asked, data=Calibration.of(data, graph.graph))
     stages = Stages(2 + verify + _after(steps), "pruning")
-    given, recording, looks = asked.data, None, criteria.get(criterion, data is not None)
+    given, recording = asked.data, None
+    looks = criteria.get(criterion, data is not None)
     if "least_squares" in steps and isinstance(looks, criteria.Reconstruction):
         # One pass of the data serves the criterion and the recovery.
         size, most = looks.batch_size, looks.max_inputs
