@@ -35,7 +35,7 @@ HOOKS = {
     *("from_config", "check_data", "saliencies", "worth", "of_batch", "average"),
     *("pairs", "build", "call", "compute_mask", "compute_output_shape"),
     *("compute_output_spec", "load_own_variables", "follow", "to_dict", "from_dict"),
-    *("of", "like", "graph_of"),
+    *("of", "like", "graph_of", "exchanged"),
 }
 # Hooks by their full name.
 NOT_CALLED = {
@@ -300,7 +300,7 @@ class Bench:
                 t.least_squares,
                 {"model": b.model, "small": b.small, "plan": b.plan, "data": b.x}
                 | {"ridge": 1e-3, "batch_size": 4, "max_inputs": 8, "max_rows": 64}
-                | {"max_bytes": 2**24, "seed": 0},
+                | {"max_bytes": 2**24, "relu_steps": 2, "seed": 0},
             ),
             "load_weights": lambda: (
                 t.load_weights,
@@ -364,7 +364,11 @@ class Bench:
             ),
             "prune_once": lambda: (
                 t.prune_once,
-                {"model": b.masked, "sparsity": 0.5, "criterion": "magnitude"},
+                {"model": b.masked, "sparsity": 0.5, "criterion": "magnitude"}
+                | {"granularity": "weight", "scope": "layer", "layers": ["d1"]}
+                | {"pooling": "mean", "data": b.x, "recover": "least_squares"}
+                | {"ridge": 1e-2, "batch_size": 4, "max_rows": 64}
+                | {"max_bytes": 2**24, "seed": 0},
             ),
             "update_masks": lambda: (
                 t.update_masks,
