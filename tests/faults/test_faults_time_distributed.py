@@ -82,7 +82,8 @@ def test_units_go_from_all_layers(K, kind, tmp_path):
 def test_the_rest_of_the_house(K, kind):
     model = model_of(K, kind)
     before = np.asarray(model(X))
-    small = tsp.prune(model, "magnitude", sparsity=0.5, data=X)  # verifies itself
+    data = np.concatenate([X, X[::-1] + 1])
+    small = tsp.prune(model, "magnitude", sparsity=0.5, data=data)  # verifies itself
     assert small.get_layer("maker").layer.filters == 3
     with pytest.warns(tsp.errors.NothingPrunedWarning):
         copy = tsp.lossless(model)
