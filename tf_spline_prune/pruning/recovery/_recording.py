@@ -53,7 +53,7 @@ class Recorded:
 
     Attributes:
         view: How the model computes it.
-        matrix: Its matrices.
+        matrix: Its matrices, until it is recorded.
         addend: The tensor that it is added to; `None` if there is none.
         rng: Draws the positions.
         seen: Batch by batch, call by call; of the first batches only, if these have
@@ -136,9 +136,12 @@ class Recording:
         return Watcher(keys, self._visit)
 
     def run(self) -> None:
-        """Record, unless it is done."""
-        if not any(one.seen for found in self.of.values() for one in found if one):
+        """Record, unless it is done; the matrices are not needed any more then."""
+        products = [one for found in self.of.values() for one in found if one]
+        if not any(product.seen for product in products):
             watch(self.graph.graph, self.data, self.batch_size, [self.watcher()])
+        for product in products:
+            product.matrix = product.matrix[:, :0].copy()
 
     def _visit(self, call: Call, values: Values) -> None:
         for product in self.of[call.path]:

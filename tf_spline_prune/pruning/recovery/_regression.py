@@ -96,7 +96,8 @@ def regress(
             held = np.where(signs * (ahead - knots) > 0, knots, ahead)
             change, middle = fit(np.where(active, y, held))
     intercept = middle - mean.astype(dtype) @ change
-    return first + change, intercept.reshape(-1)
+    change += first
+    return change, intercept.reshape(-1)
 
 
 def _solver(gram: np.ndarray, noise: np.ndarray) -> Solver:
