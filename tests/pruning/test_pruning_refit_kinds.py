@@ -4,6 +4,7 @@ A layer is linear in its kernel, so the layer itself, given one kernel of a sing
 after the other, is the matrix of the least-squares problem.
 """
 
+import keras
 import numpy as np
 import pytest
 import zoo
@@ -249,3 +250,93 @@ def test_error_is_that_behind_the_relu():
         assert np.square(loss(found)).sum() <= best.fun * (1 + 1e-4)
         plain, shift = regress(x[None], y, np.zeros((1, 4, 1)), 0.0)
         assert np.square(loss(np.append(plain.ravel(), shift))).sum() > 1.05 * best.fun
+
+
+def behind_a_sum(K, gamma):
+    L = K.layers
+    inputs = K.Input((6,))
+    h = L.Dense(12, activation="relu", bias_initializer="ones", name="one")(inputs)
+    one, other = (L.Dense(4, use_bias=False, name=name)(h) for name in "ab")
+    norm = L.BatchNormalization(gamma_initializer=K.initializers.Constant(gamma))
+    return K.Model(inputs, norm(L.Add()([one, other]))), (6,)
+
+
+def two_ranks(K, gamma):
+    L = K.layers
+    inputs = K.Input((5, 6))
+    h = L.Dense(12, activation="relu", name="one")(inputs)
+    shared = L.Dense(4, name="shared")
+    outputs = [shared(h), shared(L.GlobalAveragePooling1D()(h))]
+    return K.Model(inputs, outputs[0] + L.RepeatVector(5)(outputs[1])), (5, 6)
+
+
+def by_name(K, gamma):
+    L = K.layers
+    inputs = K.Input((5, 6))
+    h = L.Dense(12, activation="relu", name="one")(inputs)
+    first = "sequences" if hasattr(K, "ops") else "inputs"
+    return K.Model(inputs, L.LSTM(4)(**{first: h})), (5, 6)
+
+
+def with_states(K, gamma):
+    L = K.layers
+    inputs = K.Input((5, 6))
+    h = L.Dense(12, activation="relu", name="one")(inputs)
+    start = L.Dense(4, name="start")(L.Flatten()(inputs))
+    return K.Model(inputs, L.GRU(4)(h, initial_state=start)), (5, 6)
+
+
+def other_directions(K, gamma):
+    L = K.layers
+    inputs = K.Input((5, 6))
+    h = L.Dense(12, activation="relu", name="one")(inputs)
+    return K.Model(inputs, L.Bidirectional(L.RNN(L.GRUCell(4)))(h)), (5, 6)
+
+
+UNUSUAL = [behind_a_sum, two_ranks, by_name, with_states]
+
+
+@pytest.mark.filterwarnings("ignore:The layers of 1 weights are no matrix products")
+@pytest.mark.parametrize("gamma", [1.0, 0.05])
+@pytest.mark.parametrize("build", UNUSUAL)
+def test_unusual_places_are_never_made_worse(K, build, gamma):
+    if gamma != 1.0 and build is not behind_a_sum:
+        pytest.skip("of the normalisation behind a sum only")
+    K.utils.set_random_seed(0)
+    model, shape = build(K, gamma)
+    plan = mixed_plan(model, "one")
+    small = plan.apply(model)
+    x = np.random.default_rng(0).normal(size=(200, *shape)).astype("float32")
+    result = tsp.least_squares(model, small, plan, x)
+    full, cut, mended = (np.asarray(m(x)) for m in (model, small, result))
+    loss = np.square(mended - full).sum()
+    assert loss <= 1.001 * np.square(cut - full).sum()
+    solved = tsp.prune_once(model, 0.3, data=x, layers=".*", scope="layer")
+    assert np.isfinite(np.asarray(solved(x))).all()
+
+
+@pytest.mark.filterwarnings("ignore:The layers of . weights are no matrix products")
+def test_cells_in_two_directions_are_masked_and_not_solved():
+    model, shape = other_directions(keras, 1.0)
+    x = np.random.default_rng(0).normal(size=(200, *shape)).astype("float32")
+    solved = tsp.prune_once(model, 0.3, data=x, scope="layer")
+    assert np.isfinite(np.asarray(solved(x))).all()
+
+
+def test_uses_of_different_sizes_keep_their_positions(K):
+    L = K.layers
+    inputs = [K.Input((96, 4)), K.Input((8, 4))]
+    makers = [L.Conv1D(8, 1, activation="relu", name=f"one_{i}") for i in range(2)]
+    shared = L.Conv1D(3, 3, padding="same", name="shared")
+    outputs = [shared(make(x)) for make, x in zip(makers, inputs, strict=True)]
+    model = zoo.settle(K.Model(inputs, outputs))
+    plan = mixed_plan(model, ["one_0", "one_1"])
+    small = plan.apply(model)
+    rng = np.random.default_rng(0)
+    data = [rng.normal(size=(300, n, 4)).astype("float32") for n in (96, 8)]
+    result = tsp.least_squares(model, small, plan, data)
+    for full, cut, mended in zip(
+        *(m(data) for m in (model, small, result)), strict=True
+    ):
+        full, cut, mended = map(np.asarray, (full, cut, mended))
+        assert np.square(mended - full).sum() < 0.8 * np.square(cut - full).sum()

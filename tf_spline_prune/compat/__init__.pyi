@@ -135,6 +135,7 @@ from tf_spline_prune.compat.run._execution import (
 from tf_spline_prune.compat.run._inside import (
     arguments_inside as arguments_inside,
     depthwise_output as depthwise_output,
+    sequence_and_states as sequence_and_states,
     states_before as states_before,
     without_scale as without_scale,
 )

@@ -180,7 +180,7 @@ def on_host(tensor: Any) -> np.ndarray:
     """See a tensor from the host, in its own memory where that can be: read it only."""
     try:
         return np.asarray(memoryview(tensor))
-    except (TypeError, ValueError):  # not of TensorFlow, elsewhere, or of another dtype
+    except (TypeError, ValueError, BufferError):  # elsewhere, or of another dtype
         return to_numpy(tensor)
 
 

@@ -41,6 +41,20 @@ def arguments_inside(call: Call, values: Values, part: str) -> Arguments:
     return caught[0]
 
 
+def sequence_and_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    """List the sequence that a recurrent layer is given, and the states to begin with.
+
+    They come one by one, by name, or, in tf_keras, in one list.
+
+    Args:
+        args: What the layer is given.
+        kwargs: What it is given by name.
+    """
+    names = ("sequences", "inputs", "initial_state")
+    held = [*args[:2], *(kwargs[name] for name in names if name in kwargs)]
+    return [one for one in keras.tree.flatten(held) if one is not None]
+
+
 def states_before(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Return the output states that a recurrent layer begins each of its steps with.
 
@@ -52,18 +66,17 @@ def states_before(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     Returns:
         Array of shape `(n, steps, units)`, in the order of the input's steps.
     """
+    x, *given = sequence_and_states(args, kwargs)
     held = {name: getattr(layer, name) for name in ("return_sequences", "return_state")}
     object.__setattr__(layer, "return_sequences", True)
     object.__setattr__(layer, "return_state", False)
+    mask, states = kwargs.get("mask"), given or None
     try:
-        made = to_numpy(layer.call(*args, **{**kwargs, "training": False}))
+        found = layer.call(x, mask=mask, initial_state=states, training=False)
+        made = to_numpy(found)
     finally:
         for name, value in held.items():
             object.__setattr__(layer, name, value)
-    given = kwargs.get("initial_state")
-    if given is None and len(args) > 1:
-        given = args[1]
-    given = keras.tree.flatten(given) if given is not None else []
     first = to_numpy(given[0]) if given else np.zeros_like(made[:, 0])
     before = np.concatenate([first[:, None], made[:, :-1]], axis=1)
     return before[:, ::-1] if layer.go_backwards else before

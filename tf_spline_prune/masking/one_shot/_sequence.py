@@ -27,6 +27,7 @@ from tf_spline_prune.pruning.recovery._linear_views import (
     LinearView,
     linear_views,
     one_per_kernel,
+    same_ranks,
 )
 from tf_spline_prune.pruning.recovery._output_tail import OutputTail, output_tail
 
@@ -94,7 +95,7 @@ def linear_layers(
     found = []
     for key in order:
         call = masked.call_of[key]
-        if key != last[call.path]:
+        if key != last[call.path] or not same_ranks(masked.uses[call.path]):
             continue
         for whole in linear_views(call):
             for view in one_per_kernel(whole):

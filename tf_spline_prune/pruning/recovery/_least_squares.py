@@ -320,7 +320,11 @@ def _solve(product: _Product, passes: Passes, ridge: float, relu_steps: int) -> 
 
     passes.run(product.calls, visit, len(product.old.seen) // len(product.calls))
     sides = None
-    if tail.meets_relu and relu_steps:
+    # Where the other side of a sum is not known yet, nor are the knots.
+    known = tail.addend is None or all(
+        there.addends is not None for there in product.old.seen
+    )
+    if tail.meets_relu and known and relu_steps:
         sides = Sides(np.concatenate(knots), np.sign(tail.unscaled))
     matrix, intercept = regress(
         np.concatenate(x, axis=1),

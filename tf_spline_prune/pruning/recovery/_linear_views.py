@@ -19,6 +19,7 @@ from tf_spline_prune.compat import (
     kind_of,
     numpy_of,
     parts_of,
+    sequence_and_states,
     states_before,
     without_scale,
     working_layer,
@@ -328,6 +329,11 @@ class LinearView:
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
 
+def same_ranks(calls: Sequence[Call]) -> bool:
+    """Return whether all calls of a layer are read in the same way."""
+    return len({len(call.input_shapes[0]) for call in calls}) == 1
+
+
 def one_per_kernel(view: LinearView) -> list[LinearView]:
     """Part a product of several kernels into those that it is the sum of."""
     if len(view.kernels) == 1:
@@ -364,6 +370,7 @@ def linear_views(call: Call) -> list[LinearView]:
         return [
             view
             for name in ("forward", "backward")
+            if kind_of(parts_of(layer)[name]) in _GATES
             for view in _recurrent(parts_of(layer)[name], f"{name}/", _inside(name))
         ]
     if kind.endswith("Attention"):
@@ -382,7 +389,7 @@ def _inside(part: str) -> Given:
 
 def _first_of(given: Given) -> Source:
     """Return what tells the first of the arguments."""
-    return lambda call, values: as_numbers(given(call, values)[0][0])
+    return lambda call, values: as_numbers(sequence_and_states(*given(call, values))[0])
 
 
 def _plain_views(

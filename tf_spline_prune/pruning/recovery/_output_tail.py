@@ -81,6 +81,8 @@ def output_tail(graph: Graph, call: Call, view: LinearView, size: int) -> Output
             channels = channel_axis(call, len(shape))
             if norm_axis(behind, len(shape)) != channels or shape[channels] != size:
                 break
+            if addend is not None:  # what it holds is of the other branch as well
+                break
             norm = read_weights(behind.layer)
             factor = batchnorm_factor(behind.layer, norm)
             shift = (shift - norm["moving_mean"]) * factor + norm.get("beta", 0.0)
@@ -99,6 +101,9 @@ def output_tail(graph: Graph, call: Call, view: LinearView, size: int) -> Output
         elif behind.kind not in _IDENTITIES:
             break
         tensor = behind.outputs[0]
+    # A bias that has no place in the product would move the knots.
+    hidden = view.bias is None and any(name.endswith("bias") for name in weights)
+    meets = meets and not hidden
     unscaled = np.where(scale, 1 / np.where(scale, scale, 1), 0)
     return OutputTail(intercept, addend, unscaled, shift * unscaled, meets)
 

@@ -16,7 +16,11 @@ from tf_spline_prune.compat import (
     watch,
 )
 from tf_spline_prune.graph import ChannelGraph
-from tf_spline_prune.pruning.recovery._linear_views import LinearView, linear_views
+from tf_spline_prune.pruning.recovery._linear_views import (
+    LinearView,
+    linear_views,
+    same_ranks,
+)
 from tf_spline_prune.pruning.recovery._output_tail import output_tail
 
 # So many positions are recorded per weight of an output, if there are so many: more
@@ -58,7 +62,8 @@ class Recorded:
         rng: Draws the positions.
         seen: Batch by batch, call by call; of the first batches only, if these have
             positions enough.
-        num_inputs: Of how many inputs that is, all calls together.
+        num_inputs: Of how many inputs that is.
+        looks: Whether the batch at hand is recorded.
     """
 
     view: LinearView
@@ -67,6 +72,7 @@ class Recorded:
     rng: np.random.Generator
     seen: list[Positions] = field(default_factory=list)
     num_inputs: int = 0
+    looks: bool = True
 
     @property
     def num_rows(self) -> int:
@@ -90,7 +96,8 @@ class Recording:
         data: The inputs that are drawn, in random order.
         batch_size: How many run at a time; who runs them again must take as many.
         of: For each layer's path its products; `None` for one that is not known.
-        last: For each layer's path the key of its last call.
+        first: For each layer's path the key of its first call.
+        last: The same of its last call.
     """
 
     def __init__(
@@ -110,6 +117,7 @@ class Recording:
         self.seed = seed
         order = graph.graph.branch_by_branch
         self.last = {graph.graph.call_of[key].path: key for key in order}
+        self.first = {graph.graph.call_of[key].path: key for key in reversed(order)}
         self.of = {
             path: self._products(graph.graph.call_of[key])
             for path, key in self.last.items()
@@ -119,7 +127,8 @@ class Recording:
         """List the products of a layer."""
         found: list[Recorded | None] = []
         for view in linear_views(call):
-            if all((call.path, name) in self.graph.weights for name in view.kernels):
+            known = all((call.path, n) in self.graph.weights for n in view.kernels)
+            if known and same_ranks(self.graph.graph.uses[call.path]):
                 arrays = self.graph.arrays[call.path]
                 matrix = view.arrangement.matrix(view.joined(arrays))
                 outputs = len(matrix) * matrix.shape[-1]
@@ -156,12 +165,14 @@ class Recording:
         each = total / size
         wanted = self._wanted(product)
         inputs = max(_LEAST_INPUTS, math.ceil(wanted / max(1.0, _PART * each)))
-        # Of a layer that is used often, each use brings positions.
-        inputs = min(len(self.data), inputs) * len(self.graph.graph.uses[call.path])
-        if product.num_inputs >= inputs:
+        inputs = min(len(self.data), inputs)
+        if call.key == self.first[call.path]:  # and so it is for the further uses
+            product.looks = product.num_inputs < inputs
+            product.num_inputs += size
+        if not product.looks:
             return
-        product.num_inputs += size
-        number = min(total, max(1, round(wanted * size / inputs)))
+        uses = len(self.graph.graph.uses[call.path])
+        number = min(total, max(1, round(wanted * size / inputs / uses)))
         chosen = np.sort(product.rng.choice(total, number, replace=False))
         states = None
         if view.states is not None:
