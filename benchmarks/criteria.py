@@ -14,7 +14,6 @@ deviation of the latter.
 """
 
 import argparse
-import json
 import pathlib
 import time
 
@@ -115,9 +114,6 @@ def main():
     parser.add_argument("--json", type=pathlib.Path, help="keep, and go on from, here")
     options = parser.parse_args()
     keras.utils.disable_interactive_logging()
-    records = []
-    if options.json and options.json.exists():
-        records = [json.loads(line) for line in options.json.read_text().splitlines()]
     train, test = criteria_nets.images("train"), criteria_nets.images("test")
     nets = {kind: criteria_nets.trained(kind, 0) for kind in options.nets}
     dense = {k: criteria_nets.accuracy(model, *test) for k, model in nets.items()}
@@ -128,19 +124,14 @@ def main():
         for name in options.settings
         for removed in REMOVED
     ]
-    progress = keras.utils.Progbar(len(keys), unit_name="cell", verbose=1)
-    for key in keys:
-        key = {**key, "images": options.images}
-        if not any(key.items() <= record.items() for record in records):
-            asked = (key["setting"], key["removed"], train, test, key["seed"])
-            found = measure(nets[key["net"]], *asked, options.images)
-            records.append({**key, "dense": dense[key["net"]], **found})
-            if options.json:
-                with options.json.open("a") as file:
-                    file.write(json.dumps(records[-1]) + "\n")
-        progress.add(1)
+
+    def found(key):
+        asked = (key["setting"], key["removed"], train, test, key["seed"])
+        return measure(nets[key["net"]], *asked, options.images)
+
+    records = criteria_nets.recorded(keys, options.images, found, dense, options.json)
     for kind in options.nets:
-        table(kind, dense[kind], [r for r in records if r["images"] == options.images])
+        table(kind, dense[kind], records)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The nets of `criteria.py`: trained once on Fashion-MNIST, and kept in files."""
 
+import json
 import os
 import pathlib
 import time
@@ -94,6 +95,34 @@ def trained(kind, seed):
     partial.rename(file)
     print(f"{model.name}: {time.perf_counter() - start:.0f} s", flush=True)
     return model
+
+
+def recorded(keys, images, measure, dense, file=None):
+    """Measure cell by cell; what a file holds already is not measured again.
+
+    Args:
+        keys: Dictionaries that say which cell it is, `"net"` among it.
+        images: How many images serve for calibration.
+        measure: Takes a key; returns what was found, a dictionary.
+        dense: The accuracies of the nets before pruning.
+        file: Where each cell is kept, a line of JSON. Defaults to `None`.
+
+    Returns:
+        The records of so many images: keys and what was found.
+    """
+    records = []
+    if file and file.exists():
+        records = [json.loads(line) for line in file.read_text().splitlines()]
+    progress = keras.utils.Progbar(len(keys), unit_name="cell", verbose=1)
+    for key in keys:
+        key = {**key, "images": images}
+        if not any(key.items() <= record.items() for record in records):
+            records.append({**key, "dense": dense[key["net"]], **measure(key)})
+            if file:
+                with file.open("a") as out:
+                    out.write(json.dumps(records[-1]) + "\n")
+        progress.add(1)
+    return [record for record in records if record["images"] == images]
 
 
 if __name__ == "__main__":

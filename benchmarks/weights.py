@@ -12,7 +12,6 @@ and in brackets how long the latter took, in forward passes of the dense net ove
 """
 
 import argparse
-import json
 import pathlib
 import time
 
@@ -100,9 +99,6 @@ def main():
     parser.add_argument("--json", type=pathlib.Path, help="keep, and go on from, here")
     options = parser.parse_args()
     keras.utils.disable_interactive_logging()
-    records = []
-    if options.json and options.json.exists():
-        records = [json.loads(line) for line in options.json.read_text().splitlines()]
     train, test = criteria_nets.images("train"), criteria_nets.images("test")
     nets = {kind: criteria_nets.trained(kind, 0) for kind in options.nets}
     dense = {k: criteria_nets.accuracy(model, *test) for k, model in nets.items()}
@@ -114,19 +110,14 @@ def main():
         for name in options.settings
         if ":" not in sparsity or name in OF_PATTERNS
     ]
-    for key in keys:
-        key = {**key, "images": options.images}
-        if any(key.items() <= record.items() for record in records):
-            continue
+
+    def found(key):
         drawn = np.random.default_rng(key["seed"])
         chosen = drawn.choice(len(train[0]), options.images, replace=False)
         asked = key["setting"], key["sparsity"], train[0][chosen], test
-        found = measure(nets[key["net"]], *asked)
-        records.append({**key, "dense": dense[key["net"]], **found})
-        if options.json:
-            with options.json.open("a") as file:
-                file.write(json.dumps(records[-1]) + "\n")
-    mine = [r for r in records if r["images"] == options.images]
+        return measure(nets[key["net"]], *asked)
+
+    mine = criteria_nets.recorded(keys, options.images, found, dense, options.json)
     for kind in options.nets:
         table(kind, dense[kind], mine, options.sparsities)
 

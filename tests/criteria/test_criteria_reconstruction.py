@@ -216,7 +216,8 @@ def test_copies_never_go_all_at_once(monkeypatch, copies):
     rows[:, :copies] = rows[:, :1]
     weights = rng.normal(size=(32, 3))
     covariance = np.cov(rows.T, bias=True)
-    reader = reconstruction._Consumer(covariance, weights.copy(), 1e-6)
+    covariance = reconstruction._with_noise(covariance, 1e-6)
+    reader = reconstruction._Consumer(covariance, weights.copy())
     scores = reconstruction._eliminate([reader], 32)
     assert (np.sort(scores[:copies])[:-1] < 1e-4).all()
     assert scores[:copies].max() > 1e-3
@@ -351,8 +352,8 @@ def test_units_that_go_are_the_best_of_all_choices():
         )
         weights = rng.normal(size=(10, rng.integers(3, 12)))
         covariance = np.cov(x.T)
-        scores = _eliminate([_Consumer(covariance.copy(), weights, 1e-3)], 10)
         covariance += 1e-3 * np.trace(covariance) / 10 * np.eye(10)
+        scores = _eliminate([_Consumer(covariance.copy(), weights)], 10)
         aims = covariance @ weights
         seen = [(covariance, aims @ aims.T / np.vdot(weights, aims))]
         for count in (3, 5, 7):

@@ -133,3 +133,21 @@ def test_recovery_goes_with_the_models_own_weights(K):
     want = tsp.plan(model, "spline", sparsity=0.4).apply(model, other)
     for one, two in zip(found.get_weights(), want.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def test_one_pass_serves_criterion_and_recovery(K, monkeypatch):
+    """And what `prune` decides is what `plan` does."""
+    from tf_spline_prune.pruning.recovery import _recording
+
+    def second(*args):
+        raise AssertionError("the data run through the model again")
+
+    model, x = zoo.vgg(K), points(80, *zoo.SHAPE)
+    plan = tsp.plan(model, target_macs=0.6, data=x)
+    want = tsp.least_squares(model, plan.apply(model), plan, x)
+    monkeypatch.setattr(_recording, "watch", second)
+    found = tsp.prune(model, target_macs=0.6, data=x)
+    for one, two in zip(found.get_weights(), want.get_weights(), strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-5)
+    with pytest.raises(AssertionError, match="again"):
+        tsp.prune(model, "magnitude", target_macs=0.6, data=x)

@@ -62,6 +62,7 @@ from tf_spline_prune.compat.build._rebuild import (
 )
 from tf_spline_prune.compat.data._calibration import (
     Calibration as Calibration,
+    Watcher as Watcher,
     arranged as arranged,
     check_inputs as check_inputs,
 )
@@ -141,7 +142,6 @@ from tf_spline_prune.compat.run._inside import (
 )
 from tf_spline_prune.compat.run._passes import (
     Passes as Passes,
-    Watcher as Watcher,
     as_numbers as as_numbers,
     fitting_batch as fitting_batch,
     numpy_of as numpy_of,

@@ -149,6 +149,20 @@ class Criterion(ABC):
             Array of shape `(units,)`, float64, finite; higher means keep.
         """
 
+    def exchanged(self, group: Group, gone: np.ndarray) -> np.ndarray:
+        """Return the units that go, once it is known how many.
+
+        The ones that score lowest are not always those that go best together.
+
+        Args:
+            group: A group of the graph that was prepared.
+            gone: Indices of the units of lowest score, shape `(k,)`.
+
+        Returns:
+            As many indices; `gone` itself unless a criterion knows better.
+        """
+        return gone
+
 
 AnyCriterion = str | Criterion | Callable[..., Any]
 """What users may give for a criterion: a name, an instance, a function."""

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -98,7 +98,6 @@ class Reconstruction(Criterion):
         graph: ChannelGraph,
         data: Calibration | None = None,
         seed: int = 0,
-        company: Sequence[Watcher] = (),
     ) -> None:
         """Run the data through the model, and keep how units vary together.
 
@@ -107,8 +106,6 @@ class Reconstruction(Criterion):
             data: Inputs, which must be given. Defaults to `None`.
             seed: Seed of the inputs and positions that are drawn of many. Defaults to
                 `0`.
-            company: Others who look on while the data run through the model. Defaults
-                to `()`.
 
         Raises:
             CalibrationError: If there are no data.
@@ -144,8 +141,7 @@ class Reconstruction(Criterion):
                     take_in(reading)
 
         keys = [call.key for call in graph.graph.calls if call.name in at]
-        watchers = [Watcher(keys, visit), *company]
-        watch(graph.graph, data, self.batch_size, watchers)
+        watch(graph.graph, data, self.batch_size, [Watcher(keys, visit)])
         for reading in list(waiting):
             take_in(reading)
 
@@ -153,10 +149,7 @@ class Reconstruction(Criterion):
         """Return one score per unit of a group; higher means keep."""
         if not self._readings.get(group.name):
             return self._unseen(group)
-        consumers = [
-            _Consumer(covariance, weights, self.ridge)
-            for covariance, weights in self._seen(group)
-        ]
+        consumers = [_Consumer(*seen) for seen in self._seen(group)]
         return _eliminate(consumers, group.num_units)
 
     def exchanged(self, group: Group, gone: np.ndarray) -> np.ndarray:
@@ -177,8 +170,6 @@ class Reconstruction(Criterion):
             return gone
         seen = []
         for covariance, weights in self._seen(group):
-            noise = self.ridge * np.trace(covariance) / len(covariance)
-            covariance[np.diag_indices(len(covariance))] += noise or 1.0
             aims = covariance @ weights
             energy = float(np.vdot(weights, aims))
             if energy > 0:
@@ -188,7 +179,7 @@ class Reconstruction(Criterion):
         return _exchanged(seen, gone, np.random.default_rng(self.seed))
 
     def _seen(self, group: Group) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield how the units vary at each consumer, and its weights for them."""
+        """Yield how the units vary at each consumer, noise added, and its weights."""
         for reading in self._readings[group.name]:
             moments = self._moments[reading]
             weights = [
@@ -197,7 +188,7 @@ class Reconstruction(Criterion):
                 if member.path == reading.path
             ]
             joined = np.concatenate(weights, axis=1).astype("float64")
-            yield moments[:-1, :-1] / moments[-1, -1], joined
+            yield _with_noise(moments[:-1, :-1] / moments[-1, -1], self.ridge), joined
 
     def _unseen(self, group: Group) -> np.ndarray:
         """Score units by their weights alone, as if they varied one by one."""
@@ -209,6 +200,13 @@ class Reconstruction(Criterion):
         return np.asarray(squares / total if total else squares)
 
 
+def _with_noise(covariance: np.ndarray, ridge: float) -> np.ndarray:
+    """Add noise to every unit, in place, a fraction of the mean variance."""
+    noise = ridge * np.trace(covariance) / len(covariance)
+    covariance[np.diag_indices(len(covariance))] += noise or 1.0
+    return covariance
+
+
 class _Consumer:
     """One consumer of a group: what it loses with each unit that is left.
 
@@ -216,13 +214,11 @@ class _Consumer:
 
     Args:
         covariance: How the units vary together, array of shape `(units, units)`.
+            Its memory is used up.
         weights: Array of shape `(units, outputs)`.
-        ridge: As in `Reconstruction`.
     """
 
-    def __init__(self, covariance: np.ndarray, weights: np.ndarray, ridge: float):
-        noise = ridge * np.trace(covariance) / len(covariance)
-        covariance[np.diag_indices(len(covariance))] += noise or 1.0
+    def __init__(self, covariance: np.ndarray, weights: np.ndarray) -> None:
         self.products = weights @ weights.T
         self.energy = float(np.vdot(self.products, covariance))
         self.inverse = _inverse(covariance)
@@ -361,22 +357,20 @@ def _exchange(
         for covariance, aims in consumers:
             inverse = _inverse(covariance[np.ix_(kept, kept)])
             # Each unit that goes, as the others make it up, and what is left of it.
-            made = inverse @ covariance[np.ix_(kept, gone)]
-            mixed = aims[np.ix_(kept, gone)] - aims[np.ix_(kept, kept)] @ made
-            left = covariance[gone, gone] - np.sum(
-                covariance[np.ix_(kept, gone)] * made, 0
-            )
-            gain = aims[gone, gone] - np.sum(
-                made * (aims[np.ix_(kept, gone)] + mixed), 0
-            )
+            between, across = (one[np.ix_(kept, gone)] for one in (covariance, aims))
+            within = aims[np.ix_(kept, kept)]
+            made = inverse @ between
+            left = covariance[gone, gone] - np.sum(between * made, axis=0)
+            mixed = across - within @ made
+            gain = aims[gone, gone] - np.sum(made * (across + mixed), axis=0)
             gain = np.maximum(gain, 0.0) / left
             # Were it back: the products of the weights of those that stay, squared.
-            weights = np.sum((inverse @ aims[np.ix_(kept, kept)]) * inverse, axis=1)
+            weights = np.sum((inverse @ within) * inverse, axis=1)
             weights = weights[:, None] - 2 * made * (inverse @ mixed) / left
             weights += np.square(made) * gain / left
             alone = np.diag(inverse)[:, None] + np.square(made) / left
             changes += (np.maximum(weights, 0.0) / alone - gain).T
-            fitted += float(np.vdot(inverse, aims[np.ix_(kept, kept)]))
+            fitted += float(np.vdot(inverse, within))
         back, away = np.unravel_index(changes.argmin(), changes.shape)
         if not changes[back, away] < -_LEAST:
             break

@@ -5,9 +5,6 @@ from typing import Any, get_args
 
 from tf_spline_prune._checks import (
     COUNT,
-    SEED,
-    SELECTOR,
-    Data,
     Integer,
     OneOf,
     Real,
@@ -21,10 +18,8 @@ from tf_spline_prune.masking._granularity import Granularity, Pooling
 from tf_spline_prune.masking._scoring import FROM_DATA
 from tf_spline_prune.masking._targets import ask
 from tf_spline_prune.masking._update_masks import (
-    GRANULARITY,
-    MASK_CRITERION,
+    CHOICE,
     MASK_SCOPE,
-    SPARSITY,
     Fractions,
     MaskUpdate,
     fraction_of,
@@ -39,19 +34,12 @@ _AFFORDABLE = 2e11  # multiplications for the greedy removal of one layer
 
 
 @checked(
-    sparsity=SPARSITY,
-    criterion=MASK_CRITERION,
-    granularity=GRANULARITY,
-    scope=[*MASK_SCOPE, None],
-    layers=SELECTOR,
-    pooling=OneOf(*get_args(Pooling)),
-    data=[Data(), None],
+    **{**CHOICE, "scope": [*MASK_SCOPE, None]},
     recover=[OneOf("auto", "least_squares"), None],
     ridge=Real(0),
     batch_size=COUNT,
     max_rows=COUNT,
     max_bytes=Integer(1),
-    seed=SEED,
 )
 def prune_once(
     model: Any,

@@ -279,16 +279,20 @@ MASK_CRITERION: Options = [
 """What the checks of arguments want of a criterion of weights or units."""
 
 
-@checked(
-    sparsity=SPARSITY,
-    criterion=MASK_CRITERION,
-    granularity=GRANULARITY,
-    scope=MASK_SCOPE,
-    data=[Data(), None],
-    layers=SELECTOR,
-    pooling=OneOf(*get_args(Pooling)),
-    seed=SEED,
-)
+CHOICE: dict[str, Any] = {
+    "sparsity": SPARSITY,
+    "criterion": MASK_CRITERION,
+    "granularity": GRANULARITY,
+    "scope": MASK_SCOPE,
+    "layers": SELECTOR,
+    "pooling": OneOf(*get_args(Pooling)),
+    "data": [Data(), None],
+    "seed": SEED,
+}
+"""What the checks want of the arguments that choose masks."""
+
+
+@checked(**CHOICE)
 def update_masks(
     model: Any,
     sparsity: Fractions,

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from tf_spline_prune import criteria
 from tf_spline_prune._checks import Flag, ListOf, OneOf, Options, check, checked
 from tf_spline_prune.compat import Calibration, Stages, require_flavour, trace
 from tf_spline_prune.criteria import AnyCriterion
@@ -148,17 +147,14 @@ def prune(
     if data is not None:
         asked = replace(asked, data=Calibration.of(data, graph.graph))
     stages = Stages(2 + verify + _after(steps), "pruning")
-    given, recording = asked.data, None
-    looks = criteria.get(criterion, data is not None)
-    if "least_squares" in steps and isinstance(looks, criteria.Reconstruction):
-        # One pass of the data serves the criterion and the recovery.
-        size, most = looks.batch_size, looks.max_inputs
-        recording = Recording(graph, given, size, most, seed=seed)
-        asked = replace(asked, data=recording.data, company=[recording.watcher()])
+    recording = None
+    if "least_squares" in steps:
+        # Made before the criterion, which may run the same data through the model.
+        recording = Recording(graph, asked.data, seed=seed)
     with stages.stage():
         decision, _ = decide(graph, asked)
     found = carried_out(
-        graph, decision, given, steps, weights, verify, seed, stages, recording
+        graph, decision, asked.data, steps, weights, verify, seed, stages, recording
     )
     return found[0]
 

@@ -3,8 +3,8 @@
 import contextlib
 import functools
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -13,9 +13,23 @@ import numpy as np
 from tf_spline_prune._checks import received
 from tf_spline_prune.compat.data._data_range import warn_of_misfit
 from tf_spline_prune.compat.graph._blueprint import Input
-from tf_spline_prune.compat.graph._graph import Graph, fixed_size
+from tf_spline_prune.compat.graph._graph import Call, Graph, Values, fixed_size
 from tf_spline_prune.compat.run._execution import to_numpy
 from tf_spline_prune.errors import CalibrationError, CalibrationWarning, warn
+
+
+@dataclass(frozen=True, eq=False)
+class Watcher:
+    """Who wants to see what goes into some calls.
+
+    Attributes:
+        keys: The keys of the calls.
+        visit: Called as `visit(call, values)` before one of them runs, batch by batch,
+            with the tensors that there are.
+    """
+
+    keys: Collection[str]
+    visit: Callable[[Call, Values], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,11 +42,15 @@ class Calibration:
             where there are no labels.
         at_once: How many inputs the model takes at a time, if it fixes that; there
             is a multiple of it.
+        company: Who looks on when just these inputs run through the model.
+        draws: What has been drawn of them.
     """
 
     inputs: list[np.ndarray]
     labels: Any = None
     at_once: int | None = None
+    company: list[Watcher] = field(default_factory=list)
+    draws: dict[tuple[int, int], "Calibration"] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.inputs[0])
@@ -48,16 +66,16 @@ class Calibration:
             yield part.inputs, part.labels
 
     def drawn(self, most: int, seed: int) -> "Calibration":
-        """Draw at most so many inputs, with their labels, at random."""
-        if len(self) <= most:
-            return self
-        most = max(most - most % (self.at_once or 1), self.at_once or 1)
-        rng = np.random.default_rng(seed)
-        return self._at(np.sort(rng.choice(len(self), most, replace=False)))
+        """Draw at most so many inputs, with their labels, in random order.
 
-    def shuffled(self, seed: int) -> "Calibration":
-        """Bring the inputs, with their labels, into a random order."""
-        return self._at(np.random.default_rng(seed).permutation(len(self)))
+        Who draws the same has the same object, and the same company.
+        """
+        most = min(most, len(self))
+        most = max(most - most % (self.at_once or 1), self.at_once or 1)
+        if (most, seed) not in self.draws:
+            order = np.random.default_rng(seed).permutation(len(self))
+            self.draws[most, seed] = self._at(order[:most])
+        return self.draws[most, seed]
 
     def _at(self, chosen: Any) -> "Calibration":
         labels = self.labels

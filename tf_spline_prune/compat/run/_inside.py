@@ -10,6 +10,7 @@ from tf_spline_prune.compat.build._parts import parts_of
 from tf_spline_prune.compat.graph._blueprint import Arguments
 from tf_spline_prune.compat.graph._graph import Call, Values
 from tf_spline_prune.compat.run._execution import call_layer, to_numpy
+from tf_spline_prune.compat.run._states import states_kept
 
 
 def arguments_inside(call: Call, values: Values, part: str) -> Arguments:
@@ -35,7 +36,8 @@ def arguments_inside(call: Call, values: Values, part: str) -> Arguments:
     # Past the layer's own bookkeeping, which would take it for a change of the model.
     object.__setattr__(layer, "call", tapped)
     try:
-        call_layer(call, args, kwargs)
+        with states_kept(call.layer):  # it runs once more than the model does
+            call_layer(call, args, kwargs)
     finally:
         object.__delattr__(layer, "call")
     return caught[0]
@@ -71,8 +73,11 @@ def states_before(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     object.__setattr__(layer, "return_sequences", True)
     object.__setattr__(layer, "return_state", False)
     mask, states = kwargs.get("mask"), given or None
+    if layer.stateful and not given:
+        given = [to_numpy(one) for one in keras.tree.flatten(layer.states)[:1]]
     try:
-        found = layer.call(x, mask=mask, initial_state=states, training=False)
+        with states_kept(layer):  # it runs once more than the model does
+            found = layer.call(x, mask=mask, initial_state=states, training=False)
         made = to_numpy(found)
     finally:
         for name, value in held.items():

@@ -1,15 +1,14 @@
 """Running models on calibration data, while others look on."""
 
 import math
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from tf_spline_prune.compat._progress import Progress
-from tf_spline_prune.compat.data._calibration import Calibration
+from tf_spline_prune.compat.data._calibration import Calibration, Watcher
 from tf_spline_prune.compat.graph._graph import Call, Graph, Tensor, Values, run_calls
 from tf_spline_prune.compat.run._execution import call_layer, on_host
 from tf_spline_prune.compat.run._states import changed_at_inference, values_kept
@@ -18,20 +17,6 @@ Visit = Callable[[Call, list[Values]], None]
 
 # So many numbers may stand in the largest tensor of a batch.
 _AT_ONCE = 2**25
-
-
-@dataclass(frozen=True, eq=False)
-class Watcher:
-    """Who wants to see what goes into some calls.
-
-    Attributes:
-        keys: The keys of the calls.
-        visit: Called as `visit(call, values)` before one of them runs, batch by batch,
-            with the tensors that there are.
-    """
-
-    keys: Collection[str]
-    visit: Callable[[Call, Values], None]
 
 
 def watch(
@@ -43,8 +28,9 @@ def watch(
         graph: The model, traced.
         data: The data.
         batch_size: How many inputs run at a time, at most: fewer if they are large.
-        watchers: Who looks on, and where.
+        watchers: Who looks on, and where; the company of the data does so, too.
     """
+    watchers = [*watchers, *data.company]
     keys = {key for watcher in watchers for key in watcher.keys}
     order = graph.branch_by_branch
     last = max((place for place, key in enumerate(order) if key in keys), default=-1)

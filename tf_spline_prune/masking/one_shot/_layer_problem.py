@@ -4,7 +4,8 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
+
+from tf_spline_prune.pruning.recovery._regression import solver_of
 
 # Up to so small a part of the mean square a square is rounding.
 _DEAD = 1e-12
@@ -39,7 +40,7 @@ class LayerProblem:
         """The best weights without any mask: array of shape `(groups, n, m)`."""
         left = self.right - self.gram @ self.first
         pairs = zip(self.gram, left, strict=True)
-        return self.first + np.stack([solved(gram, one) for gram, one in pairs])
+        return self.first + np.stack([solver_of(gram)(one) for gram, one in pairs])
 
     def dead(self) -> np.ndarray:
         """Return which inputs never change: array of shape `(groups, n)`, bool."""
@@ -133,28 +134,3 @@ class Moments:
             )
         )
         return (outer - (inner[:, None] @ weights)[:, 0]).ravel()
-
-
-# The rounding of float32, in products.
-_ROUNDING = float(np.finfo("float32").eps) ** 2
-
-
-def solved(gram: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Solve a symmetric system; the shortest solution where there are many.
-
-    Args:
-        gram: Array of shape `(n, n)`, positive semidefinite.
-        right: Array of shape `(n, m)`.
-
-    Returns:
-        Array of shape `(n, m)`.
-    """
-    try:
-        factor = scipy.linalg.cho_factor(gram, lower=True, check_finite=False)
-        sizes = np.square(np.diag(factor[0]))
-        if len(gram) and sizes.min() > _ROUNDING * len(gram) * sizes.max():
-            return np.asarray(scipy.linalg.cho_solve(factor, right, check_finite=False))
-    except np.linalg.LinAlgError:
-        pass
-    rounding = _ROUNDING * len(gram)
-    return np.asarray(np.linalg.lstsq(gram, right, rcond=rounding)[0])

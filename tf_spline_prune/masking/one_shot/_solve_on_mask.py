@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from tf_spline_prune.masking.one_shot._layer_problem import LayerProblem, solved
+from tf_spline_prune.masking.one_shot._layer_problem import LayerProblem
+from tf_spline_prune.pruning.recovery._regression import solver_of
 
 _AFFORDABLE = 2e11  # operations; beyond, steps towards the solution
 _STEPS = 20
@@ -42,7 +43,7 @@ def solve_on_mask(
             kept = np.flatnonzero(mask[:, columns[0]])
             at = np.ix_(kept, columns)
             inner = gram[np.ix_(kept, kept)]
-            out[at] = first[at] + solved(inner, right[at] - inner @ first[at])
+            out[at] = first[at] + solver_of(inner)(right[at] - inner @ first[at])
     return weights
 
 

@@ -17,7 +17,7 @@ from tf_spline_prune._checks import (
     Wanted,
     checked,
 )
-from tf_spline_prune.compat import Calibration, Watcher, require_flavour
+from tf_spline_prune.compat import Calibration, require_flavour
 from tf_spline_prune.criteria import AnyCriterion
 from tf_spline_prune.criteria._get import CRITERION
 from tf_spline_prune.errors import NothingPrunedWarning, warn
@@ -206,11 +206,7 @@ def plan(
 
 @dataclass(frozen=True)
 class Settings:
-    """What `plan` is asked about a model.
-
-    The attributes are those of `plan`, and `company`: who looks on when the data run
-    through the model.
-    """
+    """What `plan` is asked about a model; the attributes are those of `plan`."""
 
     criterion: AnyCriterion
     budget: Budget
@@ -222,7 +218,6 @@ class Settings:
     max_sparsity: float | None = None
     approximate: bool = False
     seed: int = 0
-    company: Sequence[Watcher] = ()
 
     @classmethod
     def of(cls, **asked: Any) -> "Settings":
@@ -283,7 +278,7 @@ def decide(
     counts, achieved = solve(asked.budget, allocation, graph, barriers, fractions)
     budget = asked.budget
     value = recorded(by_layer, budget.value) if by_layer else budget.value
-    if isinstance(criterion, criteria.Reconstruction) and gone is None:
+    if gone is None:
         allocation.rankings = _exchanged(criterion, allocation, counts)
     removed = allocation.removed(graph, counts)
     if not removed.any() and origin is None:
@@ -308,16 +303,19 @@ def decide(
 
 
 def _exchanged(
-    criterion: criteria.Reconstruction, allocation: Allocation, counts: np.ndarray
+    criterion: criteria.Criterion, allocation: Allocation, counts: np.ndarray
 ) -> list[Ranking]:
     """Put the units that go together with the least loss first, group by group."""
     found = []
     for group, ranking, count in zip(
         allocation.groups, allocation.rankings, counts, strict=True
     ):
-        gone = criterion.exchanged(group, ranking.order[:count])
-        rest = np.setdiff1d(ranking.order, gone)
-        found.append(replace(ranking, order=np.concatenate([gone, rest])))
+        first = ranking.order[:count]
+        gone = criterion.exchanged(group, first)
+        if gone is not first:
+            rest = np.setdiff1d(ranking.order, gone)
+            ranking = replace(ranking, order=np.concatenate([gone, rest]))
+        found.append(ranking)
     return found
 
 
@@ -369,10 +367,7 @@ def _look_at(
     data = asked.data
     if data is not None:
         data = Calibration.of(data, graph.graph)
-    if isinstance(criterion, criteria.Reconstruction):
-        criterion.prepare(graph, data, asked.seed, asked.company)
-    else:
-        criterion.prepare(graph, data=data, seed=asked.seed)
+    criterion.prepare(graph, data=data, seed=asked.seed)
 
 
 def _candidates(

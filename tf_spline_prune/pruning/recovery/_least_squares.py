@@ -68,11 +68,12 @@ def least_squares(
     What is refitted: Dense and EinsumDense layers; convolutions, also grouped,
     transposed, depthwise and separable ones; the projections of attention, that out of
     the heads too; the kernels of SimpleRNN, LSTM and GRU, on their inputs and on the
-    states that the original has; the scale of a LayerNormalization; each of these also
-    inside TimeDistributed and Bidirectional. For a layer without bias, the mean of the
-    BatchNormalization behind it is adjusted. Behind the first layer that lost inputs,
-    layers that lost none are refitted too, where the data are enough. Layers of other
-    kinds keep their weights.
+    states that the original has; the scale of a LayerNormalization or an
+    RMSNormalization; each of these also inside TimeDistributed and Bidirectional. For a
+    layer without bias, the mean of the BatchNormalization behind it is adjusted. Behind
+    the first layer that lost inputs, layers that lost none are refitted too, where the
+    data are enough. Layers of other kinds keep their weights. Constraints of weights
+    are not looked at.
 
     Where a layer runs into a ReLU, the error is measured behind it: what the ReLU holds
     back in the original and in the result is none.
@@ -300,6 +301,11 @@ def _solve(product: _Product, passes: Passes, ridge: float, relu_steps: int) -> 
     """Solve a product on what the small model sees, and set its weights."""
     view, tail, kept = product.view, product.tail, product.outputs
     seen = iter(product.old.seen)
+    # Where the other side of a sum is not known yet, nor are the knots.
+    known = tail.addend is None or all(
+        there.addends is not None for there in product.old.seen
+    )
+    bent = bool(tail.meets_relu and known and relu_steps)
     x, y, knots = [], [], []
 
     def visit(call: Call, found: list[Values]) -> None:
@@ -307,24 +313,21 @@ def _solve(product: _Product, passes: Passes, ridge: float, relu_steps: int) -> 
         states = None if there.states is None else there.states[:, product.states]
         rows = view.rows(call, values, there.chosen, states)
         targets = there.targets[:, kept] * product.factor
-        knot = np.broadcast_to(-tail.offset, targets.shape)
+        beside = 0.0
         if there.addends is not None and tail.addend is not None:
             # What the other side of the sum has lost is this product's to make up for.
-            left = numpy_of(values, tail.addend)
-            beside = view.arrangement.outputs(left, there.chosen)
-            targets = targets + (there.addends[:, kept] - beside) * tail.unscaled
-            knot = knot - beside * tail.unscaled
+            left = view.arrangement.outputs(numpy_of(values, tail.addend), there.chosen)
+            targets = targets + (there.addends[:, kept] - left) * tail.unscaled
+            beside = left * tail.unscaled
         x.append(rows)
         y.append(targets.astype(rows.dtype, copy=False))
-        knots.append(knot.astype(rows.dtype))
+        if bent:
+            knot = np.broadcast_to(-tail.offset - beside, targets.shape)
+            knots.append(knot.astype(rows.dtype))
 
     passes.run(product.calls, visit, len(product.old.seen) // len(product.calls))
     sides = None
-    # Where the other side of a sum is not known yet, nor are the knots.
-    known = tail.addend is None or all(
-        there.addends is not None for there in product.old.seen
-    )
-    if tail.meets_relu and known and relu_steps:
+    if bent:
         sides = Sides(np.concatenate(knots), np.sign(tail.unscaled))
     matrix, intercept = regress(
         np.concatenate(x, axis=1),

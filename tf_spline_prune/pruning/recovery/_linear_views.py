@@ -37,12 +37,7 @@ class Arrangement(ABC):
 
     Matrices are stacks of shape `(groups, d, m)`: one per group of a grouped
     convolution, one per channel of a depthwise one, a single one elsewhere.
-
-    Attributes:
-        groups: The number of matrices.
     """
-
-    groups = 1
 
     @abstractmethod
     def num_rows(self, x: np.ndarray) -> int:
@@ -532,7 +527,6 @@ class _EveryStep(Arrangement):
 
     def __init__(self, inside: Arrangement) -> None:
         self.inside = inside
-        self.groups = inside.groups
 
     def num_rows(self, x: np.ndarray) -> int:
         """Count the rows of a batch of inputs."""

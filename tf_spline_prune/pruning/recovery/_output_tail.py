@@ -8,6 +8,7 @@ import numpy as np
 from tf_spline_prune.compat import Call, Graph, Tensor, activation_name, read_weights
 from tf_spline_prune.graph import channel_axis, norm_axis
 from tf_spline_prune.graph._unit_path import batchnorm_factor, is_linear
+from tf_spline_prune.graph.rules._elementwise import is_known
 from tf_spline_prune.pruning.recovery._linear_views import LinearView
 
 _IDENTITIES = ("AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise")
@@ -71,11 +72,11 @@ def output_tail(graph: Graph, call: Call, view: LinearView, size: int) -> Output
         name, row = view.bias
         intercept = (call.layer, name, row, 1)
         shift = weights[name][... if row is None else row].reshape(-1)
-    addend, meets = None, False
+    addend, meets, scaled = None, False, False
     alone = len(graph.uses[call.path]) == 1
     shape, tensor = call.output_shapes[0], call.outputs[0]
     if alone and view.whole and not is_linear(call):
-        meets = activation_name(call.layer.activation) == "relu"
+        meets = _is_plain_relu(call.layer.activation)
     for behind in graph.chain(tensor) if alone and view.ends else ():
         if behind.kind == "BatchNormalization":
             channels = channel_axis(call, len(shape))
@@ -87,8 +88,9 @@ def output_tail(graph: Graph, call: Call, view: LinearView, size: int) -> Output
             factor = batchnorm_factor(behind.layer, norm)
             shift = (shift - norm["moving_mean"]) * factor + norm.get("beta", 0.0)
             scale = scale * factor
-            if intercept is None and len(graph.uses[behind.path]) == 1:
+            if intercept is None and not scaled and len(graph.uses[behind.path]) == 1:
                 intercept = (behind.layer, "moving_mean", None, -1)
+            scaled = True  # a later mean is in other units
         elif behind.kind in ("Add", "op:add") and addend is None:
             others = [other for other in behind.inputs if other != tensor]
             whole = all(one == shape for one in behind.input_shapes)
@@ -109,12 +111,14 @@ def output_tail(graph: Graph, call: Call, view: LinearView, size: int) -> Output
 
 
 def _is_relu(call: Call) -> bool:
-    if call.kind == "op:relu":
-        return True
     if call.kind == "Activation":
-        return activation_name(call.layer.activation) == "relu"
-    if call.kind != "ReLU":
+        return _is_plain_relu(call.layer.activation)
+    if call.kind not in ("ReLU", "op:relu"):
         return False
-    layer = call.layer
-    bent = [getattr(layer, name, None) for name in ("negative_slope", "threshold")]
-    return layer.max_value is None and not any(bent)
+    more = ("negative_slope", "threshold")
+    bent = any(getattr(call.layer, name, None) for name in more)
+    return not bent and getattr(call.layer, "max_value", None) is None
+
+
+def _is_plain_relu(function: Any) -> bool:
+    return is_known(function) and activation_name(function) == "relu"

@@ -11,7 +11,6 @@ from tf_spline_prune.compat import (
     Tensor,
     Values,
     Watcher,
-    fitting_batch,
     numpy_of,
     watch,
 )
@@ -63,6 +62,7 @@ class Recorded:
         seen: Batch by batch, call by call; of the first batches only, if these have
             positions enough.
         num_inputs: Of how many inputs that is.
+        first_batch: Of how many inputs the first batch was.
         looks: Whether the batch at hand is recorded.
     """
 
@@ -72,6 +72,7 @@ class Recorded:
     rng: np.random.Generator
     seen: list[Positions] = field(default_factory=list)
     num_inputs: int = 0
+    first_batch: int = 0
     looks: bool = True
 
     @property
@@ -94,7 +95,8 @@ class Recording:
 
     Attributes:
         data: The inputs that are drawn, in random order.
-        batch_size: How many run at a time; who runs them again must take as many.
+        batch_size: How many run at a time, or ran; who runs them again must take as
+            many.
         of: For each layer's path its products; `None` for one that is not known.
         first: For each layer's path the key of its first call.
         last: The same of its last call.
@@ -109,9 +111,8 @@ class Recording:
         max_rows: int = 2**12,
         seed: int = 0,
     ) -> None:
-        # In random order, for the first ones stand for all.
-        self.data = data.drawn(max_inputs, seed).shuffled(seed)
-        self.batch_size = fitting_batch(graph.graph, batch_size)
+        self.data = data.drawn(max_inputs, seed)
+        self.batch_size = batch_size
         self.max_rows = max_rows
         self.graph = graph
         self.seed = seed
@@ -122,6 +123,9 @@ class Recording:
             path: self._products(graph.graph.call_of[key])
             for path, key in self.last.items()
         }
+        # Whoever runs the same draw through the model lets this look on.
+        keys = [call.key for call in graph.graph.calls if any(self.of[call.path])]
+        self.data.company.append(Watcher(keys, self._visit))
 
     def _products(self, call: Call) -> list[Recorded | None]:
         """List the products of a layer."""
@@ -139,16 +143,14 @@ class Recording:
                 found.append(None)
         return found
 
-    def watcher(self) -> Watcher:
-        """Look on while the data run through the model."""
-        keys = [call.key for call in self.graph.graph.calls if any(self.of[call.path])]
-        return Watcher(keys, self._visit)
-
     def run(self) -> None:
         """Record, unless it is done; the matrices are not needed any more then."""
         products = [one for found in self.of.values() for one in found if one]
         if not any(product.seen for product in products):
-            watch(self.graph.graph, self.data, self.batch_size, [self.watcher()])
+            watch(self.graph.graph, self.data, self.batch_size, [])
+        self.data.company.clear()
+        first = [len(product.seen) and product.first_batch for product in products]
+        self.batch_size = max([1, *first])
         for product in products:
             product.matrix = product.matrix[:, :0].copy()
 
@@ -169,6 +171,7 @@ class Recording:
         if call.key == self.first[call.path]:  # and so it is for the further uses
             product.looks = product.num_inputs < inputs
             product.num_inputs += size
+            product.first_batch = product.first_batch or size
         if not product.looks:
             return
         uses = len(self.graph.graph.uses[call.path])

@@ -67,7 +67,12 @@ def regress(
     gram = np.stack([one @ one.T if few else one.T @ one for one in x])
     gram = gram.astype("float64", copy=False)
     noise = ridge * np.trace(gram, axis1=1, axis2=2) / size
-    solve = _solver(gram, noise)
+    diagonal = np.arange(gram.shape[1])
+    gram[:, diagonal, diagonal] += noise[:, None]
+    solvers = [solver_of(one) for one in gram]
+
+    def solve(right: np.ndarray) -> np.ndarray:
+        return np.stack([one(part) for one, part in zip(solvers, right, strict=True)])
 
     def fit(target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Fit a target; gives the change of the weights, and the mean of the rest."""
@@ -100,15 +105,24 @@ def regress(
     return change, intercept.reshape(-1)
 
 
-def _solver(gram: np.ndarray, noise: np.ndarray) -> Solver:
-    """Solve symmetric systems; the shortest solution where there are many."""
-    size = gram.shape[-1]
-    gram = gram + noise[:, None, None] * np.eye(size)
-    if (noise > 0).all():
-        if len(gram) == 1:
-            factor = cho_factor(gram[0], lower=True, overwrite_a=True)
-            return lambda right: cho_solve(factor, right[0].astype("float64"))[None]
-        inverse = np.linalg.inv(gram)
-        return lambda right: inverse @ right
-    inverse = np.linalg.pinv(gram, _ROUNDING * size, hermitian=True)
-    return lambda right: inverse @ right
+def solver_of(gram: np.ndarray) -> Solver:
+    """Factor a symmetric system, to solve it as often as is wanted.
+
+    Args:
+        gram: Array of shape `(n, n)`, positive semidefinite up to rounding.
+
+    Returns:
+        A function from right sides of shape `(n, m)` to solutions, the shortest ones
+        where there are many.
+    """
+    try:
+        factor = cho_factor(gram, lower=True, check_finite=False)
+        sizes = np.square(np.diag(factor[0]))
+        if len(gram) and sizes.min() > _ROUNDING * len(gram) * sizes.max():
+            return lambda right: np.asarray(
+                cho_solve(factor, right, check_finite=False)
+            )
+    except np.linalg.LinAlgError:
+        pass
+    inverse = np.linalg.pinv(gram, _ROUNDING * len(gram), hermitian=True)
+    return lambda right: np.asarray(inverse @ right)
