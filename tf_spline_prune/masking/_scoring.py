@@ -24,7 +24,7 @@ def weight_scores(
     """Score the weights of a model one by one.
 
     Args:
-        arrays: One array of weights a tensor.
+        arrays: One array of weights per tensor.
         criterion: `"magnitude"`, the absolute value; `"lamp"`, the fraction of the
             square among the squares of the tensor that are at least as large;
             `"random"`, whatever the values; a criterion of one of these names, whose
@@ -103,7 +103,8 @@ def _scorer(criterion: Any, seed: int) -> WeightScorer:
         )
     raise ValueError(
         f"Expected one of {tuple(OF_WEIGHTS)} or a function of the name and the "
-        f"weights of a tensor. Received: criterion={criterion!r}"
+        "weights of a tensor; for `tsp.prune_once` with `data` also one of "
+        f"{FROM_DATA}. Received: criterion={criterion!r}"
     )
 
 
