@@ -201,3 +201,13 @@ def through_masks(model):
     """Copy a model into one with masks, which nobody sets, and back."""
     with pytest.warns(tsp.errors.SparsityWarning, match="remove nothing"):
         return tsp.strip_masks(tsp.wrap_with_masks(model))
+
+
+def edit(model, layer, **changes):
+    """Change weights of a layer in place: `kernel=lambda w: ...`."""
+    layer = model.get_layer(layer)
+    names = [w.name.rpartition("/")[2].partition(":")[0] for w in layer.weights]
+    arrays = {n: np.array(a) for n, a in zip(names, layer.get_weights(), strict=True)}
+    for name, change in changes.items():
+        change(arrays[name])
+    layer.set_weights(list(arrays.values()))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import zoo
 from hypothesis import given, settings, strategies as st
+from zoo import edit
 
 import tf_spline_prune as tsp
 from tf_spline_prune.errors import (
@@ -65,15 +66,6 @@ def names(model):
 
 def width(model, layer):
     return model.get_layer(layer).get_weights()[0].shape[-1]
-
-
-def edit(model, layer, **changes):
-    layer = model.get_layer(layer)
-    held = [w.name.rpartition("/")[2].partition(":")[0] for w in layer.weights]
-    arrays = {n: np.array(a) for n, a in zip(held, layer.get_weights(), strict=True)}
-    for name, change in changes.items():
-        change(arrays[name])
-    layer.set_weights(list(arrays.values()))
 
 
 def zero(array):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import zoo
+from zoo import edit
 
 import tf_spline_prune as tsp
 from tf_spline_prune.errors import (
@@ -28,16 +29,6 @@ def outputs(model, x):
 def same(model, small, **where):
     x = points(model, **where)
     return np.abs(outputs(model, x) - outputs(small, x)).max() < 1e-5
-
-
-def edit(model, layer, **changes):
-    """Change weights in place: `kernel=lambda w: ...`."""
-    layer = model.get_layer(layer)
-    names = [w.name.rpartition("/")[2].partition(":")[0] for w in layer.weights]
-    arrays = {n: np.array(a) for n, a in zip(names, layer.get_weights(), strict=True)}
-    for name, change in changes.items():
-        change(arrays[name])
-    layer.set_weights(list(arrays.values()))
 
 
 def zero(*where):
