@@ -98,8 +98,8 @@ MUTANTS = (
         "seed of drawn data ignored",
         "The inputs drawn from more data than are used are the same for all seeds.",
         "tf_spline_prune/compat/data/_calibration.py",
-        "rng = np.random.default_rng(seed)",
-        "rng = np.random.default_rng(0)",
+        "order = np.random.default_rng(seed)",
+        "order = np.random.default_rng(0)",
         _of("compat", "calibration.py"),
     ),
     Mutant(

@@ -154,7 +154,10 @@ def test_which_are_drawn_hangs_on_the_seed():
     draws = [data.drawn(4, seed) for seed in (0, 1, 1)]
     for (x,), labels in ((draw.inputs, draw.labels) for draw in draws):
         np.testing.assert_array_equal(x, X[labels])
-        assert (np.diff(labels) > 0).all() and len(labels) == 4
+        assert len(set(labels)) == len(labels) == 4
     first, second, again = (draw.labels.tolist() for draw in draws)
     assert first != second == again
-    assert data.drawn(10, 0) is data
+    assert data.drawn(4, 1) is draws[1]
+    everything = data.drawn(1000, 0).labels
+    assert sorted(everything) == sorted(data.labels)
+    assert (np.diff(everything) < 0).any()
