@@ -10,7 +10,8 @@ criterion to a fraction of its MACs and never trained again: "as it is", and wit
 read by `taylor` and `fisher` alone. A seed draws other images (and other units for
 `random`); the nets are the same. Cells are percent of the test images that are
 answered rightly: the mean over the seeds, as it is -> recovered, and the standard
-deviation of the latter.
+deviation of the latter. The last column is what the calls cost, in seconds of the
+processor and in forward passes over the images: the median over the row.
 """
 
 import argparse
@@ -69,16 +70,22 @@ def prune(model, name, removed, data, seed):
 def measure(model, name, removed, train, test, seed, count):
     """Return the accuracies of one cell, or why there are none."""
     keras.utils.set_random_seed(seed)
-    start = time.perf_counter()
     data = calibration(*train, seed, count)
+    model.predict(data[0], verbose=0)  # which compiles it
+    start = time.process_time()
+    model.predict(data[0], verbose=0)
+    one_pass = time.process_time() - start
+    start = time.process_time()
     try:
         plain, recovered = prune(model, name, removed, data, seed)
     except (tsp.errors.BudgetError, ValueError) as error:
         return {"error": f"{type(error).__name__}: {error}".partition("\n")[0]}
+    seconds = time.process_time() - start
     return {
         "plain": criteria_nets.accuracy(plain, *test),
         "recovered": criteria_nets.accuracy(recovered, *test),
-        "seconds": time.perf_counter() - start,
+        "seconds": seconds,
+        "passes": seconds / one_pass,
     }
 
 
@@ -94,15 +101,27 @@ def cell(records):
     return f"{np.mean(plain):.1f} -> {np.mean(recovered):.1f}{spread}"
 
 
+def cost(records):
+    """Write what the cells of a row cost."""
+    found = [record for record in records if "plain" in record]
+    if not found:
+        return "-"
+    seconds, passes = (
+        np.median([record[which] for record in found])
+        for which in ("seconds", "passes")
+    )
+    return f"{seconds:.1f} s ({passes:.0f})"
+
+
 def table(kind, dense, records):
     """Write the table of one net."""
     heads = " | ".join(f"{100 * removed:.0f} %" for removed in REMOVED)
     print(f"\n{kind}, {dense:.2f} % before pruning; MACs removed:\n")
-    print(f"| criterion | {heads} |\n|{'---|' * (len(REMOVED) + 1)}")
+    print(f"| criterion | {heads} | cost |\n|{'---|' * (len(REMOVED) + 2)}")
     for name in SETTINGS:
         mine = [r for r in records if r["net"] == kind and r["setting"] == name]
         cells = [cell([r for r in mine if r["removed"] == one]) for one in REMOVED]
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+        print(f"| {name} | {' | '.join([*cells, cost(mine)])} |", flush=True)
 
 
 def main():
