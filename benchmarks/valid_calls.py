@@ -380,6 +380,11 @@ class Bench:
                 t.recalibrate_batchnorm,
                 {"model": b.norm, "data": b.x, "batch_size": 4, "max_bytes": 2**20},
             ),
+            "refit_data_free": lambda: (
+                t.refit_data_free,
+                {"model": b.norm, "small": t.plan(b.norm, sparsity=0.5).apply(b.norm)}
+                | {"plan": t.plan(b.norm, sparsity=0.5), "num_inputs": 8, "seed": 0},
+            ),
             "remove_units": lambda: (
                 t.remove_units,
                 {"model": b.model, "units": {"d1": [0, 2]}, "approximate": False},

@@ -74,6 +74,7 @@ from tf_spline_prune.pruning import (
     prune as prune,
     prune_in_rounds as prune_in_rounds,
     recalibrate_batchnorm as recalibrate_batchnorm,
+    refit_data_free as refit_data_free,
     remove_units as remove_units,
     sanity_checks as sanity_checks,
     sensitivity as sensitivity,

@@ -22,10 +22,11 @@ NAMES = {
         export_saved_model generative graph initialization jacobian_rank
         least_squares litert load_weights local_affine local_complexity lossless
         max_regions merge partition_distance plan probes prune prune_at_init
-        prune_in_rounds prune_once recalibrate_batchnorm register_rule
-        remove_units report reporting sanity_checks schedules sensitivity shrink
-        slice2d strip_masks training_flops unit_distances update_masks verify
-        visualize weight_sparsity wrap_with_masks write_serving_config
+        prune_in_rounds prune_once recalibrate_batchnorm refit_data_free
+        register_rule remove_units report reporting sanity_checks schedules
+        sensitivity shrink slice2d strip_masks training_flops unit_distances
+        update_masks verify visualize weight_sparsity wrap_with_masks
+        write_serving_config
     """,
     "callbacks": """
         ArchitectureEarlyBird EarlyBird LocalComplexityLogger MaskEarlyBird
@@ -90,7 +91,8 @@ NAMES = {
     "pruning": """
         PruningPlan SanityReport Sensitivity check_rule compose distill
         least_squares lossless merge plan prune prune_in_rounds
-        recalibrate_batchnorm remove_units sanity_checks sensitivity verify
+        recalibrate_batchnorm refit_data_free remove_units sanity_checks
+        sensitivity verify
     """,
     "reporting": """
         Report report training_flops

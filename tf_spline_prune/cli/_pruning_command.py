@@ -45,7 +45,7 @@ CRITERIA = (
     "synflow",
 )
 SCOPES = ("auto", "global", "layer", "isomorphic", "regions")
-STEPS = ("merge", "least_squares", "batchnorm")
+STEPS = ("merge", "data_free", "least_squares", "batchnorm")
 _WITH_DATA = ("least_squares", "batchnorm")
 _BUDGETS = ("target_macs", "target_params", "target_bytes", "target_latency")
 # What decides; a stored plan has decided already.

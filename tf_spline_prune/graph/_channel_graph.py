@@ -79,6 +79,7 @@ class ChannelGraph:
         mixings: Normalisations over units that may be pruned.
         contractions: Calls in which units meet although no weight consumes them.
         arrays: The values of the weights, by layer path and name.
+        approximate: As it was given.
 
     Raises:
         FlavourError: If `model` is no Keras model.
@@ -98,6 +99,7 @@ class ChannelGraph:
     @checked(approximate=Flag())
     def __init__(self, model: Any, *, approximate: bool = False) -> None:
         self.model = model
+        self.approximate = approximate
         self.graph = trace(model)
         self.arrays = CurrentWeights(self.graph)
         for path, layer in self.graph.layers.items():

@@ -17,6 +17,9 @@ from tf_spline_prune.pruning.checks._verify import verify as verify
 from tf_spline_prune.pruning.planning._compose import compose as compose
 from tf_spline_prune.pruning.planning._plan import plan as plan
 from tf_spline_prune.pruning.planning._pruning_plan import PruningPlan as PruningPlan
+from tf_spline_prune.pruning.recovery._data_free import (
+    refit_data_free as refit_data_free,
+)
 from tf_spline_prune.pruning.recovery._distill import distill as distill
 from tf_spline_prune.pruning.recovery._least_squares import (
     least_squares as least_squares,

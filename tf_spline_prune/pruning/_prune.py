@@ -1,11 +1,14 @@
 """`prune`: plan, apply, verify and recover in one call."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+import numpy as np
+
 from tf_spline_prune._checks import Flag, ListOf, OneOf, Options, check, checked
-from tf_spline_prune.compat import Calibration, Stages, require_flavour, trace
+from tf_spline_prune.compat import Calibration, Graph, Stages, require_flavour, trace
 from tf_spline_prune.criteria import AnyCriterion
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph import ChannelGraph
@@ -18,12 +21,16 @@ from tf_spline_prune.pruning.planning._latency import Latency
 from tf_spline_prune.pruning.planning._plan import SETTINGS, Settings, decide
 from tf_spline_prune.pruning.planning._pruning_plan import WEIGHTS, PruningPlan
 from tf_spline_prune.pruning.planning._scopes import Scope
+from tf_spline_prune.pruning.recovery._data_free import (
+    check_statistics,
+    refit_on_drawn,
+)
 from tf_spline_prune.pruning.recovery._least_squares import refit
 from tf_spline_prune.pruning.recovery._recalibrate_batchnorm import recalibrate
 from tf_spline_prune.pruning.recovery._recording import Recording
 
-_STEPS = ("merge", "least_squares", "batchnorm")  # in this order
-_WITH_DATA = _STEPS[1:]
+_STEPS = ("merge", "data_free", "least_squares", "batchnorm")  # in this order
+_WITH_DATA = _STEPS[2:]
 _RECOVER: Options = [OneOf("auto", *_STEPS), ListOf(OneOf(*_STEPS), "steps", 0), None]
 
 
@@ -93,9 +100,10 @@ def prune(
         seed: Seed of everything random. Defaults to `0`.
         recover: How to recover, before any training and without labels: `"merge"` folds
             pruned units into their twins, `"least_squares"` refits the consumers'
-            weights on `data`, `"batchnorm"` recalibrates BatchNormalization on `data`;
-            or a list of these; `None` does nothing. Defaults to `"auto"`, which merges,
-            and refits if there are data.
+            weights on `data`, `"data_free"` refits them on drawn inputs, by what
+            BatchNormalization has seen in training, `"batchnorm"` recalibrates
+            BatchNormalization on `data`; or a list of these; `None` does nothing.
+            Defaults to `"auto"`, which merges, and refits if there are data.
         weights: `"inherit"` slices the model's weights, `"reinitialize"` draws new
             ones, and another model of the same structure gives its own (to rewind to).
             Defaults to `"inherit"`.
@@ -224,6 +232,8 @@ def carried_out(
     Returns:
         As `carry_out`.
     """
+    if "data_free" in steps:
+        check_statistics(graph.graph)
     stages = stages or Stages(1 + verify + _after(steps), "pruning")
     removed = graph.removal(dict(decision.removed))
     source = graph
@@ -240,19 +250,52 @@ def carried_out(
         changed = overlay if source is graph else {}
         with stages.stage():
             error = require_verified(source, cut, removed, changed)
+    recover_weights(graph, cut, removed, data, steps, seed, recording, stages)
+    return small, error
+
+
+def recover_weights(
+    graph: ChannelGraph,
+    cut: Graph,
+    removed: np.ndarray,
+    data: Calibration | None,
+    steps: Sequence[str],
+    seed: int = 0,
+    recording: Recording | None = None,
+    stages: Stages | None = None,
+) -> None:
+    """Recover a smaller model, in place; a merge has been made while cutting.
+
+    Args:
+        graph: The channel graph of the original.
+        cut: The smaller model, traced; its weights change.
+        removed: Array of shape `(labels,)`, bool, indexed by unit.
+        data: The data, if there are any.
+        steps: What `recovery_steps` gave.
+        seed: As in `prune`.
+        recording: What the recovery needs of the original, if that is made already.
+        stages: The bar of which each step is a stage. Defaults to `None`: each step
+            has its own.
+    """
+
+    def stage() -> contextlib.AbstractContextManager[None]:
+        return stages.stage() if stages else contextlib.nullcontext()
+
+    if "data_free" in steps:
+        with stage():
+            refit_on_drawn(graph, cut, removed, seed)
     if "least_squares" in steps and data is not None:
-        with stages.stage():
+        with stage():
             recording = recording or Recording(graph, data, seed=seed)
             refit(graph, cut, removed, recording)
     if "batchnorm" in steps and data is not None:
-        with stages.stage():
+        with stage():
             recalibrate(cut, data)
-    return small, error
 
 
 def _after(steps: Sequence[str]) -> int:
     """Count the steps of recovery on the small model; a merge is made while cutting."""
-    return sum(step in _WITH_DATA for step in steps)
+    return sum(step != "merge" for step in steps)
 
 
 def recovery_steps(

@@ -21,16 +21,18 @@ from tf_spline_prune.criteria._get import CRITERION
 from tf_spline_prune.errors import BudgetError
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.graph._cost import cost_after, require_macs
-from tf_spline_prune.pruning._prune import carried_out, recovery_steps
+from tf_spline_prune.pruning._prune import (
+    carried_out,
+    recover_weights,
+    recovery_steps,
+)
 from tf_spline_prune.pruning._remove_units import build_pruned
 from tf_spline_prune.pruning.checks._measuring import TRAIN, Train
 from tf_spline_prune.pruning.planning._budget import Budget
 from tf_spline_prune.pruning.planning._compose import compose
 from tf_spline_prune.pruning.planning._plan import SETTINGS, Origin, Settings, decide
 from tf_spline_prune.pruning.planning._pruning_plan import PruningPlan
-from tf_spline_prune.pruning.recovery._least_squares import refit
-from tf_spline_prune.pruning.recovery._recalibrate_batchnorm import recalibrate
-from tf_spline_prune.pruning.recovery._recording import Recording
+from tf_spline_prune.pruning.recovery._data_free import check_statistics
 
 Schedule = Literal["linear"] | Callable[[float], float] | Sequence[float]
 
@@ -83,10 +85,11 @@ def prune_in_rounds(
         train: Takes the small, uncompiled model after each round but the last and
             trains it in place; it compiles it itself. Training the result is left to
             you. Defaults to `None`.
-        recover: How each round recovers: `"merge"`, `"least_squares"`, `"batchnorm"`, a
-            list of these, or `None`. Without `train`, `"least_squares"` goes back to
-            what the original model computes; with it, to what the model trained last
-            computes. Defaults to `"auto"`, which merges, and refits if there are data.
+        recover: How each round recovers: `"merge"`, `"data_free"`, `"least_squares"`,
+            `"batchnorm"`, a list of these, or `None`. Without `train`, refitting goes
+            back to what the original model computes; with it, to what the model
+            trained last computes. Defaults to `"auto"`, which merges, and refits if
+            there are data.
         data: Inputs for recovery and for criteria that need any: an array of shape `(n,
             *input shape)`, a list or dict of arrays, a tuple of inputs and labels, or
             batches of these. Defaults to `None`.
@@ -133,6 +136,8 @@ def prune_in_rounds(
     settings = _checked(settings)
     approximate = bool(settings.get("approximate", False))
     original = ChannelGraph(model, approximate=approximate)
+    if "data_free" in steps:
+        check_statistics(original.graph)
     if data is not None:
         data = Calibration.of(data, original.graph)
     way = _Way(original, budget)
@@ -168,13 +173,9 @@ def prune_in_rounds(
 
     def recovered(graph: ChannelGraph, found: Any, decision: PruningPlan) -> Any:
         removed = graph.removal(dict(decision.removed))
-        if "least_squares" in steps and graph is original:
+        if {"least_squares", "data_free"} & set(steps) and graph is original:
             found = build_pruned(graph, removed, {})  # what several rounds have left
-        cut = trace(found)
-        if "least_squares" in steps and data is not None:
-            refit(graph, cut, removed, Recording(graph, data, seed=seed))
-        if "batchnorm" in steps and data is not None:
-            recalibrate(cut, data)
+        recover_weights(graph, trace(found), removed, data, steps, seed)
         return found
 
     small, total = one_round(original, way.target(fractions[0], None), 1)

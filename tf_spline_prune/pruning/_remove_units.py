@@ -92,7 +92,7 @@ def build_pruned(
     small = rebuild(
         graph.graph,
         changes,
-        lambda path: _sliced(
+        lambda path: sliced(
             graph, removed, path, {**graph.arrays[path], **given.get(path, {})}
         ),
         fresh=weights is None,
@@ -113,7 +113,7 @@ def _change(config: dict[str, Any], key: str, change: Callable[[Any], Any]) -> N
         config[first] = change(config[first])
 
 
-def _sliced(
+def sliced(
     graph: ChannelGraph,
     removed: np.ndarray,
     path: str,

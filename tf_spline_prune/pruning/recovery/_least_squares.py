@@ -122,7 +122,7 @@ def least_squares(
     """
     graph = plan.graph_of(model)
     removed = graph.removal(dict(plan.removed))
-    _check_small(graph, removed, small)
+    check_small(graph, removed, small)
     mended = with_weights(small, {})
     given = Calibration.of(data, graph.graph)
     recording = Recording(graph, given, batch_size, max_inputs, max_rows, seed)
@@ -347,8 +347,17 @@ def _solve(product: _Product, passes: Passes, ridge: float, relu_steps: int) -> 
     product.old.seen.clear()
 
 
-def _check_small(graph: ChannelGraph, removed: np.ndarray, small: Any) -> None:
-    """Refuse a model that is not what the plan makes."""
+def check_small(graph: ChannelGraph, removed: np.ndarray, small: Any) -> None:
+    """Refuse a model that is not what a plan makes.
+
+    Args:
+        graph: The original model's channel graph.
+        removed: Array of shape `(labels,)`, bool, indexed by unit.
+        small: What should be what the plan makes.
+
+    Raises:
+        PlanError: If it is not.
+    """
     expected = graph.kept_counts(removed)
     layers = trace(small).layers
     for (path, name), shape in expected.items():
