@@ -207,6 +207,26 @@ def test_many_units_go_in_blocks(K):
     assert len(set(first)) == 200
 
 
+def test_units_go_in_place():
+    """In blocks of any size, what is left is what solving it anew gives."""
+    rng = np.random.default_rng(0)
+    rows, weights = rng.normal(size=(100, 30)), rng.normal(size=(30, 5))
+    covariance = rows.T @ rows / 100
+    reader = reconstruction._Consumer(covariance.copy(), weights @ weights.T)
+    stays = np.ones(30, bool)
+    for block in ([17, 3, 9], [0], [29, 28]):
+        reader.remove(block)
+        stays[block] = False
+        rest = np.flatnonzero(stays)
+        inverse = np.linalg.inv(covariance[np.ix_(rest, rest)])
+        solved = inverse @ covariance[rest] @ weights
+        losses = np.square(solved).sum(axis=1) / np.diag(inverse) / reader.energy
+        np.testing.assert_allclose(reader.losses()[rest], losses, rtol=1e-10)
+        assert not reader.losses()[~stays].any()
+        part = reader.part(rest[::2])
+        np.testing.assert_allclose(part.losses(), losses[::2], rtol=1e-10)
+
+
 @pytest.mark.parametrize("copies", [2, 6])
 def test_copies_never_go_all_at_once(monkeypatch, copies):
     monkeypatch.setattr(reconstruction, "_ONE_BY_ONE", 1)
@@ -217,7 +237,7 @@ def test_copies_never_go_all_at_once(monkeypatch, copies):
     weights = rng.normal(size=(32, 3))
     covariance = np.cov(rows.T, bias=True)
     covariance = reconstruction._with_noise(covariance, 1e-6)
-    reader = reconstruction._Consumer(covariance, weights.copy())
+    reader = reconstruction._Consumer(covariance, weights @ weights.T)
     scores = reconstruction._eliminate([reader], 32)
     assert (np.sort(scores[:copies])[:-1] < 1e-4).all()
     assert scores[:copies].max() > 1e-3
@@ -353,7 +373,7 @@ def test_units_that_go_are_the_best_of_all_choices():
         weights = rng.normal(size=(10, rng.integers(3, 12)))
         covariance = np.cov(x.T)
         covariance += 1e-3 * np.trace(covariance) / 10 * np.eye(10)
-        scores = _eliminate([_Consumer(covariance.copy(), weights)], 10)
+        scores = _eliminate([_Consumer(covariance.copy(), weights @ weights.T)], 10)
         aims = covariance @ weights
         seen = [(covariance, aims @ aims.T / np.vdot(weights, aims))]
         for count in (3, 5, 7):

@@ -240,7 +240,7 @@ def test_error_is_that_behind_the_relu():
 
         best = minimize(lambda w: np.square(loss(w)).sum(), np.zeros(5), method="BFGS")
         weights, shift = regress(
-            x[None],
+            x[None].copy(),
             y,
             np.zeros((1, 4, 1)),
             0.0,
@@ -250,7 +250,7 @@ def test_error_is_that_behind_the_relu():
         )
         found = np.append(weights.ravel(), shift)
         assert np.square(loss(found)).sum() <= best.fun * (1 + 1e-4)
-        plain, shift = regress(x[None], y, np.zeros((1, 4, 1)), 0.0)
+        plain, shift = regress(x[None].copy(), y, np.zeros((1, 4, 1)), 0.0)
         assert np.square(loss(np.append(plain.ravel(), shift))).sum() > 1.05 * best.fun
 
 

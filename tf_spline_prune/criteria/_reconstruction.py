@@ -2,11 +2,12 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from scipy.linalg.blas import get_blas_funcs
 from scipy.linalg.lapack import dpotrf, dpotri
 
 from tf_spline_prune._checks import COUNT, Real, hold
@@ -39,6 +40,8 @@ _FROM_ANYWHERE = 64
 _BEGINNINGS = 4
 # Beyond so many units, float32 does.
 _COARSE = 1024
+# If fewer than this part of the units stay, the others' places are given up.
+_WORTH_A_COPY = 0.75
 # So many positions are looked at if there are more, and so many per unit.
 _ENOUGH = 2**14
 _PER_UNIT = 16
@@ -169,26 +172,29 @@ class Reconstruction(Criterion):
         if not known or not len(gone) or group.num_units > _EXCHANGED:
             return gone
         seen = []
-        for covariance, weights in self._seen(group):
-            aims = covariance @ weights
-            energy = float(np.vdot(weights, aims))
+        for covariance, products in self._seen(group):
+            energy = float(np.vdot(products, covariance))
             if energy > 0:
-                seen.append((covariance, aims @ aims.T / energy))
+                aims = covariance @ products @ covariance
+                seen.append((covariance, aims / energy))
         if not seen:
             return gone
         return _exchanged(seen, gone, np.random.default_rng(self.seed))
 
     def _seen(self, group: Group) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield how the units vary at each consumer, noise added, and its weights."""
+        """Yield how the units vary at each consumer, noise added, and the products.
+
+        Those of its weights, unit by unit, which are all that matters of them.
+        """
         for reading in self._readings[group.name]:
             moments = self._moments[reading]
-            weights = [
-                self.graph.rows(member)
-                for member in group.consumers
-                if member.path == reading.path
-            ]
-            joined = np.concatenate(weights, axis=1).astype("float64")
-            yield _with_noise(moments[:-1, :-1] / moments[-1, -1], self.ridge), joined
+            products = np.zeros((group.num_units, group.num_units))
+            for member in group.consumers:
+                if member.path == reading.path:
+                    weights = self.graph.rows(member)
+                    products += weights @ weights.T
+            covariance = moments[:-1, :-1] / moments[-1, -1]
+            yield _with_noise(covariance, self.ridge), products
 
     def _unseen(self, group: Group) -> np.ndarray:
         """Score units by their weights alone, as if they varied one by one."""
@@ -210,17 +216,16 @@ def _with_noise(covariance: np.ndarray, ridge: float) -> np.ndarray:
 class _Consumer:
     """One consumer of a group: what it loses with each unit that is left.
 
-    All that matters of its weights are their products, unit by unit.
-
     Args:
         covariance: How the units vary together, array of shape `(units, units)`.
-            Its memory is used up.
-        weights: Array of shape `(units, outputs)`.
+            Its memory is used up, and that of the products.
+        products: The products of its weights, summed over its outputs, array of the
+            same shape.
     """
 
-    def __init__(self, covariance: np.ndarray, weights: np.ndarray) -> None:
-        self.products = weights @ weights.T
-        self.energy = float(np.vdot(self.products, covariance))
+    def __init__(self, covariance: np.ndarray, products: np.ndarray) -> None:
+        self.products = products
+        self.energy = float(np.vdot(products, covariance))
         self.inverse = _inverse(covariance)
         if len(self.inverse) > _COARSE:
             self.inverse = self.inverse.astype("float32")
@@ -233,37 +238,42 @@ class _Consumer:
         squares = np.maximum(np.diag(self.products), 0.0)
         return np.asarray(squares / np.diag(self.inverse) / self.energy)
 
-    def part(self, units: np.ndarray) -> "_Consumer":
-        """Look at some of the units only, among which some will be removed."""
+    def part(self, places: np.ndarray) -> "_Consumer":
+        """Look at some of the units only, in ascending order."""
         part = copy.copy(self)
-        part.inverse = self.inverse[np.ix_(units, units)]
-        part.products = self.products[np.ix_(units, units)]
+        among = np.ix_(places, places)
+        part.inverse, part.products = self.inverse[among], self.products[among]
         return part
 
-    def forget(self, unit: int) -> None:
-        """Take one unit away; its place stays, with no effect."""
-        fractions = self.inverse[:, unit] / self.inverse[unit, unit]
-        self.inverse -= np.outer(fractions, self.inverse[unit])
-        self.inverse[unit, unit] = 1.0
-        own = self.products[unit] - self.products[unit, unit] / 2 * fractions
-        mixed = np.outer(fractions, own)
-        self.products -= mixed
-        self.products -= mixed.T
-        self.products[unit] = self.products[:, unit] = 0.0
+    def remove(self, places: Sequence[int] | np.ndarray) -> None:
+        """Take units away; the weights of the others make up for them.
 
-    def remove(self, units: np.ndarray) -> None:
-        """Take units away; the weights of the others make up for them."""
-        rest = np.delete(np.arange(len(self.inverse)), units)
-        between = self.inverse[np.ix_(units, rest)]
-        corner = self.inverse[np.ix_(units, units)]
-        fractions = np.linalg.solve(corner, between).T
-        self.inverse = self.inverse[np.ix_(rest, rest)]
-        self.inverse -= fractions @ between
-        mixed = self.products[np.ix_(rest, units)]
-        own = self.products[np.ix_(units, units)]
-        self.products = self.products[np.ix_(rest, rest)]
-        self.products += fractions @ (own @ fractions.T - mixed.T)
-        self.products -= mixed @ fractions.T
+        Their places stay, with no effect.
+        """
+        inverse, products = (_lines(m, places) for m in (self.inverse, self.products))
+        fractions = np.linalg.solve(inverse[:, places], inverse)
+        fractions[:, places] = 0.0
+        products -= products[:, places] @ fractions / 2
+        _subtract(self.inverse, fractions, inverse / 2)
+        _subtract(self.products, fractions, products)
+        for matrix, own in ((self.inverse, 1.0), (self.products, 0.0)):
+            matrix[places] = matrix[:, places] = 0.0
+            matrix[places, places] = own
+
+
+def _lines(matrix: np.ndarray, places: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Return rows of a symmetric matrix, of which the upper triangle is true."""
+    lower = np.arange(len(matrix)) < np.asarray(places)[:, None]
+    return np.where(lower, matrix[:, places].T, matrix[places])
+
+
+def _subtract(matrix: np.ndarray, one: np.ndarray, other: np.ndarray) -> None:
+    """Take `one.T @ other` and its transpose away, in the upper triangle, in place.
+
+    The matrix lies row by row in memory.
+    """
+    (update,) = get_blas_funcs(("syr2k",), (matrix,))
+    update(-1.0, one.T, other.T, 1.0, matrix.T, lower=True, overwrite_c=True)
 
 
 def _inverse(matrix: np.ndarray) -> np.ndarray:
@@ -274,39 +284,44 @@ def _inverse(matrix: np.ndarray) -> np.ndarray:
     inverse, _ = dpotri(factor, lower=True, overwrite_c=True)
     lower = np.tril_indices(len(inverse), -1)
     inverse[lower[1], lower[0]] = inverse[lower]
-    return np.asarray(inverse)
+    return np.asarray(inverse.T)  # which is the same, row by row
 
 
 def _eliminate(consumers: list[_Consumer], count: int) -> np.ndarray:
     """Take all units away, those of least loss first; gives the losses."""
     scores = np.zeros(count)
-    left = np.arange(count)
+    units, stays = np.arange(count), np.ones(count, bool)  # by place in the matrices
     highest, step = 0.0, 0
-    while len(left):
-        few, most = np.arange(len(left)), len(left)
-        if len(left) > _ONE_BY_ONE:
+    while len(places := np.flatnonzero(stays)):
+        few, most = places, len(places)
+        if len(places) > _ONE_BY_ONE:
             # A few go before all are looked at again: each the one of least loss,
             # after those before it, among those that were best to begin with. So two
             # that can stand in for each other never both go for free.
-            most = max(1, len(left) // _AT_ONCE)
+            most = max(1, len(places) // _AT_ONCE)
             losses = np.sum([consumer.losses() for consumer in consumers], axis=0)
-            few = np.argsort(losses, kind="stable")[: most * _CLOSER]
+            best = np.argsort(losses[places], kind="stable")[: most * _CLOSER]
+            few = places[np.sort(best)]
         gone, lost = _one_by_one([one.part(few) for one in consumers], most)
-        for unit, loss in zip(few[gone], lost, strict=True):
+        for unit, loss in zip(units[few[gone]], lost, strict=True):
             highest = max(highest, loss)
             # Later ones score higher, also where their loss is not.
-            scores[left[unit]] = highest * (1 + 1e-9 * step)
+            scores[unit] = highest * (1 + 1e-9 * step)
             step += 1
-        left = np.delete(left, few[gone])
-        for consumer in consumers if len(left) else ():
+        stays[few[gone]] = False
+        for consumer in consumers if stays.any() else ():
             consumer.remove(few[gone])
+        if stays.mean() < _WORTH_A_COPY:
+            places = np.flatnonzero(stays)
+            consumers = [one.part(places) for one in consumers]
+            units, stays = units[places], stays[places]
     return scores
 
 
 def _one_by_one(parts: list[_Consumer], number: int) -> tuple[list[int], list[float]]:
     """Take so many units away, each the one of least loss; gives them, and the losses.
 
-    The parts change: what is taken away stays in them, with no effect.
+    The parts change.
     """
     gone: list[int] = []
     lost: list[float] = []
@@ -317,7 +332,7 @@ def _one_by_one(parts: list[_Consumer], number: int) -> tuple[list[int], list[fl
         gone.append(unit)
         lost.append(float(losses[unit]))
         for part in parts:
-            part.forget(unit)
+            part.remove([unit])
     return gone, lost
 
 

@@ -169,13 +169,14 @@ def refit(
     recording.run()
     products = _products(graph, cut, removed, recording)
     # What lost nothing need not be solved on too little.
-    products = [p for p in products if p.lost or p.old.num_rows >= p.size]
+    products = [p for p in products if p.lost or p.old.num_rows >= p.sizes[1]]
     data = recording.data
     _warn_if_scarce(products, len(data))
     passes = Passes([cut], data, recording.batch_size, max_bytes)
     progress = Progress(len(products), "layer")
     for product in products:
-        _solve(product, passes, ridge, relu_steps)
+        enough = recording.enough(*product.sizes)
+        _solve(product, passes, enough, ridge, relu_steps)
         progress.step()
 
 
@@ -203,16 +204,17 @@ class _Product:
     tail: OutputTail
     lost: bool
 
-    @functools.cached_property
+    @property
     def first(self) -> np.ndarray:
         """The small model's matrices before they are solved."""
         kernel = self.view.joined(read_weights(self.calls[0].layer))
         return self.view.arrangement.matrix(kernel)
 
-    @property
-    def size(self) -> int:
-        """The number of weights to solve per output."""
-        return int(self.first.shape[1])
+    @functools.cached_property
+    def sizes(self) -> tuple[int, int]:
+        """The number of matrices, and of the weights to solve per output."""
+        groups, size, _ = self.first.shape
+        return groups, size
 
 
 def _products(
@@ -285,10 +287,10 @@ def _product(
 
 def _warn_if_scarce(products: list[_Product], count: int) -> None:
     """Warn where a layer has more weights to solve than there are positions."""
-    scarce = [product for product in products if product.old.num_rows < product.size]
+    scarce = [p for p in products if p.old.num_rows < p.sizes[1]]
     if not scarce:
         return
-    enough = max(math.ceil(p.size / p.old.num_rows * count) for p in scarce)
+    enough = max(math.ceil(p.sizes[1] / p.old.num_rows * count) for p in scarce)
     warn(
         f"{count} inputs are fewer than some layers have weights to solve, so their "
         f"solution stays near the present weights; {enough} would do. This concerns: "
@@ -297,45 +299,51 @@ def _warn_if_scarce(products: list[_Product], count: int) -> None:
     )
 
 
-def _solve(product: _Product, passes: Passes, ridge: float, relu_steps: int) -> None:
+def _solve(
+    product: _Product, passes: Passes, enough: int, ridge: float, relu_steps: int
+) -> None:
     """Solve a product on what the small model sees, and set its weights."""
     view, tail, kept = product.view, product.tail, product.outputs
-    seen = iter(product.old.seen)
+    # It has fewer weights than the original; fewer positions are enough, too.
+    part = min(1.0, enough / product.old.num_rows)
+    seen = [positions.thinned(part) for positions in product.old.seen]
+    ends = np.cumsum([len(positions.chosen) for positions in seen])
     # Where the other side of a sum is not known yet, nor are the knots.
-    known = tail.addend is None or all(
-        there.addends is not None for there in product.old.seen
-    )
+    known = tail.addend is None or all(there.addends is not None for there in seen)
     bent = bool(tail.meets_relu and known and relu_steps)
-    x, y, knots = [], [], []
+    x, y, knots = (np.zeros(0, "float32") for _ in range(3))
+    batch = iter(zip(seen, ends, strict=True))
 
     def visit(call: Call, found: list[Values]) -> None:
-        (values,), there = found, next(seen)
+        nonlocal x, y, knots
+        (values,), (there, end) = found, next(batch)
         states = None if there.states is None else there.states[:, product.states]
         rows = view.rows(call, values, there.chosen, states)
-        targets = there.targets[:, kept] * product.factor
+        if not x.size:  # all at once, for it may be the most that is held
+            x = np.empty((len(rows), ends[-1], rows.shape[2]), rows.dtype)
+            y = np.empty((ends[-1], kept.sum()), rows.dtype)
+            knots = np.empty_like(y) if bent else knots
+        at = slice(end - len(there.chosen), end)
+        x[:, at] = rows
+        y[at] = there.targets[:, kept] * product.factor
         beside = 0.0
         if there.addends is not None and tail.addend is not None:
             # What the other side of the sum has lost is this product's to make up for.
             left = view.arrangement.outputs(numpy_of(values, tail.addend), there.chosen)
-            targets = targets + (there.addends[:, kept] - left) * tail.unscaled
+            y[at] += (there.addends[:, kept] - left) * tail.unscaled
             beside = left * tail.unscaled
-        x.append(rows)
-        y.append(targets.astype(rows.dtype, copy=False))
         if bent:
-            knot = np.broadcast_to(-tail.offset - beside, targets.shape)
-            knots.append(knot.astype(rows.dtype))
+            knots[at] = -tail.offset - beside
 
-    passes.run(product.calls, visit, len(product.old.seen) // len(product.calls))
-    sides = None
-    if bent:
-        sides = Sides(np.concatenate(knots), np.sign(tail.unscaled))
+    passes.run(product.calls, visit, len(seen) // len(product.calls))
+    product.old.seen.clear()
     matrix, intercept = regress(
-        np.concatenate(x, axis=1),
-        np.concatenate(y),
+        x,
+        y,
         product.first,
         ridge,
         tail.intercept is not None,
-        sides,
+        Sides(knots, np.sign(tail.unscaled)) if bent else None,
         relu_steps,
     )
     layer = product.calls[0].layer
@@ -344,7 +352,6 @@ def _solve(product: _Product, passes: Passes, ridge: float, relu_steps: int) -> 
     weights.update(view.parted(view.arrangement.of_matrix(matrix, shape), weights))
     layer.set_weights(list(weights.values()))
     tail.shift(intercept)
-    product.old.seen.clear()
 
 
 def check_small(graph: ChannelGraph, removed: np.ndarray, small: Any) -> None:

@@ -49,6 +49,15 @@ class Positions:
     addends: np.ndarray | None
     states: np.ndarray | None
 
+    def thinned(self, part: float) -> "Positions":
+        """Take a part of the positions, evenly over the batch."""
+        count = len(self.chosen)
+        some = np.linspace(0, count, math.ceil(part * count), False).astype(int)
+        if len(some) == count:
+            return self
+        arrays = (self.chosen, self.targets, self.addends, self.states)
+        return Positions(*(None if one is None else one[some] for one in arrays))
+
 
 @dataclass(eq=False)
 class Recorded:
@@ -165,7 +174,7 @@ class Recording:
         taken = view.taken(call, values)
         total, size = arrangement.num_rows(taken), len(taken)
         each = total / size
-        wanted = self._wanted(product)
+        wanted = self.enough(*product.matrix.shape[:2])
         inputs = max(_LEAST_INPUTS, math.ceil(wanted / max(1.0, _PART * each)))
         inputs = min(len(self.data), inputs)
         if call.key == self.first[call.path]:  # and so it is for the further uses
@@ -188,8 +197,7 @@ class Recording:
             addends = arrangement.outputs(numpy_of(values, product.addend), chosen)
         product.seen.append(Positions(chosen, targets, addends, states))
 
-    def _wanted(self, product: Recorded) -> int:
-        """Return how many positions of a product are recorded, if there are so many."""
-        groups, size, _ = product.matrix.shape
+    def enough(self, groups: int, size: int) -> int:
+        """Return how many positions are enough, for so many weights per output."""
         fitting = max(2 * size, _MOST_NUMBERS // (groups * size))
         return min(max(self.max_rows, _PER_WEIGHT * size), fitting)

@@ -45,7 +45,7 @@ def regress(
     original is active, and what is active there without being so in the original.
 
     Args:
-        x: Array of shape `(groups, n, d)`.
+        x: Array of shape `(groups, n, d)`; its memory is used up.
         y: Array of shape `(n, groups * m)`.
         first: The weights to start from, `(groups, d, m)`.
         ridge: How strongly the first weights are held to.
@@ -59,7 +59,7 @@ def regress(
     groups, num_rows, size = x.shape
     y = y.reshape(num_rows, groups, -1).swapaxes(0, 1)
     dtype = np.dtype("float64" if ridge < _FORGIVING else "float32")
-    x, first = x.astype(dtype), first.astype(dtype, copy=False)
+    x, first = (one.astype(dtype, copy=False) for one in (x, first))
     base = x @ first
     mean = x.mean(axis=1, keepdims=True, dtype="float64") * centred
     x -= mean.astype(dtype)
