@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 from scipy.linalg.blas import get_blas_funcs
-from scipy.linalg.lapack import dpotrf, dpotri
 
 from tf_spline_prune._checks import COUNT, Real, hold
+from tf_spline_prune._matrices import inverse_of
 from tf_spline_prune.compat import (
     Calibration,
     Call,
@@ -218,15 +218,14 @@ class _Consumer:
 
     Args:
         covariance: How the units vary together, array of shape `(units, units)`.
-            Its memory is used up, and that of the products.
         products: The products of its weights, summed over its outputs, array of the
-            same shape.
+            same shape. Its memory is used up.
     """
 
     def __init__(self, covariance: np.ndarray, products: np.ndarray) -> None:
         self.products = products
         self.energy = float(np.vdot(products, covariance))
-        self.inverse = _inverse(covariance)
+        self.inverse = inverse_of(covariance)
         if len(self.inverse) > _COARSE:
             self.inverse = self.inverse.astype("float32")
             self.products = self.products.astype("float32")
@@ -274,17 +273,6 @@ def _subtract(matrix: np.ndarray, one: np.ndarray, other: np.ndarray) -> None:
     """
     (update,) = get_blas_funcs(("syr2k",), (matrix,))
     update(-1.0, one.T, other.T, 1.0, matrix.T, lower=True, overwrite_c=True)
-
-
-def _inverse(matrix: np.ndarray) -> np.ndarray:
-    """Invert a symmetric positive matrix, in its own memory."""
-    factor, failed = dpotrf(matrix.T, lower=True, overwrite_a=True)
-    if failed:
-        return np.asarray(np.linalg.pinv(matrix, hermitian=True))
-    inverse, _ = dpotri(factor, lower=True, overwrite_c=True)
-    lower = np.tril_indices(len(inverse), -1)
-    inverse[lower[1], lower[0]] = inverse[lower]
-    return np.asarray(inverse.T)  # which is the same, row by row
 
 
 def _eliminate(consumers: list[_Consumer], count: int) -> np.ndarray:
@@ -370,7 +358,7 @@ def _exchange(
         kept = np.setdiff1d(units, gone)
         changes, fitted = np.zeros((len(gone), len(kept))), 0.0
         for covariance, aims in consumers:
-            inverse = _inverse(covariance[np.ix_(kept, kept)])
+            inverse = inverse_of(covariance[np.ix_(kept, kept)])
             # Each unit that goes, as the others make it up, and what is left of it.
             between, across = (one[np.ix_(kept, gone)] for one in (covariance, aims))
             within = aims[np.ix_(kept, kept)]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
+from tf_spline_prune._matrices import inverse_of
 from tf_spline_prune.criteria._lamp import fractions_among_larger
 from tf_spline_prune.masking._choosing import Scope, choose
 from tf_spline_prune.masking._granularity import Granularity, Pooling, aim, lowest
@@ -38,19 +39,6 @@ def wanda_scores(problem: LayerProblem) -> np.ndarray:
     Models", ICLR 2024, equation 1.
     """
     return np.asarray(np.abs(problem.first) * np.sqrt(problem.squares)[:, :, None])
-
-
-def inverse_of(gram: np.ndarray) -> np.ndarray:
-    """Invert a matrix of products, with more ridge where it has no inverse."""
-    size, count = float(np.diag(gram).mean()) or 1.0, len(gram)
-    for ridge in (0.0, 1e-8, 1e-6, 1e-4, 1e-2):
-        try:
-            factor = scipy.linalg.cho_factor(gram + ridge * size * np.eye(count))
-        except np.linalg.LinAlgError:
-            continue
-        inverse = scipy.linalg.cho_solve(factor, np.eye(count))
-        return np.asarray((inverse + inverse.T) / 2)
-    return np.eye(count) / size
 
 
 def obs_cost(groups: int, size: int, outputs: int) -> float:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tf_spline_prune.pruning.recovery._regression import solver_of
+from tf_spline_prune._matrices import solver_of
 
 # Up to so small a part of the mean square a square is rounding.
 _DEAD = 1e-12

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from tf_spline_prune._matrices import solver_of
 from tf_spline_prune.masking.one_shot._layer_problem import LayerProblem
-from tf_spline_prune.pruning.recovery._regression import solver_of
 
 _AFFORDABLE = 2e11  # operations; beyond, steps towards the solution
 _STEPS = 20

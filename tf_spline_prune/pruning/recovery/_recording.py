@@ -55,8 +55,12 @@ class Positions:
         some = np.linspace(0, count, math.ceil(part * count), False).astype(int)
         if len(some) == count:
             return self
-        arrays = (self.chosen, self.targets, self.addends, self.states)
-        return Positions(*(None if one is None else one[some] for one in arrays))
+        return Positions(
+            self.chosen[some],
+            self.targets[some],
+            None if self.addends is None else self.addends[some],
+            None if self.states is None else self.states[some],
+        )
 
 
 @dataclass(eq=False)

@@ -1,17 +1,14 @@
 """Linear regression from weights that exist, also through a ReLU."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
 
-# The rounding of float32, in products; and the ridge beside which it is nothing.
-_ROUNDING = float(np.finfo("float32").eps) ** 2
+from tf_spline_prune._matrices import solver_of
+
+# A ridge beside which the rounding of float32 is nothing.
 _FORGIVING = 1e-6
-
-Solver = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,26 +100,3 @@ def regress(
     intercept = middle - mean.astype(dtype) @ change
     change += first
     return change, intercept.reshape(-1)
-
-
-def solver_of(gram: np.ndarray) -> Solver:
-    """Factor a symmetric system, to solve it as often as is wanted.
-
-    Args:
-        gram: Array of shape `(n, n)`, positive semidefinite up to rounding.
-
-    Returns:
-        A function from right sides of shape `(n, m)` to solutions, the shortest ones
-        where there are many.
-    """
-    try:
-        factor = cho_factor(gram, lower=True, check_finite=False)
-        sizes = np.square(np.diag(factor[0]))
-        if len(gram) and sizes.min() > _ROUNDING * len(gram) * sizes.max():
-            return lambda right: np.asarray(
-                cho_solve(factor, right, check_finite=False)
-            )
-    except np.linalg.LinAlgError:
-        pass
-    inverse = np.linalg.pinv(gram, _ROUNDING * len(gram), hermitian=True)
-    return lambda right: np.asarray(inverse @ right)
