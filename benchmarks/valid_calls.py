@@ -300,7 +300,7 @@ class Bench:
                 t.least_squares,
                 {"model": b.model, "small": b.small, "plan": b.plan, "data": b.x}
                 | {"ridge": 1e-3, "batch_size": 4, "max_inputs": 8, "max_rows": 64}
-                | {"max_bytes": 2**24, "relu_steps": 2, "seed": 0},
+                | {"max_bytes": 2**24, "relu_steps": 1, "seed": 0},
             ),
             "load_weights": lambda: (
                 t.load_weights,

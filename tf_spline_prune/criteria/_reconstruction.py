@@ -44,7 +44,7 @@ _COARSE = 1024
 _WORTH_A_COPY = 0.75
 # So many positions are looked at if there are more, and so many per unit.
 _ENOUGH = 2**14
-_PER_UNIT = 16
+_PER_UNIT = 8
 
 
 @dataclass
@@ -192,6 +192,8 @@ class Reconstruction(Criterion):
             for member in group.consumers:
                 if member.path == reading.path:
                     weights = self.graph.rows(member)
+                    if group.num_units > _COARSE:
+                        weights = weights.astype("float32", copy=False)
                     products += weights @ weights.T
             covariance = moments[:-1, :-1] / moments[-1, -1]
             yield _with_noise(covariance, self.ridge), products

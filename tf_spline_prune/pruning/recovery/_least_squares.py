@@ -52,7 +52,7 @@ def least_squares(
     max_inputs: int = 2048,
     max_rows: int = 2**12,
     max_bytes: int = 2**29,
-    relu_steps: int = 4,
+    relu_steps: int = 2,
     seed: int = 0,
 ) -> Any:
     """Refit every layer that lost inputs by least squares on calibration data.
@@ -96,7 +96,7 @@ def least_squares(
             they are computed again. Defaults to `2**29`.
         relu_steps: How often a layer before a ReLU is solved again, so that what the
             ReLU holds back in the original and in the result counts as no error; 0
-            fits what goes into the ReLU. Defaults to `4`.
+            fits what goes into the ReLU. Defaults to `2`.
         seed: Seed of the draw. Defaults to `0`.
 
     Returns:
@@ -146,7 +146,7 @@ def refit(
     *,
     ridge: float = 1e-3,
     max_bytes: int = 2**29,
-    relu_steps: int = 4,
+    relu_steps: int = 2,
 ) -> None:
     """Do what `least_squares` does, in place.
 
@@ -211,10 +211,10 @@ class _Product:
         return self.view.arrangement.matrix(kernel)
 
     @functools.cached_property
-    def sizes(self) -> tuple[int, int]:
-        """The number of matrices, and of the weights to solve per output."""
-        groups, size, _ = self.first.shape
-        return groups, size
+    def sizes(self) -> tuple[int, int, int]:
+        """The number of matrices, of weights to solve per output, and of outputs."""
+        groups, size, outputs = self.first.shape
+        return groups, size, outputs
 
 
 def _products(

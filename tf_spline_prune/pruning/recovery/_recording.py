@@ -25,8 +25,10 @@ from tf_spline_prune.pruning.recovery._output_tail import output_tail
 # So many positions are recorded per weight of an output, if there are so many: more
 # would hardly change a solution.
 _PER_WEIGHT = 4
-# So many numbers may stand in the rows of one product.
+# So many numbers may stand in the rows of one product, and so many in what it makes
+# of them, unless it takes more for the number of its weights.
 _MOST_NUMBERS = 2**26
+_MOST_OUTPUTS = 2**21
 # Positions of one input resemble each other: these come of so many inputs at least, if
 # there are so many, and of each no more than this part of its positions.
 _LEAST_INPUTS = 128
@@ -178,7 +180,7 @@ class Recording:
         taken = view.taken(call, values)
         total, size = arrangement.num_rows(taken), len(taken)
         each = total / size
-        wanted = self.enough(*product.matrix.shape[:2])
+        wanted = self.enough(*product.matrix.shape)
         inputs = max(_LEAST_INPUTS, math.ceil(wanted / max(1.0, _PART * each)))
         inputs = min(len(self.data), inputs)
         if call.key == self.first[call.path]:  # and so it is for the further uses
@@ -201,7 +203,8 @@ class Recording:
             addends = arrangement.outputs(numpy_of(values, product.addend), chosen)
         product.seen.append(Positions(chosen, targets, addends, states))
 
-    def enough(self, groups: int, size: int) -> int:
-        """Return how many positions are enough, for so many weights per output."""
+    def enough(self, groups: int, size: int, outputs: int) -> int:
+        """Return how many positions are enough, for matrices of this shape."""
+        usual = min(self.max_rows, _MOST_OUTPUTS // (groups * outputs))
         fitting = max(2 * size, _MOST_NUMBERS // (groups * size))
-        return min(max(self.max_rows, _PER_WEIGHT * size), fitting)
+        return min(max(usual, _PER_WEIGHT * size), fitting)

@@ -32,7 +32,7 @@ def regress(
     ridge: float,
     centred: bool = True,
     sides: Sides | None = None,
-    steps: int = 4,
+    steps: int = 2,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the weights that map rows `x` to rows `y`, from first ones.
 
@@ -48,7 +48,7 @@ def regress(
         ridge: How strongly the first weights are held to.
         centred: Whether there is an intercept `b` to find.
         sides: The knots of a ReLU behind. Defaults to `None`.
-        steps: How often their sides are looked at. Defaults to `4`.
+        steps: How often their sides are looked at. Defaults to `2`.
 
     Returns:
         The weights, shape `(groups, d, m)`, and the intercept, `(groups * m,)`.
@@ -71,9 +71,11 @@ def regress(
     def solve(right: np.ndarray) -> np.ndarray:
         return np.stack([one(part) for one, part in zip(solvers, right, strict=True)])
 
-    def fit(target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Fit a target; gives the change of the weights, and the mean of the rest."""
-        left = target - base
+    def fit(left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Fit what is left; gives the change of the weights, and the mean of it.
+
+        Its memory is used up.
+        """
         middle = left.mean(axis=1, keepdims=True, dtype="float64") * centred
         left -= middle.astype(dtype)
         if few:
@@ -82,7 +84,7 @@ def regress(
             change = solve(x.swapaxes(1, 2) @ left).astype(dtype)
         return change, middle
 
-    change, middle = fit(y)
+    change, middle = fit((y - base).astype(dtype, copy=False))
     if sides is not None:
         knots = sides.knots.reshape(num_rows, groups, -1).swapaxes(0, 1)
         signs = sides.signs.reshape(groups, 1, -1).astype(dtype)
@@ -92,11 +94,13 @@ def regress(
             found = base + x @ change + middle.astype(dtype)
             # Nesterov's momentum: few steps do as well as many.
             faster = (1 + math.sqrt(1 + 4 * pace**2)) / 2
-            ahead = found + (pace - 1) / faster * (found - before)
+            ahead = found + dtype.type((pace - 1) / faster) * (found - before)
             before, pace = found, faster
             # Held back in the original: wherever the ReLU holds it back, it is right.
-            held = np.where(signs * (ahead - knots) > 0, knots, ahead)
-            change, middle = fit(np.where(active, y, held))
+            np.copyto(ahead, knots, where=signs * (ahead - knots) > 0)
+            np.copyto(ahead, y, where=active)
+            ahead -= base
+            change, middle = fit(ahead)
     intercept = middle - mean.astype(dtype) @ change
     change += first
     return change, intercept.reshape(-1)
