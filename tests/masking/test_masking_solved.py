@@ -297,3 +297,22 @@ def test_kernels_of_every_kind_are_solved(K, kind):
         assert masks and all(0.4 < mask.mean() < 0.6 for mask in masks)
         losses.append(np.square(np.asarray(small(data)) - want).sum())
     assert losses[1] < 0.8 * losses[0]
+
+
+def test_a_pattern_is_not_asked_for_more_than_it_removes(K):
+    model = zoo.mlp(K)
+    masked = tsp.wrap_with_masks(model)
+    name = next(layer.name for layer in model.layers if layer.weights)
+    for sparsity in (0.8, {name: 0.51}):
+        for call in (tsp.update_masks, tsp.prune_once):
+            with pytest.raises(ValueError, match="'2:4' removes 0.5 of the weights"):
+                call(
+                    masked if call is tsp.update_masks else model,
+                    sparsity,
+                    granularity="2:4",
+                )
+    tsp.update_masks(masked, 0.5, granularity="2:4")
+    sparsity = tsp.weight_sparsity(masked)
+    with pytest.raises(ValueError, match="removes 0.5"):
+        tsp.update_masks(masked, 0.6, granularity="2:4")
+    assert tsp.weight_sparsity(masked) == sparsity

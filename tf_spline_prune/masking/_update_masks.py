@@ -404,6 +404,14 @@ def slots_and_fractions(
             "With one sparsity per layer, `scope` has nothing to decide. Leave it out, "
             f"or give one sparsity. Received: scope={scope!r}"
         )
+    if granularity != "unit":
+        pattern = Granularity.of(granularity)
+        each = sparsity.values() if isinstance(sparsity, Mapping) else [sparsity]
+        if any(one > pattern.most for one in each):
+            raise ValueError(
+                f"{pattern.spec!r} removes {pattern.most:g} of the weights and no "
+                f"more. Received: sparsity={sparsity!r}"
+            )
     slots = slots_of(model, layers)
     fractions = by_path(slots, sparsity, "sparsity", "sparsities")
     if named:
