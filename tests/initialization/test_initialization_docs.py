@@ -7,7 +7,8 @@ import tf_spline_prune as tsp
 from tf_spline_prune.initialization._prune_at_init import _NAMES
 
 
-def test_the_guide(capsys):
+def test_the_guide(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where its picture goes
     root = pathlib.Path(__file__).parents[2]
     text = (root / "docs" / "at_initialization.md").read_text()
     names = {}
