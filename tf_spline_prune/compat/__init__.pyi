@@ -32,6 +32,7 @@ from tf_spline_prune.compat.autodiff._differentiation import (
 from tf_spline_prune.compat.autodiff._gradients import (
     hand_on_loss as hand_on_loss,
     loss_hessian_products as loss_hessian_products,
+    loss_of_outputs as loss_of_outputs,
     require_loss as require_loss,
     value_and_grad as value_and_grad,
 )
@@ -94,7 +95,10 @@ from tf_spline_prune.compat.fit._compile import (
 )
 from tf_spline_prune.compat.fit._distribution import Workers as Workers
 from tf_spline_prune.compat.graph._blueprint import Input as Input
-from tf_spline_prune.compat.graph._endings import run_to_ends as run_to_ends
+from tf_spline_prune.compat.graph._endings import (
+    Ends as Ends,
+    run_to_ends as run_to_ends,
+)
 from tf_spline_prune.compat.graph._graph import (
     Call as Call,
     Graph as Graph,

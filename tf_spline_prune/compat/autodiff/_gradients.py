@@ -119,6 +119,38 @@ def _after_a_trial(total: Total, model: Any, step: Any) -> Any:
     return function
 
 
+def loss_of_outputs(model: Any) -> Callable[[Any, list[Any]], float] | None:
+    """Make a function that computes the loss that a model was compiled with.
+
+    Args:
+        model: A model of either flavour.
+
+    Returns:
+        A function that takes labels and outputs, one tensor each, and gives the mean
+        loss; it raises `CalibrationError` if the labels do not fit. `None` if the
+        model is not compiled with a loss.
+    """
+    if _compiled_loss(model)[0] is None:
+        return None
+    loss_of = _loss_function(model, None)
+    structure = trace(model).blueprint.structure[1]
+
+    def total(outputs: list[Any], labels: Any) -> Any:
+        packed = outputs[0] if is_sequential(model) else pack(structure, outputs)
+        return loss_of(labels, packed)
+
+    tried = False
+
+    def value(labels: Any, outputs: list[Any]) -> float:
+        nonlocal tried
+        if not tried:
+            _try(total, outputs, labels, len(outputs[0]))
+            tried = True
+        return float(total(outputs, keras.tree.map_structure(_tensor, labels)))
+
+    return value
+
+
 def require_loss(model: Any, loss: Any) -> None:
     """Check that there is a loss.
 

@@ -19,12 +19,17 @@ from tf_spline_prune.compat._weights import (
     write_values,
 )
 from tf_spline_prune.compat.build._rebuild import rebuild
-from tf_spline_prune.compat.graph._blueprint import Arguments, Blueprint, Node
+from tf_spline_prune.compat.graph._blueprint import (
+    Arguments,
+    Blueprint,
+    Node,
+    for_inner,
+)
 from tf_spline_prune.compat.graph._graph import Graph, flat_graph
 from tf_spline_prune.compat.graph._trace import trace
 from tf_spline_prune.compat.run._execution import widest_dtype
 from tf_spline_prune.compat.run._states import values_kept
-from tf_spline_prune.errors import FlavourError
+from tf_spline_prune.errors import FlavourError, ModelError
 
 Weights = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -253,34 +258,66 @@ def _taking(node: Node, place: int, now: int) -> Node:
     return replace(node, inputs=tuple(inputs), fill=fill)
 
 
-def without_calls(graph: Graph, names: Collection[str]) -> Graph:
-    """Take calls of one input and one output out of a graph, to be built from it.
+def without_calls(
+    graph: Graph, stand_ins: Mapping[str, int], gone: Collection[str] = ()
+) -> Graph:
+    """Take calls out of a graph, to be built from it.
 
     Args:
         graph: What `trace` returned.
-        names: The names of the calls. None of them gives an output of a model.
+        stand_ins: By the name of a call of one output, the place of the input that
+            stands in for its output.
+        gone: The names of calls that go without anything in their place: what consumes
+            their outputs goes as well.
 
     Returns:
-        The graph, in which what consumed their outputs takes in their inputs. The
-        shapes that it says are the old ones.
+        The graph, whose calls are those that are left, in their order. The shapes that
+        it says are the old ones.
+
+    Raises:
+        ModelError: If a model within the model would lack an output.
     """
-    return flat_graph(_without(graph.blueprint, names))
+    return flat_graph(_without(graph.blueprint, stand_ins, gone))
 
 
-def _without(blueprint: Blueprint, names: Collection[str]) -> Blueprint:
+def _without(
+    blueprint: Blueprint, stand_ins: Mapping[str, int], gone: Collection[str]
+) -> Blueprint:
     nodes = []
     stands_for: dict[int, int] = {}
     for node in blueprint.nodes:
-        if node.inner is not None:
-            node = replace(node, inner=_without(node.inner, names))
+        if node.name in gone:
+            continue
         for place, tensor in enumerate(node.inputs):
             if tensor in stands_for:
                 node = _taking(node, place, stands_for[tensor])
-        if node.name in names:
-            stands_for[node.outputs[0]] = node.inputs[0]
-        else:
-            nodes.append(node)
-    return replace(blueprint, nodes=tuple(nodes))
+        if node.name in stand_ins:
+            stands_for[node.outputs[0]] = node.inputs[stand_ins[node.name]]
+            continue
+        if node.inner is not None:
+            inner = _without(node.inner, stand_ins, gone)
+            if node.inner.nodes and not inner.nodes:
+                stands_for.update(_handed_through(node, inner))
+                continue
+            node = replace(node, inner=inner)
+        nodes.append(node)
+    outputs = tuple(stands_for.get(tensor, tensor) for tensor in blueprint.output_ids)
+    made = {*blueprint.input_ids, *(t for node in nodes for t in node.outputs)}
+    if nodes and not made.issuperset(outputs):
+        raise ModelError(
+            "A model within the model would lack an output. Received: "
+            f"{blueprint.model.name!r}"
+        )
+    return replace(blueprint, nodes=tuple(nodes), output_ids=outputs)
+
+
+def _handed_through(node: Node, inner: Blueprint) -> dict[int, int]:
+    """Map the outputs of a nested model without any calls to what it was given."""
+    args, kwargs = node.fill({tensor: tensor for tensor in node.inputs})
+    entering = for_inner(node, node.inputs, args, kwargs)
+    given = dict(zip(inner.input_ids, entering, strict=True))
+    pairs = zip(node.outputs, inner.output_ids, strict=True)
+    return {output: given[tensor] for output, tensor in pairs if tensor in given}
 
 
 def require_layer(layer: Any) -> None:

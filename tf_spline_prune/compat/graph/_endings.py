@@ -31,19 +31,45 @@ def run_to_ends(
         The outputs, and for each what enters the softmax, sigmoid, tanh or argmax
         that it comes out of, or the cast; of another output, itself.
     """
-    ends = [_squash_of(graph, tensor) for tensor in graph.output_tensors]
-    wanted = {end.key for end in ends if end is not None}
     values: Values = dict(zip(graph.input_tensors, inputs, strict=True))
-    entering: dict[str, Any] = {}
+    ends = Ends(graph)
     for call in graph.calls:
-        if call.key in wanted:
-            entering[call.key] = _entering(call, *call.fill(values), apply)
+        ends.run(call, values, apply)
+    return [values[tensor] for tensor in graph.output_tensors], ends.of(values)
+
+
+class Ends:
+    """What enters the softmax, sigmoid, tanh or argmax that each output comes out of.
+
+    Args:
+        graph: The model.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        squashes = [_squash_of(graph, tensor) for tensor in graph.output_tensors]
+        # It stands among the tensors, under a name that none of them has.
+        self._places = [
+            tensor if end is None else Tensor(f"{end.key} takes in")
+            for tensor, end in zip(graph.output_tensors, squashes, strict=True)
+        ]
+        self._squashes = {end.key for end in squashes if end is not None}
+
+    def run(self, call: Call, values: Values, apply: Apply = call_layer) -> None:
+        """Run a call, and keep among the values what enters if it squashes.
+
+        Args:
+            call: The call.
+            values: The values by tensor; what the call gives is added.
+            apply: What to do at a call, as in `Graph.run`.
+        """
+        if call.key in self._squashes:
+            entering = _entering(call, *call.fill(values), apply)
+            values[Tensor(f"{call.key} takes in")] = entering
         run_calls([call], values, apply)
-    outputs = [values[tensor] for tensor in graph.output_tensors]
-    return outputs, [
-        output if end is None else entering[end.key]
-        for output, end in zip(outputs, ends, strict=True)
-    ]
+
+    def of(self, values: Values) -> list[Any]:
+        """Return for each output what was kept, or the output, once all calls ran."""
+        return [values[place] for place in self._places]
 
 
 def _squash_of(graph: Graph, output: Tensor) -> Call | None:

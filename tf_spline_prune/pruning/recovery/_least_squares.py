@@ -171,17 +171,17 @@ def refit(
     # What lost nothing need not be solved on too little.
     products = [p for p in products if p.lost or p.old.num_rows >= p.sizes[1]]
     data = recording.data
-    _warn_if_scarce(products, len(data))
+    warn_if_scarce(products, len(data))
     passes = Passes([cut], data, recording.batch_size, max_bytes)
     progress = Progress(len(products), "layer")
     for product in products:
         enough = recording.enough(*product.sizes)
-        _solve(product, passes, enough, ridge, relu_steps)
+        solve(product, passes, enough, ridge, relu_steps)
         progress.step()
 
 
 @dataclass(eq=False)
-class _Product:
+class Product:
     """A product of the small model that is to be solved.
 
     Attributes:
@@ -219,7 +219,7 @@ class _Product:
 
 def _products(
     graph: ChannelGraph, cut: Graph, removed: np.ndarray, recording: Recording
-) -> list[_Product]:
+) -> list[Product]:
     """Find the products to solve, in the order in which they can be.
 
     These are those that lost inputs, and those that see what has changed by that.
@@ -258,7 +258,7 @@ def _product(
     use: Call,
     view: LinearView,
     lost: bool,
-) -> _Product:
+) -> Product:
     """Find what is kept of a product."""
     stays: dict[str, np.ndarray] = {}
     states = np.zeros(0, int)
@@ -282,10 +282,10 @@ def _product(
     made = np.any(old.view.arrangement.matrix(old.view.joined(stays)), axis=1)
     tail = output_tail(cut, use, view, int(made.sum()))
     uses, outputs = cut.uses[use.path], made.ravel()
-    return _Product(old, view, uses, outputs, states, factor, tail, lost)
+    return Product(old, view, uses, outputs, states, factor, tail, lost)
 
 
-def _warn_if_scarce(products: list[_Product], count: int) -> None:
+def warn_if_scarce(products: list[Product], count: int) -> None:
     """Warn where a layer has more weights to solve than there are positions."""
     scarce = [p for p in products if p.old.num_rows < p.sizes[1]]
     if not scarce:
@@ -299,8 +299,8 @@ def _warn_if_scarce(products: list[_Product], count: int) -> None:
     )
 
 
-def _solve(
-    product: _Product, passes: Passes, enough: int, ridge: float, relu_steps: int
+def solve(
+    product: Product, passes: Passes, enough: int, ridge: float, relu_steps: int
 ) -> None:
     """Solve a product on what the small model sees, and set its weights."""
     view, tail, kept = product.view, product.tail, product.outputs

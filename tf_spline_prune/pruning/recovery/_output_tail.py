@@ -11,7 +11,8 @@ from tf_spline_prune.graph._unit_path import batchnorm_factor, is_linear
 from tf_spline_prune.graph.rules._elementwise import is_known
 from tf_spline_prune.pruning.recovery._linear_views import LinearView
 
-_IDENTITIES = ("AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise")
+# What is not there at inference.
+IDENTITIES = ("AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +29,7 @@ class OutputTail:
         offset: Array of shape `(outputs,)`: what is added to the product before the
             activation, in units of the product.
         meets_relu: Whether the output runs into a ReLU, and into nothing else.
+        end: The tensor up to which the output was followed.
     """
 
     intercept: tuple[Any, str, int | None, int] | None
@@ -35,6 +37,7 @@ class OutputTail:
     unscaled: np.ndarray
     offset: np.ndarray
     meets_relu: bool
+    end: Tensor
 
     def shift(self, by: np.ndarray) -> None:
         """Add an intercept to the output.
@@ -97,20 +100,21 @@ def output_tail(graph: Graph, call: Call, view: LinearView, size: int) -> Output
             if len(others) != 1 or len(behind.inputs) != 2 or not whole:
                 break
             addend = others[0]
-        elif _is_relu(behind):
+        elif is_relu(behind):
             meets = True
             break
-        elif behind.kind not in _IDENTITIES:
+        elif behind.kind not in IDENTITIES:
             break
         tensor = behind.outputs[0]
     # A bias that has no place in the product would move the knots.
     hidden = view.bias is None and any(name.endswith("bias") for name in weights)
     meets = meets and not hidden
     unscaled = np.where(scale, 1 / np.where(scale, scale, 1), 0)
-    return OutputTail(intercept, addend, unscaled, shift * unscaled, meets)
+    return OutputTail(intercept, addend, unscaled, shift * unscaled, meets, tensor)
 
 
-def _is_relu(call: Call) -> bool:
+def is_relu(call: Call) -> bool:
+    """Return whether a call does nothing but what a plain ReLU does."""
     if call.kind == "Activation":
         return _is_plain_relu(call.layer.activation)
     if call.kind not in ("ReLU", "op:relu"):

@@ -175,7 +175,7 @@ class Straightening:
             for path, arrays in one.arrays.items():
                 changed.setdefault(path, {}).update(arrays)
         small = rebuild(
-            without_calls(graph.graph, gone),
+            without_calls(graph.graph, dict.fromkeys(gone, 0)),
             {one.path: one.config for one in chosen},
             lambda path: {**graph.arrays[path], **changed.get(path, {})},
         )
