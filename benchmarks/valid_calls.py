@@ -16,7 +16,7 @@ import tf_spline_prune as tsp
 
 # Classes that the package makes and the user reads, or that rules are written with.
 RECORDS = {
-    *("Cost", "ExportReport", "PartitionCodes", "Report"),
+    *("Cost", "ExportReport", "PartitionCodes", "Report", "ResidualBlock"),
     *("SanityReport", "Sensitivity", "Slice", "criteria.Connections"),
     *("criteria.UnitPairs", "criteria.UserFunction", "datasets.DatasetInfo"),
     *("graph.Barrier", "graph.Call", "graph.Group", "graph.Meeting", "graph.Member"),
@@ -120,6 +120,15 @@ class Bench:
         for name in ("r1", "r2"):
             x = k.layers.Dense(4, activation="relu", name=name)(x)
         return k.Model(entry, k.layers.Dense(3)(k.layers.Add()([entry, x])))
+
+    @functools.cached_property
+    def blocks(self):
+        k = self.keras
+        x = entry = k.Input((4,))
+        for name in ("b1", "b2"):
+            y = k.layers.Dense(5, activation="relu", name=name)(x)
+            x = k.layers.Add()([x, k.layers.Dense(4)(y)])
+        return k.Model(entry, k.layers.Dense(3)(x))
 
     @functools.cached_property
     def x(self):
@@ -379,6 +388,15 @@ class Bench:
             "recalibrate_batchnorm": lambda: (
                 t.recalibrate_batchnorm,
                 {"model": b.norm, "data": b.x, "batch_size": 4, "max_bytes": 2**20},
+            ),
+            "drop_blocks": lambda: (
+                t.drop_blocks,
+                {"model": b.blocks, "blocks": 1, "data": b.x, "importance": "loss"}
+                | {"recover": "auto", "contiguous": False, "seed": 0, "verify": True},
+            ),
+            "residual_blocks": lambda: (
+                t.residual_blocks,
+                {"model": b.blocks, "data": b.x, "importance": "loss", "seed": 0},
             ),
             "refit_data_free": lambda: (
                 t.refit_data_free,

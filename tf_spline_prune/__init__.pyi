@@ -62,11 +62,13 @@ from tf_spline_prune.partition import (
 )
 from tf_spline_prune.pruning import (
     PruningPlan as PruningPlan,
+    ResidualBlock as ResidualBlock,
     SanityReport as SanityReport,
     Sensitivity as Sensitivity,
     check_rule as check_rule,
     compose as compose,
     distill as distill,
+    drop_blocks as drop_blocks,
     least_squares as least_squares,
     lossless as lossless,
     merge as merge,
@@ -76,6 +78,7 @@ from tf_spline_prune.pruning import (
     recalibrate_batchnorm as recalibrate_batchnorm,
     refit_data_free as refit_data_free,
     remove_units as remove_units,
+    residual_blocks as residual_blocks,
     sanity_checks as sanity_checks,
     sensitivity as sensitivity,
     verify as verify,

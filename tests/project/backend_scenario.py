@@ -102,6 +102,19 @@ def exports(found):
     found["litert"] = tsp.export_litert(drawn(network()), "net.tflite").bytes
 
 
+def without_blocks(found):
+    L = keras.layers
+    x = inputs = keras.Input(SHAPE)
+    x = L.Dense(6, name="stem")(L.GlobalAveragePooling2D()(x))
+    for i in range(3):
+        y = L.Dense(9, activation="relu", name=f"wide{i}")(x)
+        x = L.Add(name=f"add{i}")([x, L.Dense(6, name=f"narrow{i}")(y)])
+    model, (x, y) = keras.Model(inputs, L.Dense(3, name="scores")(x)), data()
+    blocks = tsp.residual_blocks(compiled(drawn(model)), (x, y))
+    found["importance"] = [block.importance for block in blocks]
+    found["shallow"] = tsp.drop_blocks(model, 1, data=(x, y)).predict(x, verbose=0)
+
+
 def core(found):
     model, (x, y) = drawn(network()), data()
     codes = tsp.PartitionCoder(model)(x)
@@ -128,6 +141,7 @@ def core(found):
         found[name] = net.predict(x, verbose=0)
     norm = tsp.recalibrate_batchnorm(model, x).get_layer("stem_bn")
     found["mean"] = keras.ops.convert_to_numpy(norm.moving_mean)
+    without_blocks(found)
 
 
 def results():

@@ -107,7 +107,7 @@ def test_plans_and_pruned_models_are_the_same(backend, on_tensorflow):
 
 def test_recovery_is_the_same_and_helps(backend, on_tensorflow):
     _, found = backend
-    for name in ("whole", "cut", "solved", "mean"):
+    for name in ("whole", "cut", "solved", "mean", "importance", "shallow"):
         np.testing.assert_allclose(found[name], on_tensorflow[name], atol=1e-4)
     lost, left = (
         np.square(found[name] - found["whole"]).mean() for name in ("cut", "solved")

@@ -14,6 +14,11 @@ from tf_spline_prune.pruning.checks._sensitivity import (
     sensitivity as sensitivity,
 )
 from tf_spline_prune.pruning.checks._verify import verify as verify
+from tf_spline_prune.pruning.depth._drop_blocks import (
+    ResidualBlock as ResidualBlock,
+    drop_blocks as drop_blocks,
+    residual_blocks as residual_blocks,
+)
 from tf_spline_prune.pruning.planning._compose import compose as compose
 from tf_spline_prune.pruning.planning._plan import plan as plan
 from tf_spline_prune.pruning.planning._pruning_plan import PruningPlan as PruningPlan

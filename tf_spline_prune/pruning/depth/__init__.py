@@ -1,0 +1,1 @@
+"""Depth: which residual blocks a model has, what they are worth, and dropping them."""
