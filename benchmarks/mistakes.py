@@ -324,6 +324,18 @@ MUTANTS = (
             "verification_blind.py::test_what_is_not_finite_is_compared_and_not_called_random",
         ),
     ),
+    Mutant(
+        "offsets behind a gap are forgotten",
+        "The layer before dropped blocks is solved as if no normalisation moved it.",
+        "tf_spline_prune/pruning/depth/_close_gaps.py",
+        "target = target * gap.tail.unscaled - gap.tail.offset",
+        "target = target * gap.tail.unscaled",
+        _of(
+            "pruning",
+            "drop_blocks.py::test_layers_are_solved_before_the_gap_and_behind_it",
+        ),
+        "keras-1-batchnorm",
+    ),
     # masking and schedules
     Mutant(
         "ragged blocks by their sum",
