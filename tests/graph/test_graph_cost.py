@@ -177,3 +177,12 @@ def test_equal_in_both_flavours():
 
     for builder in zoo.ALL:
         assert tsp.cost(builder(keras)) == tsp.cost(builder(tf_keras))
+
+
+def test_positions_that_a_reshape_moves_to_the_batch_axis_count():
+    x = keras.Input((6, 8))
+    y = keras.ops.reshape(x, (-1, 8))
+    y = keras.layers.Dense(12, use_bias=False)(y)
+    y = keras.ops.reshape(y, (-1, 3, 2, 12))
+    model = keras.Model(x, keras.layers.Dense(3, use_bias=False)(y))
+    assert tsp.cost(model).macs == 6 * 8 * 12 + 6 * 12 * 3

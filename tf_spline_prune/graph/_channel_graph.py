@@ -52,6 +52,21 @@ UNITS = MapOf(
 _ANY_SIZE = 32
 
 
+def _rows_after(call: Call, rows: int | None) -> int | None:
+    """Return how many rows of the batch axis each example has after a call.
+
+    A reshape may move positions to the batch axis, or back from there.
+    """
+    if call.kind != "op:reshape" or rows is None:
+        return rows
+    sizes = [shape[1:] for shape in (call.input_shapes[0], call.output_shapes[0])]
+    if None in (*sizes[0], *sizes[1]):
+        # Of an axis that is open on both sides nothing is moved.
+        return rows if call.input_shapes[0][0] == call.output_shapes[0][0] else None
+    before, after = (math.prod(one) for one in sizes)  # type: ignore[arg-type]
+    return None if rows * before % after else rows * before // after
+
+
 class ChannelGraph:
     """The units of a model, and every place in its weights where they appear.
 
@@ -147,12 +162,17 @@ class ChannelGraph:
             self.axes[tensor] = TensorAxes(entry.shape, tuple(labels))
             recorder.bar_tensor(self.axes[tensor], "they are the model's input")
         calls = []
+        rows: dict[Tensor, int | None] = dict.fromkeys(self.graph.input_tensors, 1)
         for call in self.graph.calls:
             for mask in call.masks:
                 recorder.bar_tensor(self.axes[mask], f"{call.path} uses them as a mask")
             values = [self.axes[tensor] for tensor in call.inputs]
             call = with_sizes(call, [value.shape for value in values])
-            found = describe(call, values, recorder)
+            taken = [rows[tensor] for tensor in call.inputs]
+            times = None if None in taken else max(taken, default=1)  # type: ignore
+            with recorder.within("", "", times):
+                found = describe(call, values, recorder)
+            rows.update(dict.fromkeys(call.outputs, _rows_after(call, times)))
             self.axes.update(zip(call.outputs, found, strict=True))
             calls.append(call)
         # From here on with all sizes that are known.

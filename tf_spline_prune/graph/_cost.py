@@ -24,8 +24,7 @@ class Cost:
         macs: Multiply-accumulates of one inference on one input, in layers with
             kernels and between tensors (attention, Dot); `None` where the input
             size is open or a layer is `uncounted`. Layers that no rule covers are
-            counted by tracing their `call`. Positions that a reshape folds into
-            the batch axis count once.
+            counted by tracing their `call`.
         params: Number of weights, statistics of normalisations included.
         bytes: Bytes of the weights as the model holds them, or in the dtype that
             was asked for.

@@ -8,8 +8,20 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_spline_prune.compat._flavour import calls_as_keras, keras_of, kind_of
+from tf_spline_prune.compat._flavour import (
+    calls_as_keras,
+    flavour_of,
+    keras_of,
+    kind_of,
+)
 from tf_spline_prune.compat.data._samples import random_inputs
+from tf_spline_prune.compat.graph._any_batch import (
+    SIZES,
+    for_any_batch,
+    named_apart,
+    run_through,
+    transparent,
+)
 from tf_spline_prune.compat.graph._blueprint import Arguments, pack
 from tf_spline_prune.compat.graph._nodes import (
     dtype_of,
@@ -97,7 +109,9 @@ def symbolic_model(model: Any) -> Any:
     return traced
 
 
-def _settled(traced: Any, owner: Any, run: Callable[[list[Any]], Any]) -> bool:
+def _settled(
+    traced: Any, owner: Any, run: Callable[[list[Any]], Any], sized: bool = False
+) -> bool:
     """Settle the sizes that were open in a trace, and test what it then returns.
 
     Keras 3 reads an open size off a symbolic tensor as `None`, and writes that into
@@ -108,6 +122,8 @@ def _settled(traced: Any, owner: Any, run: Callable[[list[Any]], Any]) -> bool:
         owner: What was traced: it draws the same random numbers in both, and its
             states stay.
         run: Takes one array per input; calls what was traced.
+        sized: Whether the trace was joined from two with batches of known sizes. It
+            is tested in any case then, with other sizes.
 
     Returns:
         Whether the trace can be run and gives what was traced gives.
@@ -128,7 +144,7 @@ def _settled(traced: Any, owner: Any, run: Callable[[list[Any]], Any]) -> bool:
         str(place): (shape_of(tensor), dtype_of(tensor))
         for place, tensor in enumerate(traced.inputs)
     }
-    for batch in (2, 3) if unsettled else ():
+    for batch in (1, 5) if sized else (2, 3) if unsettled else ():
         arrays = list(random_inputs(specs, batch, seed=0).values())
         given = [keras.ops.convert_to_tensor(array) for array in arrays]
         try:
@@ -211,6 +227,11 @@ def _symbolic_call(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     if "training" in parameters and "training" not in kwargs:
         # Not False: tf_keras would record it and never train the layers again.
         kwargs = {**kwargs, "training": None}
+    elif "training" in kwargs and not any(
+        name == "training" or parameter.kind is parameter.VAR_KEYWORD
+        for name, parameter in parameters.items()
+    ):  # Keras notes it down for all layers
+        kwargs = {k: v for k, v in kwargs.items() if k != "training"}
     return layer.call(*args, **kwargs)
 
 
@@ -257,13 +278,18 @@ def _kinds(functional: Any) -> list[str]:
     ]
 
 
-def _kinds_in_training(layer: Any, given: Arguments) -> list[str] | None:
-    """List the kinds of what a `call` does in training, if it is told."""
+def _kinds_in_training(
+    layer: Any, given: Arguments, through: list[Any] | None = None
+) -> list[str] | None:
+    """List the kinds of what a `call` does in training, if it or a part is told."""
     args, kwargs = given
-    if "training" not in inspect.signature(layer.call).parameters:
+    told = {}
+    if "training" in inspect.signature(layer.call).parameters:
+        told = {"training": True}
+    elif not through:
         return None
-    with _losses_kept(layer):
-        outputs = layer.call(*args, **{**kwargs, "training": True})
+    with _losses_kept(layer), run_through(through, training=True):
+        outputs = layer.call(*args, **{**kwargs, **told})
     tensors = keras.tree.flatten((args, kwargs))
     inputs = [tensor for tensor in tensors if hasattr(tensor, "_keras_history")]
     return _kinds(keras_of(layer).Model(inputs, outputs))
@@ -280,30 +306,76 @@ def is_composite(layer: Any) -> bool:
 
 def symbolic_layer(layer: Any, node: Any, tensors: list[Any]) -> Any | None:
     """Trace a composite layer; `None` leaves it opaque, a barrier to pruning."""
+    ways: list[list[Any] | None] = [None]
+    if flavour_of(layer) == "keras":
+        ways += [transparent(layer, trained=False), transparent(layer, trained=True)]
+    for way in ways:
+        with contextlib.suppress(Exception):  # whatever the user's `call` raises
+            traced = _traced_layer(layer, node, tensors, way)
+            if traced is not None:
+                return traced
+    return None
+
+
+def _traced_layer(
+    layer: Any, node: Any, tensors: list[Any], through: list[Any] | None
+) -> Any | None:
+    """Trace a composite layer.
+
+    Args:
+        layer: The layer.
+        node: How it is called.
+        tensors: The tensors that it is given.
+        through: Layers inside of it that are run through, while its `call` is told
+            the size of the batch (Keras 3). Without it, it is run as it is.
+
+    Returns:
+        The traced layer; `None` if something would be lost.
+    """
     keras_module = keras_of(layer)
-    inputs = [
-        keras_module.Input(batch_shape=shape_of(t), dtype=dtype_of(t)) for t in tensors
-    ]
-    values = {id(t): x for t, x in zip(tensors, inputs, strict=True)}
-    one = inputs if len(inputs) > 1 else inputs[0]
-    try:
-        with states_kept(layer) as have_changed:
-            with _losses_kept(layer) as added:
-                outputs = _symbolic_call(layer, *filler(node)(values))
-            if added:  # what is beside the outputs would be lost
-                return None
-            traced = keras_module.Model(one, outputs)
-            # What it changes, or draws by a seed, would be a constant of the trace.
-            lost = have_changed() or _lost_weights(layer, traced)
-            other = _kinds_in_training(layer, filler(node)(values))
-        lost = lost or reads_weights(traced, layer)
-        if lost or other not in (None, _kinds(traced)):
+    sized = through is not None
+
+    def given(batch: int | None) -> tuple[list[Any], Arguments]:
+        inputs = []
+        for tensor in tensors:
+            shape = shape_of(tensor)
+            if shape and shape[0] is None:
+                shape = (batch, *shape[1:])
+            dtype = dtype_of(tensor)
+            inputs.append(keras_module.Input(batch_shape=shape, dtype=dtype))
+        values = dict(zip(map(id, tensors), inputs, strict=True))
+        return inputs, filler(node)(values)
+
+    def model_of(inputs: list[Any], outputs: Any) -> Any:
+        return keras_module.Model(inputs if len(inputs) > 1 else inputs[0], outputs)
+
+    def trace(batch: int | None) -> Any:
+        inputs, arguments = given(batch)
+        return model_of(inputs, _symbolic_call(layer, *arguments))
+
+    batch = SIZES[0] if sized else None
+    with contextlib.ExitStack() as stack:
+        have_changed = stack.enter_context(states_kept(layer))
+        if sized:
+            stack.enter_context(named_apart(layer))
+        with _losses_kept(layer) as added, run_through(through):
+            first = traced = trace(batch)
+            second = trace(SIZES[1]) if sized else None
+        if added:  # what is beside the outputs would be lost
             return None
-
-        def run(given: list[Any]) -> Any:
-            args, kwargs = filler(node)(dict(zip(map(id, tensors), given, strict=True)))
-            return layer(*args, **kwargs)
-
-        return traced if _settled(traced, layer, run) else None
-    except Exception:  # whatever the user's `call` raises: it cannot be traced
+        if sized:
+            inputs, _ = given(None)
+            outputs = for_any_batch(first, second, inputs)
+            traced = model_of(inputs, outputs)
+        # What it changes, or draws by a seed, would be a constant of the trace.
+        lost = have_changed() or _lost_weights(layer, traced)
+        other = _kinds_in_training(layer, given(batch)[1], through)
+    lost = lost or reads_weights(first, layer) or reads_weights(traced, layer)
+    if lost or other not in (None, _kinds(first)):
         return None
+
+    def run(arrays: list[Any]) -> Any:
+        args, kwargs = filler(node)(dict(zip(map(id, tensors), arrays, strict=True)))
+        return layer(*args, **kwargs)
+
+    return traced if _settled(traced, layer, run, sized) else None
