@@ -23,6 +23,11 @@ from tf_spline_prune.compat._flavour import (
 )
 from tf_spline_prune.compat._progress import Progress
 from tf_spline_prune.compat._weights import CurrentWeights, write_weights
+from tf_spline_prune.compat.build._mended_config import (
+    is_told,
+    mended_config,
+    told_config,
+)
 from tf_spline_prune.compat.build._model_class import build_as
 from tf_spline_prune.compat.build._parts import in_policy, part_configs, parts_of
 from tf_spline_prune.compat.graph._blueprint import (
@@ -232,13 +237,7 @@ class _Builder:
             elif self.layer_for is not None:
                 self.layers[node.path] = self.layer_for(node)
             else:
-                config = self._config(node)
-                if self.dtype is not None:
-                    config = in_policy({**config, "dtype": self.dtype}, self.dtype)
-                config |= self.changes.get(node.path, {})
-                config = part_configs(config, node.path in self.changes)
-                config["name"] = self._named(node.path.rpartition("/")[2])
-                self.layers[node.path] = self._from_config(node, config)
+                self.layers[node.path] = self._made(node)
                 if not self.fresh:
                     self._draw_nothing(node)
                 # Before it is called: sizes may hang on it.
@@ -274,6 +273,31 @@ class _Builder:
             return operation
         return type(node.layer).from_config({**node.layer.get_config(), **changes})
 
+    def _made(self, node: Node) -> Any:
+        """Make a layer from its config; from one that is mended, if it has none."""
+        told: dict[str, Any] = {}
+        try:
+            told = self._config(node)
+            config = self._changed(node, told)
+            layer = self._from_config(node, config)
+        except ModelError:
+            if not (mended := mended_config(node, told)):
+                raise
+            config = self._changed(node, mended)
+            layer = self._from_config(node, config)
+            told_config(layer, config)  # for its own could not be loaded
+        if is_told(node.layer):
+            told_config(layer, config)
+        return layer
+
+    def _changed(self, node: Node, config: dict[str, Any]) -> dict[str, Any]:
+        if self.dtype is not None:
+            config = in_policy({**config, "dtype": self.dtype}, self.dtype)
+        config = {**config, **self.changes.get(node.path, {})}
+        config = part_configs(config, node.path in self.changes)
+        config["name"] = self._named(node.path.rpartition("/")[2])
+        return config
+
     def _config(self, node: Node) -> dict[str, Any]:
         try:
             return config_of(node.layer)
@@ -281,6 +305,12 @@ class _Builder:
             raise ModelError(
                 "A layer without `get_config` cannot be built again. Define it in the "
                 f"class {type(node.layer).__name__}. Received: {node.path!r}"
+            ) from error
+        except Exception as error:
+            raise ModelError(
+                "The `get_config` of a layer fails, so it cannot be built again. Mend "
+                f"it in the class {type(node.layer).__name__}. Received: "
+                f"{node.path!r}, which raised {type(error).__name__}: {error}"
             ) from error
 
     def _from_config(self, node: Node, config: dict[str, Any]) -> Any:

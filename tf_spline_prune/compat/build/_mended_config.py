@@ -1,0 +1,116 @@
+"""Configs for layers whose own `get_config` does not build them again."""
+
+import functools
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from tf_spline_prune.compat._flavour import flavour_of, keras_of
+from tf_spline_prune.compat._weights import write_weights
+from tf_spline_prune.compat.data._samples import random_inputs
+from tf_spline_prune.compat.graph._blueprint import Node
+from tf_spline_prune.compat.run._states import same_randomness
+
+# What every layer takes besides its own arguments.
+_EVERY = ("name", "trainable", "dtype")
+_PLAIN = (bool, int, float, str, type(None))
+
+
+def mended_config(node: Node, told: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Find a config from which the class of a layer makes the same layer (Keras 3).
+
+    A `get_config` may name what `__init__` does not take, or leave out what it takes,
+    so that Keras itself cannot load the layer. The entries that `__init__` takes are
+    kept, the others read off the attributes of the same names; then a layer that is
+    made so, and given the weights, has to give what the layer gives.
+
+    Args:
+        node: A use of the layer.
+        told: What its `get_config` says, if anything.
+
+    Returns:
+        The config; `None` if none was found.
+    """
+    layer = node.layer
+    if flavour_of(layer) != "keras" or _reads_configs_itself(layer):
+        return None
+    config = {key: told[key] for key in _EVERY if key in told}
+    config.setdefault("name", layer.name)
+    config.setdefault("trainable", layer.trainable)
+    config.setdefault("dtype", keras.dtype_policies.serialize(layer.dtype_policy))
+    for name, parameter in _parameters(layer).items():
+        if name in config or parameter.kind is parameter.VAR_KEYWORD:
+            continue
+        if name in told:
+            config[name] = told[name]
+        elif _is_plain(value := getattr(layer, name, inspect)):
+            config[name] = value
+        elif parameter.default is parameter.empty:
+            return None
+    return config if _gives_the_same(node, config) else None
+
+
+def told_config(layer: Any, config: Mapping[str, Any]) -> None:
+    """Let a layer say a config that its class does not say, so that it can be saved.
+
+    Args:
+        layer: A layer.
+        config: What its `get_config` is to return.
+    """
+    layer.get_config = functools.partial(dict, config)
+
+
+def is_told(layer: Any) -> bool:
+    """Return whether a layer says a config that its class does not say."""
+    return "get_config" in vars(layer)
+
+
+def _reads_configs_itself(layer: Any) -> bool:
+    """Return whether a class has a `from_config` other than that of all layers."""
+    return type(layer).from_config.__func__ is not keras.Operation.from_config.__func__
+
+
+def _parameters(layer: Any) -> dict[str, inspect.Parameter]:
+    return dict(list(inspect.signature(type(layer).__init__).parameters.items())[1:])
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return all(map(_is_plain, value))
+    return isinstance(value, _PLAIN)
+
+
+def _gives_the_same(node: Node, config: dict[str, Any]) -> bool:
+    """Make a layer from a config, and compare what it gives, twice."""
+    layer = node.layer
+    specs = {
+        str(identity): (shape, dtype)
+        for identity, shape, dtype in zip(
+            node.inputs, node.input_shapes, node.input_dtypes, strict=True
+        )
+    }
+    try:
+        twin = type(layer).from_config(config)
+        for batch in (1, 3):
+            drawn = random_inputs(specs, batch, seed=batch)
+            values = {
+                int(name): keras.ops.convert_to_tensor(array)
+                for name, array in drawn.items()
+            }
+            args, kwargs = node.fill(values)
+            if not twin.built or len(twin.weights) != len(layer.weights):
+                twin(*args, **kwargs)
+            write_weights(twin, [np.asarray(w) for w in layer.get_weights()])
+            with same_randomness(layer):
+                expected = keras_of(layer).tree.flatten(layer(*args, **kwargs))
+            found = keras.tree.flatten(twin(*args, **kwargs))
+            for pair in zip(expected, found, strict=True):
+                one, other = map(keras.ops.convert_to_numpy, pair)
+                if not np.array_equal(one, other, equal_nan=True):
+                    return False
+    except Exception:  # whatever a layer raises
+        return False
+    return True
