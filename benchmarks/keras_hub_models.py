@@ -480,7 +480,7 @@ PARTS: dict[str, Any] = {
     "BASNetBackbone": lambda hub: {
         "image_encoder": hub.models.ResNetBackbone(**RESNET),
         "num_classes": 1,
-        "projection_filters": 16,
+        "projection_filters": 64,
         "image_shape": (64, 64, 3),
     },
     "BLIP2Backbone": _blip2,

@@ -289,3 +289,35 @@ def test_a_norm_along_space_is_not_folded(K):
     plan = tsp.plan(model, "spline", sparsity=0.5)
     assert plan.merges == {}
     assert tsp.verify(model, plan.apply(model), plan) <= 1e-5
+
+
+def test_heads_are_units_where_their_dimensions_are_laid_out_in_a_row(K):
+    x = K.Input((5, 6))
+    y = K.layers.EinsumDense("btd,dnh->btnh", (None, 4, 3), name="heads")(x)
+    y = K.layers.Reshape((5, 12))(y)
+    model = K.Model(x, K.layers.Dense(2, name="out")(y))
+    graph = tsp.ChannelGraph(model)
+    assert {g.name: g.num_units for g in graph.groups} == {"heads/n": 4}
+    assert "another axis" in graph.explain("heads/h")
+    small = tsp.remove_units(model, {"heads/n": [1, 2]})
+    kernel, bias = model.get_layer("out").get_weights()
+    kernel[3:9] = 0
+    model.get_layer("out").set_weights([kernel, bias])
+    x = np.random.default_rng(0).normal(size=(3, 5, 6)).astype("float32")
+    np.testing.assert_allclose(small(x), model(x), atol=1e-6)
+    assert small.get_layer("heads").kernel.shape == (6, 2, 3)
+
+
+def test_a_reshape_of_two_axes_of_units_that_stay_apart(K):
+    x = K.Input((6, 6))
+    y = K.layers.EinsumDense("btd,dnh->btnh", (None, 4, 3), name="heads")(x)
+    y = K.layers.Reshape((2, 3, 4, 3))(y)
+    y = K.layers.Reshape((6, 4, 3))(y)
+    y = K.layers.EinsumDense("btnh,nhd->btd", (None, 2), name="out")(y)
+    model = K.Model(x, y)
+    small = tsp.remove_units(model, {"heads/n": [1], "heads/h": [0]})
+    (kernel,) = model.get_layer("out").get_weights()
+    kernel[1], kernel[:, 0] = 0, 0
+    model.get_layer("out").set_weights([kernel])
+    x = np.random.default_rng(0).normal(size=(3, 6, 6)).astype("float32")
+    np.testing.assert_allclose(small(x), model(x), atol=1e-6)

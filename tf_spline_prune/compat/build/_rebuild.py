@@ -427,12 +427,17 @@ def _lambda_layer(layer: Any, config: dict[str, Any]) -> Any:
 def _known(
     blueprint: Blueprint, shapes: list[Any] | None
 ) -> list[tuple[int | None, ...]]:
-    """Take new sizes for inputs, where the original had a size at all."""
+    """Take new sizes for inputs, where the original had a size at all.
+
+    Keras adds an axis of size 1 to a tensor that lacks one.
+    """
     old = [i.shape for i in blueprint.inputs]
     if shapes is None:
         return old
     return [
         tuple(None if was is None else now for was, now in zip(o, n, strict=True))
+        if len(o) == len(n)
+        else o
         for o, n in zip(old, shapes, strict=True)
     ]
 

@@ -55,38 +55,101 @@ def reshape(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorA
         # Other axes may be open as long as the last one stays whole.
         if value.shape[-1] == shape[-1]:
             return _reshaped(call, value, {len(shape) - 1: last}, recorder)
-    spread = _spread(value, recorder, f"{call.path} mixes axes that hold units")
-    if spread is None:
+    if None in (*value.shape[1:], *shape[1:]):
+        recorder.bar_tensor(value, f"{call.path} mixes axes that hold units")
         return value.with_labels(shape, {})
     if positions(value.shape, ()) != positions(shape, ()):
         recorder.bar_tensor(value, f"{call.path} moves them to the batch axis")
         return value.with_labels(shape, {})
-    sizes = [size or 0 for size in shape[1:]]
-    target = spread.reshape([size or -1 for size in sizes])
+    found: dict[int, Labels] = {}
+    for taken, made in _parts(value.shape, shape):
+        held = [axis for axis in taken if value.labels[axis] is not None]
+        for axis in held[1:]:
+            labels: Any = value.labels[axis]
+            recorder.bar(
+                labels, f"{call.path} lays them out with those of another axis"
+            )
+        if held and not made:  # an axis of size 1
+            recorder.bar_tensor(value, f"{call.path} takes their axis away")
+        elif held:
+            axis, labels = _laid_out(value, taken, held[0], shape, made, recorder)
+            found[axis] = labels
+    return _reshaped(call, value, found, recorder)
+
+
+def _parts(before: Any, after: Any) -> list[tuple[range, range]]:
+    """Divide the axes of two shapes into runs of the same number of entries.
+
+    Args:
+        before: Shape, batch axis first; no other size is open.
+        after: The other shape.
+
+    Returns:
+        For each run its axes before and after.
+    """
+    found = []
+    ends = [1, 1]
+    while ends[0] < len(before) or ends[1] < len(after):
+        starts, sizes = list(ends), [1, 1]
+        while ends == starts or sizes[0] != sizes[1]:
+            # The one that has less goes on, or the one that is not yet at its end.
+            behind = sizes[0] > sizes[1] or ends[0] == len(before)
+            sizes[behind] *= (before, after)[behind][ends[behind]]
+            ends[behind] += 1
+        found.append((range(starts[0], ends[0]), range(starts[1], ends[1])))
+    return found
+
+
+def _laid_out(
+    value: TensorAxes,
+    taken: range,
+    axis: int,
+    shape: Any,
+    made: range,
+    recorder: Recorder,
+) -> tuple[int, Labels]:
+    """Lay the units of one axis out over others.
+
+    Args:
+        value: The tensor.
+        taken: A run of its axes.
+        axis: The one of them that holds the units.
+        shape: The new shape.
+        made: The axes that the run becomes.
+        recorder: Takes down what is pruned together.
+
+    Returns:
+        The axis that holds the units now, and their labels on it.
+    """
+    labels: Any = value.labels[axis]
+    alone = [len(labels) if one == axis else 1 for one in taken]
+    spread = np.broadcast_to(labels.reshape(alone), [value.shape[i] for i in taken])
+    target = spread.reshape([shape[i] for i in made])
     varying = [
-        axis
-        for axis in range(target.ndim)
-        if (target != np.take(target, [0], axis)).any()
+        place
+        for place in range(target.ndim)
+        if (target != np.take(target, [0], place)).any()
     ] or [target.ndim - 1]
     # Where units come to lie on several axes, the last one stands for them: all
     # that share a place on it are pruned together.
-    along = np.moveaxis(target, varying[-1], 0).reshape(target.shape[varying[-1]], -1)
+    last = varying[-1]
+    along = np.moveaxis(target, last, 0).reshape(target.shape[last], -1)
     labels = along[:, 0].copy()
     recorder.tie(np.repeat(labels[:, None], along.shape[1], axis=1), along)
-    return _reshaped(call, value, {varying[-1] + 1: labels}, recorder)
+    return made[last], labels
 
 
 def _reshaped(
     call: Call, value: TensorAxes, found: dict[int, Labels], recorder: Recorder
 ) -> TensorAxes:
     shape = call.output_shapes[0]
-    ((axis, labels),) = found.items()
-    if call.kind == "Reshape":
-        recorder.resize(call, "target_shape", labels, axis - 1)
-    elif hasattr(call.layer, "newshape"):
-        recorder.resize(call, "newshape", labels, axis)
-    elif call.arguments([value])["shape"][axis] != -1:
-        recorder.bar(labels, f"{call.path} has a fixed shape")
+    for axis, labels in found.items():
+        if call.kind == "Reshape":
+            recorder.resize(call, "target_shape", labels, axis - 1)
+        elif hasattr(call.layer, "newshape"):
+            recorder.resize(call, "newshape", labels, axis)
+        elif call.arguments([value])["shape"][axis] != -1:
+            recorder.bar(labels, f"{call.path} has a fixed shape")
     return value.with_labels(shape, found)
 
 
