@@ -5,12 +5,13 @@
 
 The models have two layers, random weights and inputs of a fixed length; 70 % of the
 multiply-accumulates are to stay, or of the parameters where they cannot be counted.
-"prunable" is the part of these that all groups together take part in. Each has a process of its own, which is ended after
-`--seconds`. "as it is" says how many groups the backbone itself has, whose inputs are
-of any length. A model *works* if the target is reached, and what comes out agrees with
-the masked original, loads from its `.keras` file and trains. It is *refused* if
-tf_spline_prune says why it does not, by one of its own errors. Anything else has
-*failed*; why is listed below the table, and the exit code is then 1.
+"prunable" is the part of these that the groups take part in. Each has a process of its
+own, which is ended after `--seconds`. "as it is" says how many groups the backbone
+itself has, whose inputs are of any length. A model *works* if the target is reached,
+and what comes out agrees with the masked original, loads from its `.keras` file and
+trains. It is *refused* if tf_spline_prune says why it does not, by one of its own
+errors. Anything else has *failed*; why is listed below the table, and the exit code is
+then 1.
 """
 
 import argparse

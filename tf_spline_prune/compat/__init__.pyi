@@ -116,6 +116,10 @@ from tf_spline_prune.compat.graph._kernels import (
     kernel_of as kernel_of,
     kernels_of as kernels_of,
 )
+from tf_spline_prune.compat.graph._own_weights import (
+    entries_that_count as entries_that_count,
+    graphs_of_call as graphs_of_call,
+)
 from tf_spline_prune.compat.graph._trace import (
     is_its_graph as is_its_graph,
     tensorflow_operations as tensorflow_operations,

@@ -8,6 +8,7 @@ from tf_spline_prune.graph.rules import (  # noqa: F401
     _elementwise,
     _normalization,
     _operations,
+    _own_call,
     _recurrent,
     _reshaping,
 )

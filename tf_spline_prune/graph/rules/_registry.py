@@ -171,6 +171,8 @@ def describe(
     understand makes it a barrier as well.
     """
     rule = rule_of(call)
+    if rule is None and call.kind.startswith("custom:"):
+        rule = _RULES["custom"]  # which reads the layer's `call`
     if rule is None or (not rule.arrays and call.arrays()):
         return opaque(call, inputs, recorder)
     try:
