@@ -211,3 +211,80 @@ def test_a_size_that_a_reshape_leaves_open_is_known():
     out.kernel.assign(kernel)
     x = np.random.default_rng(0).normal(size=(3, LENGTH, WIDTH))
     np.testing.assert_allclose(small(x), model(x), atol=1e-6)
+
+
+class Rotary(layers.Layer):
+    """Attention of `Dense` layers: heads by a reshape, dimensions turned in pairs."""
+
+    def __init__(self, kernel, **kwargs):
+        super().__init__(**kwargs)
+        self.kernel = kernel
+
+    def build(self, shape):
+        for name in ("query", "key", "value", "out"):
+            setattr(self, name, layers.Dense(HEADS * SIZE, name=name))
+        for part in (self.query, self.key, self.value):
+            part.build(shape)
+        self.out.build((*shape[:-1], HEADS * SIZE))
+
+    def call(self, x):
+        batch, length, _ = ops.shape(x)
+        shape = (batch, length, HEADS, SIZE)
+        query, key, value = (
+            ops.reshape(part(x), shape) for part in (self.query, self.key, self.value)
+        )
+        turn = ops.concatenate([-query[..., 2:], query[..., :2]], axis=-1)
+        query = query * 0.5 + turn * 0.25
+        if self.kernel:
+            y = ops.dot_product_attention(query, key, value, scale=0.5)
+        else:
+            scores = ops.softmax(ops.einsum("bthd,bshd->bhts", query, key) / 2.0)
+            y = ops.einsum("bhts,bshd->bthd", scores, value)
+        return self.out(ops.reshape(y, (batch, length, -1)))
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+def test_heads_are_units_where_dimensions_must_stay(kernel):
+    keras.utils.set_random_seed(0)
+    x = keras.Input((LENGTH, WIDTH))
+    y = layers.Dense(2)(Rotary(kernel, name="attention")(x))
+    model = keras.Model(x, y)
+    graph = tsp.ChannelGraph(model)
+    sizes = {group.name: group.num_units for group in graph.groups}
+    assert HEADS in sizes.values()
+    name = next(name for name, size in sizes.items() if size == HEADS)
+    group = next(group for group in graph.groups if group.name == name)
+    parts = {"attention/query", "attention/key", "attention/value"}
+    assert set(group.makers) == parts
+    # Four projections and two products.
+    macs = LENGTH * HEADS * SIZE * (4 * WIDTH + 2 * LENGTH)
+    macs += LENGTH * HEADS * SIZE * (HEADS * SIZE - WIDTH + 2)
+    assert tsp.cost(model).macs == macs
+    small = tsp.remove_units(model, {"attention/query": list(range(SIZE, 2 * SIZE))})
+    assert small.get_layer("attention").get_layer("key").units == (HEADS - 1) * SIZE
+    out = model.get_layer("attention").out
+    kernel = out.kernel.numpy()
+    kernel[SIZE : 2 * SIZE] = 0
+    out.kernel.assign(kernel)
+    x = np.random.default_rng(0).normal(size=(3, LENGTH, WIDTH))
+    np.testing.assert_allclose(small(x), model(x), atol=1e-6)
+
+
+def test_dimensions_of_a_fused_attention_without_a_scale_must_stay():
+    x = keras.Input((LENGTH, WIDTH))
+    parts = [
+        layers.EinsumDense("btd,dhk->bthk", (None, HEADS, SIZE), name=name)(x)
+        for name in ("query", "key", "value")
+    ]
+    y = ops.dot_product_attention(*parts)
+    out = layers.EinsumDense("bthk,hkd->btd", (None, WIDTH), name="out")
+    model = keras.Model(x, out(y))
+    graph = tsp.ChannelGraph(model)
+    assert {group.name: group.num_units for group in graph.groups} == {"query/h": HEADS}
+    assert "root" in graph.explain("query/k")
+    small = tsp.remove_units(model, {"query/h": [2]})
+    kernel = out.kernel.numpy()
+    kernel[2] = 0
+    out.kernel.assign(kernel)
+    x = np.random.default_rng(0).normal(size=(3, LENGTH, WIDTH))
+    np.testing.assert_allclose(small(x), model(x), atol=1e-6)

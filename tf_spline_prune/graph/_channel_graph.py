@@ -122,9 +122,8 @@ class ChannelGraph:
         for path, weights in self.arrays.items():
             check_finite(path, weights)
         shapes = {path: self.arrays.shapes(path) for path in self.arrays}
-        recorder = Recorder(shapes, approximate)
         self.axes: dict[Tensor, TensorAxes] = {}
-        self._label(recorder)
+        recorder, self._root, reasons = self._labelled(shapes)
         self.weights: dict[tuple[str, str], WeightFact] = recorder.weights
         self.edits = tuple(recorder.edits)
         self.rescales = tuple(recorder.rescales.values())
@@ -133,7 +132,6 @@ class ChannelGraph:
         self._check_rules()
         self.mixings = tuple(recorder.mixings)
         self.contractions = tuple(recorder.contractions)
-        self._root, reasons = recorder.solve()
         self.makers = {
             n: self._root[units] for n, (_, units) in recorder.makers.items()
         }
@@ -150,6 +148,32 @@ class ChannelGraph:
         )
         self.barriers = (*find_barriers(self.makers, reasons), *self._unseen())
         self._paths: dict[str, UnitPath] = {}
+
+    def _labelled(
+        self, shapes: dict[str, dict[str, tuple[int, ...]]]
+    ) -> tuple[Recorder, np.ndarray, dict[int, str]]:
+        """Label all axes, so that units of as many producers as possible are free.
+
+        A reshape that lays units out over two axes, as heads and their dimensions,
+        leaves a choice: dimensions that are turned in pairs must stay, heads need not.
+        """
+
+        def label(outermost: bool) -> tuple[int, Any, Recorder, dict[Tensor, Any]]:
+            recorder = Recorder(shapes, self.approximate, outermost)
+            self.axes = {}
+            self._label(recorder)
+            root, reasons = solved = recorder.solve()
+            units = [root[labels].tolist() for _, labels in recorder.makers.values()]
+            free = sum(any(unit not in reasons for unit in some) for some in units)
+            return free, solved, recorder, self.axes
+
+        tried = [label(outermost=False)]
+        _, (root, reasons), recorder, _ = tried[0]
+        spread = [unit for some in recorder.spread for unit in root[some].tolist()]
+        if not reasons.keys().isdisjoint(spread):
+            tried.append(label(outermost=True))
+        _, solved, recorder, self.axes = max(tried, key=lambda one: one[0])
+        return recorder, *solved
 
     def _label(self, recorder: Recorder) -> None:
         """Label the axes of every tensor, from the inputs to the outputs."""

@@ -36,11 +36,19 @@ class Recorder:
     Args:
         shapes: For each layer's path the shapes of its weights by name.
         approximate: Whether units under a normalisation over units may be pruned.
+        outermost: Whether of several axes that units are laid out over the first one
+            stands for them, as the heads of an attention, and not the last, as the
+            dimensions of all heads. Defaults to `False`.
     """
 
     def __init__(
-        self, shapes: Mapping[str, Mapping[str, tuple[int, ...]]], approximate: bool
+        self,
+        shapes: Mapping[str, Mapping[str, tuple[int, ...]]],
+        approximate: bool,
+        outermost: bool = False,
     ) -> None:
+        self.outermost = outermost
+        self.spread: list[Labels] = []
         self.weights: dict[tuple[str, str], WeightFact] = {}
         self.edits: list[Edit] = []
         self.rescales: dict[tuple[str, str], Rescale] = {}

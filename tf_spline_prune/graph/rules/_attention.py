@@ -60,6 +60,39 @@ def grouped_query_attention(
     return _outputs(call, inputs, heads, made)
 
 
+@rule("op:dotproductattention", arrays=True)
+def dot_product_attention(
+    call: Call, inputs: list[TensorAxes], recorder: Recorder
+) -> TensorAxes | list[TensorAxes]:
+    """Heads stand on the last axis but one; all three have dimensions of one size."""
+    given: dict[str, Any] = call.arguments(inputs)
+    query, key, value = (given[name] for name in ("query", "key", "value"))
+    masks = [shape for shape in call.arrays() if shape[-3:-2] not in ((), (1,))]
+    if len(inputs) > 3 or masks or key.shape[2] != query.shape[2]:
+        return opaque(call, inputs, recorder)
+    for one in inputs:
+        if one.labels[1] is not None:
+            recorder.bar(one.labels[1], f"{call.path} mixes positions along these")
+    heads, size = (
+        recorder.meet(call, [one.labels[axis] for one in (query, key, value)])
+        for axis in (2, 3)
+    )
+    if size is not None and given["scale"] is None:
+        recorder.bar(size, f"{call.path} divides by the root of their number")
+    elif size is not None:
+        recorder.contract(call, (0, 3, size), key.labels[3])
+    pairs = positions(query.shape, (2, 3))
+    steps = positions(key.shape, (2, 3))
+    uses = None if pairs is None or steps is None else 2 * pairs * steps
+    rows = {2: heads, 3: size}
+    for axis, labels in rows.items():
+        if labels is None and uses is not None:
+            uses = uses * (query.shape[axis] or 0)
+    found = {axis: labels for axis, labels in rows.items() if labels is not None}
+    recorder.multiply(call, uses, tuple(found.values()))
+    return query.with_labels(call.output_shapes[0], found)
+
+
 def _project(
     call: Call,
     inputs: list[TensorAxes],

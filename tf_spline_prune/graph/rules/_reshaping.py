@@ -130,13 +130,15 @@ def _laid_out(
         for place in range(target.ndim)
         if (target != np.take(target, [0], place)).any()
     ] or [target.ndim - 1]
-    # Where units come to lie on several axes, the last one stands for them: all
-    # that share a place on it are pruned together.
-    last = varying[-1]
-    along = np.moveaxis(target, last, 0).reshape(target.shape[last], -1)
+    # Where units come to lie on several axes, one stands for them: all that share a
+    # place on it are pruned together.
+    if len(varying) > 1:
+        recorder.spread.append(labels)
+    one = varying[0 if recorder.outermost else -1]
+    along = np.moveaxis(target, one, 0).reshape(target.shape[one], -1)
     labels = along[:, 0].copy()
     recorder.tie(np.repeat(labels[:, None], along.shape[1], axis=1), along)
-    return made[last], labels
+    return made[one], labels
 
 
 def _reshaped(
