@@ -31,7 +31,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 from applications import Record, relative, settle
-from keras_hub_models import VOCABULARY, build, class_names, with_fixed_sizes
+from keras_hub_models import (
+    VOCABULARY,
+    arranged,
+    build,
+    class_names,
+    with_fixed_sizes,
+)
 
 # This file has the name of the package that it is about, which is imported later.
 sys.path = [p for p in sys.path if pathlib.Path(p) != pathlib.Path(__file__).parent]
@@ -48,8 +54,8 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__} ({where}): {text}"
 
 
-def draw(model: Any, seed: int) -> Any:
-    """Draw inputs: words, masks of ones, normal numbers."""
+def draw(model: Any, seed: int) -> dict[str, Any]:
+    """Draw inputs by name: words, masks of ones, normal numbers."""
     rng = np.random.default_rng(seed)
     found = {}
     for entry in model.inputs:
@@ -61,14 +67,14 @@ def draw(model: Any, seed: int) -> Any:
             found[entry.name] = rng.integers(0, most, shape).astype(entry.dtype)
         else:
             found[entry.name] = rng.normal(size=shape).astype(entry.dtype)
-    return found if isinstance(model.input, dict) else next(iter(found.values()))
+    return found
 
 
-def run(model: Any, given: Any) -> list[np.ndarray]:
+def run(model: Any, given: dict[str, Any]) -> list[np.ndarray]:
     """Return all outputs of a model, as arrays."""
     import keras
 
-    outputs = keras.tree.flatten(model(given, training=False))
+    outputs = keras.tree.flatten(model(arranged(model, given), training=False))
     return [keras.ops.convert_to_numpy(output) for output in outputs]
 
 
@@ -107,7 +113,7 @@ def examine(name: str, folder: pathlib.Path) -> Record:
 
         graph = tsp.ChannelGraph(held["model"])
         free = graph.nothing_removed()
-        of = "params" if graph.uncounted else "macs"
+        of = "macs" if cost_after(graph, free).macs else "params"
         whole = getattr(cost_after(graph, free), of)
         for group in graph.groups:
             free[group.roots] = True
@@ -116,16 +122,16 @@ def examine(name: str, folder: pathlib.Path) -> Record:
             ONE_OF_A_KIND.sub("", barrier.reason) for barrier in graph.barriers
         )
         return {
+            "measure": of,
             "groups": len(graph.groups),
             "barriers": len(graph.barriers),
             "reasons": dict(reasons.most_common()),
             "uncounted": list(graph.uncounted),
-            **({"prunable": 1 - fixed / whole} if whole else {}),
+            "prunable": 1 - fixed / whole,
         }
 
     def shrink() -> Record:
-        # Where an operation's MACs cannot be told, parameters stand for them.
-        of = "params" if record["uncounted"] else "macs"
+        of = record["measure"]
         plan = tsp.plan(held["model"], "magnitude", **{f"target_{of}": TARGET})
         held["plan"], held["small"] = plan, plan.apply(held["model"])
         kept = getattr(tsp.cost(held["small"]), of) / getattr(plan.before, of)
@@ -146,8 +152,7 @@ def examine(name: str, folder: pathlib.Path) -> Record:
 
     def save() -> Record:
         given = draw(held["small"], 1)
-        keyed = given if isinstance(given, dict) else {"": given}
-        np.savez(folder / "x.npz", **keyed)
+        np.savez(folder / "x.npz", **given)
         outputs = run(held["small"], given)
         np.savez(folder / "y.npz", **{str(i): y for i, y in enumerate(outputs)})
         held["small"].save(folder / "small.keras")
@@ -159,7 +164,8 @@ def examine(name: str, folder: pathlib.Path) -> Record:
 
         small = held["small"]
         with tf.GradientTape() as tape:
-            outputs = keras.tree.flatten(small(draw(small, 2), training=True))
+            given = arranged(small, draw(small, 2))
+            outputs = keras.tree.flatten(small(given, training=True))
             floats = [
                 y
                 for y in outputs
@@ -194,7 +200,7 @@ def load_alone(name: str, folder: pathlib.Path) -> Record:
     given = dict(np.load(folder / "x.npz"))
     known = {"quick_gelu": quick_gelu}
     model = keras.models.load_model(folder / "small.keras", known)
-    outputs = run(model, given.get("", given))
+    outputs = run(model, given)
     expected = list(np.load(folder / "y.npz").values())
     error = max(relative(*pair) for pair in zip(outputs, expected, strict=True))
     if not error <= 1e-5:

@@ -306,8 +306,16 @@ def with_fixed_sizes(name: str, model: Any) -> Any:
         shape = tuple(size or LENGTH for size in entry.shape[1:])
         shape = OPEN.get(name, {}).get(entry.name, shape)
         inputs[entry.name] = keras.Input(shape, name=entry.name, dtype=entry.dtype)
-    given = inputs if isinstance(model.input, dict) else next(iter(inputs.values()))
+    given = arranged(model, inputs)
     return keras.Model(given, model.call(given), name=model.name)
+
+
+def arranged(model: Any, values: dict[str, Any]) -> Any:
+    """Arrange values by input as a model takes them: by name, in a row, or alone."""
+    if isinstance(model.input, dict):
+        return values
+    found = [values[entry.name] for entry in model.inputs]
+    return found if isinstance(model.input, list) else found[0]
 
 
 def _make(kind: Any, settings: dict[str, Any]) -> Any:
@@ -443,6 +451,7 @@ def _blip2(hub: Any) -> dict[str, Any]:
         "layer_norm_epsilon": 1e-6,
     }
     speaking = {"num_query_tokens": 4, "dropout": 0.0, "qformer_hidden_dim": 32}
+    speaking["max_sequence_length"] = 2 * LENGTH  # the queries count too
     return {
         "vision_encoder": _make(BLIP2VisionEncoder, vision),
         "qformer": _make(BLIP2QFormer, former),

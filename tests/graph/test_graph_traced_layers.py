@@ -6,6 +6,7 @@ import pytest
 from keras import layers, ops
 
 import tf_spline_prune as tsp
+from tf_spline_prune.errors import ModelError
 
 LENGTH, WIDTH, HEADS, SIZE = 6, 8, 4, 4
 
@@ -288,3 +289,99 @@ def test_dimensions_of_a_fused_attention_without_a_scale_must_stay():
     out.kernel.assign(kernel)
     x = np.random.default_rng(0).normal(size=(3, LENGTH, WIDTH))
     np.testing.assert_allclose(small(x), model(x), atol=1e-6)
+
+
+class Several(layers.Layer):
+    """Gives something of no size besides, which nothing takes in, as in DeiT."""
+
+    def __init__(self, scale=False, **kwargs):
+        super().__init__(**kwargs)
+        self.scale = scale
+
+    def build(self, shape):
+        self.up = layers.Dense(12, activation="relu", name="up")
+        self.down = layers.Dense(WIDTH, name="down")
+        self.up.build(shape)
+        self.down.build((*shape[:-1], 12))
+        if self.scale:
+            self.gamma = self.add_weight(shape=(12,), name="gamma")
+
+    def call(self, x):
+        y = self.up(x)
+        y = y * self.gamma if self.scale else y
+        return self.down(y), ops.zeros((0, LENGTH, WIDTH))
+
+
+def test_what_nothing_takes_in_need_not_be_traced(tmp_path):
+    x = keras.Input((LENGTH, WIDTH))
+    y, _ = Several(name="several")(x)
+    model = keras.Model(x, layers.Dense(2)(y))
+    small = tsp.remove_units(model, {"several/up": [0, 3]})
+    down = model.get_layer("several").down
+    kernel = down.kernel.numpy()
+    kernel[[0, 3]] = 0
+    down.kernel.assign(kernel)
+    x = np.random.default_rng(0).normal(size=(3, LENGTH, WIDTH)).astype("float32")
+    np.testing.assert_allclose(small(x), model(x), atol=1e-6)
+    small.save(tmp_path / "small.keras")
+    again = keras.models.load_model(tmp_path / "small.keras")
+    np.testing.assert_array_equal(again(x), small(x))
+
+
+def test_why_a_layer_is_not_traced_is_said():
+    x = keras.Input((LENGTH, WIDTH))
+    y, _ = Several(scale=True, name="several")(x)
+    model = keras.Model(x, layers.Dense(2)(y))
+    assert "weights of its own: gamma" in tsp.ChannelGraph(model).explain("several")
+
+
+class Windows(layers.Layer):
+    """Attention on windows whose inner layer has a weight of its own, as in Swin."""
+
+    def build(self, shape):
+        self.inner = Several(scale=True, name="inner")
+        self.inner.build((None, LENGTH // 2, WIDTH))
+        self.up = layers.Dense(10, activation="relu", name="up")
+        self.down = layers.Dense(WIDTH, name="down")
+        self.up.build(shape)
+        self.down.build((*shape[:-1], 10))
+
+    def call(self, x):
+        batch = ops.shape(x)[0]
+        y = ops.reshape(x, (batch * 2, LENGTH // 2, WIDTH))
+        y, _ = self.inner(y)
+        y = ops.reshape(y, (ops.shape(y)[0] // 2, LENGTH, WIDTH))
+        return y + self.down(self.up(y))
+
+
+def test_only_the_part_that_cannot_be_traced_is_a_barrier():
+    x = keras.Input((LENGTH, WIDTH))
+    model = keras.Model(x, layers.Dense(2)(Windows(name="windows")(x)))
+    graph = tsp.ChannelGraph(model)
+    assert {g.name: g.num_units for g in graph.groups} == {"windows/up": 10}
+    assert "gamma" in graph.explain("windows/inner")
+    small = tsp.remove_units(model, {"windows/up": [1, 9]})
+    down = model.get_layer("windows").down
+    kernel = down.kernel.numpy()
+    kernel[[1, 9]] = 0
+    down.kernel.assign(kernel)
+    for batch in (1, 4):
+        x = np.random.default_rng(0).normal(size=(batch, LENGTH, WIDTH))
+        np.testing.assert_allclose(small(x), model(x), atol=1e-6)
+
+
+class Misstated(layers.Layer):
+    """Says that it gives a position more than it does."""
+
+    def call(self, x):
+        return x
+
+    def compute_output_shape(self, shape):
+        return (shape[0], shape[1] + 1, shape[2])
+
+
+def test_a_layer_that_gives_another_shape_than_it_says_is_refused():
+    x = keras.Input((LENGTH, WIDTH))
+    model = keras.Model(x, Several(name="several")(Misstated(name="odd")(x))[0])
+    with pytest.raises(ModelError, match=r"'odd'.* \(None, 7, 8\) and gives \(2, 6, 8"):
+        tsp.ChannelGraph(model)

@@ -238,9 +238,10 @@ class ChannelGraph:
         for call in {one.call.path: one.call for one in self.opaque}.values():
             shapes = self.arrays.shapes(call.path)
             if params := sum(map(math.prod, shapes.values())):
+                why = f", and it cannot be traced ({call.why})" if call.why else ""
                 reason = (
-                    f"no rule covers {call.kind} as it is used here, so its {params:,} "
-                    "parameters are kept"
+                    f"no rule covers {call.kind} as it is used here{why}, so its "
+                    f"{params:,} parameters are kept"
                 )
                 found.append(Barrier(call.path, 0, reason))
         return found

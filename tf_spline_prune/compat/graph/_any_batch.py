@@ -189,6 +189,8 @@ def named_apart(layer: Any) -> Iterator[None]:
 def transparent(layer: Any, trained: bool) -> list[Any]:
     """List the layers inside a layer that only call others, or have no weights.
 
+    What reads weights of its own is no such layer: they would be lost in a trace.
+
     Args:
         layer: A layer made of layers.
         trained: Whether those without weights are listed that may do something else in
@@ -198,6 +200,8 @@ def transparent(layer: Any, trained: bool) -> list[Any]:
         part
         for part in layer._flatten_layers(include_self=False)
         if kind_of(part).startswith("custom:")
+        and not part._trainable_variables
+        and not part._non_trainable_variables
         and (
             any(True for _ in part._flatten_layers(include_self=False))
             or not part.variables

@@ -50,6 +50,7 @@ class Node:
         output_shapes: Their shapes, batch axis first.
         inner: The blueprint of a nested model, else `None`.
         fill: Puts values, by identity, in the place of the tensors of the call.
+        why: Why a user's layer made of layers could not be traced. Defaults to `""`.
     """
 
     layer: Any
@@ -63,6 +64,7 @@ class Node:
     output_shapes: tuple[Shape, ...]
     inner: "Blueprint | None"
     fill: Callable[[dict[int, Any]], Arguments] = field(repr=False)
+    why: str = ""
 
 
 @dataclass(frozen=True, eq=False)

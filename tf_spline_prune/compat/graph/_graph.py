@@ -71,6 +71,7 @@ class Call:
         input_shapes: Shapes of the inputs, batch axis first.
         input_dtypes: Their dtypes.
         output_shapes: Shapes of the outputs, batch axis first.
+        why: Why a user's layer made of layers could not be traced. Defaults to `""`.
     """
 
     layer: Any
@@ -86,6 +87,7 @@ class Call:
     input_shapes: tuple[Shape, ...]
     input_dtypes: tuple[str, ...]
     output_shapes: tuple[Shape, ...]
+    why: str = ""
 
     def fill(self, values: Mapping[Tensor, Any]) -> Arguments:
         """Put values in the place of tensors.
@@ -362,6 +364,7 @@ def _call_of(
         input_shapes=tuple(node.input_shapes[place] for place in taken),
         input_dtypes=tuple(node.input_dtypes[place] for place in taken),
         output_shapes=node.output_shapes,
+        why=node.why,
     )
 
 

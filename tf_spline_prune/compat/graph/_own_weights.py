@@ -98,7 +98,7 @@ def entries_that_count(
     arrays = {name: np.asarray(w) for name, w in weight_variables(layer).items()}
     for name, at in counted:
         arrays[name] = np.take(arrays[name], fewer, at)
-    drawn = np.random.default_rng(0).normal(size=(_BATCH, *map(int, shape[1:])))
+    drawn = np.random.default_rng(0).normal(size=(_BATCH, *(n or 0 for n in shape[1:])))
     whole = keras.ops.convert_to_numpy(layer(drawn.astype("float32")))
     part = np.take(drawn, fewer, axis).astype("float32")
     found = [k for k, v in config.items() if type(v) is int and v == size]

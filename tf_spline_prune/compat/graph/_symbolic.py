@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -279,7 +280,10 @@ def _kinds(functional: Any) -> list[str]:
 
 
 def _kinds_in_training(
-    layer: Any, given: Arguments, through: list[Any] | None = None
+    layer: Any,
+    given: Arguments,
+    through: list[Any] | None = None,
+    some: Callable[[Any], Any] = lambda outputs: outputs,
 ) -> list[str] | None:
     """List the kinds of what a `call` does in training, if it or a part is told."""
     args, kwargs = given
@@ -289,7 +293,7 @@ def _kinds_in_training(
     elif not through:
         return None
     with _losses_kept(layer), run_through(through, training=True):
-        outputs = layer.call(*args, **{**kwargs, **told})
+        outputs = some(layer.call(*args, **{**kwargs, **told}))
     tensors = keras.tree.flatten((args, kwargs))
     inputs = [tensor for tensor in tensors if hasattr(tensor, "_keras_history")]
     return _kinds(keras_of(layer).Model(inputs, outputs))
@@ -304,33 +308,62 @@ def is_composite(layer: Any) -> bool:
     )
 
 
-def symbolic_layer(layer: Any, node: Any, tensors: list[Any]) -> Any | None:
-    """Trace a composite layer; `None` leaves it opaque, a barrier to pruning."""
-    ways: list[list[Any] | None] = [None]
-    if flavour_of(layer) == "keras":
-        ways += [transparent(layer, trained=False), transparent(layer, trained=True)]
-    for way in ways:
-        with contextlib.suppress(Exception):  # whatever the user's `call` raises
-            traced = _traced_layer(layer, node, tensors, way)
-            if traced is not None:
-                return traced
-    return None
-
-
-def _traced_layer(
-    layer: Any, node: Any, tensors: list[Any], through: list[Any] | None
-) -> Any | None:
+def symbolic_layer(
+    layer: Any, node: Any, tensors: list[Any], needed: list[bool]
+) -> tuple[Any | None, str]:
     """Trace a composite layer.
 
     Args:
         layer: The layer.
         node: How it is called.
         tensors: The tensors that it is given.
+        needed: For each of its outputs, whether anything takes it in.
+
+    Returns:
+        What was traced, and nothing; or `None`, by which it stays opaque, a barrier to
+        pruning, and why it could not be traced.
+    """
+    ways: list[list[Any] | None] = [None]
+    if flavour_of(layer) == "keras":
+        ways += [transparent(layer, trained=False), transparent(layer, trained=True)]
+    why = ""
+    for way in ways:
+        try:
+            return _traced_layer(layer, node, tensors, needed, way), ""
+        except _Lost as lost:
+            why = str(lost)
+        except Exception as error:  # whatever the user's `call` raises
+            text = str(error).partition("\n")[0].rstrip(".")
+            why = f"its `call` raised {type(error).__name__}: {text}"[:160]
+    return None, why
+
+
+class _Lost(Exception):
+    """Something that a layer does would be lost in a trace; what, is the message."""
+
+
+def _traced_layer(
+    layer: Any,
+    node: Any,
+    tensors: list[Any],
+    needed: list[bool],
+    through: list[Any] | None,
+) -> Any:
+    """Trace a composite layer.
+
+    Args:
+        layer: The layer.
+        node: How it is called.
+        tensors: The tensors that it is given.
+        needed: For each of its outputs, whether anything takes it in.
         through: Layers inside of it that are run through, while its `call` is told
             the size of the batch (Keras 3). Without it, it is run as it is.
 
     Returns:
-        The traced layer; `None` if something would be lost.
+        The traced layer, with the outputs that are needed.
+
+    Raises:
+        _Lost: If something would be lost.
     """
     keras_module = keras_of(layer)
     sized = through is not None
@@ -349,9 +382,14 @@ def _traced_layer(
     def model_of(inputs: list[Any], outputs: Any) -> Any:
         return keras_module.Model(inputs if len(inputs) > 1 else inputs[0], outputs)
 
+    def some(outputs: Any) -> Any:
+        if all(needed):
+            return outputs
+        return list(itertools.compress(keras.tree.flatten(outputs), needed))
+
     def trace(batch: int | None) -> Any:
         inputs, arguments = given(batch)
-        return model_of(inputs, _symbolic_call(layer, *arguments))
+        return model_of(inputs, some(_symbolic_call(layer, *arguments)))
 
     batch = SIZES[0] if sized else None
     with contextlib.ExitStack() as stack:
@@ -361,21 +399,65 @@ def _traced_layer(
         with _losses_kept(layer) as added, run_through(through):
             first = traced = trace(batch)
             second = trace(SIZES[1]) if sized else None
-        if added:  # what is beside the outputs would be lost
-            return None
+        if added:
+            raise _Lost("it adds losses, which are beside its outputs")
         if sized:
             inputs, _ = given(None)
             outputs = for_any_batch(first, second, inputs)
             traced = model_of(inputs, outputs)
-        # What it changes, or draws by a seed, would be a constant of the trace.
-        lost = have_changed() or _lost_weights(layer, traced)
-        other = _kinds_in_training(layer, given(batch)[1], through)
-    lost = lost or reads_weights(first, layer) or reads_weights(traced, layer)
-    if lost or other not in (None, _kinds(first)):
-        return None
+        if have_changed():  # that would be a constant of the trace
+            raise _Lost("it changes a state or draws by a seed of its own")
+        if lost := _lost_weights(layer, traced):
+            raise _Lost(f"it reads weights of its own: {', '.join(lost[:3])}")
+        if read := reads_weights(first, layer) or reads_weights(traced, layer):
+            raise _Lost(f"it reads weights of others: {', '.join(read[:3])}")
+        other = _kinds_in_training(layer, given(batch)[1], through, some)
+    if other not in (None, _kinds(first)):
+        raise _Lost("it does other things in training")
 
     def run(arrays: list[Any]) -> Any:
         args, kwargs = filler(node)(dict(zip(map(id, tensors), arrays, strict=True)))
-        return layer(*args, **kwargs)
+        return some(layer(*args, **kwargs))
 
-    return traced if _settled(traced, layer, run, sized) else None
+    if not _settled(traced, layer, run, sized):
+        raise _Lost("its trace computes something else, as sizes hang on the batch")
+    return traced
+
+
+def require_true_shapes(layer: Any, node: Any, tensors: list[Any]) -> None:
+    """Raise `ModelError` if a user's layer gives another shape than it says (Keras 3).
+
+    Args:
+        layer: A layer that stays one call.
+        node: How it is called.
+        tensors: The tensors that it is given.
+    """
+    if flavour_of(layer) != "keras" or not kind_of(layer).startswith("custom:"):
+        return
+    says = ("compute_output_shape", "compute_output_spec")
+    plain = keras.layers.Layer
+    own = any(getattr(type(layer), name) is not getattr(plain, name) for name in says)
+    specs = {str(i): (shape_of(t), dtype_of(t)) for i, t in enumerate(tensors)}
+    if not own or any(None in shape[1:] for shape, _ in specs.values()):
+        return
+    try:
+        with same_randomness(layer):
+            arrays = random_inputs(specs, 2, seed=0).values()
+            given = map(keras.ops.convert_to_tensor, arrays)
+            values = dict(zip(map(id, tensors), given, strict=True))
+            args, kwargs = filler(node)(values)
+            made = keras.tree.flatten(layer(*args, **kwargs))
+    except Exception:  # whatever it raises, of numbers that it may not take
+        return
+    for tensor, output in zip(keras.tree.flatten(node.outputs), made, strict=True):
+        said, is_so = shape_of(tensor), tuple(output.shape)
+        fits = len(said) == len(is_so) and all(
+            one in (None, other) for one, other in zip(said, is_so, strict=True)
+        )
+        if not fits:
+            raise ModelError(
+                "A layer gives another shape than it says, so nothing that is built "
+                "behind it would fit. Mend `compute_output_shape` in the class "
+                f"{type(layer).__name__}. Received: {layer.name!r}, which says {said} "
+                f"and gives {is_so}"
+            )

@@ -4,11 +4,13 @@
 (where `call` can be traced symbolically) subclassed models of both flavours.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import keras
+import numpy as np
 
 from tf_spline_prune.compat._flavour import (
     calls_as_keras,
@@ -39,6 +41,7 @@ from tf_spline_prune.compat.graph._nodes import (
 from tf_spline_prune.compat.graph._symbolic import (
     UNBUILT,
     is_composite,
+    require_true_shapes,
     symbolic_layer,
     symbolic_model,
 )
@@ -149,6 +152,9 @@ def _blueprint(
 ) -> Blueprint:
     nodes: list[Node] = []
     owned = {id(layer) for layer in model._flatten_layers()}
+    every = [node for some in functional._nodes_by_depth.values() for node in some]
+    needed = {id(t) for node in every if not node.is_input for t in input_tensors(node)}
+    needed |= {id(tensor) for tensor in functional.outputs}
     depths = sorted(functional._nodes_by_depth, reverse=True)
     for node in (
         node for depth in depths for node in functional._nodes_by_depth[depth]
@@ -160,6 +166,12 @@ def _blueprint(
         path = names.path(layer, prefix, made)
         tensors_in = _tensors_in(layer, node)
         tensors_out = keras.tree.flatten(node.outputs)
+        taken = [id(tensor) in needed for tensor in tensors_out]
+        inner, why = _inner(layer, node, tensors_in, f"{path}/", names, taken)
+        if inner is None:
+            require_true_shapes(layer, node, tensors_in)
+        elif inner.flat:
+            tensors_out = list(itertools.compress(tensors_out, taken))
         nodes.append(
             Node(
                 layer=layer,
@@ -171,8 +183,9 @@ def _blueprint(
                 input_shapes=tuple(shape_of(t) for t in tensors_in),
                 input_dtypes=tuple(dtype_of(t) for t in tensors_in),
                 output_shapes=tuple(shape_of(t) for t in tensors_out),
-                inner=_inner(layer, node, tensors_in, f"{path}/", names),
+                inner=inner,
                 fill=filler(node),
+                why=why,
             )
         )
     return Blueprint(
@@ -217,10 +230,15 @@ def _inputs(functional: Any) -> tuple[Input, ...]:
 
 
 def _inner(
-    layer: Any, node: Any, tensors: list[Any], prefix: str, names: _Names
-) -> Blueprint | None:
-    """Trace a nested model, or a user's layer made of layers."""
-    functional = None
+    layer: Any,
+    node: Any,
+    tensors: list[Any],
+    prefix: str,
+    names: _Names,
+    needed: list[bool],
+) -> tuple[Blueprint | None, str]:
+    """Trace a nested model, or a user's layer made of layers; or say why not."""
+    functional, why = None, ""
     if hasattr(layer, "layers"):
         functional = _functional(layer)
     flat = functional is None
@@ -228,18 +246,21 @@ def _inner(
         # One tensor in two places is traced as one.
         places = {id(tensor): f"tensor {i}" for i, tensor in enumerate(tensors)}
         how = repr(filler(node)(places))
+        if not all(needed):
+            how += f", of which outputs {np.flatnonzero(needed).tolist()} are used"
         if id(layer) not in names.traced:
-            traced = symbolic_layer(layer, node, tensors)
+            traced = symbolic_layer(layer, node, tensors, needed)
             names.traced[id(layer)] = how, traced
-        known, functional = names.traced[id(layer)]
+        known, (functional, why) = names.traced[id(layer)]
         if known != how:
             raise ModelError(
                 "A layer made of layers is called in two different ways, so it has no "
                 f"one graph. Received: {layer.name!r}, called with {known} and {how}"
             )
     if functional is None:
-        return None
-    return replace(_blueprint(layer, functional, prefix, names, flat), flat=flat)
+        return None, why
+    inner = _blueprint(layer, functional, prefix, names, flat)
+    return replace(inner, flat=flat), ""
 
 
 def trace_function(

@@ -66,7 +66,7 @@ def _axes_of_weights(
     shapes = [shape, *(entry.shape for entry in graph.inputs[1:])]
     inputs = [
         TensorAxes(
-            one, (None, *(recorder.fresh(n) if n != 1 else None for n in one[1:]))
+            one, (None, *(recorder.fresh(n or 0) if n != 1 else None for n in one[1:]))
         )
         for one in shapes
     ]

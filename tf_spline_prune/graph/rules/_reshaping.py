@@ -123,7 +123,8 @@ def _laid_out(
     """
     labels: Any = value.labels[axis]
     alone = [len(labels) if one == axis else 1 for one in taken]
-    spread = np.broadcast_to(labels.reshape(alone), [value.shape[i] for i in taken])
+    sizes: Any = [value.shape[i] for i in taken]
+    spread = np.broadcast_to(labels.reshape(alone), sizes)
     target = spread.reshape([shape[i] for i in made])
     varying = [
         place
