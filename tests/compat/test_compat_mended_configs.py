@@ -94,3 +94,25 @@ def test_a_layer_of_keras_that_was_given_a_policy_object():
     x = np.ones((2, 4), "float32")
     np.testing.assert_allclose(small(x), without(model, [2])(x), atol=1e-5)
     assert small.get_layer("same").get_config()["name"] == "same"
+
+
+class Draws(keras.layers.Layer):
+    """Draws by itself, and does not say how."""
+
+    def __init__(self, method, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.method, self.seed = method, seed
+        self.seeds = keras.random.SeedGenerator(seed)
+
+    def call(self, x):
+        drawn = keras.random.normal(keras.ops.shape(x), seed=self.seeds)
+        return x + drawn if self.method == "add" else x * drawn
+
+    def get_config(self):
+        return {**super().get_config(), "seed": self.seed}
+
+
+def test_a_layer_that_draws():
+    model = model_with(Draws("multiply", name="odd"))
+    small = tsp.remove_units(model, {"hidden": [0, 5]})
+    assert small.get_layer("odd").method == "multiply"

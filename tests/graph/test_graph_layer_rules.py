@@ -5,6 +5,7 @@ compute what the network computes in which zeros are multiplied to them, and a p
 over the same network must cost what it says.
 """
 
+import keras
 import numpy as np
 import pytest
 from masked_twin import Case, check, check_plan, collector, names, scale_layer
@@ -403,3 +404,24 @@ def test_a_custom_layer_with_a_registered_rule(K):
     sizes = {"s": (4,), "s.dim": 4, "head": (4, 2)}
     check(K, Case(scaled, (5, 3), GONE, sizes))
     check_plan(K, Case(scaled, (5, 3), GONE, sizes))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_embedding_that_is_used_backwards(tied):
+    words = keras.layers.ReversibleEmbedding(10, 6, tie_weights=tied, name="words")
+    ids = keras.Input((5,), dtype="int32")
+    x = words(ids)
+    x = keras.layers.Add()([x, keras.layers.Dense(6, name="dense")(x)])
+    model = keras.Model(ids, words(x, reverse=True))
+    assert tsp.cost(model).macs == 5 * (6 * 6 + 6 * 10)
+    small = tsp.remove_units(model, {"words": [0, 4]})
+    kernel, bias = model.get_layer("dense").get_weights()
+    kernel[:, [0, 4]], bias[[0, 4]] = 0, 0
+    kernel[[0, 4]] = 0
+    model.get_layer("dense").set_weights([kernel, bias])
+    table, *others = words.get_weights()
+    table[:, [0, 4]] = 0
+    words.set_weights([table, *others])
+    ids = np.random.default_rng(0).integers(0, 10, (3, 5))
+    np.testing.assert_allclose(small(ids), model(ids), atol=1e-6)
+    assert small.get_layer("words").output_dim == 4

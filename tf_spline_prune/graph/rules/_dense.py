@@ -102,3 +102,25 @@ def embedding(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> Tenso
     recorder.resize(call, "output_dim", made)
     shape = call.output_shapes[0]
     return value.with_labels(shape, {len(shape) - 1: made})
+
+
+@rule("ReversibleEmbedding")
+def reversible_embedding(
+    call: Call, inputs: list[TensorAxes], recorder: Recorder
+) -> TensorAxes:
+    """Makes units as an embedding does; backwards, reads them and makes words."""
+    if not call.arguments(inputs)["reverse"]:
+        return embedding(call, inputs, recorder)
+    (value,) = inputs
+    last = value.rank - 1
+    taken = recorder.read(value, last, call)
+    inner = {axis: labels for axis, labels in value.kept.items() if axis != last}
+    uses, rows = positions(value.shape, [*inner, last]), tuple(inner.values())
+    if call.layer.tie_weights:
+        made = recorder.units(call, call.layer.output_dim)
+        recorder.tie(made, taken)
+        name, axes, roles = "embeddings", (None, made), (None, "out")
+    else:
+        name, axes, roles = "reverse_embeddings", (taken, None), ("in", None)
+    recorder.weight(call, name, axes, roles, uses, rows)  # type: ignore[arg-type]
+    return value.with_labels(call.output_shapes[0], inner)
