@@ -16,6 +16,7 @@ from tf_spline_prune.compat.run._states import same_randomness
 
 # What every layer takes besides its own arguments.
 _EVERY = ("name", "trainable", "dtype")
+_ABSENT = object()
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -46,7 +47,7 @@ def mended_config(node: Node, told: Mapping[str, Any]) -> dict[str, Any] | None:
             continue
         if name in told:
             config[name] = told[name]
-        elif _is_plain(value := getattr(layer, name, inspect)):
+        elif _is_plain(value := getattr(layer, name, _ABSENT)):
             config[name] = value
         elif parameter.default is parameter.empty:
             return None

@@ -441,7 +441,7 @@ def require_true_shapes(layer: Any, node: Any, tensors: list[Any]) -> None:
     if not own or any(None in shape[1:] for shape, _ in specs.values()):
         return
     try:
-        with same_randomness(layer):
+        with same_randomness(layer), _losses_kept(layer):
             arrays = random_inputs(specs, 2, seed=0).values()
             given = map(keras.ops.convert_to_tensor, arrays)
             values = dict(zip(map(id, tensors), given, strict=True))
