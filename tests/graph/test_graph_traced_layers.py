@@ -385,3 +385,35 @@ def test_a_layer_that_gives_another_shape_than_it_says_is_refused():
     model = keras.Model(x, Several(name="several")(Misstated(name="odd")(x))[0])
     with pytest.raises(ModelError, match=r"'odd'.* \(None, 7, 8\) and gives \(2, 6, 8"):
         tsp.ChannelGraph(model)
+
+
+class Makes(layers.Layer):
+    """Makes a layer in each call, and broadcasts masks to the size of the batch."""
+
+    def build(self, shape):
+        self.up = layers.Dense(10, name="up")
+        self.down = layers.Dense(WIDTH, name="down")
+        self.up.build(shape)
+        self.down.build((*shape[:-1], 10))
+
+    def call(self, x):
+        batch, length, _ = ops.shape(x)
+        y = layers.Activation("silu")(self.up(x))
+        seen = ops.broadcast_to(ops.sum(x, -1) > 0, (batch, length))
+        seen = ops.broadcast_to(seen[..., None], (batch, length, WIDTH))
+        return ops.where(seen, self.down(y), x)
+
+
+def test_layers_that_a_call_makes_and_masks_that_it_broadcasts():
+    x = keras.Input((LENGTH, WIDTH))
+    model = keras.Model(x, layers.Dense(2)(Makes(name="makes")(x)))
+    graph = tsp.ChannelGraph(model)
+    assert {g.name: g.num_units for g in graph.groups} == {"makes/up": 10}
+    small = tsp.remove_units(model, {"makes/up": [1, 9]})
+    down = model.get_layer("makes").down
+    kernel = down.kernel.numpy()
+    kernel[[1, 9]] = 0
+    down.kernel.assign(kernel)
+    for batch in (1, 4):
+        x = np.random.default_rng(0).normal(size=(batch, LENGTH, WIDTH))
+        np.testing.assert_allclose(small(x), model(x), atol=1e-6)

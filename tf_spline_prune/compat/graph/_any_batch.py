@@ -53,6 +53,13 @@ def for_any_batch(first: Any, second: Any, inputs: list[Any]) -> Any:
     if len(nodes[0]) != len(nodes[1]):
         raise HangsOnBatch
     for one, other in zip(*nodes, strict=True):
+        grown = [_grown(node) for node in (one, other)]
+        if grown[0] is not None and grown[0] == grown[1]:
+            tensor = values[id(one.arguments.keras_tensors[0])]
+            for axis, size in grown[0]:
+                tensor = keras.ops.repeat(tensor, size, axis)
+            values[id(one.outputs[0])] = tensor
+            continue
         operation = _common_operation(one, other)
         given = [(n.arguments.args, n.arguments.kwargs) for n in (one, other)]
         args, kwargs = keras.tree.map_structure(common, *given)
@@ -67,13 +74,29 @@ def _nodes(functional: Any) -> list[Any]:
     return [node for node in nodes if not node.is_input]
 
 
+def _grown(node: Any) -> list[tuple[int, int]] | None:
+    """List the axes that a node broadcasts, and to what sizes; not the batch axis."""
+    if type(node.operation).__name__ != "BroadcastTo":
+        return None
+    before, after = node.arguments.keras_tensors[0].shape, node.outputs[0].shape
+    if len(before) != len(after) or before[0] != after[0]:
+        return None
+    pairs = enumerate(zip(before, after, strict=True))
+    return [(axis, new) for axis, (old, new) in pairs if old != new]
+
+
 def _common_operation(first: Any, second: Any) -> Any:
     """Return the operation of two nodes; a reshape with the batch axis open."""
     one, other = first.operation, second.operation
     if one is other:
         return one
-    if type(one) is not type(other) or hasattr(one, "weights"):
+    if type(one) is not type(other):
         raise HangsOnBatch
+    if hasattr(one, "weights"):  # a layer that `call` makes anew is the same again
+        configs = [{**part.get_config(), "name": ""} for part in (one, other)]
+        if one.variables or other.variables or configs[0] != configs[1]:
+            raise HangsOnBatch
+        return one
     differ = [
         name
         for name in inspect.signature(type(one).__init__).parameters
