@@ -116,3 +116,25 @@ def test_a_layer_that_draws():
     model = model_with(Draws("multiply", name="odd"))
     small = tsp.remove_units(model, {"hidden": [0, 5]})
     assert small.get_layer("odd").method == "multiply"
+
+
+class Drops(Patches):
+    """Says a layer where it takes a rate, which it keeps under another name."""
+
+    def __init__(self, width, drop=0.0, **kwargs):
+        super().__init__(width, **kwargs)
+        self.rate = drop
+        self.drop = keras.layers.Dropout(drop)
+
+    def call(self, x):
+        return self.drop(super().call(x))
+
+    def get_config(self):
+        return {**super().get_config(), "drop": self.drop}
+
+
+def test_what_shows_in_training_alone_is_compared_too():
+    small = tsp.remove_units(model_with(Drops(6, name="odd")), {"hidden": [0]})
+    assert small.get_layer("odd").rate == 0.0
+    with pytest.raises(ModelError, match="get_config.*'odd'"):
+        tsp.remove_units(model_with(Drops(6, 0.5, name="odd")), {"hidden": [0]})
