@@ -269,6 +269,7 @@ OPEN: dict[str, dict[str, tuple[int, ...]]] = {
         "boxes": (1, 2, 2),
         "masks": (1, SIDE, SIDE, 1),
     },
+    "PARSeqBackbone": {"token_ids": (8,), "padding_mask": (8,)},  # of at most 8 letters
     "SAM3PromptableConceptBackbone": {"boxes": (1, 5), "box_labels": (1,)},
     "WhisperBackbone": {"encoder_features": (2 * LENGTH, 16)},
 }

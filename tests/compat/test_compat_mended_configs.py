@@ -69,7 +69,9 @@ def without(model, units):
 def test_it_is_built_from_what_its_init_takes_and_can_be_saved(kind, biased, tmp_path):
     model = model_with(kind(6, 3.0, biased, name="odd"))
     small = tsp.remove_units(model, {"hidden": [0, 5]})
+    said = small.get_layer("odd").get_config()
     small = tsp.remove_units(small, {"hidden": [0]})
+    assert small.get_layer("odd").get_config() == said
     x = np.random.default_rng(1).normal(size=(5, 4)).astype("float32")
     expected = without(model, [0, 1, 5])(x)
     np.testing.assert_allclose(small(x), expected, atol=1e-5)

@@ -1,6 +1,5 @@
 """Configs for layers whose own `get_config` does not build them again."""
 
-import functools
 import inspect
 import itertools
 from collections.abc import Mapping
@@ -57,6 +56,16 @@ def mended_config(node: Node, told: Mapping[str, Any]) -> dict[str, Any] | None:
     return config if _gives_the_same(node, config) else None
 
 
+class _Said:
+    """A `get_config` that returns what it was told; a partial has another meaning."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = dict(config)
+
+    def __call__(self) -> dict[str, Any]:
+        return dict(self.config)
+
+
 def told_config(layer: Any, config: Mapping[str, Any]) -> None:
     """Let a layer say a config that its class does not say, so that it can be saved.
 
@@ -64,7 +73,7 @@ def told_config(layer: Any, config: Mapping[str, Any]) -> None:
         layer: A layer.
         config: What its `get_config` is to return.
     """
-    layer.get_config = functools.partial(dict, config)
+    layer.get_config = _Said(config)
 
 
 def is_told(layer: Any) -> bool:
