@@ -126,3 +126,18 @@ def test_reading_a_call_changes_nothing():
     gamma = model.layers[2].gamma
     tsp.ChannelGraph(model)
     assert model.layers[2].gamma is gamma
+
+
+class By(layers.Layer):
+    """Takes a number besides."""
+
+    def call(self, x, factor):
+        return x * factor
+
+
+@pytest.mark.parametrize("factor", [2.0, ops.convert_to_tensor(2.0)])
+def test_what_takes_more_than_its_tensor_is_a_barrier(factor):
+    x = layers.Dense(SIZE, name="hidden")(keras.Input((4,)))
+    y = By(name="by")(x, factor=factor)
+    model = keras.Model(x._keras_history.operation.input, layers.Dense(2)(y))
+    assert not tsp.ChannelGraph(model).groups

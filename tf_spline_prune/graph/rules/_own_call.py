@@ -2,7 +2,13 @@
 
 import numpy as np
 
-from tf_spline_prune.compat import Call, Graph, entries_that_count, graphs_of_call
+from tf_spline_prune.compat import (
+    Call,
+    Graph,
+    Tensor,
+    entries_that_count,
+    graphs_of_call,
+)
 from tf_spline_prune.graph._facts import Labels, Role, TensorAxes
 from tf_spline_prune.graph._recorder import Recorder
 from tf_spline_prune.graph.rules._registry import describe, opaque, rule
@@ -13,8 +19,9 @@ def own_call(
     call: Call, inputs: list[TensorAxes], recorder: Recorder
 ) -> TensorAxes | list[TensorAxes]:
     """Activations, scales and offsets, dropped paths: the units stay where they are."""
-    told = [call.kwargs[key] for key in call.kwargs if key != "training"]
-    if (*call.args, *told) != call.inputs or call.masks or len(inputs) != 1:
+    given = [*call.args, *(v for key, v in call.kwargs.items() if key != "training")]
+    alone = len(given) == len(inputs) == 1 and isinstance(given[0], Tensor)
+    if not alone or call.masks:
         return opaque(call, inputs, recorder)
     (value,) = inputs
     unknown = value.rank < 2 or None in value.shape[1:]
