@@ -107,7 +107,7 @@ def embedding(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> Tenso
 @rule("ReversibleEmbedding")
 def reversible_embedding(
     call: Call, inputs: list[TensorAxes], recorder: Recorder
-) -> TensorAxes:
+) -> TensorAxes | list[TensorAxes]:
     """Makes units as an embedding does; backwards, reads them and makes words."""
     if not call.arguments(inputs)["reverse"]:
         return embedding(call, inputs, recorder)
@@ -119,8 +119,9 @@ def reversible_embedding(
     if call.layer.tie_weights:
         made = recorder.units(call, call.layer.output_dim)
         recorder.tie(made, taken)
-        name, axes, roles = "embeddings", (None, made), (None, "out")
+        recorder.weight(call, "embeddings", (None, made), (None, "out"), uses, rows)
     else:
-        name, axes, roles = "reverse_embeddings", (taken, None), ("in", None)
-    recorder.weight(call, name, axes, roles, uses, rows)  # type: ignore[arg-type]
+        recorder.weight(
+            call, "reverse_embeddings", (taken, None), ("in", None), uses, rows
+        )
     return value.with_labels(call.output_shapes[0], inner)
