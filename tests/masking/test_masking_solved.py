@@ -282,6 +282,8 @@ OTHER_KINDS = {
 @pytest.mark.parametrize("kind", list(OTHER_KINDS))
 def test_kernels_of_every_kind_are_solved(K, kind):
     """Half of the weights of one layer go; solving brings its answer nearer."""
+    if kind == "Conv1DTranspose" and K.__name__ == "tf_keras":
+        pytest.skip("TFMOT's wrapper does not take it")
     K.utils.set_random_seed(1)
     inputs = K.Input((6, 5))
     x = K.layers.Dense(8, activation="relu", name="before")(inputs)

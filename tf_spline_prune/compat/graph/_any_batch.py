@@ -197,7 +197,7 @@ def _complete(output: Any, layer: Any, args: tuple[Any, ...]) -> None:
 
 @contextlib.contextmanager
 def named_apart(layer: Any) -> Iterator[None]:
-    """Give all layers inside a layer different names, for as long as it is traced."""
+    """Rename all layers inside a layer apart, for as long as it is traced."""
     inside = list(layer._flatten_layers(include_self=False))
     held = [(part, part.name) for part in inside]
     for place, part in enumerate(inside):

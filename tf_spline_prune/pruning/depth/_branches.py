@@ -165,7 +165,7 @@ def _behind(graph: Graph, tensor: Tensor) -> set[Tensor]:
 
 
 def _reason(facts: _Facts, add: Call, stream: Tensor, calls: Sequence[Call]) -> str:
-    """Say why a branch cannot be dropped, or nothing."""
+    """Return why a branch cannot be dropped; an empty text if it can."""
     graph, keys = facts.graph, {call.key for call in calls}
     if len({*add.input_shapes, add.output_shapes[0]}) > 1:
         return (

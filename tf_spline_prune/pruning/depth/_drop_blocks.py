@@ -82,8 +82,9 @@ class ResidualBlock:
         name: Its name, that of the layer or operation that adds.
         layers: The paths of its layers that have weights.
         params: How many parameters go with it.
-        reason: Why it cannot be dropped; empty if it can.
+        reason: Why it cannot be dropped; empty if it can. Defaults to `""`.
         importance: What dropping it alone costs; `None` if that was not measured.
+            Defaults to `None`.
 
     Example:
 
@@ -110,7 +111,8 @@ def residual_blocks(
         model: A built model of either flavour. It is not changed.
         data: Inputs to measure on, as in `drop_blocks`. Defaults to `None`: the blocks
             are only listed, unless `importance` is a function.
-        importance: As in `drop_blocks`. Defaults to `"loss"`.
+        importance: What is measured of a block: `"loss"`, `"cosine"` or a function, as
+            in `drop_blocks`. Defaults to `"loss"`.
         seed: Seed of a draw from the data. Defaults to `0`.
 
     Returns:
@@ -238,8 +240,14 @@ def drop_blocks(
     Example:
 
     ```python
-    small = tsp.drop_blocks(model, 2, data=(x_train[:256], y_train[:256]))
-    small = tsp.drop_blocks(model, ["add_3", "add_4"])
+    x = inputs = keras.Input((16,))
+    for i in range(3):
+        y = keras.layers.Dense(32, activation="relu")(x)
+        x = keras.layers.Add(name=f"block_{i}")([x, keras.layers.Dense(16)(y)])
+    net = keras.Model(inputs, keras.layers.Dense(10)(x))
+    data = keras.ops.convert_to_numpy(keras.random.normal((256, 16)))
+    small = tsp.drop_blocks(net, 1, data=data)
+    small = tsp.drop_blocks(net, ["block_1", "block_2"])
     ```
 
     Source: Men et al., "ShortGPT: Layers in Large Language Models are More Redundant
