@@ -342,6 +342,7 @@ def test_a_block_of_blocks_goes_by_name(K):
     data = np.random.default_rng(0).normal(size=(20, 4)).astype("float32")
     with pytest.raises(BudgetError, match="has 3 blocks that can be chosen"):
         tsp.drop_blocks(model, 4, data=data)
+    assert names_of(tsp.drop_blocks(model, 2, data=data, recover=None))
     small = tsp.drop_blocks(model, ["inner1", "outer"])
     assert names_of(small) == ["last"]
     end = model.get_layer("end")

@@ -53,7 +53,6 @@ from tf_spline_prune.pruning.checks._measuring import measured
 from tf_spline_prune.pruning.depth._branches import (
     Branch,
     branches_of,
-    outermost,
     with_zeros,
     without_branches,
 )
@@ -362,7 +361,7 @@ def _choices(
             f"The model has {len(free)} blocks that can be chosen, {_names(free)}, so "
             f"{number} of them cannot go.{reasons} Received: blocks={asked}"
         )
-    if number == len(outermost(branches)):
+    if number == len(branches):
         raise BudgetError(_ALL.format(_names(free), f"blocks={asked}"))
     if not contiguous:
         return [[branch] for branch in free]
