@@ -99,7 +99,11 @@ def entries_that_count(
     for name, at in counted:
         arrays[name] = np.take(arrays[name], fewer, at)
     drawn = np.random.default_rng(0).normal(size=(_BATCH, *(n or 0 for n in shape[1:])))
-    whole = keras.ops.convert_to_numpy(layer(drawn.astype("float32")))
+    try:
+        with states_kept(layer), streams_kept():
+            whole = keras.ops.convert_to_numpy(layer(drawn.astype("float32")))
+    except Exception:  # whatever a user's `call` raises
+        return None
     part = np.take(drawn, fewer, axis).astype("float32")
     found = [k for k, v in config.items() if type(v) is int and v == size]
     for keys in dict.fromkeys([(), *((key,) for key in found), tuple(found)]):
