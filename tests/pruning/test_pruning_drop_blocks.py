@@ -458,3 +458,72 @@ def test_a_result_that_computes_something_else_is_not_handed_out(K, monkeypatch)
     with pytest.raises(VerificationError, match="zeros in the place"):
         tsp.drop_blocks(net.model, "add1")
     tsp.drop_blocks(net.model, "add1", verify=False)
+
+
+@pytest.mark.both_flavours
+def test_recurrent_states_are_those_of_a_new_batch(K):
+    """What a trial or a comparison does to states is seen by nobody else."""
+    L = K.layers
+    x = inputs = K.Input(batch_shape=(4, 6, 5))
+    parts = [L.Dense(7)]
+    stream = parts[0](x)
+    for number in range(3):
+        parts.append(L.LSTM(7, return_sequences=True, stateful=True))
+        stream = L.Add(name=f"add{number}")([stream, parts[-1](stream)])
+    head = L.Dense(2)
+    model = K.Model(inputs, head(stream))
+    data = np.random.default_rng(0).normal(size=(4, 6, 5)).astype("float32")
+
+    def by_hand(without=None):
+        for part in parts[1:]:
+            part.reset_states() if hasattr(part, "reset_states") else part.reset_state()
+        stream = parts[0](data)
+        for number, part in enumerate(parts[1:]):
+            stream = stream if number == without else stream + part(stream)
+        for part in parts[1:]:
+            part.reset_states() if hasattr(part, "reset_states") else part.reset_state()
+        return np.asarray(head(stream)).astype("float64")
+
+    whole = by_hand()
+    spread = np.square(whole - whole.mean(axis=0)).sum()
+    costs = [np.square(by_hand(i) - whole).sum() / spread for i in range(3)]
+    found = [block.importance for block in tsp.residual_blocks(model, data)]
+    np.testing.assert_allclose(found, costs, rtol=1e-3)
+    model(data)  # the states are no longer zero
+    for given in ({}, {"data": data, "recover": None}):
+        small = tsp.drop_blocks(model, "add1", **given)
+        np.testing.assert_allclose(outputs(small, data), by_hand(1), atol=1e-5)
+        model(data)
+
+
+def test_a_branch_that_is_not_finite_can_go(K):
+    L = K.layers
+    x = inputs = K.Input((4,))
+    x = L.Dense(5)(x)
+    x = L.Add(name="bad")([x, L.Activation(lambda z: z / 0.0)(L.Dense(5)(x))])
+    x = L.Add(name="good")([x, L.Dense(5)(x)])
+    small = tsp.drop_blocks(K.Model(inputs, x), "bad")
+    assert np.isfinite(outputs(small, np.ones((2, 4), "float32"))).all()
+
+
+def test_what_else_a_branch_takes_in_is_the_reason(K):
+    L = K.layers
+    inputs, other = K.Input((4,)), K.Input((3,))
+    x = L.Dense(5)(inputs)
+    x = L.Add(name="told")([x, L.Dense(5)(L.Concatenate()([x, other]))])
+    (block,) = tsp.residual_blocks(K.Model([inputs, other], x))
+    assert "takes in something else" in block.reason
+
+
+def test_the_cosine_of_blocks_in_a_row_needs_one_shape(K):
+    L = K.layers
+    x = inputs = K.Input((8, 8, 2))
+    x = L.Conv2D(4, 1)(x)
+    for _ in range(3):
+        x = L.Add()([x, L.Conv2D(4, 3, padding="same")(x)])
+        x = L.MaxPooling2D()(x)
+    model = K.Model(inputs, L.Flatten()(x))
+    data = np.random.default_rng(0).normal(size=(20, 8, 8, 2)).astype("float32")
+    with pytest.raises(BudgetError, match="of one shape"):
+        tsp.drop_blocks(model, 2, data=data, contiguous=True, importance="cosine")
+    tsp.drop_blocks(model, 2, data=data, contiguous=True, recover=None)

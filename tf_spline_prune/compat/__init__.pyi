@@ -156,6 +156,7 @@ from tf_spline_prune.compat.run._passes import (
     watch as watch,
 )
 from tf_spline_prune.compat.run._states import (
+    changed_at_inference as changed_at_inference,
     same_randomness as same_randomness,
     states_kept as states_kept,
     streams_kept as streams_kept,

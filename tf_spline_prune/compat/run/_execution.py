@@ -262,7 +262,7 @@ def run_eagerly(
 def with_mask(
     args: tuple[Any, ...], kwargs: dict[str, Any], which: int, axis: int, keep: Any
 ) -> Arguments:
-    """Multiply one tensor among the arguments of a call by zeros and ones.
+    """Put zeros for some units of one tensor among the arguments of a call.
 
     Args:
         args: Positional arguments.
@@ -285,7 +285,9 @@ def with_mask(
             return part
         shape = [1] * len(part.shape)
         shape[axis] = len(keep)
-        return part * keras.ops.cast(np.reshape(keep, shape), part.dtype)
+        # Not times 0, which leaves what is not a number.
+        zero = keras.ops.zeros((), keras.backend.standardize_dtype(part.dtype))
+        return keras.ops.where(np.reshape(keep, shape), part, zero)
 
     masked = keras.tree.map_structure(visit, (args, kwargs))
     return masked[0], masked[1]

@@ -113,6 +113,12 @@ def _branch(facts: _Facts, add: Call) -> Branch | None:
             reason = _reason(facts, add, stream, calls)
             return Branch(add, stream, calls, _origin(graph, stream), reason)
     behind = [_behind(graph, side) for side in sides]
+    for stream in sides:
+        if any(
+            stream in b for side, b in zip(sides, behind, strict=True) if side != stream
+        ):
+            reason = "the branch takes in something else besides the stream"
+            return Branch(add, stream, (), _origin(graph, stream), reason)
     if any(one & other for one, other in zip(behind, behind[1:], strict=False)):
         reason = (
             "none of the tensors that it adds is what the others are computed from, as "

@@ -29,6 +29,7 @@ from tf_spline_prune.compat import (
     Stages,
     check_finite,
     coarsest_dtype,
+    fixed_size,
     own_outputs,
     read_weights,
     rebuild,
@@ -270,7 +271,8 @@ def drop_blocks(
     stages = Stages(2 + verify + solves, "dropping blocks")
     with stages.stage():
         if isinstance(blocks, (int, float)):
-            runs = _choices(branches, blocks, contiguous)
+            one_shape = importance == "cosine"
+            runs = _choices(branches, blocks, contiguous, one_shape)
             if data is None and not callable(importance):
                 raise CalibrationError(
                     "Which blocks matter least is measured on data; no weights tell. "
@@ -347,9 +349,12 @@ def _number(branches: Sequence[Branch], asked: int | float) -> int:
 
 
 def _choices(
-    branches: Sequence[Branch], asked: int | float, contiguous: bool
+    branches: Sequence[Branch], asked: int | float, contiguous: bool, one_shape: bool
 ) -> list[Run]:
-    """List what may be chosen: single blocks, or so many in a row."""
+    """List what may be chosen: single blocks, or so many in a row, maybe of one shape.
+
+    A pooling between blocks changes the shape of the stream.
+    """
     free, number = _free(branches), _number(branches, asked)
     reasons = "".join(
         f" {branch.name!r} cannot go: {branch.reason}."
@@ -367,9 +372,12 @@ def _choices(
         return [[branch] for branch in free]
     rows = [free[i : i + number] for i in range(len(free) - number + 1)]
     rows = [row for row in rows if all(map(_follow, row[1:], row))]
+    if one_shape:
+        rows = [r for r in rows if len({b.add.output_shapes for b in r}) == 1]
     if not rows:
         raise BudgetError(
-            f"No {number} blocks that can be dropped follow one another on one stream."
+            f"No {number} blocks that can be dropped follow one another on one stream"
+            f"{' of one shape' * one_shape}."
             f"{reasons} Received: blocks={asked}, contiguous=True"
         )
     return list(rows)
@@ -445,14 +453,15 @@ def _require_alike(
 ) -> None:
     """Compare the result with the original that adds zeros in the branches' place."""
     if data is None:
-        inputs = sample_inputs(graph, _COMPARED, seed)
+        count = fixed_size(graph.inputs) or _COMPARED  # at once
+        inputs = sample_inputs(graph, count, seed)
     else:
         inputs, _ = next(data.batches(_COMPARED))
     tensors = [keras.ops.convert_to_tensor(x) for x in inputs]
     cut = trace(small)
-    with states_kept(graph.model):
+    with states_kept(graph.model, fresh=True):
         whole = run_to_ends(graph, tensors, with_zeros(dropped))
-    with states_kept(small):
+    with states_kept(small, fresh=True):
         found = [own_outputs(cut, inputs), run_to_ends(cut, tensors)[1]]
     references = [to_numpy(x).astype("float64") for one in whole for x in one]
     results = [to_numpy(x).astype("float64") for one in found for x in one]

@@ -16,10 +16,12 @@ from tf_spline_prune.compat import (
     Values,
     Watcher,
     as_numbers,
+    changed_at_inference,
     fitting_batch,
     loss_of_outputs,
     numpy_of,
     states_kept,
+    values_kept,
     watch,
 )
 from tf_spline_prune.pruning.depth._branches import Branch, skipping
@@ -53,6 +55,7 @@ def costs_without(graph: Graph, runs: Sequence[Run], data: Calibration) -> list[
     size = fitting_batch(graph, _BATCH)
     progress = Progress(math.ceil(len(data) / (data.at_once or size)), "batch")
     spent = graph.spent([call.key for call in graph.calls])
+    states = changed_at_inference(graph.model)
 
     def answer(values: Values) -> list[Any]:
         if loss is None:
@@ -68,9 +71,11 @@ def costs_without(graph: Graph, runs: Sequence[Run], data: Calibration) -> list[
                 for number, run in enumerate(runs):
                     if call is run[0].add:
                         some = dict(values)
-                        for one in skipping(graph, run, place, some):
-                            ends.run(one, some)
-                        without[number] = answer(some)
+                        # What it changes behind is not there yet for the others.
+                        with values_kept(states):
+                            for one in skipping(graph, run, place, some):
+                                ends.run(one, some)
+                            without[number] = answer(some)
                 ends.run(call, values)
                 for tensor in spent[place]:
                     values.pop(tensor, None)
