@@ -68,6 +68,17 @@ class Block(layers.Layer):
         return ops.reshape(x + self.down(self.up(x)), (batch, length, WIDTH))
 
 
+def agrees_with_zeros(model, small, consumer, rows, batches=(1, 4)):
+    """Zero what a layer reads of units that are gone, and compare."""
+    kernel = consumer.kernel.numpy()
+    kernel[rows] = 0
+    consumer.kernel.assign(kernel)
+    for batch in batches:
+        x = np.random.default_rng(0).normal(size=(batch, LENGTH, WIDTH))
+        x = x.astype("float32")
+        np.testing.assert_allclose(small(x), model(x), atol=1e-6)
+
+
 @pytest.fixture
 def model():
     keras.utils.set_random_seed(0)
@@ -206,12 +217,7 @@ def test_a_size_that_a_reshape_leaves_open_is_known():
     graph = tsp.ChannelGraph(model)
     assert {group.name: group.num_units for group in graph.groups}["flat/value"] == 4
     small = tsp.remove_units(model, {"flat/value": [1]})
-    out = model.get_layer("flat").out
-    kernel = out.kernel.numpy()
-    kernel[[1, 5]] = 0
-    out.kernel.assign(kernel)
-    x = np.random.default_rng(0).normal(size=(3, LENGTH, WIDTH))
-    np.testing.assert_allclose(small(x), model(x), atol=1e-6)
+    agrees_with_zeros(model, small, model.get_layer("flat").out, [1, 5])
 
 
 class Rotary(layers.Layer):
@@ -317,12 +323,8 @@ def test_what_nothing_takes_in_need_not_be_traced(tmp_path):
     y, _ = Several(name="several")(x)
     model = keras.Model(x, layers.Dense(2)(y))
     small = tsp.remove_units(model, {"several/up": [0, 3]})
-    down = model.get_layer("several").down
-    kernel = down.kernel.numpy()
-    kernel[[0, 3]] = 0
-    down.kernel.assign(kernel)
+    agrees_with_zeros(model, small, model.get_layer("several").down, [0, 3])
     x = np.random.default_rng(0).normal(size=(3, LENGTH, WIDTH)).astype("float32")
-    np.testing.assert_allclose(small(x), model(x), atol=1e-6)
     small.save(tmp_path / "small.keras")
     again = keras.models.load_model(tmp_path / "small.keras")
     np.testing.assert_array_equal(again(x), small(x))
@@ -361,13 +363,7 @@ def test_only_the_part_that_cannot_be_traced_is_a_barrier():
     assert {g.name: g.num_units for g in graph.groups} == {"windows/up": 10}
     assert "gamma" in graph.explain("windows/inner")
     small = tsp.remove_units(model, {"windows/up": [1, 9]})
-    down = model.get_layer("windows").down
-    kernel = down.kernel.numpy()
-    kernel[[1, 9]] = 0
-    down.kernel.assign(kernel)
-    for batch in (1, 4):
-        x = np.random.default_rng(0).normal(size=(batch, LENGTH, WIDTH))
-        np.testing.assert_allclose(small(x), model(x), atol=1e-6)
+    agrees_with_zeros(model, small, model.get_layer("windows").down, [1, 9])
 
 
 class Misstated(layers.Layer):
@@ -410,10 +406,4 @@ def test_layers_that_a_call_makes_and_masks_that_it_broadcasts():
     graph = tsp.ChannelGraph(model)
     assert {g.name: g.num_units for g in graph.groups} == {"makes/up": 10}
     small = tsp.remove_units(model, {"makes/up": [1, 9]})
-    down = model.get_layer("makes").down
-    kernel = down.kernel.numpy()
-    kernel[[1, 9]] = 0
-    down.kernel.assign(kernel)
-    for batch in (1, 4):
-        x = np.random.default_rng(0).normal(size=(batch, LENGTH, WIDTH))
-        np.testing.assert_allclose(small(x), model(x), atol=1e-6)
+    agrees_with_zeros(model, small, model.get_layer("makes").down, [1, 9])

@@ -1,5 +1,6 @@
 """The residual branches of a graph, and why some cannot be dropped."""
 
+import itertools
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -112,14 +113,12 @@ def _branch(facts: _Facts, add: Call) -> Branch | None:
             calls = tuple(call for call in graph.calls if call.key in keys)
             reason = _reason(facts, add, stream, calls)
             return Branch(add, stream, calls, _origin(graph, stream), reason)
-    behind = [_behind(graph, side) for side in sides]
+    behind = {side: _behind(graph, side) for side in sides}
     for stream in sides:
-        if any(
-            stream in b for side, b in zip(sides, behind, strict=True) if side != stream
-        ):
+        if any(stream in behind[side] for side in sides if side != stream):
             reason = "the branch takes in something else besides the stream"
             return Branch(add, stream, (), _origin(graph, stream), reason)
-    if any(one & other for one, other in zip(behind, behind[1:], strict=False)):
+    if any(one & other for one, other in itertools.pairwise(behind.values())):
         reason = (
             "none of the tensors that it adds is what the others are computed from, as "
             "in a projection skip"

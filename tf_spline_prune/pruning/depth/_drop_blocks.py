@@ -185,15 +185,17 @@ def drop_blocks(
     layers have such blocks, also inside nested models; `residual_blocks` lists them.
 
     A block cannot be dropped where no side of the sum is computed from the other, as in
-    a projection skip; where shapes differ; where it shares layers with what stays, or
-    something else consumes what is computed inside it; where a mask runs along with the
-    stream; and inside a layer that cannot be traced.
+    a projection skip; where the branch takes in something besides the stream, as in
+    cross-attention; where shapes differ; where it shares layers with what is outside of
+    it, or something else consumes what is computed inside it; where a mask runs along
+    with the stream; and inside a layer that cannot be traced.
 
     With data, the layer before dropped blocks is solved by least squares, so that the
     stream before them becomes what it was behind them in the original. That layer must
     be linear, and its output must go straight into the sum (or be the stream), but for
     BatchNormalization, dropout, and one ReLU right behind the sum. The layers behind
-    are then solved in their order for what they gave, as in `least_squares`.
+    are then solved in their order for what they gave, as in `least_squares`. Masks of
+    single weights are not looked at: their zeros are filled.
 
     Args:
         model: A built model of either flavour. It is not changed.
