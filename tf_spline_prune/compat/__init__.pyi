@@ -94,7 +94,10 @@ from tf_spline_prune.compat.fit._compile import (
     trainability_kept as trainability_kept,
 )
 from tf_spline_prune.compat.fit._distribution import Workers as Workers
-from tf_spline_prune.compat.graph._blueprint import Input as Input
+from tf_spline_prune.compat.graph._blueprint import (
+    Input as Input,
+    Shape as Shape,
+)
 from tf_spline_prune.compat.graph._endings import (
     Ends as Ends,
     run_to_ends as run_to_ends,

@@ -12,6 +12,8 @@ from tf_spline_prune._checks import Flag, Integer, ListOf, MapOf, Text, checked
 from tf_spline_prune.compat import (
     Call,
     CurrentWeights,
+    Graph,
+    Shape,
     Tensor,
     check_finite,
     check_plain,
@@ -35,6 +37,7 @@ from tf_spline_prune.graph._grouping import (
     rows_of,
     sums_of,
 )
+from tf_spline_prune.graph._input_shapes import INPUT_SHAPES, InputShapes, read_at
 from tf_spline_prune.graph._recorder import Recorder
 from tf_spline_prune.graph._selection import Nameable
 from tf_spline_prune.graph._unit_path import UnitPath, follow
@@ -81,8 +84,14 @@ class ChannelGraph:
         approximate: Whether units may be pruned although a normalisation runs over them
             (LayerNormalization and the like), so that its statistics change. Defaults
             to `False`.
+        input_shapes: For names of inputs the shapes, without the batch axis, at which
+            the model is read and counted: `{"token_ids": (128,)}`. Open axes of inputs
+            that are not named are as long. Defaults to `None`: any, and where a layer
+            can only be read at a known size, 16.
 
     Attributes:
+        input_shapes: The shapes at which the model was read, without the batch axis;
+            `None` where it was read at any.
         groups: The groups that may be pruned.
         barriers: The layers with units that may not, and those that no rule covers,
             and why.
@@ -94,11 +103,14 @@ class ChannelGraph:
         mixings: Normalisations over units that may be pruned.
         contractions: Calls in which units meet although no weight consumes them.
         arrays: The values of the weights, by layer path and name.
+        graph: The calls of the model as it was read, whose axes are labelled.
+        source: Those of the model as it is, from which a smaller one is built.
         approximate: As it was given.
 
     Raises:
         FlavourError: If `model` is no Keras model.
         ModelError: If it is unbuilt, cannot be traced, or has NaN weights.
+        ValueError: If `input_shapes` does not fit the inputs.
         RuleError: If a user's rule does not fit the weights or the config of its
             layer.
 
@@ -111,11 +123,20 @@ class ChannelGraph:
     ```
     """
 
-    @checked(approximate=Flag())
-    def __init__(self, model: Any, *, approximate: bool = False) -> None:
+    @checked(approximate=Flag(), input_shapes=INPUT_SHAPES)
+    def __init__(
+        self,
+        model: Any,
+        *,
+        approximate: bool = False,
+        input_shapes: InputShapes | None = None,
+    ) -> None:
         self.model = model
         self.approximate = approximate
-        self.graph = trace(model)
+        self.source, self.graph = read_at(model, input_shapes)
+        self.input_shapes: dict[str, tuple[int, ...]] | None = None
+        if self.graph is not self.source:
+            self.input_shapes = {i.name: i.shape[1:] for i in self.graph.inputs}  # type: ignore[misc]
         self.arrays = CurrentWeights(self.graph)
         for path, layer in self.graph.layers.items():
             check_plain(path, layer)
@@ -278,6 +299,15 @@ class ChannelGraph:
                 uses = count * one.times if known else None  # type: ignore[operator]
                 work.append(Work(call.path, uses, one.rows))
         return tuple(work), tuple(dict.fromkeys(uncounted))
+
+    def traced(self, small: Any) -> Graph:
+        """Trace a smaller model of the same inputs as this one was."""
+        return trace(small, self._full_shapes)
+
+    @property
+    def _full_shapes(self) -> dict[str, Shape] | None:
+        inputs = self.graph.inputs
+        return self.input_shapes and {entry.name: entry.shape for entry in inputs}
 
     def layer(self, name: str) -> Any:
         """Return the layer object of a path, or of the name of a producer."""

@@ -11,6 +11,7 @@ from tf_spline_prune._checks import OneOf, Options, checked
 from tf_spline_prune.errors import ModelError
 from tf_spline_prune.graph._channel_graph import ChannelGraph
 from tf_spline_prune.graph._facts import Group
+from tf_spline_prune.graph._input_shapes import INPUT_SHAPES, InputShapes
 
 WeightDtype = Literal["float32", "float16", "int8"]
 WEIGHT_DTYPE: Options = [OneOf(*get_args(WeightDtype)), None]
@@ -39,8 +40,13 @@ class Cost:
     uncounted: tuple[str, ...] = ()
 
 
-@checked(weight_dtype=WEIGHT_DTYPE)
-def cost(model: Any, weight_dtype: WeightDtype | None = None) -> Cost:
+@checked(weight_dtype=WEIGHT_DTYPE, input_shapes=INPUT_SHAPES)
+def cost(
+    model: Any,
+    weight_dtype: WeightDtype | None = None,
+    *,
+    input_shapes: InputShapes | None = None,
+) -> Cost:
     """Compute what a model costs.
 
     `weight_dtype` tells in what dtype the weights are stored; `None` is as the
@@ -58,6 +64,9 @@ def cost(model: Any, weight_dtype: WeightDtype | None = None) -> Cost:
     Args:
         model: A built model of either flavour.
         weight_dtype: `"float32"`, `"float16"`, `"int8"` or `None`. Defaults to `None`.
+        input_shapes: For names of inputs the shapes, without the batch axis, for which
+            to count where the model leaves sizes open: `{"token_ids": (128,)}`.
+            Defaults to `None`.
 
     Returns:
         The cost.
@@ -65,7 +74,8 @@ def cost(model: Any, weight_dtype: WeightDtype | None = None) -> Cost:
     Raises:
         FlavourError: If `model` is no Keras model.
         ModelError: If it is unbuilt or cannot be traced.
-        ValueError: If `weight_dtype` is none of these.
+        ValueError: If `weight_dtype` is none of these, or `input_shapes` does not fit
+            the inputs.
 
     Example:
 
@@ -75,7 +85,7 @@ def cost(model: Any, weight_dtype: WeightDtype | None = None) -> Cost:
     tsp.cost(model).params     # 576
     ```
     """
-    graph = ChannelGraph(model)
+    graph = ChannelGraph(model, input_shapes=input_shapes)
     return cost_after(graph, graph.nothing_removed(), weight_dtype)
 
 

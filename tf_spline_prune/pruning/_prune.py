@@ -8,17 +8,23 @@ from typing import Any, Literal
 import numpy as np
 
 from tf_spline_prune._checks import Flag, ListOf, OneOf, Options, check, checked
-from tf_spline_prune.compat import Calibration, Graph, Stages, require_flavour, trace
+from tf_spline_prune.compat import Calibration, Graph, Stages, require_flavour
 from tf_spline_prune.criteria import AnyCriterion
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.graph._cost import WeightDtype
+from tf_spline_prune.graph._input_shapes import InputShapes
 from tf_spline_prune.graph._selection import Selector
 from tf_spline_prune.pruning._remove_units import Weights, build_pruned, folded
 from tf_spline_prune.pruning.checks._verify import require_verified
 from tf_spline_prune.pruning.planning._budget import Sparsity, Target
 from tf_spline_prune.pruning.planning._latency import Latency
-from tf_spline_prune.pruning.planning._plan import SETTINGS, Settings, decide
+from tf_spline_prune.pruning.planning._plan import (
+    SETTINGS,
+    Settings,
+    decide,
+    read_with_data,
+)
 from tf_spline_prune.pruning.planning._pruning_plan import WEIGHTS, PruningPlan
 from tf_spline_prune.pruning.planning._scopes import Scope
 from tf_spline_prune.pruning.recovery._data_free import (
@@ -53,6 +59,7 @@ def prune(
     min_units: int = 1,
     max_sparsity: float | None = None,
     approximate: bool = False,
+    input_shapes: InputShapes | None = None,
     seed: int = 0,
     recover: None | str | Sequence[str] = "auto",
     weights: Literal["inherit", "reinitialize"] | Any = "inherit",
@@ -97,6 +104,10 @@ def prune(
             `None`: 0.9, or more if `sparsity` asks for more.
         approximate: Whether units under a LayerNormalization or its like may be pruned,
             which changes its statistics. Defaults to `False`.
+        input_shapes: For names of inputs the shapes, without the batch axis, at which a
+            model of open sizes is read and counted: `{"token_ids": (128,)}`. Defaults
+            to `None`: those of `data`; without data any, and where a layer can only be
+            read at a known size, 16.
         seed: Seed of everything random. Defaults to `0`.
         recover: How to recover, before any training and without labels: `"merge"` folds
             pruned units into their twins, `"least_squares"` refits the consumers'
@@ -151,9 +162,8 @@ def prune(
         approximate=approximate,
         seed=seed,
     )
-    graph = ChannelGraph(model, approximate=approximate)
-    if data is not None:
-        asked = replace(asked, data=Calibration.of(data, graph.graph))
+    graph, data = read_with_data(model, data, approximate, input_shapes)
+    asked = replace(asked, data=data)
     stages = Stages(2 + verify + _after(steps), "pruning")
     recording = None
     if "least_squares" in steps:
@@ -245,7 +255,7 @@ def carried_out(
         overlay = folded(graph, decision.merges) if "merge" in steps else {}
     with stages.stage():
         small = build_pruned(graph, removed, overlay)
-    cut, error = trace(small), None
+    cut, error = graph.traced(small), None
     if verify and overlay is not None:
         changed = overlay if source is graph else {}
         with stages.stage():

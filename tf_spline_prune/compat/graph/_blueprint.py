@@ -166,14 +166,38 @@ def for_inner(
         One value per input of the nested model.
     """
     inner: Any = node.inner
+    if inner.flat:
+        return list(values[: len(inner.inputs)])
+    return entering(inner.inputs, inner.structure[0], values, args, kwargs)
+
+
+def entering(
+    inputs: Sequence[Input],
+    structure: Any,
+    values: Sequence[Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> list[Any]:
+    """Choose what the inputs of a functional model are given.
+
+    Args:
+        inputs: The inputs of the model.
+        structure: How it takes them.
+        values: The values that it is given, in a row.
+        args: The positional arguments that hold them.
+        kwargs: The others.
+
+    Returns:
+        One value per input.
+    """
     first = args[0] if args else kwargs.get("inputs")
-    if isinstance(first, dict) and not inner.flat:  # by name
-        by_key = isinstance(inner.structure[0], dict)
-        names = [i.place[0] if by_key else i.name for i in inner.inputs]
+    if isinstance(first, dict):  # by name
+        by_key = isinstance(structure, dict)
+        names = [i.place[0] if by_key else i.name for i in inputs]
         if set(names) <= set(first):
             return [first[name] for name in names]
     # Keras 3 hands masks on as tensors, behind the inputs.
-    return list(values[: len(inner.inputs)])
+    return list(values[: len(inputs)])
 
 
 def declared(value: Any, dtype: str) -> Any:

@@ -3,7 +3,7 @@
 import contextlib
 import inspect
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -23,10 +23,11 @@ from tf_spline_prune.compat.graph._any_batch import (
     run_through,
     transparent,
 )
-from tf_spline_prune.compat.graph._blueprint import Arguments, pack
+from tf_spline_prune.compat.graph._blueprint import Arguments, Shape, pack
 from tf_spline_prune.compat.graph._nodes import (
     dtype_of,
     filler,
+    history,
     reads_weights,
     shape_of,
     structure_of,
@@ -40,10 +41,61 @@ UNBUILT = (
 )
 
 
-def symbolic_model(model: Any) -> Any:
+def sized(functional: Any, shapes: Sequence[Shape]) -> Any:
+    """Trace the graph of a functional model on inputs of other shapes.
+
+    The layers are those of the model; that they were called once more is forgotten,
+    for else Keras would no longer know what `layer.output` means.
+
+    Args:
+        functional: The object that holds the nodes.
+        shapes: One shape per input, batch axis first.
+
+    Returns:
+        A functional model.
+    """
+    keras_module = keras_of(functional)
+    inputs = [
+        keras_module.Input(
+            batch_shape=shape, dtype=dtype_of(tensor), name=history(tensor).name
+        )
+        for tensor, shape in zip(functional.inputs, shapes, strict=True)
+    ]
+    given = pack(structure_of(functional)[0], inputs)
+    with _uses_kept(functional):
+        return keras_module.Model(given, functional.call(given), name=functional.name)
+
+
+@contextlib.contextmanager
+def _uses_kept(functional: Any) -> Iterator[None]:
+    """Let the layers of a functional model forget the calls that are added."""
+    lists = ("_inbound_nodes", "_outbound_nodes", "_inbound_nodes_value")
+    nodes = [node for nodes in functional._nodes_by_depth.values() for node in nodes]
+    every = [getattr(node, "operation", None) or node.layer for node in nodes]
+    held = [
+        (uses, len(uses))
+        for layer in dict.fromkeys(every)
+        for name in lists
+        if isinstance(uses := vars(layer).get(name), list)
+    ]
+    try:
+        yield
+    finally:
+        for uses, count in held:
+            del uses[count:]
+
+
+def symbolic_model(model: Any, shapes: Mapping[str, Shape] | None = None) -> Any:
     """Trace a subclassed model by calling `call` on symbolic inputs.
 
     What runs the model leaves its states and seeds as they were.
+
+    Args:
+        model: The model.
+        shapes: For the name of each input its shape; `None` for those it was built for.
+
+    Returns:
+        A functional model.
     """
     if not model.built:
         raise ModelError(UNBUILT.format(model.name))
@@ -55,6 +107,14 @@ def symbolic_model(model: Any) -> Any:
             "a single array, or build a functional model from it: `keras.Model(x, "
             f"model.call(x))`. Received: model {model.name!r}."
         )
+    if shapes is not None:
+        every = iter(shapes.values())
+        if isinstance(shape, dict):
+            shape = {name: shapes[name] for name in shape}
+        elif _is_shape(shape):
+            shape = next(every)
+        else:
+            shape = [next(every) for _ in shape]
     inputs = _inputs(keras_module, shape)
     with states_kept(model) as have_changed:
         try:

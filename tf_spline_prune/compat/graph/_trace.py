@@ -5,7 +5,7 @@
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from tf_spline_prune.compat.graph._blueprint import (
     Input,
     Node,
     Shape,
+    entering,
     in_order,
 )
 from tf_spline_prune.compat.graph._graph import Graph, flat_graph
@@ -42,13 +43,14 @@ from tf_spline_prune.compat.graph._symbolic import (
     UNBUILT,
     is_composite,
     require_true_shapes,
+    sized,
     symbolic_layer,
     symbolic_model,
 )
 from tf_spline_prune.errors import ModelError
 
 
-def trace(model: Any) -> Graph:
+def trace(model: Any, shapes: Mapping[str, Shape] | None = None) -> Graph:
     """Read a model as a graph of calls.
 
     Wrappers that hold masks are looked through: what the graph names is the layer
@@ -57,6 +59,8 @@ def trace(model: Any) -> Graph:
     Args:
         model: A built model of either flavour. A subclassed model is traced by
             calling its `call` on symbolic inputs.
+        shapes: For the name of each input its shape, batch axis first, of which no
+            other is open. Defaults to `None`: the shapes are those of the model.
 
     Returns:
         The graph.
@@ -66,17 +70,19 @@ def trace(model: Any) -> Graph:
         ModelError: If it is not built, or its `call` cannot be traced.
     """
     require_flavour(model)
-    names = _Names()
+    names = _Names(sized=shapes is not None)
     functional = _functional(model)
     traced = functional is None
     if functional is None:
-        functional = symbolic_model(model)
+        functional = symbolic_model(model, shapes)
     elif read := reads_weights(functional):
         raise ModelError(
             "The model uses weights outside the layers that they belong to, so a copy "
             "would not share them. Move that use into a layer. Received: model "
             f"{model.name!r}, using {read}"
         )
+    elif shapes is not None:
+        functional = sized(functional, [shapes[i.name] for i in _inputs(functional)])
     return flat_graph(_blueprint(model, functional, "", names, traced))
 
 
@@ -92,7 +98,7 @@ def is_its_graph(graph: Graph) -> bool:
 
 def graph_of_nodes(functional: Any) -> Graph:
     """Read the object that holds the nodes of a model as a graph of calls."""
-    names = _Names()
+    names = _Names(sized=False)
     return flat_graph(_blueprint(functional, functional, "", names, traced=False))
 
 
@@ -101,9 +107,13 @@ class _Names:
 
     What a `call` makes when it is run for us has another name in every trace, so that
     its path is of its kind and its place: the same in every trace and every copy.
+
+    Args:
+        sized: Whether nested models are read at the sizes with which they are called.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sized: bool) -> None:
+        self.sized = sized
         self._paths: dict[int, str] = {}
         self._used: set[str] = set()
         # Layers made of layers, as they were traced, and how they were called.
@@ -259,6 +269,11 @@ def _inner(
             )
     if functional is None:
         return None, why
+    if names.sized and not flat:
+        arguments = filler(node)({id(tensor): tensor for tensor in tensors})
+        structure, _ = structure_of(functional)
+        given = entering(_inputs(functional), structure, tensors, *arguments)
+        functional = sized(functional, [shape_of(tensor) for tensor in given])
     inner = _blueprint(layer, functional, prefix, names, flat)
     return replace(inner, flat=flat), ""
 

@@ -146,7 +146,7 @@ def verify(
     """
     graph = plan.graph_of(model)
     removed = graph.removal(dict(plan.removed))
-    comparison = Comparison(graph, trace(small), removed, {}, exact=True)
+    comparison = Comparison(graph, graph.traced(small), removed, {}, exact=True)
     return _warned(comparison.verdict(num_inputs, seed))
 
 

@@ -23,6 +23,7 @@ from tf_spline_prune.criteria._get import CRITERION
 from tf_spline_prune.errors import NothingPrunedWarning, warn
 from tf_spline_prune.graph import Barrier, ChannelGraph, Cost, Group
 from tf_spline_prune.graph._cost import WeightDtype, cost_after, require_macs
+from tf_spline_prune.graph._input_shapes import INPUT_SHAPES, InputShapes
 from tf_spline_prune.graph._selection import Selector
 from tf_spline_prune.pruning.planning._allocation import (
     Allocation,
@@ -58,6 +59,7 @@ SETTINGS: dict[str, Wanted] = {
     "min_units": COUNT,
     "max_sparsity": [FRACTION, None],
     "approximate": Flag(),
+    "input_shapes": INPUT_SHAPES,
     "seed": SEED,
 }
 
@@ -98,6 +100,7 @@ def plan(
     min_units: int = 1,
     max_sparsity: float | None = None,
     approximate: bool = False,
+    input_shapes: InputShapes | None = None,
     seed: int = 0,
 ) -> PruningPlan:
     """Decide which units of a model to prune; the model is not changed.
@@ -159,6 +162,10 @@ def plan(
             for more.
         approximate: Whether units under a LayerNormalization or its like may be pruned;
             its statistics change then, and the plan says so. Defaults to `False`.
+        input_shapes: For names of inputs the shapes, without the batch axis, at which a
+            model of open sizes is read and counted: `{"token_ids": (128,)}`. Defaults
+            to `None`: those of `data`; without data any, and where a layer can only be
+            read at a known size, 16. The plan says which.
         seed: Seed of everything random. Defaults to `0`.
 
     Returns:
@@ -201,7 +208,40 @@ def plan(
         approximate=approximate,
         seed=seed,
     )
-    return decide(ChannelGraph(model, approximate=approximate), asked)[0]
+    graph, data = read_with_data(model, data, approximate, input_shapes)
+    return decide(graph, replace(asked, data=data))[0]
+
+
+def read_with_data(
+    model: Any,
+    data: Any,
+    approximate: bool = False,
+    input_shapes: InputShapes | None = None,
+) -> tuple[ChannelGraph, Calibration | None]:
+    """Read a model, at the sizes of the data if it has none of its own.
+
+    Args:
+        model: As in `plan`.
+        data: As in `plan`.
+        approximate: As in `plan`.
+        input_shapes: As in `plan`.
+
+    Returns:
+        The model's channel graph, and the data in memory, if there are any.
+    """
+    graph = ChannelGraph(model, approximate=approximate, input_shapes=input_shapes)
+    if data is None:
+        return graph, None
+    inputs = graph.source.inputs
+    if input_shapes is None and any(None in entry.shape[1:] for entry in inputs):
+        data = Calibration.of(data, graph.source)
+        shapes = {
+            entry.name: array.shape[1:]
+            for entry, array in zip(inputs, data.inputs, strict=True)
+        }
+        if graph.input_shapes not in (None, shapes):
+            graph = ChannelGraph(model, approximate=approximate, input_shapes=shapes)
+    return graph, Calibration.of(data, graph.graph)
 
 
 @dataclass(frozen=True)
@@ -298,6 +338,7 @@ def decide(
         before=before,
         after=cost_after(graph, removed),
         achieved=achieved,
+        input_shapes=graph.input_shapes,
     )
     return decision, origin or field.origin(counts)
 

@@ -185,6 +185,7 @@ _PLAN = _record(
         "before": _COST,
         "after": _COST,
         "achieved": _either(_NONE, _list_of(_NUMBER, 2)),
+        "input_shapes": _either(_NONE, _dict_of(_list_of(_COUNT))),
     },
-    optional=["achieved"],  # plans of old do not say it
+    optional=["achieved", "input_shapes"],  # plans of old do not say them
 )

@@ -53,6 +53,8 @@ class PruningPlan:
         achieved: What the budget counts, before and after: units, or the cost that the
             target bounds (latencies in microseconds); `None` in older plans.
             Defaults to `None`.
+        input_shapes: The shapes of the inputs, without the batch axis, at which the
+            model was read; `None` where it was read at any. Defaults to `None`.
 
     Example:
 
@@ -77,6 +79,7 @@ class PruningPlan:
     before: Cost
     after: Cost
     achieved: tuple[float, float] | None = None
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None
 
     @checked(weights=WEIGHTS)
     def apply(
@@ -118,7 +121,9 @@ class PruningPlan:
         Raises:
             PlanError: If the plan was made for another structure.
         """
-        graph = ChannelGraph(model, approximate=bool(self.approximate))
+        graph = ChannelGraph(
+            model, approximate=bool(self.approximate), input_shapes=self.input_shapes
+        )
         check_same(self.fingerprint, fingerprint(graph), graph.model.name)
         return graph
 
@@ -164,6 +169,9 @@ class PruningPlan:
             given[name] = Cost(**costs)
         if given["achieved"] is not None:
             given["achieved"] = tuple(given["achieved"])
+        if given["input_shapes"] is not None:
+            shapes = given["input_shapes"].items()
+            given["input_shapes"] = {name: tuple(shape) for name, shape in shapes}
         return cls(**given)
 
     @checked(path=Path())
@@ -280,6 +288,10 @@ def plan_text(plan: Any) -> str:
             continue
         kept = f"  ({new / old:.1%})" if old else ""
         lines.append(f"{name:<8}{old:>15,}  ->{new:>15,}{kept}")
+    if plan.input_shapes is not None:
+        shapes = plan.input_shapes.items()
+        read = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes)
+        lines += ["", f"Read and counted for inputs of these shapes: {read}"]
     if plan.achieved is not None:
         lines += ["", against(plan.budget, *plan.achieved)]
     if plan.approximate:

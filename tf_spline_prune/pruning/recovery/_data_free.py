@@ -74,7 +74,7 @@ def refit_data_free(
     check_small(graph, removed, small)
     check_statistics(graph.graph)
     mended = with_weights(small, {})
-    refit_on_drawn(graph, trace(mended), removed, seed, num_inputs)
+    refit_on_drawn(graph, graph.traced(mended), removed, seed, num_inputs)
     return mended
 
 

@@ -18,7 +18,6 @@ from tf_spline_prune.compat import (
     Values,
     numpy_of,
     read_weights,
-    trace,
     with_weights,
 )
 from tf_spline_prune.errors import CalibrationWarning, PlanError, warn
@@ -128,7 +127,7 @@ def least_squares(
     recording = Recording(graph, given, batch_size, max_inputs, max_rows, seed)
     refit(
         graph,
-        trace(mended),
+        graph.traced(mended),
         removed,
         recording,
         ridge=ridge,
@@ -366,7 +365,7 @@ def check_small(graph: ChannelGraph, removed: np.ndarray, small: Any) -> None:
         PlanError: If it is not.
     """
     expected = graph.kept_counts(removed)
-    layers = trace(small).layers
+    layers = graph.traced(small).layers
     for (path, name), shape in expected.items():
         held = read_weights(layers[path]) if path in layers else {}
         found = list(held[name].shape) if name in held else None
