@@ -36,6 +36,7 @@ from tf_spline_prune.compat.autodiff._gradients import (
     require_loss as require_loss,
     value_and_grad as value_and_grad,
 )
+from tf_spline_prune.compat.build._config import config_of as config_of
 from tf_spline_prune.compat.build._copies import (
     assigned as assigned,
     can_overlay as can_overlay,
@@ -52,15 +53,21 @@ from tf_spline_prune.compat.build._copies import (
 from tf_spline_prune.compat.build._model_class import (
     warn_of_lost_training as warn_of_lost_training,
 )
+from tf_spline_prune.compat.build._own_class import (
+    Place as Place,
+    SizeEntry as SizeEntry,
+    is_own_class as is_own_class,
+    size_entries as size_entries,
+)
 from tf_spline_prune.compat.build._parts import (
     parts_of as parts_of,
     working_layer as working_layer,
 )
 from tf_spline_prune.compat.build._rebuild import (
-    config_of as config_of,
     rebuild as rebuild,
     rewire as rewire,
 )
+from tf_spline_prune.compat.build._same_graph import difference_of as difference_of
 from tf_spline_prune.compat.data._calibration import (
     Calibration as Calibration,
     Watcher as Watcher,
@@ -95,7 +102,9 @@ from tf_spline_prune.compat.fit._compile import (
 )
 from tf_spline_prune.compat.fit._distribution import Workers as Workers
 from tf_spline_prune.compat.graph._blueprint import (
+    Blueprint as Blueprint,
     Input as Input,
+    Node as Node,
     Shape as Shape,
 )
 from tf_spline_prune.compat.graph._endings import (

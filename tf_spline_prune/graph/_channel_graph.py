@@ -13,6 +13,7 @@ from tf_spline_prune.compat import (
     Call,
     CurrentWeights,
     Graph,
+    Node,
     Shape,
     Tensor,
     check_finite,
@@ -20,6 +21,7 @@ from tf_spline_prune.compat import (
     config_of,
     trace,
     traced_macs,
+    weight_variables,
     with_sizes,
 )
 from tf_spline_prune.errors import BudgetError, RuleError
@@ -40,6 +42,7 @@ from tf_spline_prune.graph._grouping import (
 from tf_spline_prune.graph._input_shapes import INPUT_SHAPES, InputShapes, read_at
 from tf_spline_prune.graph._recorder import Recorder
 from tf_spline_prune.graph._selection import Nameable
+from tf_spline_prune.graph._stacks import Axis, Sized, sized_by
 from tf_spline_prune.graph._unit_path import UnitPath, follow
 from tf_spline_prune.graph.rules import describe, has_own_rule
 
@@ -169,6 +172,7 @@ class ChannelGraph:
         )
         self.barriers = (*find_barriers(self.makers, reasons), *self._unseen())
         self._paths: dict[str, UnitPath] = {}
+        self._sized: dict[str, Sized] = {}
 
     def _labelled(
         self, shapes: dict[str, dict[str, tuple[int, ...]]]
@@ -308,6 +312,42 @@ class ChannelGraph:
     def _full_shapes(self) -> dict[str, Shape] | None:
         inputs = self.graph.inputs
         return self.input_shapes and {entry.name: entry.shape for entry in inputs}
+
+    def sized(self, node: Node | None) -> Sized:
+        """Return what the config of a model or a layer made of layers can say.
+
+        Args:
+            node: A use of the layer; `None` is the model.
+        """
+        path = node.path if node else ""
+        if path not in self._sized:
+            owner = node.layer if node else self.model
+            self._sized[path] = sized_by(owner, node, *self._held, self.groups)
+        return self._sized[path]
+
+    @functools.cached_property
+    def _held(self) -> tuple[dict[Axis, set[int]], dict[int, tuple[str, str]]]:
+        """Find whose units each axis of a weight holds, and where each variable is."""
+        owners = self.owners(self.groups)
+        held = {
+            (*key, axis): set(owners[self._root[labels]].tolist())
+            for key, fact in self.weights.items()
+            for axis, labels in enumerate(fact.axes)
+            if labels is not None
+        }
+        places = {
+            id(variable): (path, name)
+            for path in self.arrays
+            for name, variable in weight_variables(self.graph.layers[path]).items()
+        }
+        return held, places
+
+    def left(self, removed: np.ndarray) -> dict[str, tuple[int, int]]:
+        """Count the units of each group, and those that are left of them."""
+        return {
+            group.name: (group.num_units, int((~removed[group.roots]).sum()))
+            for group in self.groups
+        }
 
     def layer(self, name: str) -> Any:
         """Return the layer object of a path, or of the name of a producer."""

@@ -7,10 +7,17 @@ from typing import Any
 import numpy as np
 
 from tf_spline_prune._checks import Flag, Having, checked
-from tf_spline_prune.compat import config_of, copied, rebuild, warn_of_lost_training
+from tf_spline_prune.compat import (
+    config_of,
+    copied,
+    difference_of,
+    rebuild,
+    warn_of_lost_training,
+)
 from tf_spline_prune.errors import NothingPrunedWarning, PlanError, warn
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.graph._channel_graph import UNITS
+from tf_spline_prune.pruning._classes import Classes
 
 Weights = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -89,14 +96,27 @@ def build_pruned(
         if kept[path, name] != list(graph.weights[path, name].shape):
             changes.setdefault(path, {})
     given = weights or {}
-    small = rebuild(
-        graph.graph,
-        changes,
-        lambda path: sliced(
-            graph, removed, path, {**graph.arrays[path], **given.get(path, {})}
-        ),
-        fresh=weights is None,
-    )
+
+    def array(path: str) -> dict[str, np.ndarray]:
+        held = {**graph.arrays[path], **given.get(path, {})}
+        return sliced(graph, removed, path, held)
+
+    classes = Classes(graph, removed)
+    while True:
+        small = rebuild(
+            graph.source,
+            changes,
+            array,
+            fresh=weights is None,
+            classes=classes.values,
+            read=graph.graph,
+        )
+        if not classes.values:
+            break
+        difference = difference_of(graph.graph, changes, graph.traced(small))
+        if difference is None:
+            break
+        classes.give_up(*difference)
     warn_of_lost_training(graph.graph.model, small)
     return small
 

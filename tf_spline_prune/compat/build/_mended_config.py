@@ -56,6 +56,26 @@ def mended_config(node: Node, told: Mapping[str, Any]) -> dict[str, Any] | None:
     return config if _gives_the_same(node, config) else None
 
 
+def completed(layer: Any, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Add to a config what `__init__` must be given, from the attributes of the layer.
+
+    Args:
+        layer: A layer of Keras 3.
+        told: What its `get_config` says.
+
+    Returns:
+        The config; as it was, if it lacks nothing that is a plain value.
+    """
+    if _reads_configs_itself(layer):
+        return dict(told)
+    found = {
+        name: getattr(layer, name, getattr(layer, f"_{name}", _ABSENT))
+        for name, parameter in _parameters(layer).items()
+        if name not in told and parameter.default is parameter.empty
+    }
+    return {**told, **{key: value for key, value in found.items() if _is_plain(value)}}
+
+
 class _Said:
     """A `get_config` that returns what it was told; a partial has another meaning."""
 

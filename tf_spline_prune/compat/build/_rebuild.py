@@ -1,34 +1,33 @@
 """Building a model again: the same graph, with other sizes, weights or dtype."""
 
 import contextlib
-import functools
 import inspect
+import itertools
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 from keras.src.initializers.random_initializers import RandomInitializer
-from keras.src.saving.serialization_lib import SafeModeScope
 
 from tf_spline_prune.compat._flavour import (
     flavour_of,
+    inside_masks,
     is_layer,
     is_mask_wrapper,
-    is_own_function,
     keras_of,
-    kind_of,
 )
 from tf_spline_prune.compat._progress import Progress
 from tf_spline_prune.compat._weights import CurrentWeights, write_weights
+from tf_spline_prune.compat.build._config import config_of, from_config
 from tf_spline_prune.compat.build._mended_config import (
     is_told,
     mended_config,
     told_config,
 )
 from tf_spline_prune.compat.build._model_class import build_as
+from tf_spline_prune.compat.build._own_class import Place, resized, twins
 from tf_spline_prune.compat.build._parts import in_policy, part_configs, parts_of
 from tf_spline_prune.compat.graph._blueprint import (
     Arguments,
@@ -54,6 +53,8 @@ def rebuild(
     dtype: str | None = None,
     fresh: bool = False,
     names: Mapping[str, str] | None = None,
+    classes: Mapping[str, Mapping[Place, int]] | None = None,
+    read: Graph | None = None,
 ) -> Any:
     """Build a model of new layers from a graph.
 
@@ -72,6 +73,11 @@ def rebuild(
             what `adapt` has measured, which no training gives back.
         dtype: The dtype policy of all layers. Without it each keeps its own.
         names: Other names for layers and models, by their own.
+        classes: The layers made of layers that stay of their class, by path, and the
+            entries of their configs that change; `""` is the model itself. Without it
+            all that could be traced come out as plain models.
+        read: The graph whose paths `weights` knows, where the model was read at other
+            sizes than it is built for.
 
     Returns:
         A new model of the same flavour.
@@ -79,15 +85,22 @@ def rebuild(
     Raises:
         ModelError: If a layer cannot be built again.
     """
-    builder = _Builder(graph, changes or {}, dtype, names=names or {}, fresh=fresh)
+    builder = _Builder(
+        graph, changes or {}, dtype, names=names or {}, fresh=fresh, classes=classes
+    )
     # Fresh layers draw as any new ones do; of a copy nothing is drawn that stays.
     with contextlib.nullcontext() if fresh else streams_kept():
-        model = builder.build(graph.blueprint)
+        if "" in builder.classes:
+            model = builder.of_class(graph.model, "", None)
+        else:
+            model = builder.build(graph.blueprint)
     for layer, name, initializer in builder.undrawn:
         vars(layer)[name] = initializer
-    current = CurrentWeights(graph)
-    for path, source in graph.layers.items():
-        layer = builder.layers.get(path)
+    builder.pair()
+    read = read or graph
+    current = CurrentWeights(read)
+    for path, source in read.layers.items():
+        layer = builder.twin_of.get(id(source), builder.layers.get(path))
         if layer is None:  # masks between layers are Keras' own
             continue
         _freeze_alike(source, layer, "use_bias" in builder.changes.get(path, {}))
@@ -112,6 +125,15 @@ def rewire(graph: Graph, layer_for: Callable[[Node], Any]) -> Any:
         A new model of the same flavour, that shares these layers.
     """
     return _Builder(graph, {}, None, layer_for).build(graph.blueprint)
+
+
+def _taken(outputs: Any, node: Node) -> Any:
+    """Choose the outputs of a call that its node has; others nobody takes in."""
+    made = keras.tree.flatten(outputs)
+    if len(made) == len(node.outputs):
+        return outputs
+    chosen = list(itertools.compress(made, node.taken))
+    return chosen if len(chosen) > 1 else chosen[0]
 
 
 def _freeze_alike(source: Any, target: Any, biased: bool) -> None:
@@ -144,8 +166,13 @@ class _Builder:
         layer_for: Callable[[Node], Any] | None = None,
         names: Mapping[str, str] | None = None,
         fresh: bool = True,
+        classes: Mapping[str, Mapping[Place, int]] | None = None,
     ) -> None:
         self.fresh = fresh
+        self.classes = classes or {}
+        # What stays of its class, and for each layer inside the one in its place.
+        self.made: list[tuple[Any, Any]] = []
+        self.twin_of: dict[int, Any] = {}
         self.undrawn: list[tuple[Any, str, Any]] = []
         self.layer_for = layer_for
         self.names = names or {}
@@ -188,6 +215,8 @@ class _Builder:
             layer = self.layer(node, [tuple(t.shape) for t in entering])
             if is_mask_wrapper(layer):
                 args, kwargs = _named(node.layer, args, kwargs)
+            if node.path in self.classes and node.inner is not None:
+                return _taken(layer(*args, **kwargs), node)
             if node.inner is None or not node.inner.flat:
                 return layer(*args, **kwargs)
             told = {key: kwargs[key] for key in ("training",) if kwargs.get(key)}
@@ -230,7 +259,10 @@ class _Builder:
     def layer(self, node: Node, shapes: list[Any]) -> Any:
         """Make the new layer of a call, once for all its uses."""
         if node.path not in self.layers:
-            if node.inner is not None:
+            if node.path in self.classes:
+                made = self.of_class(node.layer, node.path, node)
+                self.layers[node.path] = made
+            elif node.inner is not None:
                 self.layers[node.path] = self.build(node.inner, shapes)
             elif not hasattr(node.layer, "weights"):
                 self.layers[node.path] = self._operation(node)
@@ -245,6 +277,29 @@ class _Builder:
             if node.inner is None:
                 self.progress.step()
         return self.layers[node.path]
+
+    def of_class(self, owner: Any, path: str, node: Node | None) -> Any:
+        """Make a model, or a layer made of layers, of its class, with other sizes."""
+        try:
+            made = resized(owner, self.classes[path], node)
+        except Exception as error:
+            raise ModelError(
+                "A layer made of layers cannot be made again with other sizes. "
+                f"Received: {path or owner.name!r} of the class "
+                f"{type(owner).__name__}, which raised {type(error).__name__}: {error}"
+            ) from error
+        self.made.append((owner, made))
+        return made
+
+    def pair(self) -> None:
+        """Pair the layers inside what stays of its class, once that is built."""
+        for owner, made in self.made:
+            for one, other in twins(owner, made):
+                self.twin_of[id(inside_masks(one))] = other
+                if other.name != one.name:  # Keras numbers what has no name
+                    other.name = one.name
+                if getattr(one, "trainable", True) != other.trainable:
+                    other.trainable = one.trainable
 
     def _draw_nothing(self, node: Node) -> None:
         """Let a layer of Keras 3 begin with zeros, for it will be given its weights.
@@ -315,71 +370,16 @@ class _Builder:
 
     def _from_config(self, node: Node, config: dict[str, Any]) -> Any:
         """Make a layer from a config that was never out of this process."""
-        layer = node.layer
-        known = {}
-        for thing in vars(layer).values():
-            # An initializer, a regularizer and the like are named by their class.
-            thing = type(thing) if hasattr(thing, "get_config") else thing
-            if callable(thing) and hasattr(thing, "__name__"):
-                known[thing.__name__] = thing
         try:
-            with (
-                SafeModeScope(False),
-                self.keras.utils.custom_object_scope(known),
-                _default_dtype(self.keras, self.dtype),
-            ):
-                if node.kind == "Lambda":
-                    return _lambda_layer(layer, config)
-                if not node.kind.startswith("op:"):
-                    config = _with_functions(layer, config)
-                return type(layer).from_config(config)
+            return from_config(node.layer, config, self.dtype)
         except Exception as error:
             raise ModelError(
                 "A layer cannot be built again from its config, which is how a model "
                 "is copied and shrunk. Give its class a `get_config` that its "
                 f"`from_config` understands. Received: {node.path!r} of type "
-                f"{type(layer).__name__}, which raised {type(error).__name__}: {error}"
+                f"{type(node.layer).__name__}, which raised {type(error).__name__}: "
+                f"{error}"
             ) from error
-
-
-def config_of(layer: Any) -> dict[str, Any]:
-    """Copy the config of a layer, whatever functions it holds.
-
-    That these are not safe in a file is not said: a copy gets the functions themselves.
-    A `functools.partial` has no name, so another function stands in for it.
-    """
-    every = getattr(layer, "_flatten_layers", lambda: [layer])
-    nameless = [
-        (part, key, value)
-        for part in every()
-        for key, value in vars(part).items()
-        if isinstance(value, functools.partial)
-    ]
-    for part, key, _ in nameless:
-        setattr(part, key, keras_of(part).activations.linear)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The object being serialized includes")
-            warnings.filterwarnings("ignore", "The `keras.initializers.serialize")
-            return dict(layer.get_config())
-    finally:
-        for part, key, value in nameless:
-            setattr(part, key, value)
-
-
-@contextlib.contextmanager
-def _default_dtype(keras: Any, dtype: str | None) -> Iterator[None]:
-    """Let the layers that a layer makes for itself have its dtype policy."""
-    if dtype is None:
-        yield
-        return
-    policies = keras.mixed_precision
-    old = policies.global_policy()
-    policies.set_global_policy(dtype)
-    try:
-        yield
-    finally:
-        policies.set_global_policy(old)
 
 
 def _named(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
@@ -387,41 +387,6 @@ def _named(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Argumen
     names = list(inspect.signature(layer.call).parameters)
     rest = dict(zip(names[1:], args[1:], strict=False))
     return args[:1], {**rest, **kwargs}
-
-
-def _with_functions(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
-    """Put a user's functions into a config, in which they are only names.
-
-    Args:
-        layer: The layer that the config is of, or the like.
-        config: The config, perhaps with changes.
-
-    Returns:
-        A copy, with the functions themselves for the layer and those inside it.
-    """
-    found = dict(config)
-    by_name = kind_of(layer).startswith("custom:")  # what it does with one is its own
-    for key, value in config.items():
-        own = getattr(layer, key, getattr(layer, f"forward_{key}", None))
-        inside = value.get("config") if isinstance(value, dict) else None
-        if is_layer(own):
-            if isinstance(inside, dict):
-                found[key] = {**value, "config": _with_functions(own, inside)}
-        elif is_own_function(own) and (isinstance(value, dict) or not by_name):
-            found[key] = own
-    return found
-
-
-def _lambda_layer(layer: Any, config: dict[str, Any]) -> Any:
-    """Make a Lambda; in a config its function would lose the names that it uses."""
-    given = {key: config[key] for key in ("name", "trainable", "dtype")}
-    return type(layer)(
-        layer.function,
-        output_shape=layer._output_shape,
-        mask=layer.mask,
-        arguments=layer.arguments,
-        **given,
-    )
 
 
 def _known(

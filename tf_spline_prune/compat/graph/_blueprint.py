@@ -51,6 +51,8 @@ class Node:
         inner: The blueprint of a nested model, else `None`.
         fill: Puts values, by identity, in the place of the tensors of the call.
         why: Why a user's layer made of layers could not be traced. Defaults to `""`.
+        taken: Of all that the call gives, whether it is among the outputs; empty for
+            all. Defaults to `()`.
     """
 
     layer: Any
@@ -65,6 +67,7 @@ class Node:
     inner: "Blueprint | None"
     fill: Callable[[dict[int, Any]], Arguments] = field(repr=False)
     why: str = ""
+    taken: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ import numpy as np
 
 from tf_spline_prune.compat._flavour import flavour_of
 from tf_spline_prune.compat._weights import weight_variables, write_weights
-from tf_spline_prune.compat.build._rebuild import config_of
+from tf_spline_prune.compat.build._config import config_of
 from tf_spline_prune.compat.graph._blueprint import Shape, signature_of
 from tf_spline_prune.compat.graph._graph import Graph
 from tf_spline_prune.compat.graph._trace import graph_of_nodes

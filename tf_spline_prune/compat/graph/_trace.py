@@ -196,6 +196,7 @@ def _blueprint(
                 inner=inner,
                 fill=filler(node),
                 why=why,
+                taken=tuple(taken),
             )
         )
     return Blueprint(

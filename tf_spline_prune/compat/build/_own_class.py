@@ -1,0 +1,243 @@
+"""Which entries of a config say the sizes of a model or layer of a user's class.
+
+A class that is made from a few numbers, as a backbone from its width and the number of
+its heads, can be made again with smaller ones, so that it keeps its methods. What an
+entry does is found by trying: a twin of the object is made with another number, in
+a scope in which variables have shapes and no values (Keras 3).
+"""
+
+import contextlib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from tf_spline_prune.compat._flavour import flavour_of, is_layer, kind_of
+from tf_spline_prune.compat.build._config import config_of, from_config
+from tf_spline_prune.compat.build._mended_config import completed, told_config
+from tf_spline_prune.compat.graph._blueprint import Node
+from tf_spline_prune.compat.run._states import streams_kept
+
+Place = tuple[str | int, ...]
+"""Keys and positions that lead to an entry of a config."""
+Shapes = list[tuple[int, ...]]
+
+_NO_SIZES = ("dtype", "name", "build_config", "trainable", "seed", "registered_name")
+# For a number that stands in the place of an open size; see `Node.input_shapes`.
+_ANY = 16
+
+
+@dataclass(frozen=True)
+class SizeEntry:
+    """An entry of a config that says how large some axes of weights are.
+
+    Attributes:
+        place: Keys and positions that lead to the entry.
+        value: Its value.
+        axes: The axes that grow and shrink with it: numbers of weights, in the order of
+            `weights`, and axes.
+    """
+
+    place: Place
+    value: int
+    axes: frozenset[tuple[int, int]]
+
+
+def is_own_class(owner: Any) -> bool:
+    """Return whether a layer or model of Keras 3 is of a user's class."""
+    return flavour_of(owner) == "keras" and kind_of(owner).startswith("custom:")
+
+
+def size_entries(
+    owner: Any, sizes: Collection[int], node: Node | None = None
+) -> list[SizeEntry] | None:
+    """Find the entries of a config that say sizes, by trying others.
+
+    Args:
+        owner: A built model or layer of a user's class.
+        sizes: Numbers of units that there are. Only entries that divide one of them, or
+            that one of them divides, are tried.
+        node: How a layer is called. Defaults to `None`, for a model.
+
+    Returns:
+        The entries; `None` if the class cannot be made again from its config, or if
+        that is a whole graph.
+    """
+    held = [tuple(weight.shape) for weight in owner.weights]
+    config = _config(owner)
+    if config is None or "input_layers" in config:
+        return None
+    if _shapes(owner, config, node) != held:
+        return _entries_inside(owner, config, sizes)
+    found = []
+    for place, value in _numbers(config):
+        if not any(size % value == 0 or value % size == 0 for size in sizes):
+            continue
+        for other in dict.fromkeys((2 * value, value // 2)):
+            shapes = _shapes(owner, changed(config, {place: other}), node)
+            if shapes is None or list(map(len, shapes)) != list(map(len, held)):
+                continue
+            moved = [
+                ((number, axis), now - was)
+                for number, pair in enumerate(zip(held, shapes, strict=True))
+                for axis, (was, now) in enumerate(zip(*pair, strict=True))
+                if was != now
+            ]
+            if moved and all((by > 0) == (other > value) for _, by in moved):
+                axes = frozenset(axis for axis, _ in moved)
+                found.append(SizeEntry(place, value, axes))
+                break
+    return found
+
+
+def _entries_inside(
+    owner: Any, config: Mapping[str, Any], sizes: Collection[int]
+) -> list[SizeEntry] | None:
+    """Find the entries of the models that a model is made of, as a task of a backbone.
+
+    Such a model may compile itself, which makes variables that have values.
+    """
+    numbers = {id(weight): number for number, weight in enumerate(owner.weights)}
+    known = False
+    found = []
+    for key, told in config.items():
+        held = getattr(owner, key, None)
+        if not isinstance(told, Mapping) or not is_layer(held) or not held.weights:
+            continue
+        entries = size_entries(held, sizes)
+        known = known or entries is not None
+        for entry in entries or ():
+            axes = [(id(held.weights[at]), axis) for at, axis in entry.axes]
+            if all(identity in numbers for identity, _ in axes):
+                there = frozenset((numbers[one], axis) for one, axis in axes)
+                found.append(
+                    SizeEntry((key, "config", *entry.place), entry.value, there)
+                )
+    return found if known else None
+
+
+def resized(owner: Any, values: Mapping[Place, int], node: Node | None = None) -> Any:
+    """Make a model or layer of the same class, with other numbers in its config.
+
+    What it takes from others and has no weights, such as a preprocessor, it shares.
+
+    Args:
+        owner: A built model or layer of a user's class.
+        values: The new numbers, by their places.
+        node: How a layer is called; it is left unbuilt. Defaults to `None`.
+
+    Returns:
+        The new one, with fresh weights.
+
+    Raises:
+        Exception: Whatever the class raises.
+    """
+    config = _config(owner)
+    if config is None:
+        raise ValueError("its class has no `get_config` that it can be made from")
+    if node is not None:
+        config["name"] = node.path.rpartition("/")[2]
+    config = changed(config, values)
+    made = from_config(owner, config)
+    if node is not None and config.keys() != config_of(made).keys():
+        told_config(made, config)  # for its own could not be loaded
+    return made
+
+
+def twins(owner: Any, made: Any) -> list[tuple[Any, Any]]:
+    """Pair the layers in two objects of one class that were made from like configs.
+
+    Args:
+        owner: The one.
+        made: The other.
+
+    Returns:
+        Pairs of layers, the two themselves first.
+
+    Raises:
+        ValueError: If they hold layers of other kinds.
+    """
+    both = [list(one._flatten_layers()) for one in (owner, made)]
+    kinds = [[type(layer) for layer in layers] for layers in both]
+    if kinds[0] != kinds[1]:
+        raise ValueError("it is made of other layers than before")
+    return list(zip(*both, strict=True))
+
+
+def changed(config: Any, values: Mapping[Place, int]) -> Any:
+    """Copy a config with other numbers at some places."""
+    for place, value in values.items():
+        config = _put(config, place, value)
+    return config
+
+
+def _put(part: Any, place: Place, value: int) -> Any:
+    if not place:
+        return value
+    first, *rest = place
+    inner = _put(part[first], tuple(rest), value)
+    if isinstance(part, Mapping):
+        return {**part, first: inner}
+    items = [*part]
+    items[int(first)] = inner
+    return tuple(items) if isinstance(part, tuple) else items
+
+
+def _config(owner: Any) -> dict[str, Any] | None:
+    """Return a config with the weightless layers in it themselves, such as tokenizers.
+
+    What these hold beside their config would be lost.
+    """
+    try:
+        config = config_of(owner)
+    except Exception:  # whatever a user's `get_config` raises
+        return None
+    config = completed(owner, config)
+    for key in config:
+        held = getattr(owner, key, None)
+        if is_layer(held) and not held.weights and isinstance(config[key], Mapping):
+            config[key] = held
+    return config
+
+
+def _numbers(part: Any, place: Place = ()) -> Iterator[tuple[Place, int]]:
+    """List the places of whole numbers above 1 in a config."""
+    if type(part) is int and part > 1:
+        yield place, part
+    elif isinstance(part, Mapping):
+        for key, value in part.items():
+            if key not in _NO_SIZES:
+                yield from _numbers(value, (*place, key))
+    elif isinstance(part, (list, tuple)):
+        for number, value in enumerate(part):
+            yield from _numbers(value, (*place, number))
+
+
+def _shapes(owner: Any, config: Any, node: Node | None) -> Shapes | None:
+    """Return the shapes of the weights of a twin; `None` if there is none."""
+    with contextlib.suppress(Exception), keras.StatelessScope(), streams_kept():
+        twin = from_config(owner, config)
+        if len(twin.weights) != len(owner.weights):
+            _build(owner, twin, node)
+        return [tuple(weight.shape) for weight in twin.weights]
+    return None
+
+
+def _build(owner: Any, twin: Any, node: Node | None) -> None:
+    """Build a layer as another one was built."""
+    with contextlib.suppress(Exception):  # many cannot say how they were built
+        if how := owner.get_build_config():
+            twin.build_from_config(how)
+        if len(twin.weights) == len(owner.weights):
+            return
+    if node is None:
+        return
+    given = {
+        identity: keras.KerasTensor([n or _ANY for n in shape], dtype)
+        for identity, shape, dtype in zip(
+            node.inputs, node.input_shapes, node.input_dtypes, strict=True
+        )
+    }
+    args, kwargs = node.fill(given)
+    twin(*args, **kwargs)

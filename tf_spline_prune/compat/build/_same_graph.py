@@ -1,0 +1,92 @@
+"""Whether a model that was made by its class is what was to be built."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from tf_spline_prune.compat.build._config import config_of
+from tf_spline_prune.compat.graph._graph import Call, Graph, Tensor
+
+# What may differ between two layers that compute the same.
+_NAMES = ("name", "seed", "build_config", "registered_name", "module")
+
+
+def difference_of(
+    graph: Graph, changes: Mapping[str, Mapping[str, Any]], made: Graph
+) -> tuple[str, str] | None:
+    """Compare a graph, but for the changes that were to be made, with another one.
+
+    A class that is told other sizes may also change what hangs on them: a factor, a
+    constant, a number of blocks. Then it is not what was to be built.
+
+    Args:
+        graph: The graph.
+        changes: For a layer's path, the entries of its config that were to change.
+        made: The other one.
+
+    Returns:
+        The path of the first call that differs, and how; `None` if none does.
+    """
+    for one, other in zip(graph.calls, made.calls, strict=False):
+        if why := _differs(one, other, changes.get(one.path, {})):
+            return one.path, why
+    if len(graph.calls) != len(made.calls):
+        return "", f"{len(made.calls)} calls in the place of {len(graph.calls)}"
+    return None
+
+
+def _differs(one: Call, other: Call, changes: Mapping[str, Any]) -> str:
+    # What has no weights has a name that Keras numbers over the whole process.
+    named = [
+        call.path if getattr(call.layer, "weights", ()) else "" for call in (one, other)
+    ]
+    if one.kind != other.kind or len(set(named)) > 1:
+        return f"{other.path} ({other.kind}) is in its place"
+    if [*one.needs(), *one.outputs] != [*other.needs(), *other.outputs]:
+        return "it takes in other tensors"
+    given = [keras.tree.flatten((call.args, call.kwargs)) for call in (one, other)]
+    if len(given[0]) != len(given[1]) or not all(map(_same, *given)):
+        return "it is called with other constants"
+    settings = [_settings(call.layer) for call in (one, other)]
+    expected = _bare({**settings[0], **_known(settings[0], changes)})
+    if not _same(expected, found := _bare(settings[1])):
+        keys = [k for k in expected if not _same(expected[k], found.get(k))]
+        return f"its settings {', '.join(keys) or sorted(found)} are others"
+    return ""
+
+
+def _known(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in changes.items() if key in settings}
+
+
+def _settings(layer: Any) -> dict[str, Any]:
+    if hasattr(layer, "weights"):
+        return config_of(layer)
+    known = inspect.signature(type(layer).__init__).parameters
+    return {name: value for name, value in vars(layer).items() if name in known}
+
+
+def _bare(part: Any) -> Any:
+    if isinstance(part, Mapping):
+        return {key: _bare(value) for key, value in part.items() if key not in _NAMES}
+    if isinstance(part, (list, tuple)):
+        return [_bare(value) for value in part]
+    return part
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        return bool(one == other)
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_same(one[k], other[k]) for k in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if hasattr(one, "shape") and hasattr(other, "shape"):
+        arrays = [keras.ops.convert_to_numpy(value) for value in (one, other)]
+        return np.array_equal(*arrays)
+    if callable(one) and callable(other):
+        return one is other
+    return type(one) is type(other) and bool(one == other)
