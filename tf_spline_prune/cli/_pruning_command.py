@@ -44,7 +44,7 @@ CRITERIA = (
     "snip",
     "synflow",
 )
-SCOPES = ("auto", "global", "layer", "isomorphic", "regions")
+SCOPES = ("auto", "global", "layer", "isomorphic", "uniform", "regions")
 STEPS = ("merge", "data_free", "least_squares", "batchnorm")
 _WITH_DATA = ("least_squares", "batchnorm")
 _BUDGETS = ("target_macs", "target_params", "target_bytes", "target_latency")

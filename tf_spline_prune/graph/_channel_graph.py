@@ -325,6 +325,24 @@ class ChannelGraph:
             self._sized[path] = sized_by(owner, node, *self._held, self.groups)
         return self._sized[path]
 
+    def is_open(self, node: Node) -> bool:
+        """Return whether the calls in a layer made of layers are known at any size.
+
+        Only then can it come out as plain layers. What is traced at known sizes may be
+        made of other calls.
+        """
+        if node.inner is None:
+            return False
+        inside = [
+            {
+                (call.path, call.kind)
+                for call in graph.calls
+                if call.path.startswith(f"{node.path}/")
+            }
+            for graph in (self.source, self.graph)
+        ]
+        return inside[0] == inside[1]
+
     @functools.cached_property
     def _held(self) -> tuple[dict[Axis, set[int]], dict[int, tuple[str, str]]]:
         """Find whose units each axis of a weight holds, and where each variable is."""

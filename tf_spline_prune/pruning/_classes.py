@@ -57,7 +57,8 @@ class Classes:
     def _open(self, path: str, reason: str) -> None:
         """Let one come out as plain layers, if its calls are known at any size."""
         node, blueprint = self._tree[path]
-        if node is not None and blueprint is None:
+        flat = blueprint is None or blueprint.flat
+        if node is not None and flat and not self._graph.is_open(node):
             raise ModelError(
                 "A layer made of layers cannot be made smaller: its class does not say "
                 "the sizes, and it does not come out as plain layers, for "

@@ -89,8 +89,10 @@ def prune(
             microseconds, or a table of microseconds by layer and number of kept units.
             Defaults to `None`, which measures LiteRT on this machine.
         scope: What is ranked together: `"global"`, `"layer"`, `"isomorphic"`,
-            `"regions"`, or pools of layers (a dictionary or a function of the layer).
-            Defaults to `"auto"`: `"layer"` for `"reconstruction"`, `"global"` for
+            `"uniform"`, `"regions"`, or pools of layers (a dictionary or a function of
+            the layer); see `plan`. Defaults to `"auto"`: `"uniform"` for a model whose
+            class says the sizes of its blocks, as far as that suffices, so that it
+            stays of the class; else `"layer"` for `"reconstruction"`, `"global"` for
             others.
         layers: Layers that may be pruned: a name, a regular expression, a list of
             these, or a function of the layer. Defaults to `None`, which means all.

@@ -57,7 +57,7 @@ def mended_config(node: Node, told: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def completed(layer: Any, told: Mapping[str, Any]) -> dict[str, Any]:
-    """Add to a config what `__init__` must be given, from the attributes of the layer.
+    """Add to a config what `__init__` takes besides, from the attributes of the layer.
 
     Args:
         layer: A layer of Keras 3.
@@ -71,7 +71,7 @@ def completed(layer: Any, told: Mapping[str, Any]) -> dict[str, Any]:
     found = {
         name: getattr(layer, name, getattr(layer, f"_{name}", _ABSENT))
         for name, parameter in _parameters(layer).items()
-        if name not in told and parameter.default is parameter.empty
+        if name not in told and parameter.kind is not parameter.VAR_KEYWORD
     }
     return {**told, **{key: value for key, value in found.items() if _is_plain(value)}}
 

@@ -1,5 +1,6 @@
 """Whether a model that was made by its class is what was to be built."""
 
+import contextlib
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -50,7 +51,7 @@ def _differs(one: Call, other: Call, changes: Mapping[str, Any]) -> str:
     given = [keras.tree.flatten((call.args, call.kwargs)) for call in (one, other)]
     if len(given[0]) != len(given[1]) or not all(map(_same, *given)):
         return "it is called with other constants"
-    settings = [_settings(call.layer) for call in (one, other)]
+    settings = _settings(one.layer, other.layer)
     expected = _bare({**settings[0], **_known(settings[0], changes)})
     if not _same(expected, found := _bare(settings[1])):
         keys = [k for k in expected if not _same(expected[k], found.get(k))]
@@ -62,16 +63,22 @@ def _known(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     return {key: value for key, value in changes.items() if key in settings}
 
 
-def _settings(layer: Any) -> dict[str, Any]:
-    if hasattr(layer, "weights"):
-        return config_of(layer)
-    known = inspect.signature(type(layer).__init__).parameters
-    return {name: value for name, value in vars(layer).items() if name in known}
+def _settings(*layers: Any) -> list[dict[str, Any]]:
+    """Read the configs of two layers, or what they hold by the names of arguments."""
+    if all(hasattr(layer, "weights") for layer in layers):
+        with contextlib.suppress(Exception):  # whatever a user's `get_config` raises
+            return [config_of(layer) for layer in layers]
+    known = inspect.signature(type(layers[0]).__init__).parameters
+    return [{k: v for k, v in vars(layer).items() if k in known} for layer in layers]
 
 
 def _bare(part: Any) -> Any:
     if isinstance(part, Mapping):
-        return {key: _bare(value) for key, value in part.items() if key not in _NAMES}
+        return {
+            key: _bare(value)
+            for key, value in part.items()
+            if key not in _NAMES and not key.endswith("initializer")
+        }
     if isinstance(part, (list, tuple)):
         return [_bare(value) for value in part]
     return part

@@ -35,7 +35,8 @@ class Allocation:
         rankings: Their rankings.
         pools: The pool of each group.
         floors: How many units of each group must stay.
-        round_to: Of what the number that stays is a multiple.
+        round_to: Of what the number that stays is a multiple; one number per group, or
+            one for all.
         originals: How many units each group had at first; as many as now if `None`.
     """
 
@@ -45,7 +46,7 @@ class Allocation:
         rankings: Sequence[Ranking],
         pools: Sequence[Hashable],
         floors: Sequence[int],
-        round_to: int,
+        round_to: int | Sequence[int],
         originals: Sequence[int] | None = None,
     ) -> None:
         self.groups = groups
@@ -53,7 +54,7 @@ class Allocation:
         self.sizes = np.array([group.num_units for group in groups], int)
         self.originals = np.array(self.sizes if originals is None else originals, int)
         self.floors = np.array(floors, int)
-        self.round_to = round_to
+        self.round_to = np.broadcast_to(np.array(round_to, int), len(groups))
         # For each pool, how many units there were, and how many of them are gone.
         self.whole: dict[Hashable, int] = {}
         self.gone: dict[Hashable, int] = {}
@@ -194,7 +195,7 @@ class Allocation:
             while counts[owner] and left > 0:
                 left -= 1
                 fewer = counts.copy()
-                fewer[owner] = max(0, fewer[owner] - self.round_to)
+                fewer[owner] = max(0, fewer[owner] - self.round_to[owner])
                 if cost_of(fewer) > limit:
                     break
                 counts = fewer
@@ -317,8 +318,9 @@ class RegionAllocation(Allocation):
 
         def next_size(owner: int) -> int:
             kept = self.sizes[owner] - counts[owner]
-            last = (kept - 1) // self.round_to * self.round_to
-            target = last - (steps[owner] - self.round_to)
+            multiple = self.round_to[owner]
+            last = (kept - 1) // multiple * multiple
+            target = last - (steps[owner] - multiple)
             return int(kept - max(target, min(least[owner], kept)))
 
         def look(owner: int) -> None:

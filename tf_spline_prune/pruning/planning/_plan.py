@@ -20,17 +20,30 @@ from tf_spline_prune._checks import (
 from tf_spline_prune.compat import Calibration, require_flavour
 from tf_spline_prune.criteria import AnyCriterion
 from tf_spline_prune.criteria._get import CRITERION
-from tf_spline_prune.errors import NothingPrunedWarning, warn
+from tf_spline_prune.errors import (
+    BudgetError,
+    NothingPrunedWarning,
+    SplinePruneWarning,
+    warn,
+)
 from tf_spline_prune.graph import Barrier, ChannelGraph, Cost, Group
 from tf_spline_prune.graph._cost import WeightDtype, cost_after, require_macs
 from tf_spline_prune.graph._input_shapes import INPUT_SHAPES, InputShapes
 from tf_spline_prune.graph._selection import Selector
+from tf_spline_prune.graph._stacks import Stack
+from tf_spline_prune.pruning._classes import Classes
 from tf_spline_prune.pruning.planning._allocation import (
     Allocation,
     RegionAllocation,
     solve,
 )
 from tf_spline_prune.pruning.planning._budget import Budget, Sparsity, Target
+from tf_spline_prune.pruning.planning._joint import (
+    JointAllocation,
+    as_barriers,
+    stacks_of,
+    stays_of_its_class,
+)
 from tf_spline_prune.pruning.planning._latency import Latency
 from tf_spline_prune.pruning.planning._pruning_plan import PruningPlan, fingerprint
 from tf_spline_prune.pruning.planning._ranking import (
@@ -140,13 +153,17 @@ def plan(
             candidates on this machine, each in turns with the model (medians).
         scope: What is ranked together: `"global"` means everything, `"layer"` each
             group by itself (every group loses the same fraction), `"isomorphic"` groups
-            of the same structure. A dictionary from names to lists of layers or regular
+            of the same structure. With `"uniform"` every block of a stack loses the
+            same number of units, so that a class whose config has one size for all of
+            them is kept: a KerasHub backbone, or the task around it; what that config
+            cannot say stays. A dictionary from names to lists of layers or regular
             expressions, or a function from a layer to something hashable or `None`,
             makes pools of your own; groups in none are ranked by themselves. With
             `"regions"` the criterion ranks within groups, and how many units each loses
             is chosen so that an upper bound on the number of linear regions stays
             large: see `RegionBound`; channels count as units there. Latencies are
-            weighed by multiply-accumulates. Defaults to `"auto"`: `"layer"` for
+            weighed by multiply-accumulates. Defaults to `"auto"`: `"uniform"` for a
+            model of such a class, as far as that suffices; else `"layer"` for
             `"reconstruction"`, `"global"` for others.
         layers: Which layers may be pruned: a name, a regular expression, a list of
             these, or a function of the layer. A group is pruned only if all layers that
@@ -298,6 +315,21 @@ def decide(
     Returns:
         The plan, and what there was before the first decision.
     """
+    if (
+        asked.scope == "auto"
+        and not asked.budget.by_layer
+        and stays_of_its_class(graph)
+    ):
+        try:
+            return decide(graph, replace(asked, scope="uniform"), origin, gone)
+        except BudgetError as error:
+            kind = type(graph.model).__name__
+            warn(
+                f"The result will be a plain model and no {kind}, for the sizes that "
+                "the config of this class says do not suffice. With "
+                f'`scope="uniform"` that is an error: {error}',
+                SplinePruneWarning,
+            )
     criterion = criteria.get(asked.criterion, asked.data is not None)
     asked = replace(asked, scope=scope_for(criterion, asked.scope))
     by_layer = None
@@ -339,6 +371,7 @@ def decide(
         after=cost_after(graph, removed),
         achieved=achieved,
         input_shapes=graph.input_shapes,
+        plain=Classes(graph, removed).reasons,
     )
     return decision, origin or field.origin(counts)
 
@@ -369,12 +402,14 @@ class _Field:
         sizes: How many units they had before the first decision.
         pools: What they are ranked together with.
         scope: The scope, as a plan records it.
+        stacks: Which of them lose their units together.
     """
 
     groups: list[Group]
     sizes: list[int]
     pools: list[Hashable]
     scope: Any
+    stacks: list[Stack]
 
     @property
     def names(self) -> list[str]:
@@ -421,13 +456,18 @@ def _candidates(
     # A group that earlier rounds have brought to its smallest size still counts.
     least = asked.min_units if origin is None else 0
     groups, barriers = candidates(graph, criterion, asked.layers, least)
+    if origin is not None:
+        groups = [group for group in groups if group.name in origin.units]
+    stacks, unsaid = stacks_of(graph, groups, asked.scope == "uniform")
+    barriers += as_barriers(groups, unsaid)
+    groups = [group for group in groups if group.name not in unsaid]
     if origin is None:
+        sizes = [group.num_units for group in groups]
         pools, scope = pools_of(graph, groups, asked.scope)
-        return _Field(groups, [g.num_units for g in groups], pools, scope), barriers
-    groups = [group for group in groups if group.name in origin.units]
-    sizes = [origin.units[group.name] for group in groups]
-    pools = [origin.pools[group.name] for group in groups]
-    return _Field(groups, sizes, pools, origin.scope), barriers
+    else:
+        sizes = [origin.units[group.name] for group in groups]
+        pools, scope = [origin.pools[group.name] for group in groups], origin.scope
+    return _Field(groups, sizes, pools, scope, stacks), barriers
 
 
 def _allocation(
@@ -460,8 +500,15 @@ def _allocation(
         return RegionAllocation(
             graph, groups, rankings, floors, asked.round_to, field.sizes
         )
-    return Allocation(
-        groups, rankings, field.pools, floors, asked.round_to, field.sizes
+    if all(len(stack.groups) == 1 for stack in field.stacks):
+        if sum(stack.levels for stack in field.stacks) == sum(
+            g.num_units for g in groups
+        ):
+            return Allocation(
+                groups, rankings, field.pools, floors, asked.round_to, field.sizes
+            )
+    return JointAllocation(
+        groups, rankings, field.stacks, field.pools, floors, asked.round_to, field.sizes
     )
 
 

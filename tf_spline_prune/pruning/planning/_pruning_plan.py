@@ -55,6 +55,8 @@ class PruningPlan:
             Defaults to `None`.
         input_shapes: The shapes of the inputs, without the batch axis, at which the
             model was read; `None` where it was read at any. Defaults to `None`.
+        plain: The models and layers of users' classes that come out as plain layers, by
+            path (`""` is the model), and why. Defaults to none.
 
     Example:
 
@@ -80,6 +82,7 @@ class PruningPlan:
     after: Cost
     achieved: tuple[float, float] | None = None
     input_shapes: Mapping[str, tuple[int, ...]] | None = None
+    plain: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @checked(weights=WEIGHTS)
     def apply(
@@ -172,6 +175,7 @@ class PruningPlan:
         if given["input_shapes"] is not None:
             shapes = given["input_shapes"].items()
             given["input_shapes"] = {name: tuple(shape) for name, shape in shapes}
+        given["plain"] = dict(given["plain"] or {})
         return cls(**given)
 
     @checked(path=Path())
@@ -297,6 +301,9 @@ def plan_text(plan: Any) -> str:
     if plan.approximate:
         lines += ["", "Approximate, because their statistics change:"]
         lines += [f"  {name}" for name in plan.approximate]
+    if plan.plain:
+        lines += ["", "Comes out as plain layers:"]
+        lines += [f"  {path or plan.model}: {why}" for path, why in plan.plain.items()]
     if plan.barriers:
         lines += ["", "Unprunable:"]
         lines += [f"  {barrier}" for barrier in plan.barriers]

@@ -7,9 +7,10 @@ from tf_spline_prune._checks import Function, Having, MapOf, OneOf, Options, Tex
 from tf_spline_prune.criteria import Criterion
 from tf_spline_prune.errors import BudgetError
 from tf_spline_prune.graph import Barrier, ChannelGraph, Group
+from tf_spline_prune.graph._stacks import isomorphic
 from tf_spline_prune.pruning.planning._budget import check_fraction
 
-NamedScope = Literal["auto", "global", "layer", "isomorphic", "regions"]
+NamedScope = Literal["auto", "global", "layer", "isomorphic", "uniform", "regions"]
 # Pools by name, or what a function says of each layer.
 Scope = (
     NamedScope | Mapping[str, str | Iterable[str]] | Callable[[Any], Hashable | None]
@@ -80,10 +81,10 @@ def pools_of(
 
 
 def _named(group: Group, scope: str) -> Hashable:
-    if scope == "layer":
+    if scope in ("layer", "uniform"):
         return group.name
     if scope == "isomorphic":
-        return tuple(sorted((m.role, m.name, m.positions.shape) for m in group.members))
+        return isomorphic(group)
     return "all"
 
 
