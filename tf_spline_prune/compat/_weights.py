@@ -9,6 +9,7 @@ import numpy as np
 
 from tf_spline_prune.compat._flavour import flavour_of, kind_of
 from tf_spline_prune.compat.build._parts import parts_of, working_layer
+from tf_spline_prune.compat.graph._blueprint import Blueprint, Node
 from tf_spline_prune.compat.graph._graph import Graph
 from tf_spline_prune.errors import ModelError
 
@@ -155,6 +156,8 @@ class _LayerWeights(Mapping[str, np.ndarray]):
 class CurrentWeights(Mapping[str, Mapping[str, np.ndarray]]):
     """The weights of a model by layer path and name, read when asked for.
 
+    A layer made of layers that was traced has those that no layer in it has.
+
     Args:
         graph: What `trace` gave.
     """
@@ -164,6 +167,14 @@ class CurrentWeights(Mapping[str, Mapping[str, np.ndarray]]):
         for path, layer in graph.layers.items():
             if _variables(layer):
                 self._layers[path] = _of(layer)
+        known = {
+            id(one) for held in self._layers.values() for one in held.variables.values()
+        }
+        for node in _traced(graph.blueprint):
+            own = _of(node.layer).variables.items()
+            loose = {name: one for name, one in own if id(one) not in known}
+            if loose:
+                self._layers[node.path] = _LayerWeights(loose)
 
     def __getitem__(self, path: str) -> Mapping[str, np.ndarray]:
         return self._layers[path]
@@ -173,6 +184,10 @@ class CurrentWeights(Mapping[str, Mapping[str, np.ndarray]]):
 
     def __len__(self) -> int:
         return len(self._layers)
+
+    def variables(self, path: str) -> dict[str, Any]:
+        """Return the variables of a layer's weights."""
+        return self._layers[path].variables
 
     def shapes(self, path: str) -> dict[str, tuple[int, ...]]:
         """Return the shapes of a layer's weights, without reading any value."""
@@ -188,6 +203,15 @@ class CurrentWeights(Mapping[str, Mapping[str, np.ndarray]]):
         """Return whether a weight holds real numbers, without reading any value."""
         dtype = self._layers[path].variables[name].dtype
         return "float" in str(getattr(dtype, "name", dtype))
+
+
+def _traced(blueprint: Blueprint) -> Iterator[Node]:
+    """Yield the layers made of layers that were traced, the outermost first."""
+    for node in blueprint.nodes:
+        if node.inner is not None:
+            if node.inner.flat:
+                yield node
+            yield from _traced(node.inner)
 
 
 def _shape(variable: Any) -> tuple[int, ...]:

@@ -21,7 +21,6 @@ from tf_spline_prune.compat import (
     config_of,
     trace,
     traced_macs,
-    weight_variables,
     with_sizes,
 )
 from tf_spline_prune.errors import BudgetError, RuleError
@@ -138,7 +137,8 @@ class ChannelGraph:
         self.approximate = approximate
         self.source, self.graph = read_at(model, input_shapes)
         self.input_shapes: dict[str, tuple[int, ...]] | None = None
-        if self.graph is not self.source:
+        is_open = any(None in entry.shape[1:] for entry in self.source.inputs)
+        if self.graph is not self.source and is_open:
             self.input_shapes = {i.name: i.shape[1:] for i in self.graph.inputs}  # type: ignore[misc]
         self.arrays = CurrentWeights(self.graph)
         for path, layer in self.graph.layers.items():
@@ -306,7 +306,7 @@ class ChannelGraph:
 
     def traced(self, small: Any) -> Graph:
         """Trace a smaller model of the same inputs as this one was."""
-        return trace(small, self._full_shapes)
+        return trace(small, self._full_shapes, self.graph is not self.source)
 
     @property
     def _full_shapes(self) -> dict[str, Shape] | None:
@@ -356,7 +356,7 @@ class ChannelGraph:
         places = {
             id(variable): (path, name)
             for path in self.arrays
-            for name, variable in weight_variables(self.graph.layers[path]).items()
+            for name, variable in self.arrays.variables(path).items()
         }
         return held, places
 

@@ -45,7 +45,7 @@ def read_at(model: Any, asked: InputShapes | None) -> tuple[Graph, Graph]:
     if asked is not None:
         shapes = _filled(own, asked)
         try:
-            return own, trace(model, shapes)
+            return own, trace(model, shapes, looked_at=True)
         except ModelError:
             raise
         except Exception as error:  # whatever a layer raises at a size
@@ -56,14 +56,16 @@ def read_at(model: Any, asked: InputShapes | None) -> tuple[Graph, Graph]:
                 f"{error}"
             ) from error
     untraced = _untraced(own)
+    if not untraced:
+        return own, own
     is_open = any(None in entry.shape[1:] for entry in own.inputs)
-    for length in _LENGTHS if untraced and is_open else ():
+    for length in _LENGTHS if is_open else _LENGTHS[:1]:
         shapes = {
             entry.name: (entry.shape[0], *(n or length for n in entry.shape[1:]))
             for entry in own.inputs
         }
         try:
-            found = trace(model, shapes)
+            found = trace(model, shapes if is_open else None, looked_at=True)
         except Exception:  # whatever a layer raises at a size
             continue
         if _untraced(found) < untraced:

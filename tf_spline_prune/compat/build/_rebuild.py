@@ -4,7 +4,7 @@ import contextlib
 import inspect
 import itertools
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import keras
@@ -19,7 +19,12 @@ from tf_spline_prune.compat._flavour import (
     keras_of,
 )
 from tf_spline_prune.compat._progress import Progress
-from tf_spline_prune.compat._weights import CurrentWeights, write_weights
+from tf_spline_prune.compat._weights import (
+    CurrentWeights,
+    values_of,
+    write_values,
+    write_weights,
+)
 from tf_spline_prune.compat.build._config import config_of, from_config
 from tf_spline_prune.compat.build._mended_config import (
     is_told,
@@ -110,6 +115,8 @@ def rebuild(
             write_weights(layer, list(arrays.values()))
             if hasattr(layer, "finalize_state"):  # Normalization derives from them
                 layer.finalize_state()
+    if not fresh:
+        builder.write_loose(read.layers.values())
     return model
 
 
@@ -300,6 +307,16 @@ class _Builder:
                     other.name = one.name
                 if getattr(one, "trainable", True) != other.trainable:
                     other.trainable = one.trainable
+
+    def write_loose(self, layers: Collection[Any]) -> None:
+        """Write what no layer of the graph holds into what stays of its class."""
+        known = {
+            id(weight) for layer in layers for weight in getattr(layer, "weights", ())
+        }
+        for owner, made in self.made:
+            for old, new in zip(owner.weights, made.weights, strict=True):
+                if id(old) not in known and tuple(old.shape) == tuple(new.shape):
+                    write_values(new, values_of(old))
 
     def _draw_nothing(self, node: Node) -> None:
         """Let a layer of Keras 3 begin with zeros, for it will be given its weights.

@@ -369,7 +369,11 @@ def is_composite(layer: Any) -> bool:
 
 
 def symbolic_layer(
-    layer: Any, node: Any, tensors: list[Any], needed: list[bool]
+    layer: Any,
+    node: Any,
+    tensors: list[Any],
+    needed: list[bool],
+    looked_at: bool = False,
 ) -> tuple[Any | None, str]:
     """Trace a composite layer.
 
@@ -378,6 +382,9 @@ def symbolic_layer(
         node: How it is called.
         tensors: The tensors that it is given.
         needed: For each of its outputs, whether anything takes it in.
+        looked_at: Whether the trace is only looked at and run, never built from: then
+            it may hold weights as numbers, lack losses, and not tell what is done in
+            training. Defaults to `False`.
 
     Returns:
         What was traced, and nothing; or `None`, by which it stays opaque, a barrier to
@@ -389,7 +396,7 @@ def symbolic_layer(
     why = ""
     for way in ways:
         try:
-            return _traced_layer(layer, node, tensors, needed, way), ""
+            return _traced_layer(layer, node, tensors, needed, way, looked_at), ""
         except _Lost as lost:
             why = str(lost)
         except Exception as error:  # whatever the user's `call` raises
@@ -408,6 +415,7 @@ def _traced_layer(
     tensors: list[Any],
     needed: list[bool],
     through: list[Any] | None,
+    looked_at: bool,
 ) -> Any:
     """Trace a composite layer.
 
@@ -418,6 +426,7 @@ def _traced_layer(
         needed: For each of its outputs, whether anything takes it in.
         through: Layers inside of it that are run through, while its `call` is told
             the size of the batch (Keras 3). Without it, it is run as it is.
+        looked_at: As in `symbolic_layer`.
 
     Returns:
         The traced layer, with the outputs that are needed.
@@ -459,19 +468,21 @@ def _traced_layer(
         with _losses_kept(layer) as added, run_through(through):
             first = traced = trace(batch)
             second = trace(SIZES[1]) if sized else None
-        if added:
+        if added and not looked_at:
             raise _Lost("it adds losses, which are beside its outputs")
         if sized:
             inputs, _ = given(None)
             outputs = for_any_batch(first, second, inputs)
             traced = model_of(inputs, outputs)
-        if have_changed():  # that would be a constant of the trace
+        if have_changed() and not looked_at:  # that would be a constant of the trace
             raise _Lost("it changes a state or draws by a seed of its own")
-        if lost := _lost_weights(layer, traced):
-            raise _Lost(f"it reads weights of its own: {', '.join(lost[:3])}")
-        if read := reads_weights(first, layer) or reads_weights(traced, layer):
-            raise _Lost(f"it reads weights of others: {', '.join(read[:3])}")
-        other = _kinds_in_training(layer, given(batch)[1], through, some)
+        other = None
+        if not looked_at:
+            if lost := _lost_weights(layer, traced):
+                raise _Lost(f"it reads weights of its own: {', '.join(lost[:3])}")
+            if read := reads_weights(first, layer) or reads_weights(traced, layer):
+                raise _Lost(f"it reads weights of others: {', '.join(read[:3])}")
+            other = _kinds_in_training(layer, given(batch)[1], through, some)
     if other not in (None, _kinds(first)):
         raise _Lost("it does other things in training")
 

@@ -50,7 +50,9 @@ from tf_spline_prune.compat.graph._symbolic import (
 from tf_spline_prune.errors import ModelError
 
 
-def trace(model: Any, shapes: Mapping[str, Shape] | None = None) -> Graph:
+def trace(
+    model: Any, shapes: Mapping[str, Shape] | None = None, looked_at: bool = False
+) -> Graph:
     """Read a model as a graph of calls.
 
     Wrappers that hold masks are looked through: what the graph names is the layer
@@ -61,6 +63,9 @@ def trace(model: Any, shapes: Mapping[str, Shape] | None = None) -> Graph:
             calling its `call` on symbolic inputs.
         shapes: For the name of each input its shape, batch axis first, of which no
             other is open. Defaults to `None`: the shapes are those of the model.
+        looked_at: Whether the graph is only looked at and run, and nothing is built
+            from it: then layers made of layers are read, too, of which something would
+            be lost in a graph of plain layers. Defaults to `False`.
 
     Returns:
         The graph.
@@ -70,7 +75,7 @@ def trace(model: Any, shapes: Mapping[str, Shape] | None = None) -> Graph:
         ModelError: If it is not built, or its `call` cannot be traced.
     """
     require_flavour(model)
-    names = _Names(sized=shapes is not None)
+    names = _Names(shapes is not None, looked_at)
     functional = _functional(model)
     traced = functional is None
     if functional is None:
@@ -98,7 +103,7 @@ def is_its_graph(graph: Graph) -> bool:
 
 def graph_of_nodes(functional: Any) -> Graph:
     """Read the object that holds the nodes of a model as a graph of calls."""
-    names = _Names(sized=False)
+    names = _Names()
     return flat_graph(_blueprint(functional, functional, "", names, traced=False))
 
 
@@ -110,10 +115,12 @@ class _Names:
 
     Args:
         sized: Whether nested models are read at the sizes with which they are called.
+        looked_at: As in `trace`.
     """
 
-    def __init__(self, sized: bool) -> None:
+    def __init__(self, sized: bool = False, looked_at: bool = False) -> None:
         self.sized = sized
+        self.looked_at = looked_at
         self._paths: dict[int, str] = {}
         self._used: set[str] = set()
         # Layers made of layers, as they were traced, and how they were called.
@@ -260,7 +267,7 @@ def _inner(
         if not all(needed):
             how += f", of which outputs {np.flatnonzero(needed).tolist()} are used"
         if id(layer) not in names.traced:
-            traced = symbolic_layer(layer, node, tensors, needed)
+            traced = symbolic_layer(layer, node, tensors, needed, names.looked_at)
             names.traced[id(layer)] = how, traced
         known, (functional, why) = names.traced[id(layer)]
         if known != how:
