@@ -58,6 +58,7 @@ from tf_spline_prune.compat.build._own_class import (
     SizeEntry as SizeEntry,
     is_own_class as is_own_class,
     size_entries as size_entries,
+    sketch as sketch,
 )
 from tf_spline_prune.compat.build._parts import (
     parts_of as parts_of,

@@ -19,6 +19,8 @@ from tf_spline_prune.compat import (
     check_finite,
     check_plain,
     config_of,
+    difference_of,
+    sketch,
     trace,
     traced_macs,
     with_sizes,
@@ -41,7 +43,7 @@ from tf_spline_prune.graph._grouping import (
 from tf_spline_prune.graph._input_shapes import INPUT_SHAPES, InputShapes, read_at
 from tf_spline_prune.graph._recorder import Recorder
 from tf_spline_prune.graph._selection import Nameable
-from tf_spline_prune.graph._stacks import Axis, Sized, sized_by
+from tf_spline_prune.graph._stacks import Axis, Sized, Stack, sized_by
 from tf_spline_prune.graph._unit_path import UnitPath, follow
 from tf_spline_prune.graph.rules import describe, has_own_rule
 
@@ -322,8 +324,30 @@ class ChannelGraph:
         path = node.path if node else ""
         if path not in self._sized:
             owner = node.layer if node else self.model
-            self._sized[path] = sized_by(owner, node, *self._held, self.groups)
+            found = sized_by(owner, node, *self._held, self.groups)
+            if node is None and found.stacks:
+                true = tuple(stack for stack in found.stacks if self._is_true(stack))
+                found = replace(found, stacks=true)
+            self._sized[path] = found
         return self._sized[path]
+
+    def _is_true(self, stack: Stack) -> bool:
+        """Return whether other numbers in the config change the sizes and nothing else.
+
+        With a size may change what hangs on it: a factor, a constant.
+        """
+        removed = self.nothing_removed()
+        half = stack.levels // 2 or 1
+        for group in self.groups:
+            if group.name in stack.groups:
+                removed[group.roots[: half * group.num_units // stack.levels]] = True
+        left = self.left(removed)
+        values = Sized("", (), (stack,)).values(left)
+        try:
+            made = self.traced(sketch(self.model, dict(values)))  # type: ignore[arg-type]
+        except Exception:  # whatever a user's class raises
+            return False
+        return difference_of(self.graph, self.changes(removed), made, True) is None
 
     def is_open(self, node: Node) -> bool:
         """Return whether the calls in a layer made of layers are known at any size.
@@ -442,6 +466,24 @@ class ChannelGraph:
                 for size, labels in zip(fact.shape, fact.axes, strict=True)
             ]
         return counts
+
+    def changes(self, removed: np.ndarray) -> dict[str, dict[str, Any]]:
+        """Return the configs of the layers that change, by path.
+
+        Args:
+            removed: Array of shape `(labels,)`, bool, indexed by unit.
+        """
+        changes: dict[str, dict[str, Any]] = {}
+        kept = self.kept_counts(removed)
+        for edit in self.edits:
+            keep = ~removed[self._root[edit.labels]]
+            if not keep.all():
+                config = changes.setdefault(edit.path, config_of(self.layer(edit.path)))
+                edit.apply(config, keep)
+        for (path, name), fact in self.weights.items():
+            if kept[path, name] != list(fact.shape):
+                changes.setdefault(path, {})
+        return changes
 
     def owners(self, groups: Sequence[Group]) -> np.ndarray:
         """Return for each unit the index of its group, or -1."""

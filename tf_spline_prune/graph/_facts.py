@@ -169,6 +169,23 @@ class Edit:
     labels: Labels
     change: Callable[..., Any]
 
+    def apply(self, config: dict[str, Any], keep: np.ndarray) -> None:
+        """Change the entry of a config, copying the entries that lead to it.
+
+        Args:
+            config: The layer's config; it may leave out what follows from the rest.
+            keep: Array of shape `(units,)`, bool.
+        """
+        *outer, last = self.key.split(".")
+        for key in outer:
+            if key not in config:
+                return
+            inner = dict(config[key])
+            config[key] = inner
+            config = inner
+        if last in config:
+            config[last] = self.change(config[last], keep=keep)
+
 
 @dataclass(frozen=True, eq=False)
 class Rescale:

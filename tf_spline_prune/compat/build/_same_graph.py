@@ -16,7 +16,10 @@ _NAMES = ("name", "seed", "build_config", "registered_name", "module")
 
 
 def difference_of(
-    graph: Graph, changes: Mapping[str, Mapping[str, Any]], made: Graph
+    graph: Graph,
+    changes: Mapping[str, Mapping[str, Any]],
+    made: Graph,
+    sketched: bool = False,
 ) -> tuple[str, str] | None:
     """Compare a graph, but for the changes that were to be made, with another one.
 
@@ -27,19 +30,21 @@ def difference_of(
         graph: The graph.
         changes: For a layer's path, the entries of its config that were to change.
         made: The other one.
+        sketched: Whether weights that it reads as constants are 0, so that of these
+            only the shapes are compared. Defaults to `False`.
 
     Returns:
         The path of the first call that differs, and how; `None` if none does.
     """
     for one, other in zip(graph.calls, made.calls, strict=False):
-        if why := _differs(one, other, changes.get(one.path, {})):
+        if why := _differs(one, other, changes.get(one.path, {}), sketched):
             return one.path, why
     if len(graph.calls) != len(made.calls):
         return "", f"{len(made.calls)} calls in the place of {len(graph.calls)}"
     return None
 
 
-def _differs(one: Call, other: Call, changes: Mapping[str, Any]) -> str:
+def _differs(one: Call, other: Call, changes: Mapping[str, Any], sketched: bool) -> str:
     # What has no weights has a name that Keras numbers over the whole process.
     named = [
         call.path if getattr(call.layer, "weights", ()) else "" for call in (one, other)
@@ -49,6 +54,9 @@ def _differs(one: Call, other: Call, changes: Mapping[str, Any]) -> str:
     if [*one.needs(), *one.outputs] != [*other.needs(), *other.outputs]:
         return "it takes in other tensors"
     given = [keras.tree.flatten((call.args, call.kwargs)) for call in (one, other)]
+    if sketched:
+        pairs = zip(*given, strict=False)
+        given[1] = [a if _is_sketch_of(b, a) else b for a, b in pairs]
     if len(given[0]) != len(given[1]) or not all(map(_same, *given)):
         return "it is called with other constants"
     settings = _settings(one.layer, other.layer)
@@ -61,6 +69,14 @@ def _differs(one: Call, other: Call, changes: Mapping[str, Any]) -> str:
 
 def _known(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in changes.items() if key in settings}
+
+
+def _is_sketch_of(made: Any, given: Any) -> bool:
+    """Return whether a constant is a weight that reads as 0."""
+    shapes = [getattr(value, "shape", None) for value in (made, given)]
+    if not shapes[0] or shapes[0] != shapes[1]:
+        return False
+    return not np.any(keras.ops.convert_to_numpy(made))
 
 
 def _settings(*layers: Any) -> list[dict[str, Any]]:
