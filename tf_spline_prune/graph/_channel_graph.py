@@ -312,8 +312,9 @@ class ChannelGraph:
 
     @property
     def _full_shapes(self) -> dict[str, Shape] | None:
-        inputs = self.graph.inputs
-        return self.input_shapes and {entry.name: entry.shape for entry in inputs}
+        if self.input_shapes is None:
+            return None
+        return {entry.name: entry.shape for entry in self.graph.inputs}
 
     def sized(self, node: Node | None) -> Sized:
         """Return what the config of a model or a layer made of layers can say.

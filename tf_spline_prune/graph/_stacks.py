@@ -137,8 +137,8 @@ def sized_by(
         covered = set().union(*(axes for _, axes in mine))
         if all(axes_of[number] <= covered for number in together):
             said = [(entry.place, entry.value) for entry, _ in mine]
-            some = [groups[number] for number in sorted(together)]
-            stacks.append(_stack(some, said))
+            members = [groups[number] for number in sorted(together)]
+            stacks.append(_stack(members, said))
     return Sized(type(owner).__name__, inside, tuple(stacks))
 
 

@@ -188,7 +188,7 @@ def _config(owner: Any) -> dict[str, Any] | None:
         return None
     config = completed(owner, config)
     for key in config:
-        held = getattr(owner, key, None)
+        held: Any = getattr(owner, key, None)
         if is_layer(held) and not held.weights and isinstance(config[key], Mapping):
             config[key] = held
     return config
