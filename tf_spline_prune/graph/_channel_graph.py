@@ -138,11 +138,15 @@ class ChannelGraph:
         self._producer_paths = {
             name: path for name, (path, _) in recorder.makers.items()
         }
+        self._parts = [
+            (path, np.unique(self._root[labels])) for path, labels in recorder.parts
+        ]
         self.groups = find_groups(
             self.makers,
             self.weights.values(),
             [*recorder.work, *recorder.opaque],
             self.mixings,
+            [labels for _, labels in recorder.parts],
             self._root,
             reasons,
         )
@@ -154,24 +158,27 @@ class ChannelGraph:
     ) -> tuple[Recorder, np.ndarray, dict[int, str]]:
         """Label all axes, so that units of as many producers as possible are free.
 
-        A reshape that lays units out over two axes, as heads and their dimensions,
+        A reshape that lays units out over several axes, as heads and their dimensions,
         leaves a choice: dimensions that are turned in pairs must stay, heads need not.
         """
 
-        def label(outermost: bool) -> tuple[int, Any, Recorder, dict[Tensor, Any]]:
-            recorder = Recorder(shapes, self.approximate, outermost)
+        counts = {path: len(uses) for path, uses in self.graph.uses.items()}
+
+        def label(standing: int) -> tuple[int, Any, Recorder, dict[Tensor, Any]]:
+            recorder = Recorder(shapes, self.approximate, standing)
             self.axes = {}
             self._label(recorder)
-            root, reasons = solved = recorder.solve()
+            root, reasons = solved = recorder.solve(counts)
             units = [root[labels].tolist() for _, labels in recorder.makers.values()]
             free = sum(any(unit not in reasons for unit in some) for some in units)
             return free, solved, recorder, self.axes
 
-        tried = [label(outermost=False)]
+        tried = [label(standing=-1)]
         _, (root, reasons), recorder, _ = tried[0]
-        spread = [unit for some in recorder.spread for unit in root[some].tolist()]
+        spread = [u for some, _ in recorder.spread for u in root[some].tolist()]
         if not reasons.keys().isdisjoint(spread):
-            tried.append(label(outermost=True))
+            most = max(count for _, count in recorder.spread)
+            tried += [label(standing) for standing in range(most - 1)]
         _, solved, recorder, self.axes = max(tried, key=lambda one: one[0])
         return recorder, *solved
 
@@ -196,6 +203,8 @@ class ChannelGraph:
             times = None if None in taken else max(taken, default=1)  # type: ignore
             with recorder.within("", "", times):
                 found = describe(call, values, recorder)
+            moved = any(value.batch for value in values)
+            times = None if moved and call.kind == "op:reshape" else times
             rows.update(dict.fromkeys(call.outputs, _rows_after(call, times)))
             self.axes.update(zip(call.outputs, found, strict=True))
             calls.append(call)
@@ -391,10 +400,10 @@ class ChannelGraph:
                     f"Received: indices {wrong}"
                 )
             removed[roots[list(indices)]] = True
-        emptied = [name for name, roots in self.makers.items() if removed[roots].all()]
-        if emptied:
+        if emptied := self.emptied(removed):
             raise ValueError(
-                "A layer must keep at least one unit. Received: all units of "
+                "A layer must keep at least one unit, and an operation that cuts units "
+                "one of each part. Received: all units of "
                 f"{', '.join(emptied)}"
             )
         allowed = self.nothing_removed()
@@ -411,6 +420,18 @@ class ChannelGraph:
                 + f". Received: units of {', '.join(blocked)}"
             )
         return removed
+
+    def emptied(self, removed: np.ndarray) -> list[str]:
+        """List the producers, and the operations that cut units, left without any.
+
+        Args:
+            removed: Array of shape `(labels,)`, bool, indexed by unit.
+
+        Returns:
+            Names of producers, and paths of operations with a part that is empty.
+        """
+        known = [*self.makers.items(), *self._parts]
+        return list(dict.fromkeys(n for n, roots in known if removed[roots].all()))
 
     def indices(self, removed: np.ndarray) -> dict[str, list[int]]:
         """Translate units of the graph into unit indices of the layers."""

@@ -83,8 +83,12 @@ def build_pruned(
     for edit in graph.edits:
         keep = ~removed[graph.units_of(edit.labels)]
         if not keep.all():
-            config = changes.setdefault(edit.path, config_of(graph.layer(edit.path)))
-            _change(config, edit.key, functools.partial(edit.change, keep=keep))
+            entries = changes.setdefault(edit.path, {})
+            first = edit.key.partition(".")[0]
+            settings = _settings(graph, edit.path) if first not in entries else {}
+            if first in settings:
+                entries[first] = settings[first]
+            _change(entries, edit.key, functools.partial(edit.change, keep=keep))
     for path, name in graph.weights:
         if kept[path, name] != list(graph.weights[path, name].shape):
             changes.setdefault(path, {})
@@ -99,6 +103,14 @@ def build_pruned(
     )
     warn_of_lost_training(graph.graph.model, small)
     return small
+
+
+def _settings(graph: ChannelGraph, path: str) -> Mapping[str, Any]:
+    """Return the config of a layer, or all that an operation is told."""
+    call = graph.graph.uses[path][0]
+    if call.kind.startswith("op:"):
+        return call.arguments([None] * len(call.inputs))
+    return config_of(call.layer)
 
 
 def _change(config: dict[str, Any], key: str, change: Callable[[Any], Any]) -> None:

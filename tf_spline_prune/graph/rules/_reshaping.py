@@ -134,8 +134,8 @@ def _laid_out(
     # Where units come to lie on several axes, one stands for them: all that share a
     # place on it are pruned together.
     if len(varying) > 1:
-        recorder.spread.append(labels)
-    one = varying[0 if recorder.outermost else -1]
+        recorder.spread.append((labels, len(varying)))
+    one = varying[min(recorder.standing, len(varying) - 1)]
     along = np.moveaxis(target, one, 0).reshape(target.shape[one], -1)
     labels = along[:, 0].copy()
     recorder.tie(np.repeat(labels[:, None], along.shape[1], axis=1), along)
@@ -151,46 +151,44 @@ def _reshaped(
             recorder.resize(call, "target_shape", labels, axis - 1)
         elif hasattr(call.layer, "newshape"):
             recorder.resize(call, "newshape", labels, axis)
-        elif call.arguments([value])["shape"][axis] != -1:
-            recorder.bar(labels, f"{call.path} has a fixed shape")
+        else:
+            recorder.resize(call, "shape", labels, axis)
     return value.with_labels(shape, found)
 
 
 @rule("Permute", homogeneous=True)
 def permute(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
     """The axes change places and take their units along."""
-    return moved(call, inputs[0], (0, *call.layer.dims), recorder)
+    return moved(call, inputs[0], (0, *call.layer.dims))
 
 
-@rule("op:transpose", homogeneous=True)
+@rule("op:transpose", homogeneous=True, anywhere=True)
 def transpose(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
     """As Permute, the batch axis included."""
     given = call.arguments(inputs)
     order = given.get("axes", given.get("perm"))
-    return moved(call, inputs[0], order or range(inputs[0].rank)[::-1], recorder)
+    return moved(call, inputs[0], order or range(inputs[0].rank)[::-1])
 
 
-@rule("op:swapaxes", "op:moveaxis", homogeneous=True)
+@rule("op:swapaxes", "op:moveaxis", homogeneous=True, anywhere=True)
 def swap(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
     """Some axes change places."""
     given, axes = call.arguments(inputs), np.arange(inputs[0].rank)
     if call.kind == "op:swapaxes":
         a, b = given["axis1"], given["axis2"]
         axes[[a, b]] = axes[[b, a]]
-        return moved(call, inputs[0], axes.tolist(), recorder)
+        return moved(call, inputs[0], axes.tolist())
     order = _moved_order(len(axes), given["source"], given["destination"])
-    return moved(call, inputs[0], order, recorder)
+    return moved(call, inputs[0], order)
 
 
-def moved(
-    call: Call, value: TensorAxes, order: Iterable[int], recorder: Recorder
-) -> TensorAxes:
+def moved(call: Call, value: TensorAxes, order: Iterable[int]) -> TensorAxes:
     """Describe a tensor whose axes were put into another order."""
     order = [axis % value.rank for axis in order]
-    if order[0] != 0:
-        recorder.bar_tensor(value, f"{call.path} moves the batch axis")
     return TensorAxes(
-        call.output_shapes[0], tuple(value.labels[axis] for axis in order)
+        call.output_shapes[0],
+        tuple(value.labels[axis] for axis in order),
+        order.index(value.batch),
     )
 
 
