@@ -159,24 +159,28 @@ class ChannelGraph:
         """Label all axes, so that units of as many producers as possible are free.
 
         A reshape that lays units out over several axes, as heads and their dimensions,
-        leaves a choice: dimensions that are turned in pairs must stay, heads need not.
+        leaves a choice: where dimensions must stay or are turned in pairs, heads need
+        not be.
         """
 
         counts = {path: len(uses) for path, uses in self.graph.uses.items()}
 
-        def label(standing: int) -> tuple[int, Any, Recorder, dict[Tensor, Any]]:
+        def label(standing: int) -> tuple[Any, Any, Recorder, dict[Tensor, Any]]:
             recorder = Recorder(shapes, self.approximate, standing)
             self.axes = {}
             self._label(recorder)
             root, reasons = solved = recorder.solve(counts)
             units = [root[labels].tolist() for _, labels in recorder.makers.values()]
             free = sum(any(unit not in reasons for unit in some) for some in units)
-            return free, solved, recorder, self.axes
+            spread = [root[labels].tolist() for labels, _ in recorder.spread]
+            bound = sum(
+                len({*some} - reasons.keys()) < len(some) for some in spread
+            )  # axes with units that must stay, or go together
+            return (free, -bound), solved, recorder, self.axes
 
         tried = [label(standing=-1)]
-        _, (root, reasons), recorder, _ = tried[0]
-        spread = [u for some, _ in recorder.spread for u in root[some].tolist()]
-        if not reasons.keys().isdisjoint(spread):
+        (_, bound), _, recorder, _ = tried[0]
+        if bound:
             most = max(count for _, count in recorder.spread)
             tried += [label(standing) for standing in range(most - 1)]
         _, solved, recorder, self.axes = max(tried, key=lambda one: one[0])

@@ -49,6 +49,8 @@ class Recorder:
         standing: int = -1,
     ) -> None:
         self.standing = standing
+        # Of units that are laid out over several axes those that stand for them, and
+        # over how many.
         self.spread: list[tuple[Labels, int]] = []
         self.parts: list[tuple[str, Labels]] = []
         self.weights: dict[tuple[str, str], WeightFact] = {}
@@ -439,6 +441,8 @@ class Recorder:
             label), and the reason for each unit that must stay.
         """
         for (path, _), edited in self._edited.items():
+            if self._shapes.get(path):  # weights have the same units in every use
+                continue
             sizes = [list(map(len, found)) for found in edited.values()]
             alike = all(size == sizes[0] for size in sizes)
             if not alike or len(sizes) < (uses or {}).get(path, 1):

@@ -133,11 +133,11 @@ def _laid_out(
     ] or [target.ndim - 1]
     # Where units come to lie on several axes, one stands for them: all that share a
     # place on it are pruned together.
-    if len(varying) > 1:
-        recorder.spread.append((labels, len(varying)))
     one = varying[min(recorder.standing, len(varying) - 1)]
     along = np.moveaxis(target, one, 0).reshape(target.shape[one], -1)
     labels = along[:, 0].copy()
+    if len(varying) > 1:
+        recorder.spread.append((labels, len(varying)))
     recorder.tie(np.repeat(labels[:, None], along.shape[1], axis=1), along)
     return made[one], labels
 
@@ -266,3 +266,47 @@ def global_pooling(
     labels = value.labels[axis]
     target = axis if len(shape) == value.rank else 1
     return value.with_labels(shape, {} if labels is None else {target: labels})
+
+
+@rule("op:depthtospace", homogeneous=True)
+def depth_to_space(
+    call: Call, inputs: list[TensorAxes], recorder: Recorder
+) -> TensorAxes:
+    """Blocks of channels become positions: those of one place in each go together."""
+    (value,) = inputs
+    axis, size = _blocks(call, value)
+    recorder.bar_space(value, axis, call)
+    labels = value.labels[axis]
+    if labels is not None:
+        recorder.tie_groups(labels, size)
+        labels = labels[: len(labels) // size]
+    shape = call.output_shapes[0]
+    return value.with_labels(shape, {} if labels is None else {axis: labels})
+
+
+@rule("op:spacetodepth", "op:extractpatches", homogeneous=True)
+def space_to_depth(
+    call: Call, inputs: list[TensorAxes], recorder: Recorder
+) -> TensorAxes:
+    """Positions become blocks of channels, each of all channels."""
+    (value,) = inputs
+    shape = call.output_shapes[0]
+    axis, size = _blocks(call, value)
+    recorder.bar_space(value, axis, call)
+    labels = value.labels[axis]
+    found = {} if labels is None else {axis: np.tile(labels, size)}
+    if hasattr(call.layer, "strides"):  # Keras takes patches by a convolution
+        uses = positions(shape, [axis] if found else [])
+        width = size if found else size * (value.shape[axis] or 0)
+        rows = () if labels is None else (labels, found[axis])
+        recorder.multiply(call, uses and uses * width, rows)
+    return value.with_labels(shape, found)
+
+
+def _blocks(call: Call, value: TensorAxes) -> tuple[int, int]:
+    """Return the axis of channels, and how many positions there are in a block."""
+    given = call.arguments([value])
+    first = str(given.get("data_format")) in ("channels_first", "NCHW")
+    size = given.get("block_size", given.get("size", given.get("sizes")))
+    sides = (size, size) if isinstance(size, int) else size
+    return 1 if first else value.rank - 1, int(np.prod(sides))

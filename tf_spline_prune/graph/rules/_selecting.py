@@ -32,7 +32,7 @@ def _before(keep: np.ndarray, places: Sequence[int]) -> list[int]:
     return [int(keep[:place].sum()) for place in places]
 
 
-@rule("op:split", "op:arraysplit", homogeneous=True, anywhere=True)
+@rule("op:split", homogeneous=True, anywhere=True)
 def split(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> list[TensorAxes]:
     """Each part has its own units; the split points follow the kept ones."""
     value = inputs[0]
@@ -56,6 +56,28 @@ def split(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> list[Tens
             recorder.edit(call, key, labels, change)
     return [
         TensorAxes(shape, tuple(_replaced(value, axis, piece)), value.batch)
+        for shape, piece in zip(call.output_shapes, pieces, strict=True)
+    ]
+
+
+@rule("op:arraysplit", homogeneous=True)
+def array_split(
+    call: Call, inputs: list[TensorAxes], recorder: Recorder
+) -> list[TensorAxes]:
+    """Parts as equal as can be, and only those: one place of all of them goes."""
+    (value,) = inputs
+    axis = int(call.arguments(inputs)["axis"]) % value.rank
+    if axis == 0:
+        return opaque(call, inputs, recorder)
+    pieces: list[Labels | None] = [None] * len(call.output_shapes)
+    if (labels := value.labels[axis]) is not None:
+        found = np.array_split(labels, len(pieces))
+        for piece in found:
+            recorder.tie(found[0][: len(piece)], piece)
+            recorder.part(call, piece)
+        pieces = list(found)
+    return [
+        TensorAxes(shape, tuple(_replaced(value, axis, piece)))
         for shape, piece in zip(call.output_shapes, pieces, strict=True)
     ]
 
