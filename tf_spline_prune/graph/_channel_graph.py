@@ -162,7 +162,6 @@ class ChannelGraph:
         leaves a choice: where dimensions must stay or are turned in pairs, heads need
         not be.
         """
-
         counts = {path: len(uses) for path, uses in self.graph.uses.items()}
 
         def label(standing: int) -> tuple[Any, Any, Recorder, dict[Tensor, Any]]:

@@ -204,7 +204,11 @@ def _mixes(traced: Graph, shape: Shape) -> bool:
         if before is not None
     )
     # What a function is told by numbers does not follow the units.
-    return bool(reasons or recorder.edits) or not alike or not np.array_equal(root, np.arange(len(root)))
+    return (
+        bool(reasons or recorder.edits)
+        or not alike
+        or not np.array_equal(root, np.arange(len(root)))
+    )
 
 
 def _is_entrywise(

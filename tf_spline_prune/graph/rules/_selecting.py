@@ -1,8 +1,8 @@
 """Operations that cut, choose, repeat or shift along an axis, by numbers.
 
-Their output holds units of their input in another order or number, and the numbers that
-they are told follow the kept units: `x[..., :8]` becomes `x[..., :5]` where three of the
-first eight go. Where no such numbers would do, the units must stay.
+Their output holds units of their input in another order or number, and the numbers
+that they are told follow the kept units: `x[..., :8]` becomes `x[..., :5]` where three
+of the first eight go. Where no such numbers would do, the units must stay.
 """
 
 import functools
@@ -94,7 +94,7 @@ def _split_points(old: Any, keep: np.ndarray, ends: Any, by_size: bool) -> Any:
 def getitem(
     call: Call, inputs: list[TensorAxes], recorder: Recorder
 ) -> TensorAxes | list[TensorAxes]:
-    """Whole axes and slices of them; a unit taken out by its number must stay."""
+    """Whole axes and slices of them; a unit that is taken out alone must stay."""
     value = inputs[0]
     key, asked = _first_of(call.arguments(inputs), "key", "slice_spec")
     items = _items(asked, value.rank)
@@ -111,7 +111,10 @@ def getitem(
             if axis == value.batch:
                 return opaque(call, inputs, recorder)
             if held is not None:
-                recorder.bar(held, f"{call.path} takes single ones of them")
+                at = range(len(held))[item]
+                recorder.bar(held[at : at + 1], f"{call.path} takes it out alone")
+                change = functools.partial(_index, place=place, rank=value.rank, at=at)
+                recorder.edit(call, key, held, change)
             continue
         if axis == value.batch:
             batch = len(labels)
@@ -176,6 +179,13 @@ def _sliced(
     recorder.part(call, found)
     edit(functools.partial(change, bounds=bounds))
     return found
+
+
+def _index(old: Any, keep: np.ndarray, place: int, rank: int, at: int) -> Any:
+    """Put the new number of a unit into a key."""
+    items = _items(old, rank)
+    (items[place],) = _before(keep, [at])
+    return items if isinstance(old, list) else tuple(items)
 
 
 def _slice(
