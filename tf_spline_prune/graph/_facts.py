@@ -22,10 +22,12 @@ class TensorAxes:
         labels: For each axis an array of shape `(size,)`, the label of the unit
             at each position, or `None` where the axis holds no units (batch,
             space, time).
+        batch: The batch axis. Defaults to `0`.
     """
 
     shape: Shape
     labels: tuple[Labels | None, ...]
+    batch: int = 0
 
     @property
     def rank(self) -> int:
@@ -154,6 +156,8 @@ class Opaque:
 @dataclass(frozen=True, eq=False)
 class Edit:
     """An entry of a layer's config that depends on which units there are.
+
+    Of an operation it is a setting, or an argument of its call.
 
     Attributes:
         path: Path of the layer.

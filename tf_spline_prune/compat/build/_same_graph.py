@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import keras
 import numpy as np
 
 from tf_spline_prune.compat.build._config import config_of
+from tf_spline_prune.compat.graph._blueprint import given
 from tf_spline_prune.compat.graph._graph import Call, Graph, Tensor
 
 # What may differ between two layers that compute the same.
@@ -53,18 +55,37 @@ def _differs(one: Call, other: Call, changes: Mapping[str, Any], sketched: bool)
         return f"{other.path} ({other.kind}) is in its place"
     if [*one.needs(), *one.outputs] != [*other.needs(), *other.outputs]:
         return "it takes in other tensors"
-    given = [keras.tree.flatten((call.args, call.kwargs)) for call in (one, other)]
+    told, found = (_given(call) for call in (one, other))
+    expected = {**told, **_known(told, changes)}
     if sketched:
-        pairs = zip(*given, strict=False)
-        given[1] = [a if _is_sketch_of(b, a) else b for a, b in pairs]
-    if len(given[0]) != len(given[1]) or not all(map(_same, *given)):
+        found = {k: _unsketched(expected.get(k), value) for k, value in found.items()}
+    if not _same(_bare(expected), _bare(found)):
         return "it is called with other constants"
+    if not hasattr(one.layer, "weights"):
+        return ""
     settings = _settings(one.layer, other.layer)
     expected = _bare({**settings[0], **_known(settings[0], changes)})
     if not _same(expected, found := _bare(settings[1])):
         keys = [k for k in expected if not _same(expected[k], found.get(k))]
         return f"its settings {', '.join(keys) or sorted(found)} are others"
     return ""
+
+
+def _given(call: Call) -> dict[str, Any]:
+    """Return what a call is given by name; of an operation its settings, too."""
+    if hasattr(call.layer, "weights"):
+        return {"args": list(call.args), **call.kwargs}
+    known = inspect.signature(type(call.layer).__init__).parameters
+    told = {key: value for key, value in vars(call.layer).items() if key in known}
+    return {**told, **given(call.layer, call.args, call.kwargs, defaults=True)}
+
+
+def _unsketched(wanted: Any, value: Any) -> Any:
+    """Replace weights that read as 0 by the constants in whose place they are."""
+    if isinstance(value, (list, tuple)) and isinstance(wanted, (list, tuple)):
+        pairs = itertools.zip_longest(wanted[: len(value)], value)
+        return [_unsketched(*pair) for pair in pairs]
+    return wanted if _is_sketch_of(value, wanted) else value
 
 
 def _known(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
