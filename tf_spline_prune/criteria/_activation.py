@@ -11,7 +11,7 @@ from tf_spline_prune.compat import (
     Call,
     Values,
     Watcher,
-    numpy_of,
+    fitting_batch,
     watch,
 )
 from tf_spline_prune.criteria._criterion import (
@@ -23,19 +23,23 @@ from tf_spline_prune.criteria._criterion import (
 )
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph import ChannelGraph, Group
-from tf_spline_prune.graph._readings import Reading, by_call, readings
+from tf_spline_prune.graph._readings import Reading, by_call, read_by, readings
 
-Statistic = Literal["mean", "apoz"]
+Statistic = Literal["mean", "apoz", "l2"]
 
 
 @dataclass
 class Activation(Criterion):
     """Score units by how active they are where they are consumed.
 
+    Attention heads are seen at the input of the projection out of them.
+
     Args:
         statistic: `"mean"`: the mean absolute value; `"apoz"`: the fraction of values
             that are not zero, so that a high average percentage of zeros is pruned
-            first. Defaults to `"mean"`.
+            first; `"l2"`: the root of the sum, over inputs, of the squared mean
+            absolute value over the positions of each, and of a head the length of the
+            vector of these over its dimensions. Defaults to `"mean"`.
         batch_size: How many inputs run at a time. Defaults to `64`.
         reduction: How a group's consumers are joined: `"mean"`, `"sum"`, `"max"` or
             `"first"`. Defaults to `"mean"`.
@@ -54,7 +58,9 @@ class Activation(Criterion):
     Source: Hu et al., "Network Trimming: A Data-Driven Neuron Pruning Approach
     towards Efficient Deep Architectures", arXiv 1607.03250 (`"apoz"`); Molchanov
     et al., "Pruning Convolutional Neural Networks for Resource Efficient
-    Inference", ICLR 2017, section 2.2 (`"mean"`).
+    Inference", ICLR 2017, section 2.2 (`"mean"`); Muralidharan et al., "Compact
+    Language Models via Pruning and Knowledge Distillation", NeurIPS 2024, section 2.2
+    (`"l2"`).
     """
 
     statistic: Statistic = "mean"
@@ -86,26 +92,45 @@ class Activation(Criterion):
                 "inputs. Pass `data=x`. Received: no data"
             )
         super().prepare(graph, data, seed)
-        self._readings = {g.name: readings(graph, g) for g in graph.groups}
+        self._readings = {g.name: readings(graph, g, True) for g in graph.groups}
         everyone = [one for found in self._readings.values() for one in found]
         self._sums: dict[Reading, np.ndarray] = {}
+        self._counts: dict[Reading, float] = {}
         at = by_call(everyone)
+        size = data.at_once or fitting_batch(graph.graph, self.batch_size)
+        seen = dict.fromkeys((call.key for call in graph.graph.calls), 0)
 
         def visit(call: Call, values: Values) -> None:
-            for reading in at[call.name]:
-                tensor = numpy_of(values, call.inputs[reading.input])
-                new = self._statistic(reading, tensor)
+            examples = min(size, len(data) - seen[call.key])
+            seen[call.key] += examples
+            for reading, tensor in read_by(at[call.name], call, values):
+                # A reshape may have moved positions to the batch axis.
+                tensor = reading.moved(tensor)
+                tensor = tensor.reshape(examples, -1, *tensor.shape[2:])
+                new, count = self._statistic(reading, tensor)
                 self._sums[reading] = self._sums.get(reading, 0.0) + new
+                self._counts[reading] = self._counts.get(reading, 0.0) + count
 
         keys = [call.key for call in graph.graph.calls if call.name in at]
         watch(graph.graph, data, self.batch_size, [Watcher(keys, visit)])
 
-    def _statistic(self, reading: Reading, tensor: np.ndarray) -> np.ndarray:
-        others = tuple(a for a in range(tensor.ndim) if a != reading.axis)
+    def _statistic(
+        self, reading: Reading, tensor: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        """Sum over the examples of a batch, and count what is summed.
+
+        Args:
+            reading: The reading.
+            tensor: Array of shape `(n, places, size of the axis, sizes beside it)`.
+        """
         values = tensor != 0 if self.statistic == "apoz" else np.abs(tensor)
-        mean = values.mean(axis=others, dtype="float64")
-        # So many examples, over all uses of a shared layer, make up the sum.
-        return np.append(mean * len(tensor), len(tensor))
+        if self.statistic != "l2":
+            places = tensor.shape[0] * tensor.shape[1]
+            return values.sum(axis=(0, 1), dtype="float64"), places
+        mean = values.mean(axis=1, dtype="float64")[:, reading.positions]
+        if not reading.in_blocks:  # positions of one kind, such as those of images
+            mean = mean.mean(axis=2, keepdims=True)
+        return np.square(mean).sum(axis=(0, 2, 3)), len(tensor)
 
     def reason_against(self, group: Group) -> str | None:
         """Return why a group cannot be scored, or `None` if it can."""
@@ -117,7 +142,11 @@ class Activation(Criterion):
         """Return one score per unit of a group; higher means keep."""
         found = []
         for reading in self._readings[group.name]:
-            sums = self._sums[reading]
-            mean = sums[reading.positions].mean(axis=1) / sums[-1]
+            mean = self._sums[reading]
+            if self.statistic == "l2":
+                mean = np.sqrt(mean)
+            else:
+                mean = mean[reading.positions].mean(axis=(1, 2))
+                mean = mean / self._counts[reading]
             found.append(mean / divisor(mean, self.normalizer))
         return reduced(found, self.reduction)

@@ -16,13 +16,12 @@ from tf_spline_prune.compat import (
     Call,
     Values,
     Watcher,
-    numpy_of,
     watch,
 )
 from tf_spline_prune.criteria._criterion import Criterion
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph import ChannelGraph, Group
-from tf_spline_prune.graph._readings import Reading, by_call, readings
+from tf_spline_prune.graph._readings import Reading, by_call, read_by, readings
 
 # Beyond this many units the products of all pairs do not fit into memory.
 _MOST_UNITS = 8192
@@ -60,9 +59,13 @@ class Reconstruction(Criterion):
 
     `least_squares` carries out the refit that is assumed here.
 
-    Units that only the layer consumes that produces them, such as attention heads, and
-    those of layers with more than 8,192 units are taken to vary independently, as much
-    as their weights say.
+    Attention heads, and other units of which a consumer sees several entries that have
+    weights of their own, go block by block, with the same exactness: heads are seen at
+    the input of the projection out of them.
+
+    Units that only the layer consumes that produces them in another way, such as sizes
+    of keys, and those of which a consumer sees more than 8,192 entries are taken to
+    vary independently, as much as their weights say.
 
     Under a target, the loss is divided by the multiply-accumulates, parameters or bytes
     that a unit saves.
@@ -121,8 +124,9 @@ class Reconstruction(Criterion):
             )
         self._readings: dict[str, list[Reading]] = {}
         for group in graph.groups:
-            if group.num_units <= _MOST_UNITS:
-                self._readings[group.name] = readings(graph, group)
+            found = readings(graph, group, inside=True)
+            if all(reading.width <= _MOST_UNITS for reading in found):
+                self._readings[group.name] = found
         data = data.drawn(self.max_inputs, seed)
         self._moments: dict[Reading, np.ndarray] = {}
         at = by_call(one for found in self._readings.values() for one in found)
@@ -135,12 +139,11 @@ class Reconstruction(Criterion):
             self._moments[reading] = new if held is None else _merged(held, new)
 
         def visit(call: Call, values: Values) -> None:
-            for reading in at[call.name]:
-                tensor = numpy_of(values, call.inputs[reading.input])
+            for reading, tensor in read_by(at[call.name], call, values):
                 rows = waiting.setdefault(reading, [])
                 rows.append(_rows(reading, tensor, len(data), rng))
                 # Products of all units are worth it only for as many rows.
-                if sum(map(len, rows)) >= len(reading.positions):
+                if sum(map(len, rows)) >= reading.width:
                     take_in(reading)
 
         keys = [call.key for call in graph.graph.calls if call.name in at]
@@ -152,8 +155,9 @@ class Reconstruction(Criterion):
         """Return one score per unit of a group; higher means keep."""
         if not self._readings.get(group.name):
             return self._unseen(group)
-        consumers = [_Consumer(*seen) for seen in self._seen(group)]
-        return _eliminate(consumers, group.num_units)
+        units = group.num_units
+        consumers = [_Consumer(*seen, units) for seen in self._seen(group)]
+        return _eliminate(consumers, units)
 
     def exchanged(self, group: Group, gone: np.ndarray) -> np.ndarray:
         """Exchange units that go for units that stay, while that lowers the loss.
@@ -171,6 +175,8 @@ class Reconstruction(Criterion):
         known = self._readings.get(group.name)
         if not known or not len(gone) or group.num_units > _EXCHANGED:
             return gone
+        if any(reading.width > group.num_units for reading in known):
+            return gone
         seen = []
         for covariance, products in self._seen(group):
             energy = float(np.vdot(products, covariance))
@@ -184,17 +190,22 @@ class Reconstruction(Criterion):
     def _seen(self, group: Group) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield how the units vary at each consumer, noise added, and the products.
 
-        Those of its weights, unit by unit, which are all that matters of them.
+        Those of its weights, entry by entry, which are all that matters of them.
         """
         for reading in self._readings[group.name]:
             moments = self._moments[reading]
-            products = np.zeros((group.num_units, group.num_units))
+            products = np.zeros((reading.width, reading.width))
             for member in group.consumers:
-                if member.path == reading.path:
+                if member.path != reading.path:
+                    continue
+                if reading.in_blocks:
+                    kernel = self.graph.arrays[member.path][member.name]
+                    weights = reading.blocks(kernel, member)
+                else:
                     weights = self.graph.rows(member)
-                    if group.num_units > _COARSE:
-                        weights = weights.astype("float32", copy=False)
-                    products += weights @ weights.T
+                if reading.width > _COARSE:
+                    weights = weights.astype("float32", copy=False)
+                products += weights @ weights.T
             covariance = moments[:-1, :-1] / moments[-1, -1]
             yield _with_noise(covariance, self.ridge), products
 
@@ -219,13 +230,18 @@ class _Consumer:
     """One consumer of a group: what it loses with each unit that is left.
 
     Args:
-        covariance: How the units vary together, array of shape `(units, units)`.
+        covariance: How what it reads of the units varies together, unit by unit: array
+            of shape `(entries, entries)`, equally many for each unit.
         products: The products of its weights, summed over its outputs, array of the
             same shape. Its memory is used up.
+        units: How many units there are. Defaults to `None`: as many as entries.
     """
 
-    def __init__(self, covariance: np.ndarray, products: np.ndarray) -> None:
+    def __init__(
+        self, covariance: np.ndarray, products: np.ndarray, units: int | None = None
+    ) -> None:
         self.products = products
+        self.each = len(products) // (units or len(products))
         self.energy = float(np.vdot(products, covariance))
         self.inverse = inverse_of(covariance)
         if len(self.inverse) > _COARSE:
@@ -234,15 +250,29 @@ class _Consumer:
 
     def losses(self) -> np.ndarray:
         """Return the loss with each unit, as a fraction of the output's variance."""
+        units = len(self.products) // self.each
         if not self.energy > 0:
-            return np.zeros(len(self.products))
-        squares = np.maximum(np.diag(self.products), 0.0)
-        return np.asarray(squares / np.diag(self.inverse) / self.energy)
+            return np.zeros(units)
+        if self.each == 1:
+            squares = np.maximum(np.diag(self.products), 0.0)
+            return np.asarray(squares / np.diag(self.inverse) / self.energy)
+        inverse, products = (
+            np.stack([_block(matrix, self.entries([u])) for u in range(units)])
+            for matrix in (self.inverse, self.products)
+        )
+        lost = np.trace(np.linalg.solve(inverse, products), axis1=1, axis2=2)
+        return np.asarray(np.maximum(lost, 0.0) / self.energy)
+
+    def entries(self, places: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return the indices of all that belongs to some units."""
+        first = np.asarray(places)[:, None] * self.each
+        return np.asarray((first + np.arange(self.each)).ravel())
 
     def part(self, places: np.ndarray) -> "_Consumer":
         """Look at some of the units only, in ascending order."""
         part = copy.copy(self)
-        among = np.ix_(places, places)
+        entries = self.entries(places)
+        among = np.ix_(entries, entries)
         part.inverse, part.products = self.inverse[among], self.products[among]
         return part
 
@@ -251,6 +281,7 @@ class _Consumer:
 
         Their places stay, with no effect.
         """
+        places = self.entries(places)
         inverse, products = (_lines(m, places) for m in (self.inverse, self.products))
         fractions = np.linalg.solve(inverse[:, places], inverse)
         fractions[:, places] = 0.0
@@ -260,6 +291,12 @@ class _Consumer:
         for matrix, own in ((self.inverse, 1.0), (self.products, 0.0)):
             matrix[places] = matrix[:, places] = 0.0
             matrix[places, places] = own
+
+
+def _block(matrix: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return a block about the diagonal of a matrix whose upper triangle is true."""
+    block = np.triu(matrix[np.ix_(places, places)])
+    return np.asarray(block + np.triu(block, 1).T)
 
 
 def _lines(matrix: np.ndarray, places: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -395,15 +432,16 @@ def _rows(
         rng: Draws the positions.
 
     Returns:
-        Array of shape `(rows, units)`.
+        Array of shape `(rows, entries)`, those of each unit side by side.
     """
-    units, each = reading.positions.shape
-    moved = np.moveaxis(tensor, reading.axis, -1)
-    moved = moved.reshape(-1, moved.shape[-1])
-    wanted = max(_ENOUGH, _PER_UNIT * units) * len(tensor) / (count * each)
+    moved = reading.moved(tensor)
+    moved = moved.reshape(-1, *moved.shape[2:])
+    alike = 1 if reading.in_blocks else reading.each
+    wanted = max(_ENOUGH, _PER_UNIT * reading.width) * len(tensor) / (count * alike)
     if wanted < len(moved):
         moved = moved[rng.choice(len(moved), math.ceil(wanted), replace=False)]
-    return np.asarray(moved[:, reading.positions.T].reshape(-1, units))
+    chosen = reading.positions if reading.in_blocks else reading.positions.T
+    return np.asarray(moved[:, chosen].reshape(-1, reading.width))
 
 
 def _moments(rows: np.ndarray) -> np.ndarray:
