@@ -195,7 +195,7 @@ class Recording:
         states = None
         if view.states is not None:
             states = arrangement.rows(view.states(call, values), chosen)[0]
-        rows = view.rows(call, values, chosen, states)
+        rows = view.rows(call, values, chosen, states, taken)
         matrix = product.matrix.astype(rows.dtype, copy=False)
         targets = (rows @ matrix).swapaxes(0, 1).reshape(number, -1)
         addends = None
