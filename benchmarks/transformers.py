@@ -102,9 +102,7 @@ def main():
             )
             small = plan.apply(model)
             solved = tsp.least_squares(model, small, plan, data[0])
-            found[name, scope].append(
-                [accuracy(one, *test) for one in (small, solved)]
-            )
+            found[name, scope].append([accuracy(one, *test) for one in (small, solved)])
             print(seed, name, scope, found[name, scope][-1], flush=True)
     print(f"{np.mean(dense):.1f} % before pruning ({np.std(dense):.1f})\n")
     print(f"| criterion | {' | '.join(f'by {scope}' for scope in SCOPES)} |")

@@ -24,6 +24,7 @@ from criteria_models import prepared
 
 import tf_spline_prune as tsp
 from tf_spline_prune import criteria
+from tf_spline_prune.errors import CalibrationError
 
 
 def points(*shape, seed=0):
@@ -276,3 +277,63 @@ def test_heads_in_tf_keras(one):
         for built in (model, twin)
     ]
     np.testing.assert_allclose(found[0], found[1], rtol=1e-3)
+
+
+def padded(x, seed=3):
+    """Random lengths: which positions count."""
+    lengths = np.random.default_rng(seed).integers(1, STEPS + 1, len(x))
+    return np.arange(STEPS) < lengths[:, None]
+
+
+def test_positions_of_padding_do_not_count():
+    """Those whose sample weight is 0, to activity, to losses and to the solution."""
+    model, x = attention_model(keras, "MultiHeadAttention"), points(200, STEPS, WIDTH)
+    real = padded(x)
+    data = x, None, real.astype("float32")
+    z = heads_of(model, x)
+    by_input = (np.abs(z) * real[..., None, None]).sum(1) / real.sum(1)[:, None, None]
+    for statistic, want in {
+        "l2": np.sqrt(np.square(by_input).sum(axis=(0, 2))),
+        "mean": np.abs(z[real]).mean(axis=(0, 2)),
+    }.items():
+        one = criteria.Activation(statistic, batch_size=33, normalizer="none")
+        group = prepared(model, one, data)["attention/heads"]
+        np.testing.assert_allclose(one.scores(group), want, rtol=1e-5)
+
+    criterion = criteria.Reconstruction(ridge=1e-9)
+    group = prepared(model, criterion, data)["attention/heads"]
+    scores = criterion.scores(group)
+    rows, kernel = z[real], inner_weights(model)["out"][0]
+    outputs = np.einsum("rhk,hkd->rd", rows, kernel)
+    lost = [
+        left_over(np.delete(rows, one, 1).reshape(len(rows), -1), outputs, range(6))
+        for one in range(HEADS)
+    ]
+    head = int(np.argmin(lost))
+    want = lost[head] / np.square(outputs - outputs.mean(axis=0)).sum()
+    assert scores.argmin() == head
+    np.testing.assert_allclose(scores[head], want, rtol=1e-4)
+
+    plan = tsp.plan(model, criterion, data=data, sparsity={"attention/heads": 0.25})
+    small = plan.apply(model)
+    solved = tsp.least_squares(model, small, plan, data, ridge=0, max_rows=10**6)
+    kept = [one for one in range(HEADS) if one != head]
+    seen = rows[:, kept].reshape(len(rows), -1)
+    best = np.linalg.lstsq(
+        seen - seen.mean(axis=0), outputs - outputs.mean(axis=0), rcond=None
+    )[0]
+    found = inner_weights(solved)["out"][0]
+    np.testing.assert_allclose(found.reshape(best.shape), best, atol=1e-4)
+
+
+def test_sample_weights_that_do_not_fit():
+    model, x = attention_model(keras, "MultiHeadAttention"), points(8, STEPS, WIDTH)
+    for weights in (np.zeros((8, STEPS)), np.ones((7, STEPS))):
+        with pytest.raises(CalibrationError, match="Sample weights.*Received"):
+            tsp.plan(model, "activation", data=(x, None, weights), sparsity=0.2)
+    # One for each input weighs examples in training; here all examples count alike.
+    plans = [
+        tsp.plan(model, "activation", data=data, sparsity=0.2)
+        for data in (x, (x, None, np.linspace(0, 1, 8)))
+    ]
+    assert plans[0].removed == plans[1].removed

@@ -11,6 +11,7 @@ from tf_spline_prune.compat import (
     Call,
     Values,
     Watcher,
+    counted,
     fitting_batch,
     watch,
 )
@@ -104,33 +105,51 @@ class Activation(Criterion):
             examples = min(size, len(data) - seen[call.key])
             seen[call.key] += examples
             for reading, tensor in read_by(at[call.name], call, values):
+                counts = counted(values, tensor, reading.places(tensor))
                 # A reshape may have moved positions to the batch axis.
                 tensor = reading.moved(tensor)
                 tensor = tensor.reshape(examples, -1, *tensor.shape[2:])
-                new, count = self._statistic(reading, tensor)
+                places = np.full(examples, float(tensor.shape[1]))
+                if counts is not None:
+                    counts = counts.reshape(examples, -1)
+                    places = counts.sum(axis=1, dtype="float64")
+                new = self._statistic(reading, tensor, counts, places)
                 self._sums[reading] = self._sums.get(reading, 0.0) + new
-                self._counts[reading] = self._counts.get(reading, 0.0) + count
+                self._counts[reading] = self._counts.get(reading, 0.0) + places.sum()
 
         keys = [call.key for call in graph.graph.calls if call.name in at]
         watch(graph.graph, data, self.batch_size, [Watcher(keys, visit)])
 
     def _statistic(
-        self, reading: Reading, tensor: np.ndarray
-    ) -> tuple[np.ndarray, float]:
-        """Sum over the examples of a batch, and count what is summed.
+        self,
+        reading: Reading,
+        tensor: np.ndarray,
+        counts: np.ndarray | None,
+        places: np.ndarray,
+    ) -> np.ndarray:
+        """Sum over the examples of a batch.
 
         Args:
             reading: The reading.
             tensor: Array of shape `(n, places, size of the axis, sizes beside it)`.
+            counts: Array of shape `(n, places)`, bool; `None` if all places count.
+            places: Array of shape `(n,)`: how many count.
+
+        Returns:
+            Array of shape `(size of the axis, sizes beside it)`, or, of squares, of
+            shape `(units,)`.
         """
         values = tensor != 0 if self.statistic == "apoz" else np.abs(tensor)
+        if counts is not None:
+            values = values * counts[:, :, None, None]
+        totals = values.sum(axis=1, dtype="float64")
         if self.statistic != "l2":
-            places = tensor.shape[0] * tensor.shape[1]
-            return values.sum(axis=(0, 1), dtype="float64"), places
-        mean = values.mean(axis=1, dtype="float64")[:, reading.positions]
+            return np.asarray(totals.sum(axis=0))
+        mean = totals / np.maximum(places, 1)[:, None, None]
+        mean = mean[:, reading.positions]
         if not reading.in_blocks:  # positions of one kind, such as those of images
             mean = mean.mean(axis=2, keepdims=True)
-        return np.square(mean).sum(axis=(0, 2, 3)), len(tensor)
+        return np.asarray(np.square(mean).sum(axis=(0, 2, 3)))
 
     def reason_against(self, group: Group) -> str | None:
         """Return why a group cannot be scored, or `None` if it can."""

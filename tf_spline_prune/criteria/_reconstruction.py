@@ -16,6 +16,7 @@ from tf_spline_prune.compat import (
     Call,
     Values,
     Watcher,
+    counted,
     watch,
 )
 from tf_spline_prune.criteria._criterion import Criterion
@@ -141,7 +142,8 @@ class Reconstruction(Criterion):
         def visit(call: Call, values: Values) -> None:
             for reading, tensor in read_by(at[call.name], call, values):
                 rows = waiting.setdefault(reading, [])
-                rows.append(_rows(reading, tensor, len(data), rng))
+                count = counted(values, tensor, reading.places(tensor))
+                rows.append(_rows(reading, tensor, count, len(data), rng))
                 # Products of all units are worth it only for as many rows.
                 if sum(map(len, rows)) >= reading.width:
                     take_in(reading)
@@ -421,13 +423,18 @@ def _exchange(
 
 
 def _rows(
-    reading: Reading, tensor: np.ndarray, count: int, rng: np.random.Generator
+    reading: Reading,
+    tensor: np.ndarray,
+    counts: np.ndarray | None,
+    count: int,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Arrange what is read of a batch by unit, at some positions where there are many.
 
     Args:
         reading: The reading.
         tensor: What it reads, a batch of it.
+        counts: Array of shape `(places,)`, bool: which count; `None` if all do.
         count: How many inputs there are in all batches.
         rng: Draws the positions.
 
@@ -436,6 +443,8 @@ def _rows(
     """
     moved = reading.moved(tensor)
     moved = moved.reshape(-1, *moved.shape[2:])
+    if counts is not None:
+        moved = moved[counts]
     alike = 1 if reading.in_blocks else reading.each
     wanted = max(_ENOUGH, _PER_UNIT * reading.width) * len(tensor) / (count * alike)
     if wanted < len(moved):

@@ -66,6 +66,10 @@ class Reading:
         """
         return bool(self.part or self.beside)
 
+    def places(self, tensor: np.ndarray) -> int:
+        """Count the places of what is read, over all examples."""
+        return tensor.size // (tensor.shape[self.axis] * self.wide)
+
     def moved(self, tensor: np.ndarray) -> np.ndarray:
         """Arrange what is read by example, place, position on the axis and beside it.
 
