@@ -337,3 +337,63 @@ def test_sample_weights_that_do_not_fit():
         for data in (x, (x, None, np.linspace(0, 1, 8)))
     ]
     assert plans[0].removed == plans[1].removed
+
+
+@pytest.mark.parametrize("kind", ["MultiHeadAttention", "einsum"])
+def test_sizes_of_keys_by_what_they_add_to_scores(kind):
+    """Those of values are others here, so that keys are judged alone."""
+    L, x = keras.layers, points(50, STEPS, WIDTH)
+    inputs = keras.Input((STEPS, WIDTH))
+    if kind == "MultiHeadAttention":
+        layer = L.MultiHeadAttention(2, 5, value_dim=3, name="attention")
+        made, name = layer(inputs, inputs), "attention/key_dim"
+        parts = {"query": layer._query_dense, "key": layer._key_dense}
+    else:
+        parts = {
+            name: L.EinsumDense("btd,dnh->btnh", (STEPS, 2, 5), name=name)
+            for name in ("query", "key")
+        }
+        query, key = (part(inputs) for part in parts.values())
+        scores = keras.ops.einsum("btnh,bsnh->bnts", query, key)
+        made, name = L.Reshape((STEPS, -1))(L.Permute((2, 1, 3))(scores)), "query/h"
+    model = keras.Model(inputs, L.Dense(2, name="head")(made))
+    zoo.settle(model, seed=1)
+    query, key = (np.asarray(part(x), "float64") for part in parts.values())
+    products = query[:, :, None] * key[:, None]
+    if kind == "MultiHeadAttention":
+        products -= products.mean(axis=2, keepdims=True)
+    sizes = np.square(products).sum(axis=(0, 1, 2, 3))
+    criterion = criteria.Reconstruction(ridge=1e-9, batch_size=16)
+    group = prepared(model, criterion, x)[name]
+    np.testing.assert_allclose(criterion.scores(group), sizes / sizes.sum(), rtol=1e-5)
+    if kind == "MultiHeadAttention":
+        one = criteria.Activation()
+        group = prepared(model, one, x)[name]
+        assert "needs a layer that consumes" in one.reason_against(group)
+
+
+def test_sizes_of_keys_and_values_in_one():
+    """Where they stay equal, what scores lose and what the projection loses add up."""
+    model, x = attention_model(keras, "GroupQueryAttention"), points(60, STEPS, WIDTH)
+    criterion = criteria.Reconstruction(ridge=1e-9)
+    group = prepared(model, criterion, x)["attention/head_dim"]
+    weights = inner_weights(model)
+    query, key = (
+        np.einsum("ntd,dhk->nthk", x.astype("float64"), weights[name][0])
+        + weights[name][1]
+        for name in ("query", "key")
+    )
+    products = query[:, :, None] * np.repeat(key, 2, axis=2)[:, None]
+    products -= products.mean(axis=2, keepdims=True)
+    sizes = np.square(products).sum(axis=(0, 1, 2, 3))
+    z, kernel = heads_of(model, x), weights["out"][0]
+    outputs = np.einsum("nthk,hkd->ntd", z, kernel).reshape(-1, WIDTH)
+    rows = z.reshape(len(outputs), HEADS, SIZE)
+    lost = [
+        left_over(np.delete(rows, k, 2).reshape(len(rows), -1), outputs, range(8))
+        for k in range(SIZE)
+    ]
+    want = sizes / sizes.sum() + lost / np.square(outputs - outputs.mean(0)).sum()
+    scores = criterion.scores(group)
+    assert scores.argmin() == want.argmin()
+    np.testing.assert_allclose(scores.min(), want.min(), rtol=1e-4)

@@ -24,7 +24,13 @@ from tf_spline_prune.criteria._criterion import (
 )
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph import ChannelGraph, Group
-from tf_spline_prune.graph._readings import Reading, by_call, read_by, readings
+from tf_spline_prune.graph._readings import (
+    Reading,
+    by_call,
+    pairings,
+    read_by,
+    readings,
+)
 
 Statistic = Literal["mean", "apoz", "l2"]
 
@@ -93,7 +99,12 @@ class Activation(Criterion):
                 "inputs. Pass `data=x`. Received: no data"
             )
         super().prepare(graph, data, seed)
-        self._readings = {g.name: readings(graph, g, True) for g in graph.groups}
+        # Keys meet queries; how active they are at the projection tells half of it.
+        self._readings = {
+            group.name: readings(graph, group, inside=True)
+            for group in graph.groups
+            if not any(one.inside for one in pairings(graph, group) or ())
+        }
         everyone = [one for found in self._readings.values() for one in found]
         self._sums: dict[Reading, np.ndarray] = {}
         self._counts: dict[Reading, float] = {}
@@ -153,7 +164,7 @@ class Activation(Criterion):
 
     def reason_against(self, group: Group) -> str | None:
         """Return why a group cannot be scored, or `None` if it can."""
-        if self._readings[group.name]:
+        if self._readings.get(group.name):
             return None
         return f"{self.name} needs a layer that consumes the units of another one"
 

@@ -22,7 +22,14 @@ from tf_spline_prune.compat import (
 from tf_spline_prune.criteria._criterion import Criterion
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph import ChannelGraph, Group
-from tf_spline_prune.graph._readings import Reading, by_call, read_by, readings
+from tf_spline_prune.graph._readings import (
+    Pairing,
+    Reading,
+    by_call,
+    pairings,
+    read_by,
+    readings,
+)
 
 # Beyond this many units the products of all pairs do not fit into memory.
 _MOST_UNITS = 8192
@@ -124,13 +131,20 @@ class Reconstruction(Criterion):
                 "`data=x_train[:512]`."
             )
         self._readings: dict[str, list[Reading]] = {}
+        self._pairings: dict[str, list[Pairing]] = {}
         for group in graph.groups:
-            found = readings(graph, group, inside=True)
-            if all(reading.width <= _MOST_UNITS for reading in found):
+            found, met = readings(graph, group, inside=True), pairings(graph, group)
+            fits = all(reading.width <= _MOST_UNITS for reading in found)
+            if met is not None and fits and group.num_units <= _MOST_UNITS:
                 self._readings[group.name] = found
+                self._pairings[group.name] = met
         data = data.drawn(self.max_inputs, seed)
         self._moments: dict[Reading, np.ndarray] = {}
         at = by_call(one for found in self._readings.values() for one in found)
+        meeting: dict[str, list[Pairing]] = {}
+        for one in (one for met in self._pairings.values() for one in met):
+            meeting.setdefault(one.call, []).append(one)
+        self._squares: dict[Pairing, np.ndarray] = {}
         rng = np.random.default_rng(seed)
         waiting: dict[Reading, list[np.ndarray]] = {}
 
@@ -140,7 +154,10 @@ class Reconstruction(Criterion):
             self._moments[reading] = new if held is None else _merged(held, new)
 
         def visit(call: Call, values: Values) -> None:
-            for reading, tensor in read_by(at[call.name], call, values):
+            for one in meeting.get(call.name, ()):
+                new = one.squares(call, values)
+                self._squares[one] = self._squares.get(one, 0.0) + new
+            for reading, tensor in read_by(at.get(call.name, ()), call, values):
                 rows = waiting.setdefault(reading, [])
                 count = counted(values, tensor, reading.places(tensor))
                 rows.append(_rows(reading, tensor, count, len(data), rng))
@@ -148,14 +165,15 @@ class Reconstruction(Criterion):
                 if sum(map(len, rows)) >= reading.width:
                     take_in(reading)
 
-        keys = [call.key for call in graph.graph.calls if call.name in at]
+        looked = {*at, *meeting}
+        keys = [call.key for call in graph.graph.calls if call.name in looked]
         watch(graph.graph, data, self.batch_size, [Watcher(keys, visit)])
         for reading in list(waiting):
             take_in(reading)
 
     def scores(self, group: Group) -> np.ndarray:
         """Return one score per unit of a group; higher means keep."""
-        if not self._readings.get(group.name):
+        if not self._sees(group):
             return self._unseen(group)
         units = group.num_units
         consumers = [_Consumer(*seen, units) for seen in self._seen(group)]
@@ -174,10 +192,9 @@ class Reconstruction(Criterion):
         Returns:
             As many indices.
         """
-        known = self._readings.get(group.name)
-        if not known or not len(gone) or group.num_units > _EXCHANGED:
+        if not self._sees(group) or not len(gone) or group.num_units > _EXCHANGED:
             return gone
-        if any(reading.width > group.num_units for reading in known):
+        if any(one.width > group.num_units for one in self._readings[group.name]):
             return gone
         seen = []
         for covariance, products in self._seen(group):
@@ -189,6 +206,11 @@ class Reconstruction(Criterion):
             return gone
         return _exchanged(seen, gone, np.random.default_rng(self.seed))
 
+    def _sees(self, group: Group) -> bool:
+        """Return whether any consumer of a group is seen, and all of them are."""
+        known = self._readings.get(group.name), self._pairings.get(group.name)
+        return any(known)
+
     def _seen(self, group: Group) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield how the units vary at each consumer, noise added, and the products.
 
@@ -198,7 +220,7 @@ class Reconstruction(Criterion):
             moments = self._moments[reading]
             products = np.zeros((reading.width, reading.width))
             for member in group.consumers:
-                if member.path != reading.path:
+                if not reading.is_through(member):
                     continue
                 if reading.in_blocks:
                     kernel = self.graph.arrays[member.path][member.name]
@@ -210,6 +232,10 @@ class Reconstruction(Criterion):
                 products += weights @ weights.T
             covariance = moments[:-1, :-1] / moments[-1, -1]
             yield _with_noise(covariance, self.ridge), products
+        for one in self._pairings[group.name]:
+            # No weight of another unit makes up for what is not multiplied any more.
+            squares = np.diag(self._squares[one])
+            yield _with_noise(squares, self.ridge), np.eye(group.num_units)
 
     def _unseen(self, group: Group) -> np.ndarray:
         """Score units by their weights alone, as if they varied one by one."""

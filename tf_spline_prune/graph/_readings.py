@@ -15,7 +15,7 @@ from tf_spline_prune.compat import (
     parts_of,
 )
 from tf_spline_prune.graph._channel_graph import ChannelGraph
-from tf_spline_prune.graph._facts import Group, Member, WeightFact
+from tf_spline_prune.graph._facts import Group, Labels, Member, WeightFact
 from tf_spline_prune.graph.rules._dense import letters_of
 
 
@@ -65,6 +65,11 @@ class Reading:
         Else its positions are looked at one by one, as those of an image.
         """
         return bool(self.part or self.beside)
+
+    def is_through(self, member: Member) -> bool:
+        """Return whether a weight is what multiplies what is read here."""
+        named = not self.part or member.name == f"{self.part}/kernel"
+        return member.path == self.path and named
 
     def places(self, tensor: np.ndarray) -> int:
         """Count the places of what is read, over all examples."""
@@ -125,12 +130,10 @@ def readings(graph: ChannelGraph, group: Group, inside: bool = False) -> list[Re
 
     Returns:
         One entry for each axis at which they enter a layer, or a part of one, that
-        reads them; none where a layer reads units in another way, such as sizes of
-        keys, which meet those of queries.
+        reads them.
     """
     consumers = {member.path for member in group.consumers}
-    place = graph.owners([group])
-    place[group.roots] = np.arange(group.num_units)
+    place = _places(graph, group)
     found: dict[tuple[str, int, int, str], Reading] = {}
     for call in graph.graph.calls:
         if call.path not in consumers:
@@ -141,12 +144,9 @@ def readings(graph: ChannelGraph, group: Group, inside: bool = False) -> list[Re
                 labels = value.labels[axis]
                 if labels is None:
                     continue
-                owner = place[graph.units_of(labels)].ravel()
-                at = np.flatnonzero(owner >= 0)
-                if not len(at):
+                positions = _positions(graph, group, place, labels)
+                if not positions.size:
                     continue
-                order = at[np.argsort(owner[at], kind="stable")]
-                positions = order.reshape(group.num_units, -1)
                 one = Reading(call.path, call.name, index, axis, positions)
                 if call.kind == "EinsumDense":
                     one = _among(
@@ -158,11 +158,26 @@ def readings(graph: ChannelGraph, group: Group, inside: bool = False) -> list[Re
             within = [
                 _inside(graph, call, m) for m in group.consumers if m.path == call.path
             ]
-            if None in within:
-                return []
             for reading in filter(None, within):
                 found.setdefault((call.name, 0, reading.axis, reading.part), reading)
     return list(found.values())
+
+
+def _places(graph: ChannelGraph, group: Group) -> np.ndarray:
+    """Return for each unit of a graph its place in a group, or -1."""
+    place = graph.owners([group])
+    place[group.roots] = np.arange(group.num_units)
+    return place
+
+
+def _positions(
+    graph: ChannelGraph, group: Group, place: np.ndarray, labels: Labels
+) -> np.ndarray:
+    """Return the positions of each unit on an axis, shape `(units, m)`."""
+    owner = place[graph.units_of(labels)].ravel()
+    at = np.flatnonzero(owner >= 0)
+    order = at[np.argsort(owner[at], kind="stable")]
+    return np.asarray(order.reshape(group.num_units, -1))
 
 
 def _letters(call: Call) -> tuple[str, str, str]:
@@ -199,6 +214,119 @@ def _inside(graph: ChannelGraph, call: Call, member: Member) -> Reading | None:
     one = Reading(call.path, call.name, 0, taken.index(letter), member.positions, part)
     fact = graph.weights[member.path, member.name]
     return _among(one, taken, kernel, made, fact)
+
+
+@dataclass(frozen=True, eq=False)
+class Pairing:
+    """A call in which units of two tensors are multiplied, and summed over.
+
+    Attributes:
+        call: Name of the call.
+        letters: The axes of both tensors, a letter each.
+        unit: The letter of the axis that is summed over.
+        positions: Array of shape `(units, m)`: the positions of each unit on it.
+        centred: Whether the second tensor matters but for its mean over the axes that
+            it alone has, as keys do to a softmax.
+        inside: Whether the tensors are queries and keys inside the layer.
+    """
+
+    call: str
+    letters: tuple[str, str]
+    unit: str
+    positions: np.ndarray
+    centred: bool
+    inside: bool
+
+    def squares(self, call: Call, values: Values) -> np.ndarray:
+        """Sum the squares of the products of each unit over all pairs in a batch.
+
+        Args:
+            call: The call.
+            values: The tensors before it.
+
+        Returns:
+            Array of shape `(units,)`, float64.
+        """
+        if self.inside:
+            given = call.arguments([values[tensor] for tensor in call.inputs])
+            key = given["value"] if given.get("key") is None else given["key"]
+            parts = parts_of(call.layer)
+            first, second = (
+                as_numbers(parts[name](one))
+                for name, one in (("query", given["query"]), ("key", key))
+            )
+            if first.shape[2] != second.shape[2]:  # several queries share a key
+                second = np.repeat(second, first.shape[2] // second.shape[2], axis=2)
+        else:
+            first, second = (numpy_of(values, tensor) for tensor in call.inputs[:2])
+        one, two = self.letters
+        if self.centred:
+            alone = tuple(axis for axis, c in enumerate(two) if c not in one)
+            second = second - second.mean(axis=alone, keepdims=True)
+        shared = "".join(c for c in one if c in two)
+        sums = [
+            np.einsum(f"{spelt}->{shared}", np.square(tensor, dtype="float64"))
+            for spelt, tensor in ((one, first), (two, second))
+        ]
+        found = np.einsum(f"{shared},{shared}->{self.unit}", *sums)
+        return np.asarray(found[self.positions].sum(axis=1))
+
+
+def pairings(graph: ChannelGraph, group: Group) -> list[Pairing] | None:
+    """Find where units of a group meet units in products of tensors.
+
+    Args:
+        graph: The channel graph.
+        group: A group of it.
+
+    Returns:
+        One entry for each; `None` if there is one that is not understood.
+    """
+    found: list[Pairing | None] = []
+    place = _places(graph, group)
+    calls = {call.name: call for call in graph.graph.calls}
+    for meeting in graph.contractions:
+        positions = _positions(graph, group, place, meeting.labels)
+        if positions.size:
+            found.append(_pairing(calls[meeting.call], meeting.axis, positions))
+    for call in graph.graph.calls:
+        for member in group.consumers:
+            if member.path != call.path or not _meets_inside(call, member):
+                continue
+            plain = all(len(shape) == 3 for shape in call.input_shapes)
+            one = Pairing(
+                call.name, ("btnh", "bsnh"), "h", member.positions, True, True
+            )
+            found.append(one if plain else None)
+    known = [one for one in found if one is not None]
+    return known if len(known) == len(found) else None
+
+
+def _meets_inside(call: Call, member: Member) -> bool:
+    """Return whether a layer's keys are what reads units: those of its queries."""
+    if member.name != "key/kernel" or not call.kind.endswith("Attention"):
+        return False
+    taken, kernel, _ = letters_of(parts_of(call.layer)["key"].equation, 0, 0)
+    return kernel[member.axis] not in taken
+
+
+def _pairing(call: Call, axis: int, positions: np.ndarray) -> Pairing | None:
+    """Read a product of two tensors; `None` if it is not one that is known."""
+    if call.kind == "op:dotproductattention":
+        letters, centred = ("btnh", "bsnh"), True
+    elif call.kind == "op:einsum" and len(call.inputs) == 2:
+        given = call.arguments([None, None])
+        equation = str(given.get("subscripts", given.get("equation", "")))
+        terms = equation.replace(" ", "").partition("->")[0].split(",")
+        if len(terms) != 2 or not all(term.isalpha() for term in terms):
+            return None
+        letters, centred = (terms[0], terms[1]), False
+    else:
+        return None
+    unit = letters[0][axis]
+    if unit not in letters[1]:
+        return None
+    return Pairing(call.name, letters, unit, positions, centred, inside=False)
 
 
 def by_call(found: Iterable[Reading]) -> dict[str, list[Reading]]:
