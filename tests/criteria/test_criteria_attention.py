@@ -24,6 +24,7 @@ from criteria_models import prepared
 
 import tf_spline_prune as tsp
 from tf_spline_prune import criteria
+from tf_spline_prune.criteria import _reconstruction as reconstruction
 from tf_spline_prune.errors import CalibrationError
 
 
@@ -397,3 +398,56 @@ def test_sizes_of_keys_and_values_in_one():
     scores = criterion.scores(group)
     assert scores.argmin() == want.argmin()
     np.testing.assert_allclose(scores.min(), want.min(), rtol=1e-4)
+
+
+def test_heads_that_go_are_the_best_of_all_choices():
+    """Of four heads two go: of all six pairs, those that are missed least."""
+    found, first = [], []
+    for seed in range(8):
+        model, x = (
+            attention_model(keras, "MultiHeadAttention"),
+            points(60, STEPS, WIDTH),
+        )
+        zoo.settle(model, seed)
+        criterion = criteria.Reconstruction(ridge=1e-9)
+        group = prepared(model, criterion, x)["attention/heads"]
+        rows, weights, each = blocks_of(model, "MultiHeadAttention", x)
+        outputs = rows @ weights
+        error = {
+            kept: left_over(rows, outputs, columns_of(kept, each))
+            for kept in itertools.combinations(range(HEADS), 2)
+        }
+        gone = np.argsort(criterion.scores(group))[:2]
+        better = criterion.exchanged(group, gone)
+        for units, ratios in ((gone, first), (better, found)):
+            kept = tuple(np.setdiff1d(range(HEADS), units).tolist())
+            ratios.append(error[kept] / min(error.values()))
+    assert max(first) > 1.01  # else there is nothing to find
+    assert max(found) < 1 + 1e-6
+
+
+def test_blocks_are_exchanged_where_there_are_too_many_choices(monkeypatch):
+    """Eight blocks of two; of all choices of four, those found are near the best."""
+    monkeypatch.setattr(reconstruction.math, "comb", lambda *_: 10**12)
+    first, found = [], []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        rows = rng.normal(size=(300, 10)) @ rng.normal(size=(10, 16))
+        rows += 0.3 * rng.normal(size=rows.shape)
+        weights = rng.normal(size=(16, 5))
+        outputs, covariance = rows @ weights, np.cov(rows.T, bias=True)
+        products = weights @ weights.T
+        consumer = reconstruction._Consumer(covariance.copy(), products.copy(), 8)
+        gone = np.argsort(reconstruction._eliminate([consumer], 8))[:4]
+        aims = covariance @ products @ covariance / np.vdot(products, covariance)
+        better = reconstruction._exchange_blocks([(covariance, aims)], gone, 8)
+        assert len(np.unique(better)) == 4
+        error = {
+            kept: left_over(rows, outputs, columns_of(kept, 2))
+            for kept in itertools.combinations(range(8), 4)
+        }
+        for units, ratios in ((gone, first), (better, found)):
+            kept = tuple(np.setdiff1d(range(8), units).tolist())
+            ratios.append(error[kept] / min(error.values()))
+    assert max(first) > 1.1  # else there is nothing to exchange
+    assert np.mean(found) - 1 < 0.5 * (np.mean(first) - 1)

@@ -1,6 +1,7 @@
 """`Reconstruction`: the units that the others can best make up for go first."""
 
 import copy
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ _EXCHANGES = 32
 _LEAST = 1e-7
 _FROM_ANYWHERE = 64
 _BEGINNINGS = 4
+# Blocks are exchanged if it takes no more multiplications than this to try each.
+_MOST_WORK = 2**33
 # Beyond so many units, float32 does.
 _COARSE = 1024
 # If fewer than this part of the units stay, the others' places are given up.
@@ -194,8 +197,6 @@ class Reconstruction(Criterion):
         """
         if not self._sees(group) or not len(gone) or group.num_units > _EXCHANGED:
             return gone
-        if any(one.width > group.num_units for one in self._readings[group.name]):
-            return gone
         seen = []
         for covariance, products in self._seen(group):
             energy = float(np.vdot(products, covariance))
@@ -204,6 +205,8 @@ class Reconstruction(Criterion):
                 seen.append((covariance, aims / energy))
         if not seen:
             return gone
+        if any(len(covariance) > group.num_units for covariance, _ in seen):
+            return _exchange_blocks(seen, gone, group.num_units)
         return _exchanged(seen, gone, np.random.default_rng(self.seed))
 
     def _sees(self, group: Group) -> bool:
@@ -446,6 +449,55 @@ def _exchange(
             break
         gone = np.append(np.delete(gone, back), kept[away])
     return gone, -fitted
+
+
+def _exchange_blocks(
+    consumers: list[tuple[np.ndarray, np.ndarray]], gone: np.ndarray, count: int
+) -> np.ndarray:
+    """Do what `_exchange` does for units of several entries.
+
+    Of few units every choice is tried, of more every exchange, until none is better.
+
+    Args:
+        consumers: As for `_exchange`, entry by entry.
+        gone: Indices of the units that go.
+        count: How many units there are.
+
+    Returns:
+        As many indices; the same ones where there are too many choices.
+    """
+    units = np.arange(count)
+    kept = np.setdiff1d(units, gone)
+    sizes = [len(covariance) // count * len(kept) for covariance, _ in consumers]
+    each_takes = max(sizes) ** 3
+    if len(kept) * len(gone) * each_takes > _MOST_WORK:
+        return gone
+
+    def fitted(kept: np.ndarray) -> float:
+        """Return how much those that are kept make of what the consumers compute."""
+        total = 0.0
+        for covariance, aims in consumers:
+            each = len(covariance) // count
+            entries = (kept[:, None] * each + np.arange(each)).ravel()
+            among = np.ix_(entries, entries)
+            total += float(np.vdot(inverse_of(covariance[among]), aims[among]))
+        return total
+
+    if math.comb(count, len(kept)) * each_takes <= _MOST_WORK:
+        every = itertools.combinations(range(count), len(kept))
+        return np.setdiff1d(units, max(every, key=lambda one: fitted(np.array(one))))
+    found = fitted(kept)
+    for _ in range(_EXCHANGES):
+        choices = [
+            np.append(np.delete(kept, place), unit)
+            for place in range(len(kept))
+            for unit in np.setdiff1d(units, kept)
+        ]
+        made = [fitted(choice) for choice in choices]
+        if not choices or not max(made) > found + _LEAST:
+            break
+        found, kept = max(made), choices[int(np.argmax(made))]
+    return np.setdiff1d(units, kept)
 
 
 def _rows(

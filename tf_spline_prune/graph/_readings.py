@@ -11,6 +11,7 @@ from tf_spline_prune.compat import (
     Values,
     arguments_inside,
     as_numbers,
+    counted,
     numpy_of,
     parts_of,
 )
@@ -260,9 +261,17 @@ class Pairing:
         else:
             first, second = (numpy_of(values, tensor) for tensor in call.inputs[:2])
         one, two = self.letters
+        weights = [
+            np.ones([1] * tensor.ndim) if count is None else count
+            for tensor in (first, second)
+            for count in [_counts_like(tensor, values)]
+        ]
         if self.centred:
             alone = tuple(axis for axis, c in enumerate(two) if c not in one)
-            second = second - second.mean(axis=alone, keepdims=True)
+            wide = np.broadcast_to(weights[1], second.shape)
+            total = np.maximum(wide.sum(axis=alone, keepdims=True), 1)
+            second = second - (second * wide).sum(axis=alone, keepdims=True) / total
+        first, second = first * weights[0], second * weights[1]
         shared = "".join(c for c in one if c in two)
         sums = [
             np.einsum(f"{spelt}->{shared}", np.square(tensor, dtype="float64"))
@@ -270,6 +279,14 @@ class Pairing:
         ]
         found = np.einsum(f"{shared},{shared}->{self.unit}", *sums)
         return np.asarray(found[self.positions].sum(axis=1))
+
+
+def _counts_like(tensor: np.ndarray, values: Values) -> np.ndarray | None:
+    """Find which positions count, in a shape that fits a tensor; `None` if all do."""
+    rows = math.prod(tensor.shape[:2])
+    counts = counted(values, tensor, rows)
+    shape = (*tensor.shape[:2], *[1] * (tensor.ndim - 2))
+    return None if counts is None else counts.reshape(shape).astype("float64")
 
 
 def pairings(graph: ChannelGraph, group: Group) -> list[Pairing] | None:
