@@ -77,7 +77,7 @@ def accuracy(model, x, y):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=25)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--macs", type=float, default=0.5)
     options = parser.parse_args()
