@@ -144,8 +144,8 @@ class Calibration:
         ordered = arranged(given, inputs, "calibration data", CalibrationError)
         known = labels if trained else None
         warn_of_misfit(graph, [to_numpy(x) for x in ordered], known)
-        counts = _counted_positions(weights, len(arrays[0]))
-        return _whole_batches(cls(arrays, labels, counts, fixed_size(inputs)))
+        positions = _counted_positions(weights, len(arrays[0]))
+        return _whole_batches(cls(arrays, labels, positions, fixed_size(inputs)))
 
 
 def counted(values: Values, array: np.ndarray, rows: int) -> np.ndarray | None:
