@@ -74,9 +74,13 @@ class Reconstruction(Criterion):
     weights of their own, go block by block, with the same exactness: heads are seen at
     the input of the projection out of them.
 
-    Units that only the layer consumes that produces them in another way, such as sizes
-    of keys, and those of which a consumer sees more than 8,192 entries are taken to
-    vary independently, as much as their weights say.
+    Units that are multiplied with those of another tensor, such as sizes of keys with
+    those of queries, lose the squares of their products, as a fraction of those of all,
+    but for what a softmax over the keys does not see; nothing makes up for them.
+
+    Units that meet in another way, such as in `Dot`, and those of which a consumer sees
+    more than 8,192 entries are taken to vary independently, as much as their weights
+    say.
 
     Under a target, the loss is divided by the multiply-accumulates, parameters or bytes
     that a unit saves.
