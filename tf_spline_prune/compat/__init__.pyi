@@ -74,6 +74,7 @@ from tf_spline_prune.compat.data._calibration import (
     Watcher as Watcher,
     arranged as arranged,
     check_inputs as check_inputs,
+    counted as counted,
 )
 from tf_spline_prune.compat.data._data_range import guesses as guesses, misfit as misfit
 from tf_spline_prune.compat.data._model_inputs import sample_inputs as sample_inputs

@@ -169,8 +169,9 @@ def plan(
             these, or a function of the layer. A group is pruned only if all layers that
             produce its units may be. Defaults to `None`, which means all.
         data: Inputs for criteria that need any, shape `(n, *input shape)`; with labels,
-            `(inputs, labels)`, for criteria that differentiate the loss. Defaults to
-            `None`.
+            `(inputs, labels)`, for criteria that differentiate the loss; with sample
+            weights of shape `(n, positions)` behind, positions of weight 0, such as
+            padding, are left out. Defaults to `None`.
         round_to: Keep a multiple of this many units of each group. Defaults to `1`.
         min_units: Keep at least this many units of each group; one that has no more is
             kept whole, and listed. Defaults to `1`.
