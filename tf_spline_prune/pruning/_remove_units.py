@@ -65,7 +65,10 @@ def remove_units(
 
 
 def build_pruned(
-    graph: ChannelGraph, removed: np.ndarray, weights: Weights | None
+    graph: ChannelGraph,
+    removed: np.ndarray,
+    weights: Weights | None,
+    entries: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Any:
     """Build the model without the removed units.
 
@@ -74,6 +77,8 @@ def build_pruned(
         removed: Array of shape `(labels,)`, bool, indexed by unit.
         weights: The weights to slice, by path and name: all, or those that are not
             the model's own; `None` keeps fresh ones.
+        entries: By path, entries of the layers' configs that change besides. Defaults
+            to `None`.
 
     Returns:
         A new model.
@@ -88,6 +93,8 @@ def build_pruned(
     for path, name in graph.weights:
         if kept[path, name] != list(graph.weights[path, name].shape):
             changes.setdefault(path, {})
+    for path, config in (entries or {}).items():
+        changes.setdefault(path, {}).update(config)
     given = weights or {}
     small = rebuild(
         graph.graph,
