@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_spline_prune.compat import Call, call_layer, config_of, to_numpy
+from tf_spline_prune.compat import Call, call_layer, to_numpy
 
 # What the scale and the offset of a normalisation of Keras are called.
 _NAMES = {"LayerNormalization": ("gamma", "beta"), "RMSNormalization": ("scale", "")}
@@ -77,7 +77,7 @@ def read_norm(call: Call, arrays: Mapping[str, np.ndarray]) -> Norm | str:
         centred = call.kind == "LayerNormalization"
         names = [name if name in arrays else None for name in _NAMES[call.kind]]
         return _norm(call, centred, size, arrays, (*names, 1.0))
-    if call.kind.startswith("custom:") and "epsilon" in config_of(call.layer):
+    if call.kind.startswith("custom:") and hasattr(call.layer, "epsilon"):
         for norm in _candidates(call, size, arrays):
             if _computes(call, norm):
                 return norm

@@ -347,18 +347,17 @@ def _selected(
     """Keep those units of streams that are largest behind the normalisations."""
     with stages.stage():
         looked = look_at(graph.graph, streams, asked.data)
-    changed: Arrays = {}
     removed = graph.nothing_removed()
     for seen in looked:
         left = _left(seen.stream, asked.size, asked.round_to)
         order = np.argsort(-seen.importance, kind="stable")
         removed[seen.stream.group.roots[order[left:]]] = True
     with stages.stage():
-        small = build_pruned(graph, removed, changed)
+        small = build_pruned(graph, removed, {})
     cut = trace(small)
     if asked.verify:
         with stages.stage():
-            require_verified(graph, cut, removed, changed)
+            require_verified(graph, cut, removed, {})
     if asked.solves:
         with stages.stage():
             refit(graph, cut, removed, Recording(graph, asked.data, seed=asked.seed))

@@ -191,7 +191,7 @@ class _Walk:
         for member in members:
             if member.role == "channel" and not member.name.endswith("bias"):
                 raise _Unfit(f"{call.path} scales the entries apart")
-            if member.role == "in":
+            if member.role == "in" and reads:
                 tensor = self._read_by(call, member.name)
                 known = self.reads.setdefault(member, tensor)
                 if self.behind[known] != self.behind[tensor]:
