@@ -4,7 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tf_spline_prune.compat import Calibration, Call, Graph, Passes, Progress, read_weights
+from tf_spline_prune.compat import (
+    Calibration,
+    Call,
+    Graph,
+    Passes,
+    Progress,
+    read_weights,
+)
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.pruning.recovery._least_squares import (
     Product,

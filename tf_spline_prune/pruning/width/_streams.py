@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tf_spline_prune.compat import Call, Tensor
+from tf_spline_prune.compat import Call, Tensor, table_given
 from tf_spline_prune.graph import ChannelGraph, Group, Member
 from tf_spline_prune.graph._unit_path import is_linear
 from tf_spline_prune.pruning.width._norms import Norm, read_norm
@@ -14,7 +14,7 @@ from tf_spline_prune.pruning.width._norms import Norm, read_norm
 # activation.
 _DENSE = ("Dense", "EinsumDense", "Conv1D", "Conv2D", "Conv3D")
 _ATTENTION = ("MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention")
-_TABLES = ("Embedding", "ReversibleEmbedding", "custom:PositionEmbedding")
+_TABLES = ("Embedding", "ReversibleEmbedding")
 # What adds vectors of the stream, moves them about or leaves them out; whatever basis
 # they are written in.
 _COMMUTING = frozenset(
@@ -25,7 +25,13 @@ _COMMUTING = frozenset(
         *(f"Cropping{rank}D" for rank in (1, 2, 3)),
         *(f"GlobalAveragePooling{rank}D" for rank in (1, 2, 3)),
         *(f"ZeroPadding{rank}D" for rank in (1, 2, 3)),
-        *("op:add", "op:broadcastto", "op:cast", "op:concatenate", "op:converttotensor"),
+        *(
+            "op:add",
+            "op:broadcastto",
+            "op:cast",
+            "op:concatenate",
+            "op:converttotensor",
+        ),
         *("op:copy", "op:expanddims", "op:getitem", "op:identity", "op:mean"),
         *("op:moveaxis", "op:negative", "op:repeat", "op:reshape", "op:split"),
         *("op:squeeze", "op:stack", "op:stopgradient", "op:subtract", "op:sum"),
@@ -175,12 +181,12 @@ class _Walk:
         members = self.members[call.path]
         roles = {member.role for member in members}
         if call.kind in _TABLES:
-            if reads and not writes and "out" in roles:
+            if reads and not writes and call.layer.tie_weights:
                 raise _Unfit(
                     f"{call.path} is tied: its table also makes the words, and the "
                     "gain of the last normalisation cannot be folded into it"
                 )
-        elif call.kind not in (*_DENSE, *_ATTENTION):
+        elif call.kind not in (*_DENSE, *_ATTENTION) and not _is_table(call):
             raise _Unfit(f"{call.path} ({call.kind}) treats the entries apart")
         elif getattr(call.layer, "groups", 1) != 1:
             raise _Unfit(f"{call.path} reads the stream in groups")
@@ -195,9 +201,7 @@ class _Walk:
                 tensor = self._read_by(call, member.name)
                 known = self.reads.setdefault(member, tensor)
                 if self.behind[known] != self.behind[tensor]:
-                    raise _Unfit(
-                        f"{call.path} is used behind different normalisations"
-                    )
+                    raise _Unfit(f"{call.path} is used behind different normalisations")
 
     def _read_by(self, call: Call, name: str) -> Tensor:
         """Find the tensor that a weight of a layer reads."""
@@ -231,3 +235,9 @@ class _Walk:
         if not fits:
             raise _Unfit(f"{call.path} ({call.kind}) treats the entries apart")
         return behind.pop()
+
+
+def _is_table(call: Call) -> bool:
+    """Return whether a user's layer gives out its one weight, whatever goes in."""
+    own = call.kind.startswith("custom:") and len(call.inputs) == 1
+    return own and table_given(call.layer, call.input_shapes[0]) is not None
