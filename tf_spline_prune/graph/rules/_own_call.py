@@ -41,7 +41,7 @@ def own_call(
     held_axes, mixed = found[0]
     weights = dict(zip(names, held_axes, strict=True))
     edits: list[tuple[str, Labels]] = []
-    for axis in mixed:
+    for axis in mixed & set(value.kept):
         if _counts(call, value.shape[axis]):
             return opaque(call, inputs, recorder)
         recorder.mix(call, inputs, axis)

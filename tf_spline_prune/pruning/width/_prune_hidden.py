@@ -1,4 +1,4 @@
-"""`prune_hidden`: a smaller hidden size, and `residual_streams`, to see what has one."""
+"""`prune_hidden`: a smaller hidden size; `residual_streams`: what has one."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,6 @@ from tf_spline_prune.compat import (
 )
 from tf_spline_prune.errors import (
     BudgetError,
-    CalibrationError,
     ModelError,
     SplinePruneWarning,
     VerificationError,

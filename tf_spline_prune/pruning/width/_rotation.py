@@ -174,8 +174,8 @@ def run_in_bases(
     def apply(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         given = call_layer(call, args, kwargs)
         for basis in bases:
-            if call.key in basis.stream.norms:  # a part of the vectors is shorter
-                offset = basis.stream.norms[call.key].offset.astype(_dtype_of(given))
+            if call.key in basis.stream.norms:  # a part of a vector is shorter
+                offset = _like(given, basis.stream.norms[call.key].offset)
                 return (given - offset) * float(np.sqrt(basis.energy)) + offset
         return given
 
@@ -183,10 +183,10 @@ def run_in_bases(
         seen = dict(values)
         for basis in bases:
             for tensor in _looked_at(basis.stream, call):
-                part = basis.projection.astype(_dtype_of(values[tensor]))
-                tiled = keras.ops.reshape(values[tensor], (-1, len(part)))
-                shape = keras.ops.shape(values[tensor])
-                seen[tensor] = keras.ops.reshape(tiled @ part, shape)
+                whole, part = values[tensor], basis.projection
+                rows = keras.ops.reshape(whole, (-1, len(part)))
+                left = keras.ops.matmul(rows, _like(whole, part))
+                seen[tensor] = keras.ops.reshape(left, keras.ops.shape(whole))
         ends.run(call, seen, apply)
         values.update({t: value for t, value in seen.items() if t not in values})
     return [values[tensor] for tensor in graph.output_tensors], ends.of(values)
@@ -202,5 +202,7 @@ def _looked_at(stream: Stream, call: Call) -> list[Tensor]:
     return [t for t in call.inputs if t in stream.behind and stream.behind[t] is None]
 
 
-def _dtype_of(tensor: Any) -> str:
-    return str(keras.backend.standardize_dtype(tensor.dtype))
+def _like(tensor: Any, array: np.ndarray) -> Any:
+    """Make a tensor of an array, of the dtype of another tensor."""
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    return keras.ops.convert_to_tensor(array, dtype)
