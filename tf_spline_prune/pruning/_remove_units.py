@@ -93,8 +93,8 @@ def build_pruned(
     for path, name in graph.weights:
         if kept[path, name] != list(graph.weights[path, name].shape):
             changes.setdefault(path, {})
-    for path, config in (entries or {}).items():
-        changes.setdefault(path, {}).update(config)
+    for path, changed in (entries or {}).items():
+        changes.setdefault(path, {}).update(changed)
     given = weights or {}
     small = rebuild(
         graph.graph,

@@ -134,7 +134,7 @@ def table_given(layer: Any, shape: Shape) -> str | None:
     """
     if flavour_of(layer) != "keras" or len(shape) != 3:
         return None
-    steps, size = shape[1] or 0, shape[2]
+    steps, size = (number or 0 for number in shape[1:])
     weights = weight_variables(layer)
     if len(weights) != 1:
         return None
@@ -144,7 +144,7 @@ def table_given(layer: Any, shape: Shape) -> str | None:
     table = keras.ops.convert_to_numpy(variable)[None, :steps]
     rng = np.random.default_rng(0)
     for _ in range(_BATCH):
-        drawn = rng.normal(size=(_BATCH, *shape[1:])).astype("float32")
+        drawn = rng.normal(size=(_BATCH, steps, size)).astype("float32")
         try:
             with states_kept(layer), streams_kept():
                 given = keras.ops.convert_to_numpy(layer(drawn))

@@ -282,7 +282,7 @@ class _Asked:
 
 
 def _without_stream(graph: ChannelGraph) -> str:
-    """Say why a model has no stream."""
+    """Explain why a model has no stream, for an error."""
     barriers = [f"{barrier.layer}: {barrier.reason}" for barrier in graph.barriers[:5]]
     why = f" What may not be pruned: {'; '.join(barriers)}." * bool(barriers)
     return (

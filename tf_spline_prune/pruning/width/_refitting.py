@@ -66,8 +66,8 @@ def refit_rotated(
         for old, view in zip(recording.of[call.path], views, strict=False):
             if old is None:
                 continue
-            if basis := writers.get((call.path, view.kernels[-1])):
-                _turn(old, basis.matrix)
+            if written := writers.get((call.path, view.kernels[-1])):
+                _turn(old, written.matrix)
             lost = call.path in readers
             products.append(_product(cut, cut.call_of[key], old, view, lost))
     products = [p for p in products if p.lost or p.old.num_rows >= p.sizes[1]]
