@@ -368,6 +368,31 @@ MUTANTS = (
         ),
         "keras-1-batchnorm",
     ),
+    Mutant(
+        "a gain stays in a rotated stream",
+        "What reads a stream in another basis does not take the gain over.",
+        "tf_spline_prune/pruning/width/_rotation.py",
+        "found = scale * back * norm.gain",
+        "found = scale * back",
+        _of(
+            "pruning",
+            "hidden.py::test_in_another_basis_the_model_computes_the_same",
+            "hidden.py::test_normalisations_see_what_lies_along_the_principal_axes",
+        ),
+        "keras",
+    ),
+    Mutant(
+        "epsilon of the wide stream",
+        "Normalisations of a narrow stream keep the epsilon of the wide one.",
+        "tf_spline_prune/pruning/width/_rotation.py",
+        '{"epsilon": norm.epsilon * by}',
+        '{"epsilon": norm.epsilon}',
+        _of(
+            "pruning",
+            "hidden.py::test_normalisations_see_what_lies_along_the_principal_axes",
+        ),
+        "keras",
+    ),
     # masking and schedules
     Mutant(
         "ragged blocks by their sum",

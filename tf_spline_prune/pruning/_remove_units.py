@@ -70,7 +70,10 @@ def remove_units(
 
 
 def build_pruned(
-    graph: ChannelGraph, removed: np.ndarray, weights: Weights | None
+    graph: ChannelGraph,
+    removed: np.ndarray,
+    weights: Weights | None,
+    entries: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Any:
     """Build the model without the removed units.
 
@@ -79,11 +82,15 @@ def build_pruned(
         removed: Array of shape `(labels,)`, bool, indexed by unit.
         weights: The weights to slice, by path and name: all, or those that are not
             the model's own; `None` keeps fresh ones.
+        entries: By path, entries of the layers' configs that change besides. Defaults
+            to `None`.
 
     Returns:
         A new model.
     """
     changes = graph.changes(removed)
+    for path, changed in (entries or {}).items():
+        changes.setdefault(path, {}).update(changed)
     given = weights or {}
 
     def array(path: str) -> dict[str, np.ndarray]:
