@@ -153,6 +153,24 @@ MUTANTS = (
         _of("graph", "sequence_rules.py::test_removal_equals_masking_by_hand"),
         "key_dim",
     ),
+    Mutant(
+        "steps begin at the first",
+        "A slice with a step takes other units than before once some are gone.",
+        "tf_spline_prune/graph/rules/_selecting.py",
+        "bounds = (first + start % step, last, step)",
+        "bounds = (first, last, step)",
+        _of("graph", "selecting_rules.py::test_removal_equals_masking_by_hand"),
+        "every_second or rotary_pairs_are",
+    ),
+    Mutant(
+        "units of a step are free",
+        "Every second unit of a slice may go without its neighbour.",
+        "tf_spline_prune/graph/rules/_selecting.py",
+        "recorder.tie(held[runs * step], held)",
+        "recorder.tie(held, held)",
+        _of("graph", "selecting_rules.py::test_removal_equals_masking_by_hand"),
+        "every_second",
+    ),
     # partition: the spline view
     Mutant(
         "half of the corners",

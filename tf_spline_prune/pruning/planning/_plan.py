@@ -520,14 +520,15 @@ def _merges(
     counts: np.ndarray,
 ) -> dict[str, tuple[tuple[int, int, float], ...]]:
     """List, in the order of removal, whose twin takes over with which scale."""
-    found = {}
+    found: dict[str, tuple[tuple[int, int, float], ...]] = {}
     for group, ranking, count in zip(groups, rankings, counts, strict=True):
         if not count or not graph.path_of(group).mergeable:
             continue
         producer = group.producers[0].positions
         if producer.shape[1] != 1:
             continue
-        found[group.producers[0].path] = tuple(
+        path = group.producers[0].path  # several groups may be of one layer
+        found[path] = found.get(path, ()) + tuple(
             (int(producer[unit, 0]), int(producer[twin, 0]), float(scale))
             for unit, twin, scale in zip(
                 ranking.order[:count],
