@@ -10,6 +10,7 @@ import numpy as np
 
 from tf_spline_prune._checks import Flag, Integer, ListOf, MapOf, Text, checked
 from tf_spline_prune.compat import (
+    Blueprint,
     Call,
     CurrentWeights,
     Graph,
@@ -41,7 +42,7 @@ from tf_spline_prune.graph._grouping import (
 from tf_spline_prune.graph._input_shapes import INPUT_SHAPES, InputShapes, read_at
 from tf_spline_prune.graph._recorder import Recorder
 from tf_spline_prune.graph._selection import Nameable
-from tf_spline_prune.graph._stacks import Sizes
+from tf_spline_prune.graph._stacks import Sizes, unsaid_of
 from tf_spline_prune.graph._unit_path import UnitPath, follow
 from tf_spline_prune.graph.rules import describe, has_own_rule
 
@@ -174,6 +175,11 @@ class ChannelGraph:
             self._root,
             reasons,
         )
+        unsaid = unsaid_of(self) if self.closed else {}
+        self.groups = tuple(g for g in self.groups if g.name not in unsaid)
+        for group, why in unsaid.values():
+            reasons.update(dict.fromkeys(group.roots.tolist(), why))
+        vars(self).pop("sizes", None)  # of which some groups are gone
         self.barriers = (*find_barriers(self.makers, reasons), *self._unseen())
         self._paths: dict[str, UnitPath] = {}
 
@@ -329,6 +335,23 @@ class ChannelGraph:
     def sizes(self) -> Sizes:
         """What the configs of users' classes say of the numbers of units."""
         return Sizes(self)
+
+    @functools.cached_property
+    def closed(self) -> tuple[Node, ...]:
+        """The layers made of layers that can only be made by their class."""
+        found: dict[str, Node] = {}
+
+        def visit(blueprint: Blueprint) -> None:
+            for node in blueprint.nodes:
+                inner = node.inner
+                if inner is not None and (not inner.flat or self.is_open(node)):
+                    visit(inner)
+                elif inner is not None or node.why:
+                    found[node.path] = node
+
+        if self.graph is not self.source:
+            visit(self.source.blueprint)
+        return tuple(found.values())
 
     def is_open(self, node: Node) -> bool:
         """Return whether the calls in a layer made of layers are known at any size.

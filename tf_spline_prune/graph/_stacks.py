@@ -11,6 +11,7 @@ from tf_spline_prune.compat import (
     Place,
     SizeEntry,
     difference_of,
+    is_own_class,
     size_entries,
     sketch,
 )
@@ -194,6 +195,34 @@ class Sizes:
         except Exception:  # whatever a user's class raises
             return False
         return difference_of(graph.graph, graph.changes(removed), made, True) is None
+
+
+def unsaid_of(graph: Any) -> dict[str, tuple[Group, str]]:
+    """Find the groups in layers made of layers whose numbers no config says.
+
+    Args:
+        graph: The channel graph of a model with layers that can only be made by their
+            class.
+
+    Returns:
+        The groups by name, and why each must stay.
+    """
+    known = {group.name: group for group in graph.groups}
+    said: set[str] = set()
+    if is_own_class(graph.model):
+        said = {n for one in graph.sizes.of(None).stacks or () for n in one.groups}
+    found: dict[str, tuple[Group, str]] = {}
+    for node in graph.closed:
+        sized = graph.sizes.of(node)
+        here = {name for stack in sized.stacks or () for name in stack.groups}
+        why = f"the config of {sized.kind} says no number of them alone"
+        if sized.stacks is None:
+            why = f"{sized.kind} cannot be made again from its config"
+        because = node.why or "its calls hang on the sizes"
+        for name in set(sized.inside) - said - here:
+            reason = f"{node.path} is only made by its class ({because}), and {why}"
+            found[name] = known[name], reason
+    return found
 
 
 def _stack(groups: Sequence[Group], entries: Sequence[tuple[Place, int]]) -> Stack:

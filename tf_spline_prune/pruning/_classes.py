@@ -44,6 +44,10 @@ class Classes:
             self._tree[path] = node, blueprint
             values = self._graph.sizes.of(node).values(self._left)
             if isinstance(values, str):
+                inside = self._graph.sizes.of(node).inside
+                touched = any(len({*self._left[name]}) > 1 for name in inside)
+                if node is not None and blueprint is None and not touched:
+                    return  # it is copied as one layer
                 self._open(path, values)
             else:
                 self.values[path] = values
