@@ -61,8 +61,8 @@ class Classes:
     def _open(self, path: str, reason: str) -> None:
         """Let one come out as plain layers, if its calls are known at any size."""
         node, blueprint = self._tree[path]
-        flat = blueprint is None or blueprint.flat
-        if node is not None and flat and not self._graph.is_open(node):
+        shut = blueprint is None or path in self._graph.closed
+        if node is not None and shut:
             raise ModelError(
                 "A layer made of layers cannot be made smaller: its class does not say "
                 "the sizes, and it does not come out as plain layers, for "

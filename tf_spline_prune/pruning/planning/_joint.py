@@ -46,7 +46,7 @@ def stacks_of(
         return _said(whole, names)
     stacks: list[Stack] = []
     unsaid: dict[str, str] = {}
-    for node in graph.closed:
+    for node in graph.closed.values():
         found, others = _said(graph.sizes.of(node), names)
         stacks += found
         unsaid |= others
