@@ -27,6 +27,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "examples"))
 import keras
 import keras_hub
 import numpy as np
+import tensorflow as tf
 from language_model import bible
 
 import tf_spline_prune as tsp
@@ -111,7 +112,10 @@ def train(model, data, epochs, peak):
         0.0, steps * 9 // 10, warmup_target=peak, warmup_steps=steps // 10
     )
     compile(model, keras.optimizers.AdamW(schedule, weight_decay=0.01))
-    model.fit(given, labels, batch_size=64, epochs=epochs, verbose=2)
+    # KerasHub shuffles no arrays.
+    batches = tf.data.Dataset.from_tensor_slices((given, labels))
+    batches = batches.shuffle(len(labels)).batch(64)
+    model.fit(batches, epochs=epochs, verbose=2)
 
 
 def compile(model, optimizer="sgd"):

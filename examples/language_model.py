@@ -148,7 +148,9 @@ def rates(peak, steps):
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, max(1, steps * 9 // 10), warmup_target=peak, warmup_steps=steps // 10
     )
-    return keras.optimizers.AdamW(schedule, weight_decay=0.01, global_clipnorm=1.0)
+    return keras.optimizers.AdamW(
+        schedule, weight_decay=0.01, beta_2=0.98, global_clipnorm=1.0
+    )
 
 
 def perplexity(model, pieces, batch=16):
@@ -199,7 +201,7 @@ class Trainings:
             inputs,
             student_loss_weight=0,
             temperature=1.0,
-            optimizer=rates(1e-3, steps),
+            optimizer=rates(3e-4, steps),
             **self.how,
         )
         return time.process_time() - start
