@@ -109,7 +109,7 @@ def mask(model, removed, readers):
         for name, (reader, axis) in readers.items():
             if not path.endswith(name):
                 continue
-            block = re.search(r"(block|layer|stack)\w*_\d+", path).group()
+            block = re.search(r"(stack\d+_)?(block|layer)_?\d+", path).group()
             (found,) = [
                 weight
                 for its, weight in weights.items()
@@ -123,7 +123,13 @@ def mask(model, removed, readers):
     return count
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in ("GPT2", "Llama")))
+        for name in CASES
+    ],
+)
 def test_backbones_are_pruned_verified_saved_and_loaded(name, tmp_path):
     _, layers, readers, halved = CASES[name]
     model = build(name)

@@ -1,6 +1,7 @@
 """The example of a language model, run as a newcomer would, and its texts."""
 
 import json
+import re
 import shutil
 import sys
 
@@ -73,3 +74,11 @@ def test_the_example(tmp_path):
     assert big < ours[1] < ours[0] < chance[0]  # solving helps, and so does choosing
     assert ours[2] < found["from scratch"]["perplexity"][2]
     assert done.stdout.count("parameters writes:\nIn the beginning God ") == 2
+
+
+def test_the_page():
+    text = (ROOT / "docs" / "language_models.md").read_text()
+    names: dict = {}
+    exec("\n".join(re.findall(r"```python\n(.*?)```", text, re.S)), names)
+    assert type(names["small"]) is type(names["model"])
+    assert names["written"].shape == (1, 16)

@@ -61,6 +61,31 @@ def test_student_learns_and_teacher_stays(tmp_path):
     np.testing.assert_allclose(outputs(again, x), outputs(student, x), atol=1e-6)
 
 
+def test_the_loss_is_the_divergence_of_probabilities():
+    keras, teacher, student = pair()
+    x = data(64)
+
+    def probabilities(model):
+        scores = outputs(model, x).astype("float64") / 2.0
+        powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        return powers / powers.sum(axis=-1, keepdims=True)
+
+    p, q = probabilities(teacher), probabilities(student)
+    history = tsp.distill(
+        teacher,
+        student,
+        x,
+        student_loss_weight=0,
+        temperature=2.0,
+        optimizer=keras.optimizers.SGD(0.0),  # learns nothing
+        verbose=0,
+    )
+    expected = 2.0**2 * (p * np.log(p / q)).sum(axis=-1).mean()
+    np.testing.assert_allclose(
+        history.history["distillation_loss"], [expected], rtol=1e-4
+    )
+
+
 def test_without_labels():
     keras, teacher, student = pair()
     x = data(64)
