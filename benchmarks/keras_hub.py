@@ -3,15 +3,15 @@
     python benchmarks/keras_hub.py --json keras_hub.jsonl
     python benchmarks/keras_hub.py --models BertBackbone LlamaBackbone
 
-The models have two layers, random weights and inputs of a fixed length; 70 % of the
-multiply-accumulates are to stay, or of the parameters where they cannot be counted.
-"prunable" is the part of these that the groups take part in. Each has a process of its
-own, which is ended after `--seconds`. "as it is" says how many groups the backbone
-itself has, whose inputs are of any length. A model *works* if the target is reached,
-and what comes out agrees with the masked original, loads from its `.keras` file and
-trains. It is *refused* if tf_spline_prune says why it does not, by one of its own
-errors. Anything else has *failed*; why is listed below the table, and the exit code is
-then 1.
+The models have two layers and random weights; where their inputs are of any length,
+they are read at 16 positions. 70 % of the multiply-accumulates are to stay, or of the
+parameters where they cannot be counted. "prunable" is the part of these that the groups
+take part in, "class" what comes out: the same class, whose methods are those of the
+original, or a plain model. Each has a process of its own, which is ended after
+`--seconds`. A model *works* if the target is reached, and what comes out agrees with
+the masked original, loads from its `.keras` file and trains. It is *refused* if
+tf_spline_prune says why it does not, by one of its own errors. Anything else has
+*failed*; why is listed below the table, and the exit code is then 1.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from keras_hub_models import (
     arranged,
     build,
     class_names,
-    with_fixed_sizes,
+    input_shapes,
 )
 
 # This file has the name of the package that it is about, which is imported later.
@@ -54,12 +54,12 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__} ({where}): {text}"
 
 
-def draw(model: Any, seed: int) -> dict[str, Any]:
+def draw(model: Any, shapes: dict[str, Any], seed: int) -> dict[str, Any]:
     """Draw inputs by name: words, masks of ones, normal numbers."""
     rng = np.random.default_rng(seed)
     found = {}
-    for entry in model.inputs:
-        shape = (2, *entry.shape[1:])
+    for entry, sizes in zip(model.inputs, shapes.values(), strict=True):
+        shape = (2, *sizes)
         if "mask" in entry.name and "masks" not in entry.name:
             found[entry.name] = np.ones(shape, entry.dtype)
         elif "int" in entry.dtype:
@@ -101,17 +101,15 @@ def examine(name: str, folder: pathlib.Path) -> Record:
     def make() -> Record:
         backbone = build(name)
         settle(backbone)
-        held["backbone"] = backbone
-        held["model"] = with_fixed_sizes(name, backbone)
+        held["model"], held["shapes"] = backbone, input_shapes(name, backbone)
+        is_open = any(None in entry.shape[1:] for entry in backbone.inputs)
+        held["read_at"] = {"input_shapes": held["shapes"]} if is_open else {}
         return {"params": backbone.count_params()}
-
-    def count_open() -> Record:
-        return {"open_groups": len(tsp.ChannelGraph(held["backbone"]).groups)}
 
     def count() -> Record:
         from tf_spline_prune.graph._cost import cost_after
 
-        graph = tsp.ChannelGraph(held["model"])
+        graph = tsp.ChannelGraph(held["model"], **held["read_at"])
         free = graph.nothing_removed()
         of = "macs" if cost_after(graph, free).macs else "params"
         whole = getattr(cost_after(graph, free), of)
@@ -131,18 +129,21 @@ def examine(name: str, folder: pathlib.Path) -> Record:
         }
 
     def shrink() -> Record:
-        of = record["measure"]
-        plan = tsp.plan(held["model"], "magnitude", **{f"target_{of}": TARGET})
-        held["plan"], held["small"] = plan, plan.apply(held["model"])
-        kept = getattr(tsp.cost(held["small"]), of) / getattr(plan.before, of)
+        of, model = record["measure"], held["model"]
+        target = {f"target_{of}": TARGET}
+        plan = tsp.plan(model, "magnitude", **target, **held["read_at"])
+        held["plan"], held["small"] = plan, plan.apply(model)
+        cost = tsp.cost(held["small"], **held["read_at"])
+        kept = getattr(cost, of) / getattr(plan.before, of)
         if not kept <= TARGET:
             raise ValueError(f"{kept:.4f} of the {of} are kept, not {TARGET}")
-        return {"kept": kept, "of": "" if of == "macs" else " of the parameters"}
-
-    def shrink_open() -> Record:
-        plan = tsp.plan(held["backbone"], "magnitude", sparsity=0.2)
-        small = plan.apply(held["backbone"])
-        return {"same_class": type(small) is type(held["backbone"])}
+        same = type(held["small"]) is type(model)
+        return {
+            "kept": kept,
+            "of": "" if of == "macs" else " of the parameters",
+            "class": "kept" if same else "plain",
+            "plain": dict(plan.plain),
+        }
 
     def verify() -> Record:
         error = tsp.verify(held["model"], held["small"], held["plan"])
@@ -151,7 +152,7 @@ def examine(name: str, folder: pathlib.Path) -> Record:
         return {"error": error}
 
     def save() -> Record:
-        given = draw(held["small"], 1)
+        given = draw(held["small"], held["shapes"], 1)
         np.savez(folder / "x.npz", **given)
         outputs = run(held["small"], given)
         np.savez(folder / "y.npz", **{str(i): y for i, y in enumerate(outputs)})
@@ -164,7 +165,7 @@ def examine(name: str, folder: pathlib.Path) -> Record:
 
         small = held["small"]
         with tf.GradientTape() as tape:
-            given = arranged(small, draw(small, 2))
+            given = arranged(small, draw(small, held["shapes"], 2))
             outputs = keras.tree.flatten(small(given, training=True))
             floats = [
                 y
@@ -180,7 +181,6 @@ def examine(name: str, folder: pathlib.Path) -> Record:
         return {"train": f"{moved} of {len(weights)}"}
 
     if step("build", make):
-        step("open", count_open) and step("open", shrink_open)
         if step("trace", count) and step("shrink", shrink):
             step("verify", verify)
             step("save", save)
@@ -237,9 +237,9 @@ def in_own_process(function: Any, name: str, folder: Any, seconds: int) -> Recor
 
 def verdict(record: Record) -> str:
     """Return whether a model works, was refused or has failed."""
-    if record["failed"].keys() - {"open"}:
+    if record["failed"]:
         return "failed"
-    return "refused" if record.get("refused", {}).keys() - {"open"} else "works"
+    return "refused" if record.get("refused") else "works"
 
 
 # Per column the step that fills it, and the form of its cells.
@@ -247,12 +247,11 @@ COLUMNS = {
     "class": ("", "{name}"),
     "": ("", "{verdict}"),
     "groups": ("trace", "{groups}"),
-    "as it is": ("open", "{open_groups}"),
     "barriers": ("trace", "{barriers}"),
     "prunable": ("trace", "{prunable:.0%}"),
     "kept": ("shrink", "{kept:.1%}{of}"),
     "largest error": ("verify", "{error:.0e}"),
-    "same class": ("open", "{same_class}"),
+    "class ": ("shrink", "{class}"),
     "reload": ("reload", "{reload:.0e}"),
     "train": ("train", "{train}"),
 }

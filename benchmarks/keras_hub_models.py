@@ -25,10 +25,10 @@ USUAL: dict[str, Any] = {
     **dict.fromkeys(["decoder_head_dim"], 8),
     **dict.fromkeys(["hidden_dim", "hidden_size", "embed_dim", "embedding_dim"], 32),
     **dict.fromkeys(["encoder_hidden_dim", "decoder_hidden_dim"], 32),
-    **dict.fromkeys(["intermediate_dim", "mlp_dim", "moe_intermediate_dim"], 48),
-    **dict.fromkeys(["encoder_intermediate_dim", "decoder_intermediate_dim"], 48),
-    **dict.fromkeys(["expert_intermediate_dim", "shared_expert_intermediate_dim"], 48),
-    **dict.fromkeys(["shared_expert_intermediate_size"], 48),
+    **dict.fromkeys(["intermediate_dim", "mlp_dim", "moe_intermediate_dim"], 96),
+    **dict.fromkeys(["encoder_intermediate_dim", "decoder_intermediate_dim"], 96),
+    **dict.fromkeys(["expert_intermediate_dim", "shared_expert_intermediate_dim"], 96),
+    **dict.fromkeys(["shared_expert_intermediate_size"], 96),
     **dict.fromkeys(["encoder_layer_types"], ["full_attention"] * 2),
     **dict.fromkeys(["decoder_layer_types"], ["full_attention"] * 2),
     "num_experts": 4,
@@ -298,17 +298,14 @@ def build(name: str) -> Any:
     return _make(getattr(keras_hub.models, name), {**parts, **OF_CLASS.get(name, {})})
 
 
-def with_fixed_sizes(name: str, model: Any) -> Any:
-    """Call a model on inputs of fixed sizes, so that its cost is a number."""
-    import keras
-
-    inputs = {}
-    for entry in model.inputs:
-        shape = tuple(size or LENGTH for size in entry.shape[1:])
-        shape = OPEN.get(name, {}).get(entry.name, shape)
-        inputs[entry.name] = keras.Input(shape, name=entry.name, dtype=entry.dtype)
-    given = arranged(model, inputs)
-    return keras.Model(given, model.call(given), name=model.name)
+def input_shapes(name: str, model: Any) -> dict[str, tuple[int, ...]]:
+    """Say at which sizes a model is read whose inputs are of any length."""
+    return {
+        entry.name: OPEN.get(name, {}).get(
+            entry.name, tuple(size or LENGTH for size in entry.shape[1:])
+        )
+        for entry in model.inputs
+    }
 
 
 def arranged(model: Any, values: dict[str, Any]) -> Any:

@@ -307,16 +307,21 @@ def test_user_subclass_that_computes_as_its_base(K):
     assert "doubled" in barriers_of(model)["plain"][1]
 
 
-def test_constant_vector_is_a_barrier():
-    """Keras 3 operations: a vector beside units has no place to be sliced."""
+def test_constant_vector_is_cut_along():
+    """Keras 3 operations: a vector beside units loses the numbers of those that go."""
     inputs = keras.Input((4,))
     x = keras.layers.Dense(6, name="held")(inputs)
     x = x * np.arange(6, dtype="float32")
     x = keras.layers.Dense(5, name="free")(x)
     x = keras.ops.relu(x * 2.0)
     model = keras.Model(inputs, keras.layers.Dense(2, name="head")(x))
-    assert set(groups_of(model)) == {"free"}
-    assert barriers_of(model)["held"][0] == 6
+    assert set(groups_of(model)) == {"held", "free"}
+    small = tsp.remove_units(model, {"held": [1, 4]})
+    kernel, bias = model.get_layer("free").get_weights()
+    kernel[[1, 4]] = 0
+    model.get_layer("free").set_weights([kernel, bias])
+    values = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
+    np.testing.assert_allclose(small(values), model(values), atol=1e-6)
 
 
 @pytest.mark.parametrize("way", ["inside", "layer", "named"])

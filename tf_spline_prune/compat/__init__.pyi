@@ -58,6 +58,7 @@ from tf_spline_prune.compat.build._own_class import (
     SizeEntry as SizeEntry,
     is_own_class as is_own_class,
     size_entries as size_entries,
+    sketch as sketch,
 )
 from tf_spline_prune.compat.build._parts import (
     parts_of as parts_of,
@@ -140,6 +141,7 @@ from tf_spline_prune.compat.graph._trace import (
 )
 from tf_spline_prune.compat.graph._traced_macs import traced_macs as traced_macs
 from tf_spline_prune.compat.run._execution import (
+    array_cut as array_cut,
     call_layer as call_layer,
     call_tapped as call_tapped,
     compiled as compiled,

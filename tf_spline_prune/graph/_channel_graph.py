@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -41,7 +41,7 @@ from tf_spline_prune.graph._grouping import (
 from tf_spline_prune.graph._input_shapes import INPUT_SHAPES, InputShapes, read_at
 from tf_spline_prune.graph._recorder import Recorder
 from tf_spline_prune.graph._selection import Nameable
-from tf_spline_prune.graph._stacks import Axis, Sized, sized_by
+from tf_spline_prune.graph._stacks import Sizes
 from tf_spline_prune.graph._unit_path import UnitPath, follow
 from tf_spline_prune.graph.rules import describe, has_own_rule
 
@@ -162,41 +162,50 @@ class ChannelGraph:
         self._producer_paths = {
             name: path for name, (path, _) in recorder.makers.items()
         }
+        self._parts = [
+            (path, np.unique(self._root[labels])) for path, labels in recorder.parts
+        ]
         self.groups = find_groups(
             self.makers,
             self.weights.values(),
             [*recorder.work, *recorder.opaque],
             self.mixings,
+            [labels for _, labels in recorder.parts],
             self._root,
             reasons,
         )
         self.barriers = (*find_barriers(self.makers, reasons), *self._unseen())
         self._paths: dict[str, UnitPath] = {}
-        self._sized: dict[str, Sized] = {}
 
     def _labelled(
         self, shapes: dict[str, dict[str, tuple[int, ...]]]
     ) -> tuple[Recorder, np.ndarray, dict[int, str]]:
         """Label all axes, so that units of as many producers as possible are free.
 
-        A reshape that lays units out over two axes, as heads and their dimensions,
-        leaves a choice: dimensions that are turned in pairs must stay, heads need not.
+        A reshape that lays units out over several axes, as heads and their dimensions,
+        leaves a choice: where dimensions must stay or are turned in pairs, heads need
+        not be.
         """
+        counts = {path: len(uses) for path, uses in self.graph.uses.items()}
 
-        def label(outermost: bool) -> tuple[int, Any, Recorder, dict[Tensor, Any]]:
-            recorder = Recorder(shapes, self.approximate, outermost)
+        def label(standing: int) -> tuple[Any, Any, Recorder, dict[Tensor, Any]]:
+            recorder = Recorder(shapes, self.approximate, standing)
             self.axes = {}
             self._label(recorder)
-            root, reasons = solved = recorder.solve()
+            root, reasons = solved = recorder.solve(counts)
             units = [root[labels].tolist() for _, labels in recorder.makers.values()]
             free = sum(any(unit not in reasons for unit in some) for some in units)
-            return free, solved, recorder, self.axes
+            spread = [root[labels].tolist() for labels, _ in recorder.spread]
+            bound = sum(
+                len({*some} - reasons.keys()) < len(some) for some in spread
+            )  # axes with units that must stay, or go together
+            return (free, -bound), solved, recorder, self.axes
 
-        tried = [label(outermost=False)]
-        _, (root, reasons), recorder, _ = tried[0]
-        spread = [unit for some in recorder.spread for unit in root[some].tolist()]
-        if not reasons.keys().isdisjoint(spread):
-            tried.append(label(outermost=True))
+        tried = [label(standing=-1)]
+        (_, bound), _, recorder, _ = tried[0]
+        if bound:
+            most = max(count for _, count in recorder.spread)
+            tried += [label(standing) for standing in range(most - 1)]
         _, solved, recorder, self.axes = max(tried, key=lambda one: one[0])
         return recorder, *solved
 
@@ -221,6 +230,8 @@ class ChannelGraph:
             times = None if None in taken else max(taken, default=1)  # type: ignore
             with recorder.within("", "", times):
                 found = describe(call, values, recorder)
+            moved = any(value.batch for value in values)
+            times = None if moved and call.kind == "op:reshape" else times
             rows.update(dict.fromkeys(call.outputs, _rows_after(call, times)))
             self.axes.update(zip(call.outputs, found, strict=True))
             calls.append(call)
@@ -310,20 +321,14 @@ class ChannelGraph:
 
     @property
     def _full_shapes(self) -> dict[str, Shape] | None:
-        inputs = self.graph.inputs
-        return self.input_shapes and {entry.name: entry.shape for entry in inputs}
+        if self.input_shapes is None:
+            return None
+        return {entry.name: entry.shape for entry in self.graph.inputs}
 
-    def sized(self, node: Node | None) -> Sized:
-        """Return what the config of a model or a layer made of layers can say.
-
-        Args:
-            node: A use of the layer; `None` is the model.
-        """
-        path = node.path if node else ""
-        if path not in self._sized:
-            owner = node.layer if node else self.model
-            self._sized[path] = sized_by(owner, node, *self._held, self.groups)
-        return self._sized[path]
+    @functools.cached_property
+    def sizes(self) -> Sizes:
+        """What the configs of users' classes say of the numbers of units."""
+        return Sizes(self)
 
     def is_open(self, node: Node) -> bool:
         """Return whether the calls in a layer made of layers are known at any size.
@@ -342,23 +347,6 @@ class ChannelGraph:
             for graph in (self.source, self.graph)
         ]
         return inside[0] == inside[1]
-
-    @functools.cached_property
-    def _held(self) -> tuple[dict[Axis, set[int]], dict[int, tuple[str, str]]]:
-        """Find whose units each axis of a weight holds, and where each variable is."""
-        owners = self.owners(self.groups)
-        held = {
-            (*key, axis): set(owners[self._root[labels]].tolist())
-            for key, fact in self.weights.items()
-            for axis, labels in enumerate(fact.axes)
-            if labels is not None
-        }
-        places = {
-            id(variable): (path, name)
-            for path in self.arrays
-            for name, variable in self.arrays.variables(path).items()
-        }
-        return held, places
 
     def left(self, removed: np.ndarray) -> dict[str, tuple[int, int]]:
         """Count the units of each group, and those that are left of them."""
@@ -443,6 +431,35 @@ class ChannelGraph:
             ]
         return counts
 
+    def changes(self, removed: np.ndarray) -> dict[str, dict[str, Any]]:
+        """Return the entries of configs that change, by path; an operation's arguments.
+
+        Args:
+            removed: Array of shape `(labels,)`, bool, indexed by unit.
+        """
+        changes: dict[str, dict[str, Any]] = {}
+        kept = self.kept_counts(removed)
+        for edit in self.edits:
+            keep = ~removed[self._root[edit.labels]]
+            if not keep.all():
+                entries = changes.setdefault(edit.path, {})
+                first = edit.key.partition(".")[0]
+                settings = self._settings(edit.path) if first not in entries else {}
+                if first in settings:
+                    entries[first] = settings[first]
+                edit.apply(entries, keep)
+        for (path, name), fact in self.weights.items():
+            if kept[path, name] != list(fact.shape):
+                changes.setdefault(path, {})
+        return changes
+
+    def _settings(self, path: str) -> Mapping[str, Any]:
+        """Return the config of a layer, or all that an operation is told."""
+        call = self.graph.uses[path][0]
+        if call.kind.startswith("op:"):
+            return call.arguments([None] * len(call.inputs))
+        return config_of(call.layer)
+
     def owners(self, groups: Sequence[Group]) -> np.ndarray:
         """Return for each unit the index of its group, or -1."""
         owner = np.full(len(self._root), -1)
@@ -479,10 +496,10 @@ class ChannelGraph:
                     f"Received: indices {wrong}"
                 )
             removed[roots[list(indices)]] = True
-        emptied = [name for name, roots in self.makers.items() if removed[roots].all()]
-        if emptied:
+        if emptied := self.emptied(removed):
             raise ValueError(
-                "A layer must keep at least one unit. Received: all units of "
+                "A layer must keep at least one unit, and an operation that cuts units "
+                "one of each part. Received: all units of "
                 f"{', '.join(emptied)}"
             )
         allowed = self.nothing_removed()
@@ -499,6 +516,18 @@ class ChannelGraph:
                 + f". Received: units of {', '.join(blocked)}"
             )
         return removed
+
+    def emptied(self, removed: np.ndarray) -> list[str]:
+        """List the producers, and the operations that cut units, left without any.
+
+        Args:
+            removed: Array of shape `(labels,)`, bool, indexed by unit.
+
+        Returns:
+            Names of producers, and paths of operations with a part that is empty.
+        """
+        known = [*self.makers.items(), *self._parts]
+        return list(dict.fromkeys(n for n, roots in known if removed[roots].all()))
 
     def indices(self, removed: np.ndarray) -> dict[str, list[int]]:
         """Translate units of the graph into unit indices of the layers."""

@@ -22,10 +22,12 @@ class TensorAxes:
         labels: For each axis an array of shape `(size,)`, the label of the unit
             at each position, or `None` where the axis holds no units (batch,
             space, time).
+        batch: The batch axis. Defaults to `0`.
     """
 
     shape: Shape
     labels: tuple[Labels | None, ...]
+    batch: int = 0
 
     @property
     def rank(self) -> int:
@@ -155,6 +157,8 @@ class Opaque:
 class Edit:
     """An entry of a layer's config that depends on which units there are.
 
+    Of an operation it is a setting, or an argument of its call.
+
     Attributes:
         path: Path of the layer.
         key: Key of the entry, such as `"filters"`; dots lead into entries that
@@ -168,6 +172,23 @@ class Edit:
     key: str
     labels: Labels
     change: Callable[..., Any]
+
+    def apply(self, config: dict[str, Any], keep: np.ndarray) -> None:
+        """Change the entry of a config, copying the entries that lead to it.
+
+        Args:
+            config: The layer's config; it may leave out what follows from the rest.
+            keep: Array of shape `(units,)`, bool.
+        """
+        *outer, last = self.key.split(".")
+        for key in outer:
+            if key not in config:
+                return
+            inner = dict(config[key])
+            config[key] = inner
+            config = inner
+        if last in config:
+            config[last] = self.change(config[last], keep=keep)
 
 
 @dataclass(frozen=True, eq=False)

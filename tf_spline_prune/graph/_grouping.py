@@ -21,6 +21,7 @@ def find_groups(
     weights: Collection[WeightFact],
     work: Iterable[Work | Opaque],
     mixings: Iterable[Meeting],
+    parts: Iterable[np.ndarray],
     root: np.ndarray,
     reasons: Mapping[int, str],
 ) -> tuple[Group, ...]:
@@ -31,6 +32,7 @@ def find_groups(
         weights: What is known of each weight.
         work: Multiply-accumulates between tensors, and calls that no rule covers.
         mixings: Normalisations over units.
+        parts: Labels of the units that operations cut out.
         root: Array of shape `(labels,)`: the unit of each label.
         reasons: The units that must stay.
 
@@ -42,7 +44,7 @@ def find_groups(
         for unit in dict.fromkeys(roots.tolist()):
             if unit not in reasons:
                 signature[unit] = (*signature.get(unit, ()), name)
-    places = _places(weights, work, root)
+    places = _places(weights, work, parts, root)
     together: dict[tuple[tuple[str, ...], int], list[int]] = {}
     for unit, names in signature.items():
         together.setdefault((names, int(places[unit])), []).append(unit)
@@ -77,17 +79,21 @@ def find_groups(
 
 
 def _places(
-    weights: Iterable[WeightFact], work: Iterable[Work | Opaque], root: np.ndarray
+    weights: Iterable[WeightFact],
+    work: Iterable[Work | Opaque],
+    parts: Iterable[np.ndarray],
+    root: np.ndarray,
 ) -> np.ndarray:
     """Number units so that those that lie as often on the same axes have the same.
 
     Units of one layer may be used unevenly, as by a grouped convolution behind a
-    concatenation; a group holds only units that shrink every axis alike.
+    concatenation; a group holds only units that shrink every axis alike, and that
+    lie in the same parts.
     """
     numbers = np.zeros(len(root), np.uint64)
     rng = np.random.default_rng(0)  # the numbers mean nothing but "the same"
     axes = [a for fact in weights for a in (*fact.axes, *fact.rows) if a is not None]
-    axes += [a for one in work for a in one.rows]
+    axes += [*(a for one in work for a in one.rows), *parts]
     for key in rng.integers(1, 2**63, len(axes), np.uint64):
         units, counts = np.unique(root[axes.pop()], return_counts=True)
         numbers[units] += key * counts.astype(np.uint64)

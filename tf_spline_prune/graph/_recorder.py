@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -36,19 +37,22 @@ class Recorder:
     Args:
         shapes: For each layer's path the shapes of its weights by name.
         approximate: Whether units under a normalisation over units may be pruned.
-        outermost: Whether of several axes that units are laid out over the first one
-            stands for them, as the heads of an attention, and not the last, as the
-            dimensions of all heads. Defaults to `False`.
+        standing: Which of several axes that units are laid out over stands for them:
+            -1 for the last, as the dimensions of all heads; 0 for the first, as the
+            heads of an attention, and so on. Defaults to `-1`.
     """
 
     def __init__(
         self,
         shapes: Mapping[str, Mapping[str, tuple[int, ...]]],
         approximate: bool,
-        outermost: bool = False,
+        standing: int = -1,
     ) -> None:
-        self.outermost = outermost
-        self.spread: list[Labels] = []
+        self.standing = standing
+        # Of units that are laid out over several axes those that stand for them, and
+        # over how many.
+        self.spread: list[tuple[Labels, int]] = []
+        self.parts: list[tuple[str, Labels]] = []
         self.weights: dict[tuple[str, str], WeightFact] = {}
         self.edits: list[Edit] = []
         self.rescales: dict[tuple[str, str], Rescale] = {}
@@ -62,6 +66,8 @@ class Recorder:
         self._count = 0
         self._ties: list[tuple[Labels, Labels]] = []
         self._bars: list[tuple[Labels, str]] = []
+        # For each entry of a config the units that it depends on, by call.
+        self._edited: dict[tuple[str, str], dict[str, list[Labels]]] = {}
         # Where the weights and config of a layer inside a layer are found.
         self._names, self._keys = "", ""
         self._times: int | None = 1
@@ -315,8 +321,30 @@ class Recorder:
         labels: Labels,
         change: Callable[..., Any],
     ) -> None:
-        """Record that an entry of the layer's config depends on units; see `Edit`."""
-        self.edits.append(Edit(call.path, self._keys + key, labels, change))
+        """Record that an entry of the layer's config depends on units; see `Edit`.
+
+        A layer that is used several times has one config, so that all uses lose the
+        same.
+
+        Args:
+            call: A call of the layer.
+            key: Key of the entry; of an operation also the name of an argument.
+            labels: The units.
+            change: Gives the new entry, called as `change(old, keep=keep)`.
+        """
+        key = self._keys + key
+        uses = self._edited.setdefault((call.path, key), {})
+        place = len(uses.setdefault(call.name, []))
+        uses[call.name].append(labels)
+        first = next(iter(uses.values()))
+        if first is uses[call.name]:
+            self.edits.append(Edit(call.path, key, labels, change))
+        elif place < len(first) and len(first[place]) == len(labels):
+            self.tie(first[place], labels)
+
+    def part(self, call: Call, labels: Labels) -> None:
+        """Record units that an operation cuts out: of these too some must stay."""
+        self.parts.append((call.path, labels))
 
     def resize(
         self, call: Call, key: str, labels: Labels, index: int | None = None
@@ -400,13 +428,26 @@ class Recorder:
         finally:
             self._names, self._keys, self._times, self._rows, self._shift = outer
 
-    def solve(self) -> tuple[np.ndarray, dict[int, str]]:
+    def solve(
+        self, uses: Mapping[str, int] | None = None
+    ) -> tuple[np.ndarray, dict[int, str]]:
         """Compute which labels name the same unit, and which units are unprunable.
+
+        Args:
+            uses: How often each layer is used, by path. Defaults to `None`, once each.
 
         Returns:
             Array of shape `(labels,)`, the unit of each label (its smallest
             label), and the reason for each unit that must stay.
         """
+        for (path, _), edited in self._edited.items():
+            if self._shapes.get(path):  # weights have the same units in every use
+                continue
+            sizes = [list(map(len, found)) for found in edited.values()]
+            alike = all(size == sizes[0] for size in sizes)
+            if not alike or len(sizes) < (uses or {}).get(path, 1):
+                for labels in itertools.chain(*edited.values()):
+                    self.bar(labels, f"{path} is used again, on other units or none")
         root = joined(self._count, self._ties)
         reasons: dict[int, str] = {}
         for labels, reason in self._bars:

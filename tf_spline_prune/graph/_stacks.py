@@ -2,11 +2,18 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from tf_spline_prune.compat import Node, Place, SizeEntry, size_entries
+from tf_spline_prune.compat import (
+    Node,
+    Place,
+    SizeEntry,
+    difference_of,
+    size_entries,
+    sketch,
+)
 from tf_spline_prune.graph._facts import Group
 
 Axis = tuple[str, str, int]
@@ -98,48 +105,95 @@ def alike(groups: Sequence[Group]) -> tuple[Stack, ...]:
     return tuple(_stack(some, ()) for some in found.values())
 
 
-def sized_by(
-    owner: Any,
-    node: Node | None,
-    held: Mapping[Axis, set[int]],
-    places: Mapping[int, tuple[str, str]],
-    groups: Sequence[Group],
-) -> Sized:
-    """Find which groups the config of a model or layer sizes, and together with which.
+class Sizes:
+    """What the configs of a model and of the layers in it say of numbers of units.
 
     Args:
-        owner: The model or layer.
-        node: How the layer is called; `None` for the model.
-        held: For each axis of a weight the numbers of the groups whose units it holds;
-            -1 for units that must stay.
-        places: Path and name of each weight, by the identity of its variable.
-        groups: The groups that may be pruned.
+        graph: The model's channel graph.
     """
-    keys = [places.get(id(weight)) for weight in owner.weights]
-    axes_of: dict[int, set[Axis]] = {}
-    for axis, numbers in held.items():
-        if axis[:2] in keys:
-            for number in numbers - {-1}:
-                axes_of.setdefault(number, set()).add(axis)
-    inside = tuple(groups[number].name for number in sorted(axes_of))
-    entries = size_entries(owner, {groups[n].num_units for n in axes_of}, node)
-    if entries is None:
-        return Sized(type(owner).__name__, inside, None)
-    usable: list[tuple[SizeEntry, set[Axis], set[int]]] = []
-    for entry in entries:
-        axes = {(*(keys[at] or ("", "")), axis) for at, axis in entry.axes}
-        some = set().union(*(held.get(axis, {-1}) for axis in axes))
-        if -1 not in some:
-            usable.append((entry, axes, some))
-    stacks = []
-    for together in _joined([some for _, _, some in usable]):
-        mine = [(entry, axes) for entry, axes, some in usable if some & together]
-        covered = set().union(*(axes for _, axes in mine))
-        if all(axes_of[number] <= covered for number in together):
-            said = [(entry.place, entry.value) for entry, _ in mine]
-            some = [groups[number] for number in sorted(together)]
-            stacks.append(_stack(some, said))
-    return Sized(type(owner).__name__, inside, tuple(stacks))
+
+    def __init__(self, graph: Any) -> None:
+        self._graph = graph
+        self._found: dict[str, Sized] = {}
+        owners = graph.owners(graph.groups)
+        # For each axis of a weight the numbers of the groups whose units it holds, and
+        # -1 for units that must stay.
+        self._held: dict[Axis, set[int]] = {
+            (*key, axis): set(owners[graph.units_of(labels)].tolist())
+            for key, fact in graph.weights.items()
+            for axis, labels in enumerate(fact.axes)
+            if labels is not None
+        }
+        self._places = {
+            id(variable): (path, name)
+            for path in graph.arrays
+            for name, variable in graph.arrays.variables(path).items()
+        }
+
+    def of(self, node: Node | None) -> Sized:
+        """Return what the config of a layer made of layers says, or of the model.
+
+        Args:
+            node: A use of the layer; `None` is the model.
+        """
+        path = node.path if node else ""
+        if path not in self._found:
+            found = self._read(node)
+            if node is None and found.stacks:
+                true = tuple(stack for stack in found.stacks if self._is_true(stack))
+                found = replace(found, stacks=true)
+            self._found[path] = found
+        return self._found[path]
+
+    def _read(self, node: Node | None) -> Sized:
+        """Find which groups a config sizes, and together with which."""
+        groups: Sequence[Group] = self._graph.groups
+        owner = node.layer if node else self._graph.model
+        keys = [self._places.get(id(weight)) for weight in owner.weights]
+        axes_of: dict[int, set[Axis]] = {}
+        for axis, numbers in self._held.items():
+            if axis[:2] in keys:
+                for number in numbers - {-1}:
+                    axes_of.setdefault(number, set()).add(axis)
+        inside = tuple(groups[number].name for number in sorted(axes_of))
+        entries = size_entries(owner, {groups[n].num_units for n in axes_of}, node)
+        if entries is None:
+            return Sized(type(owner).__name__, inside, None)
+        usable: list[tuple[SizeEntry, set[Axis], set[int]]] = []
+        for entry in entries:
+            axes = {(*(keys[at] or ("", "")), axis) for at, axis in entry.axes}
+            some = set().union(*(self._held.get(axis, {-1}) for axis in axes))
+            if -1 not in some:
+                usable.append((entry, axes, some))
+        stacks = []
+        for together in _joined([some for _, _, some in usable]):
+            mine = [(entry, axes) for entry, axes, some in usable if some & together]
+            covered = set().union(*(axes for _, axes in mine))
+            if all(axes_of[number] <= covered for number in together):
+                said = [(entry.place, entry.value) for entry, _ in mine]
+                members = [groups[number] for number in sorted(together)]
+                stacks.append(_stack(members, said))
+        return Sized(type(owner).__name__, inside, tuple(stacks))
+
+    def _is_true(self, stack: Stack) -> bool:
+        """Return whether other numbers in the config change the sizes and nothing else.
+
+        With a size may change what hangs on it: a factor, a constant.
+        """
+        graph = self._graph
+        removed = graph.nothing_removed()
+        half = stack.levels // 2 or 1
+        for group in graph.groups:
+            if group.name in stack.groups:
+                removed[group.roots[: half * group.num_units // stack.levels]] = True
+        values = Sized("", (), (stack,)).values(graph.left(removed))
+        if isinstance(values, str):
+            return False
+        try:
+            made = graph.traced(sketch(graph.model, values))
+        except Exception:  # whatever a user's class raises
+            return False
+        return difference_of(graph.graph, graph.changes(removed), made, True) is None
 
 
 def _stack(groups: Sequence[Group], entries: Sequence[tuple[Place, int]]) -> Stack:

@@ -42,7 +42,7 @@ class Classes:
         path = node.path if node else ""
         if is_own_class(owner):
             self._tree[path] = node, blueprint
-            values = self._graph.sized(node).values(self._left)
+            values = self._graph.sizes.of(node).values(self._left)
             if isinstance(values, str):
                 self._open(path, values)
             else:

@@ -1,14 +1,12 @@
 """Carrying a decision out: slicing weights, folding twins, building the model."""
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tf_spline_prune._checks import Flag, Having, checked
 from tf_spline_prune.compat import (
-    config_of,
     copied,
     difference_of,
     rebuild,
@@ -85,16 +83,7 @@ def build_pruned(
     Returns:
         A new model.
     """
-    changes: dict[str, dict[str, Any]] = {}
-    kept = graph.kept_counts(removed)
-    for edit in graph.edits:
-        keep = ~removed[graph.units_of(edit.labels)]
-        if not keep.all():
-            config = changes.setdefault(edit.path, config_of(graph.layer(edit.path)))
-            _change(config, edit.key, functools.partial(edit.change, keep=keep))
-    for path, name in graph.weights:
-        if kept[path, name] != list(graph.weights[path, name].shape):
-            changes.setdefault(path, {})
+    changes = graph.changes(removed)
     given = weights or {}
 
     def array(path: str) -> dict[str, np.ndarray]:
@@ -119,18 +108,6 @@ def build_pruned(
         classes.give_up(*difference)
     warn_of_lost_training(graph.graph.model, small)
     return small
-
-
-def _change(config: dict[str, Any], key: str, change: Callable[[Any], Any]) -> None:
-    """Change an entry of a config, copying the entries that lead to it."""
-    first, _, rest = key.partition(".")
-    if first not in config:  # a layer may leave out what follows from the rest
-        return
-    if rest:
-        config[first] = dict(config[first])
-        _change(config[first], rest, change)
-    else:
-        config[first] = change(config[first])
 
 
 def sliced(

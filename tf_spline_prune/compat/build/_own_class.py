@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+from keras.src.backend.common import global_state
 
 from tf_spline_prune.compat._flavour import flavour_of, is_layer, kind_of
 from tf_spline_prune.compat.build._config import config_of, from_config
@@ -44,6 +45,11 @@ class SizeEntry:
     axes: frozenset[tuple[int, int]]
 
 
+# What was found, by class, config and sizes; it hangs on nothing else.
+_TRIED: dict[tuple[type, str, tuple[int, ...]], list[SizeEntry] | None] = {}
+_MOST = 64
+
+
 def is_own_class(owner: Any) -> bool:
     """Return whether a layer or model of Keras 3 is of a user's class."""
     return flavour_of(owner) == "keras" and kind_of(owner).startswith("custom:")
@@ -64,12 +70,25 @@ def size_entries(
         The entries; `None` if the class cannot be made again from its config, or if
         that is a whole graph.
     """
-    held = [tuple(weight.shape) for weight in owner.weights]
     config = _config(owner)
     if config is None or "input_layers" in config:
         return None
+    # Of a dozen blocks of one class all answer alike.
+    key = (type(owner), repr({**config, "name": ""}), tuple(sorted(sizes)))
+    if key not in _TRIED:
+        while len(_TRIED) >= _MOST:
+            _TRIED.pop(next(iter(_TRIED)))
+        _TRIED[key] = _by_trying(owner, config, sizes, node)
+    return _TRIED[key]
+
+
+def _by_trying(
+    owner: Any, config: dict[str, Any], sizes: Collection[int], node: Node | None
+) -> list[SizeEntry] | None:
+    """Do what `size_entries` does."""
+    held = [tuple(weight.shape) for weight in owner.weights]
     if _shapes(owner, config, node) != held:
-        return _entries_inside(owner, config, sizes)
+        return None
     found = []
     for place, value in _numbers(config):
         if not any(size % value == 0 or value % size == 0 for size in sizes):
@@ -89,32 +108,6 @@ def size_entries(
                 found.append(SizeEntry(place, value, axes))
                 break
     return found
-
-
-def _entries_inside(
-    owner: Any, config: Mapping[str, Any], sizes: Collection[int]
-) -> list[SizeEntry] | None:
-    """Find the entries of the models that a model is made of, as a task of a backbone.
-
-    Such a model may compile itself, which makes variables that have values.
-    """
-    numbers = {id(weight): number for number, weight in enumerate(owner.weights)}
-    known = False
-    found = []
-    for key, told in config.items():
-        held = getattr(owner, key, None)
-        if not isinstance(told, Mapping) or not is_layer(held) or not held.weights:
-            continue
-        entries = size_entries(held, sizes)
-        known = known or entries is not None
-        for entry in entries or ():
-            axes = [(id(held.weights[at]), axis) for at, axis in entry.axes]
-            if all(identity in numbers for identity, _ in axes):
-                there = frozenset((numbers[one], axis) for one, axis in axes)
-                found.append(
-                    SizeEntry((key, "config", *entry.place), entry.value, there)
-                )
-    return found if known else None
 
 
 def resized(owner: Any, values: Mapping[Place, int], node: Node | None = None) -> Any:
@@ -195,7 +188,7 @@ def _config(owner: Any) -> dict[str, Any] | None:
         return None
     config = completed(owner, config)
     for key in config:
-        held = getattr(owner, key, None)
+        held: Any = getattr(owner, key, None)
         if is_layer(held) and not held.weights and isinstance(config[key], Mapping):
             config[key] = held
     return config
@@ -216,12 +209,62 @@ def _numbers(part: Any, place: Place = ()) -> Iterator[tuple[Place, int]]:
 
 def _shapes(owner: Any, config: Any, node: Node | None) -> Shapes | None:
     """Return the shapes of the weights of a twin; `None` if there is none."""
-    with contextlib.suppress(Exception), keras.StatelessScope(), streams_kept():
-        twin = from_config(owner, config)
-        if len(twin.weights) != len(owner.weights):
-            _build(owner, twin, node)
-        return [tuple(weight.shape) for weight in twin.weights]
+    with contextlib.suppress(Exception):
+        return [tuple(weight.shape) for weight in _sketch(owner, config, node).weights]
     return None
+
+
+def sketch(owner: Any, values: Mapping[Place, int]) -> Any:
+    """Make a model as `resized` does, with weights that take no memory and read as 0.
+
+    Args:
+        owner: A built model of a user's class.
+        values: The new numbers, by their places.
+
+    Returns:
+        The model.
+
+    Raises:
+        Exception: Whatever the class raises.
+    """
+    return _sketch(owner, changed(_config(owner), values), None)
+
+
+def _sketch(owner: Any, config: Any, node: Node | None) -> Any:
+    try:
+        with _no_values(), streams_kept():
+            twin = from_config(owner, config)
+            if len(twin.weights) != len(owner.weights):
+                _build(owner, twin, node)
+    except Exception:
+        # One that compiles itself, as a task does, makes variables with values; so
+        # only the models that it is made of are without.
+        parts = {
+            key: _sketch(held, told["config"], None)
+            for key, told in config.items()
+            if isinstance(told, Mapping)
+            and hasattr(held := getattr(owner, key, None), "layers")
+        }
+        if not parts:
+            raise
+        with streams_kept():
+            twin = from_config(owner, {**config, **parts})
+    for weight in twin.weights:
+        if getattr(weight, "_value", weight) is None:
+            weight._initializer = keras.initializers.Zeros()
+    return twin
+
+
+@contextlib.contextmanager
+def _no_values() -> Iterator[None]:
+    """Let variables have shapes and no values; nor does Keras give them any later."""
+    name = "uninitialized_variables"
+    held = list(global_state.get_global_attribute(name, []))
+    with keras.StatelessScope(initialize_variables=False):
+        try:
+            yield
+        finally:
+            global_state.set_global_attribute(name, held)
 
 
 def _build(owner: Any, twin: Any, node: Node | None) -> None:

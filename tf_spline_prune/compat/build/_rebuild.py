@@ -39,8 +39,10 @@ from tf_spline_prune.compat.graph._blueprint import (
     Blueprint,
     Node,
     for_inner,
+    function_of,
     in_order,
     pack,
+    signature_of,
 )
 from tf_spline_prune.compat.graph._graph import Graph
 from tf_spline_prune.compat.run._states import streams_kept
@@ -222,6 +224,8 @@ class _Builder:
             layer = self.layer(node, [tuple(t.shape) for t in entering])
             if is_mask_wrapper(layer):
                 args, kwargs = _named(node.layer, args, kwargs)
+            if node.kind.startswith("op:"):
+                args, kwargs = self._told(node, args, kwargs)
             if node.path in self.classes and node.inner is not None:
                 return _taken(layer(*args, **kwargs), node)
             if node.inner is None or not node.inner.flat:
@@ -334,16 +338,34 @@ class _Builder:
                 vars(layer)[name] = _ZEROS
 
     def _operation(self, node: Node) -> Any:
-        changes = self.changes.get(node.path)
-        if not changes:
-            # A copy, for an operation keeps a list of all graphs that it is in.
-            # (Keras' own way of copying goes through a file.)
-            operation = object.__new__(type(node.layer))
-            vars(operation).update(vars(node.layer))
-            operation._inbound_nodes, operation._outbound_nodes = [], []
-            operation.name = node.path.rpartition("/")[2]
-            return operation
-        return type(node.layer).from_config({**node.layer.get_config(), **changes})
+        changes = self.changes.get(node.path, {})
+        made = type(node.layer)
+        held, known = vars(node.layer), inspect.signature(made.__init__).parameters
+        if known.keys() & changes.keys():
+            settings = {k: held[k] for k in known if k in held and k not in changes}
+            changed = {key: changes[key] for key in known if key in changes}
+            settings["name"] = node.path.rpartition("/")[2]
+            return made(**settings, **changed)
+        # A copy, for an operation keeps a list of all graphs that it is in.
+        # (Keras' own way of copying goes through a file.)
+        operation = object.__new__(made)
+        vars(operation).update(held)
+        operation._inbound_nodes, operation._outbound_nodes = [], []
+        operation.name = node.path.rpartition("/")[2]
+        return operation
+
+    def _told(
+        self, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Arguments:
+        """Change what an operation is told beside tensors, when it is called."""
+        changes = self.changes.get(node.path, {})
+        known = signature_of(function_of(node.layer))
+        changed = {key: changes[key] for key in known.parameters if key in changes}
+        if not changed:
+            return args, kwargs
+        bound = known.bind(*args, **kwargs)
+        bound.arguments.update(changed)
+        return bound.args, bound.kwargs
 
     def _made(self, node: Node) -> Any:
         """Make a layer from its config; from one that is mended, if it has none."""
@@ -365,7 +387,8 @@ class _Builder:
     def _changed(self, node: Node, config: dict[str, Any]) -> dict[str, Any]:
         if self.dtype is not None:
             config = in_policy({**config, "dtype": self.dtype}, self.dtype)
-        config = {**config, **self.changes.get(node.path, {})}
+        if not node.kind.startswith("op:"):  # whose changes are arguments of the call
+            config = {**config, **self.changes.get(node.path, {})}
         config = part_configs(config, node.path in self.changes)
         config["name"] = self._named(node.path.rpartition("/")[2])
         return config

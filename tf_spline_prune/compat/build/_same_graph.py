@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import keras
 import numpy as np
 
 from tf_spline_prune.compat.build._config import config_of
+from tf_spline_prune.compat.graph._blueprint import given
 from tf_spline_prune.compat.graph._graph import Call, Graph, Tensor
 
 # What may differ between two layers that compute the same.
@@ -16,7 +18,10 @@ _NAMES = ("name", "seed", "build_config", "registered_name", "module")
 
 
 def difference_of(
-    graph: Graph, changes: Mapping[str, Mapping[str, Any]], made: Graph
+    graph: Graph,
+    changes: Mapping[str, Mapping[str, Any]],
+    made: Graph,
+    sketched: bool = False,
 ) -> tuple[str, str] | None:
     """Compare a graph, but for the changes that were to be made, with another one.
 
@@ -27,19 +32,21 @@ def difference_of(
         graph: The graph.
         changes: For a layer's path, the entries of its config that were to change.
         made: The other one.
+        sketched: Whether weights that it reads as constants are 0, so that of these
+            only the shapes are compared. Defaults to `False`.
 
     Returns:
         The path of the first call that differs, and how; `None` if none does.
     """
     for one, other in zip(graph.calls, made.calls, strict=False):
-        if why := _differs(one, other, changes.get(one.path, {})):
+        if why := _differs(one, other, changes.get(one.path, {}), sketched):
             return one.path, why
     if len(graph.calls) != len(made.calls):
         return "", f"{len(made.calls)} calls in the place of {len(graph.calls)}"
     return None
 
 
-def _differs(one: Call, other: Call, changes: Mapping[str, Any]) -> str:
+def _differs(one: Call, other: Call, changes: Mapping[str, Any], sketched: bool) -> str:
     # What has no weights has a name that Keras numbers over the whole process.
     named = [
         call.path if getattr(call.layer, "weights", ()) else "" for call in (one, other)
@@ -48,9 +55,14 @@ def _differs(one: Call, other: Call, changes: Mapping[str, Any]) -> str:
         return f"{other.path} ({other.kind}) is in its place"
     if [*one.needs(), *one.outputs] != [*other.needs(), *other.outputs]:
         return "it takes in other tensors"
-    given = [keras.tree.flatten((call.args, call.kwargs)) for call in (one, other)]
-    if len(given[0]) != len(given[1]) or not all(map(_same, *given)):
+    told, found = (_given(call) for call in (one, other))
+    expected = {**told, **_known(told, changes)}
+    if sketched:
+        found = {k: _unsketched(expected.get(k), value) for k, value in found.items()}
+    if not _same(_bare(expected), _bare(found)):
         return "it is called with other constants"
+    if not hasattr(one.layer, "weights"):
+        return ""
     settings = _settings(one.layer, other.layer)
     expected = _bare({**settings[0], **_known(settings[0], changes)})
     if not _same(expected, found := _bare(settings[1])):
@@ -59,8 +71,33 @@ def _differs(one: Call, other: Call, changes: Mapping[str, Any]) -> str:
     return ""
 
 
+def _given(call: Call) -> dict[str, Any]:
+    """Return what a call is given by name; of an operation its settings, too."""
+    if hasattr(call.layer, "weights"):
+        return {"args": list(call.args), **call.kwargs}
+    known = inspect.signature(type(call.layer).__init__).parameters
+    told = {key: value for key, value in vars(call.layer).items() if key in known}
+    return {**told, **given(call.layer, call.args, call.kwargs, defaults=True)}
+
+
+def _unsketched(wanted: Any, value: Any) -> Any:
+    """Replace weights that read as 0 by the constants in whose place they are."""
+    if isinstance(value, (list, tuple)) and isinstance(wanted, (list, tuple)):
+        pairs = itertools.zip_longest(wanted[: len(value)], value)
+        return [_unsketched(*pair) for pair in pairs]
+    return wanted if _is_sketch_of(value, wanted) else value
+
+
 def _known(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in changes.items() if key in settings}
+
+
+def _is_sketch_of(made: Any, given: Any) -> bool:
+    """Return whether a constant is a weight that reads as 0."""
+    shapes = [getattr(value, "shape", None) for value in (made, given)]
+    if not shapes[0] or shapes[0] != shapes[1]:
+        return False
+    return not np.any(keras.ops.convert_to_numpy(made))
 
 
 def _settings(*layers: Any) -> list[dict[str, Any]]:

@@ -209,7 +209,7 @@ def named_apart(layer: Any) -> Iterator[None]:
             part.name = name
 
 
-def transparent(layer: Any, trained: bool) -> list[Any]:
+def transparent(layer: Any, trained: bool, owning: bool = False) -> list[Any]:
     """List the layers inside a layer that only call others, or have no weights.
 
     What reads weights of its own is no such layer: they would be lost in a trace.
@@ -218,16 +218,19 @@ def transparent(layer: Any, trained: bool) -> list[Any]:
         layer: A layer made of layers.
         trained: Whether those without weights are listed that may do something else in
             training.
+        owning: Whether those are listed, too, that call others and read weights of
+            their own. Defaults to `False`.
     """
+
+    def is_one(part: Any) -> bool:
+        owns = part._trainable_variables or part._non_trainable_variables
+        if any(True for _ in part._flatten_layers(include_self=False)):
+            return owning or not owns
+        told = "training" in signature_of(part.call).parameters
+        return not part.variables and (trained or not told)
+
     return [
         part
         for part in layer._flatten_layers(include_self=False)
-        if kind_of(part).startswith("custom:")
-        and not part._trainable_variables
-        and not part._non_trainable_variables
-        and (
-            any(True for _ in part._flatten_layers(include_self=False))
-            or not part.variables
-            and (trained or "training" not in signature_of(part.call).parameters)
-        )
+        if kind_of(part).startswith("custom:") and is_one(part)
     ]

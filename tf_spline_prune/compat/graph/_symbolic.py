@@ -392,7 +392,9 @@ def symbolic_layer(
     """
     ways: list[list[Any] | None] = [None]
     if flavour_of(layer) == "keras":
-        ways += [transparent(layer, trained=False), transparent(layer, trained=True)]
+        ways += [transparent(layer, trained) for trained in (False, True)]
+        if looked_at:
+            ways.append(transparent(layer, trained=True, owning=True))
     why = ""
     for way in ways:
         try:

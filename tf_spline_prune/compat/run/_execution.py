@@ -176,6 +176,25 @@ def to_numpy(tensor: Any) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(tensor))
 
 
+def array_cut(array: Any, keep: np.ndarray, axis: int) -> Any:
+    """Leave out some entries of an array along an axis.
+
+    Args:
+        array: An array, a tensor of the backend, or a list.
+        keep: Array of shape `(entries,)`, bool.
+        axis: The axis.
+
+    Returns:
+        What is left, of the same kind and dtype.
+    """
+    if isinstance(array, (list, tuple)):
+        return np.compress(keep, np.asarray(array), axis).tolist()
+    left = np.compress(keep, to_numpy(array), axis)
+    if isinstance(array, np.ndarray) or not keras.ops.is_tensor(array):
+        return left
+    return keras.ops.convert_to_tensor(left, dtype=array.dtype)
+
+
 def on_host(tensor: Any) -> np.ndarray:
     """See a tensor from the host, in its own memory where that can be: read it only."""
     try:

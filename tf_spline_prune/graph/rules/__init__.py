@@ -11,6 +11,7 @@ from tf_spline_prune.graph.rules import (  # noqa: F401
     _own_call,
     _recurrent,
     _reshaping,
+    _selecting,
 )
 from tf_spline_prune.graph.rules._registry import (
     describe as describe,

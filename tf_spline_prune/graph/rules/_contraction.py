@@ -52,9 +52,19 @@ def einsum(
         equation = call.fill(dict.fromkeys(call.inputs))[0][0]
     left, _, made = str(equation).replace(" ", "").partition("->")
     terms = left.split(",")
-    spelt = [term for term in terms if "." not in term and len(set(term)) == len(term)]
-    if len(inputs) != 2 or len(terms) != 2 or len(spelt) != 2 or "." in made:
+    if len(inputs) != 2 or len(terms) != 2:
         return opaque(call, inputs, recorder)
+    # What an ellipsis stands for must be as long wherever there is one.
+    counts = {
+        value.rank - len(term.replace("...", ""))
+        for term, value in zip(terms, inputs, strict=True)
+        if "..." in term
+    }
+    hidden = "".join(chr(0x3B1 + place) for place in range(max(counts, default=0)))
+    terms = [term.replace("...", hidden) for term in terms]
+    if len(counts) > 1 or any(len(set(term)) != len(term) for term in terms):
+        return opaque(call, inputs, recorder)
+    made = made.replace("...", hidden)
     return product(call, inputs, (terms[0], terms[1], made), recorder)
 
 
@@ -123,11 +133,11 @@ def product(
             elif index == 0 and met is not None:
                 recorder.contract(call, (0, axis, labels), met)
             known.setdefault(letter, labels)
-    sizes = {
-        letter: size
-        for value, spelt in zip(inputs, letters[:2], strict=True)
-        for letter, size in zip(spelt, value.shape, strict=True)
-    }
+    sizes: dict[str, int | None] = {}
+    for value, spelt in zip(inputs, letters[:2], strict=True):
+        for letter, size in zip(spelt, value.shape, strict=True):
+            if sizes.get(letter, 1) == 1:  # of an ellipsis it may be broadcast
+                sizes[letter] = size
     uses: int | None = 1
     for letter, size in sizes.items():
         if letter not in known and letter != letters[0][0]:

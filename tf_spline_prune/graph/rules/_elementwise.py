@@ -1,6 +1,8 @@
 """Layers that treat each entry alone: activations, dropout, identities."""
 
+import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ from tf_spline_prune.compat import (
     Call,
     Graph,
     activation_name,
+    array_cut,
     is_layer,
     keras_root,
     kind_of,
@@ -90,7 +93,7 @@ def _is_plain(settings: Mapping[str, Any]) -> bool:
 @rule("ReLU", "op:relu", homogeneous=_is_plain_relu)
 @rule("Activation", homogeneous=is_homogeneous_activation)
 @rule("ELU", "AlphaDropout", "GaussianDropout", "GaussianNoise")
-@rule(*(f"op:{name}" for name in _FUNCTIONS))
+@rule(*(f"op:{name}" for name in _FUNCTIONS), anywhere=True)
 def elementwise(
     call: Call, inputs: list[TensorAxes], recorder: Recorder
 ) -> TensorAxes | list[TensorAxes]:
@@ -111,7 +114,7 @@ def elementwise(
         for axis, labels in value.kept.items():
             if noise[axis] != 1:
                 recorder.resize(call, "noise_shape", labels, axis)
-    return TensorAxes(call.output_shapes[0], value.labels)
+    return replace(value, shape=call.output_shapes[0])
 
 
 @rule("Softmax", "op:softmax", "op:logsoftmax")
@@ -200,7 +203,12 @@ def _mixes(traced: Graph, shape: Shape) -> bool:
         for before, after in zip(value.labels, found.labels, strict=True)
         if before is not None
     )
-    return bool(reasons) or not alike or not np.array_equal(root, np.arange(len(root)))
+    # What a function is told by numbers does not follow the units.
+    return (
+        bool(reasons or recorder.edits)
+        or not alike
+        or not np.array_equal(root, np.arange(len(root)))
+    )
 
 
 def _is_entrywise(
@@ -263,7 +271,7 @@ def combine(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorA
     shape = call.output_shapes[0]
     rank = len(shape)
     labels: dict[int, Labels] = {}
-    arrays = call.arrays()
+    arrays = _fixed_arrays(call, inputs)
     for axis in range(1, rank):
         met = [
             v.labels[axis - rank + v.rank]
@@ -273,9 +281,37 @@ def combine(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorA
         joined = recorder.meet(call, met)
         if joined is not None:
             labels[axis] = joined
-            if any(len(a) >= rank - axis and a[axis - rank] > 1 for a in arrays):
-                recorder.bar(joined, f"{call.path} joins them with a fixed array")
+            for key, sizes in arrays:
+                if len(sizes) < rank - axis or sizes[axis - rank] == 1:
+                    continue
+                if key is None:
+                    recorder.bar(joined, f"{call.path} joins them with a fixed array")
+                else:
+                    change = functools.partial(array_cut, axis=axis - rank)
+                    recorder.edit(call, key, joined, change)
     return inputs[0].with_labels(shape, labels)
+
+
+def _fixed_arrays(
+    call: Call, inputs: list[TensorAxes]
+) -> list[tuple[str | None, tuple[int, ...]]]:
+    """List the arguments that are arrays, and no tensors of the model.
+
+    Returns:
+        For each the name of the argument, `None` where it is inside of one, and the
+        shape.
+    """
+    named: list[tuple[str | None, tuple[int, ...]]] = []
+    inside = call.arrays()
+    for key, value in call.arguments(inputs).items():
+        if isinstance(value, TensorAxes) or key.startswith("_"):
+            continue
+        if isinstance(value, (list, tuple)) and np.asarray(value).dtype.kind in "biuf":
+            named.append((key, np.shape(value)))
+        elif (shape := tuple(getattr(value, "shape", None) or ())) in inside:
+            named.append((key, shape))
+            inside.remove(shape)
+    return named + [(None, shape) for shape in inside]
 
 
 @rule("Concatenate", "op:concat", "op:concatenate", homogeneous=True)

@@ -1,6 +1,6 @@
-"""Operations of functional graphs that take axes: reductions, slices, and so on."""
+"""Operations of functional graphs that take axes: reductions, stacks, and so on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from tf_spline_prune.compat import Call
 from tf_spline_prune.graph._facts import Labels, TensorAxes
 from tf_spline_prune.graph._recorder import Recorder
-from tf_spline_prune.graph.rules._registry import opaque, rule
+from tf_spline_prune.graph.rules._registry import rule
 
 
 def _axes_of(given: Mapping[str, Any], rank: int) -> list[int] | None:
@@ -69,21 +69,15 @@ def squeeze(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorA
 
 
 @rule(
-    *("op:cumprod", "op:cumsum", "op:flip", "op:layernorm", "op:l2normalize"),
-    *("op:normalize", "op:pad", "op:repeat", "op:roll", "op:sort", "op:tile"),
-    *("op:reverse", "op:rmsnorm"),
+    *("op:cumprod", "op:cumsum", "op:layernorm", "op:l2normalize"),
+    *("op:normalize", "op:sort", "op:rmsnorm"),
 )
 def along(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
     """Works along some axes, whose units must stay, and leaves the others alone."""
     value = inputs[0]
     shape = call.output_shapes[0]
-    given = call.arguments(inputs)
-    changed = {
-        a for a in value.kept if len(shape) != value.rank or shape[a] != value.shape[a]
-    }
-    named = _axes_of(given, value.rank)
-    if call.kind not in ("op:pad", "op:tile"):
-        changed |= set(value.kept if named is None else named)
+    named = _axes_of(call.arguments(inputs), value.rank)
+    changed = set(value.kept if named is None or len(shape) != value.rank else named)
     for axis in changed & set(value.kept):
         recorder.bar(value.kept[axis], f"{call.path} works along their axis")
     for other in inputs[1:]:
@@ -91,27 +85,6 @@ def along(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxe
     return value.with_labels(
         shape, {a: v for a, v in value.kept.items() if a not in changed}
     )
-
-
-@rule("op:split", homogeneous=True)
-def split(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> list[TensorAxes]:
-    """Equal parts share their units, so that they stay equal."""
-    value = inputs[0]
-    given = call.arguments(inputs)
-    axis = int(given["axis"]) % value.rank
-    labels = value.labels[axis]
-    parts = given.get("indices_or_sections", given.get("num_or_size_splits"))
-    pieces: Sequence[Labels | None] = [None] * len(call.output_shapes)
-    if labels is not None and isinstance(parts, int):
-        recorder.tie_groups(labels, parts)
-        pieces = np.split(labels, parts)
-    elif labels is not None:
-        recorder.bar(labels, f"{call.path} has fixed split points")
-    others = {a: v for a, v in value.kept.items() if a != axis}
-    return [
-        value.with_labels(shape, others if piece is None else {**others, axis: piece})
-        for shape, piece in zip(call.output_shapes, pieces, strict=True)
-    ]
 
 
 @rule("op:glu")
@@ -142,45 +115,6 @@ def stack(
     return inputs[0].with_labels(shape, found)
 
 
-@rule("op:getitem", homogeneous=True)
-def getitem(
-    call: Call, inputs: list[TensorAxes], recorder: Recorder
-) -> TensorAxes | list[TensorAxes]:
-    """Units stay where an axis is taken whole, and must stay where it is cut."""
-    value = inputs[0]
-    shape = call.output_shapes[0]
-    given = call.arguments(inputs)
-    key = given.get("key", given.get("slice_spec"))
-    items = list(key) if isinstance(key, (list, tuple)) else [key]
-    plain = (int, slice, type(None), type(Ellipsis), dict)
-    if len(inputs) > 1 or not all(isinstance(item, plain) for item in items):
-        return opaque(call, inputs, recorder)
-    missing = value.rank - sum(i is not None and i is not ... for i in items)
-    at = items.index(...) if ... in items else len(items)
-    items[at : at + 1] = [slice(None)] * missing
-    labels: list[Labels | None] = []
-    axes = iter(range(value.rank))
-    for item in items:
-        if item is None:
-            labels.append(None)
-            continue
-        axis = next(axes)
-        held = value.labels[axis]
-        whole = isinstance(item, (slice, dict)) and _is_whole(item)
-        if held is not None and not whole:
-            recorder.bar(held, f"{call.path} selects some of them by position")
-        if not isinstance(item, int):
-            labels.append(held if whole else None)
-    return TensorAxes(shape, tuple(labels))
-
-
-def _is_whole(item: Any) -> bool:
-    # tf_keras writes a slice down as a dict.
-    if isinstance(item, dict):
-        return all(value is None for value in item.values())
-    return item == slice(None)
-
-
 @rule("op:broadcastto")
 def broadcast(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
     """Axes of size 1 grow; the size of the others is written into the operation."""
@@ -191,9 +125,7 @@ def broadcast(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> Tenso
         target = axis + len(shape) - value.rank
         if shape[target] != value.shape[axis]:
             recorder.bar(labels, f"{call.path} repeats them")
-        elif hasattr(call.layer, "get_config"):
+        else:
             recorder.resize(call, "shape", labels, target)
             found[target] = labels
-        else:
-            recorder.bar(labels, f"{call.path} has a fixed shape")
     return value.with_labels(shape, found)

@@ -10,7 +10,7 @@ from tf_spline_prune.compat import (
     graphs_of_call,
 )
 from tf_spline_prune.graph._facts import Labels, Role, TensorAxes
-from tf_spline_prune.graph._recorder import Recorder
+from tf_spline_prune.graph._recorder import Recorder, counted
 from tf_spline_prune.graph.rules._registry import describe, opaque, rule
 
 
@@ -85,6 +85,8 @@ def _axes_of_weights(
     root, reasons = recorder.solve()
     if reasons or recorder.opaque or len(result.labels) != len(shape):
         return None
+    if any(getattr(one.change, "func", None) is not counted for one in recorder.edits):
+        return None  # other numbers than sizes do not follow the layer's config
     entry, *weights = inputs
     for before, after in zip(entry.labels, result.labels, strict=True):
         if (before is None) != (after is None):

@@ -21,12 +21,16 @@ class Rule:
             ties and barriers, and describes the output.
         homogeneous: Whether the layer, as this call uses it, treats each unit
             alone and hands a positive scale of it on: `f(c x) = c f(x)`.
-        arrays: Whether it understands arguments that are fixed arrays.
+        arrays: Whether it understands arguments that are fixed arrays. Defaults to
+            `False`.
+        anywhere: Whether it understands a batch axis that is not the first. Defaults
+            to `False`.
     """
 
     apply: Apply
     homogeneous: Callable[[Call], bool]
     arrays: bool = False
+    anywhere: bool = False
 
 
 _RULES: dict[str, Rule] = {}
@@ -37,6 +41,7 @@ def rule(
     *kinds: str,
     homogeneous: bool | Callable[[Call], bool] = False,
     arrays: bool = False,
+    anywhere: bool = False,
 ) -> Callable[[Apply], Apply]:
     """Register a function as the rule of one or more kinds of layer.
 
@@ -44,7 +49,10 @@ def rule(
         *kinds: Kinds as `compat.Call.kind` names them.
         homogeneous: Whether a positive scale of a unit is handed on; a function
             of the call where that depends on the layer's config.
-        arrays: Whether the rule understands arguments that are fixed arrays.
+        arrays: Whether the rule understands arguments that are fixed arrays. Defaults
+            to `False`.
+        anywhere: Whether it understands a batch axis that is not the first. Defaults
+            to `False`.
 
     Returns:
         A decorator.
@@ -52,7 +60,7 @@ def rule(
 
     def register(function: Apply) -> Apply:
         for kind in kinds:
-            _RULES[kind] = Rule(function, _test(homogeneous), arrays)
+            _RULES[kind] = Rule(function, _test(homogeneous), arrays, anywhere)
         return function
 
     return register
@@ -175,6 +183,8 @@ def describe(
         rule = _RULES["custom"]  # which reads the layer's `call`
     if rule is None or (not rule.arrays and call.arrays()):
         return opaque(call, inputs, recorder)
+    if any(value.batch for value in inputs) and not rule.anywhere:
+        return opaque(call, inputs, recorder, "takes the batch on its first axis only")
     try:
         found = rule.apply(call, inputs, recorder)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
@@ -185,13 +195,15 @@ def describe(
 
 
 def opaque(
-    call: Call, inputs: Sequence[TensorAxes], recorder: Recorder
+    call: Call,
+    inputs: Sequence[TensorAxes],
+    recorder: Recorder,
+    why: str = "has no rule that fits",
 ) -> list[TensorAxes]:
     """Treat a call as a barrier: its inputs must stay, its outputs are unknown."""
     recorder.unseen(call)
     for value in inputs:
         recorder.bar_tensor(
-            value,
-            f"{call.path} ({call.kind}) has no rule that fits, so its inputs are kept",
+            value, f"{call.path} ({call.kind}) {why}, so its inputs are kept"
         )
     return [TensorAxes(s, (None,) * len(s)) for s in call.output_shapes]

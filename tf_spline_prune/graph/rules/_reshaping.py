@@ -133,11 +133,11 @@ def _laid_out(
     ] or [target.ndim - 1]
     # Where units come to lie on several axes, one stands for them: all that share a
     # place on it are pruned together.
-    if len(varying) > 1:
-        recorder.spread.append(labels)
-    one = varying[0 if recorder.outermost else -1]
+    one = varying[min(recorder.standing, len(varying) - 1)]
     along = np.moveaxis(target, one, 0).reshape(target.shape[one], -1)
     labels = along[:, 0].copy()
+    if len(varying) > 1:
+        recorder.spread.append((labels, len(varying)))
     recorder.tie(np.repeat(labels[:, None], along.shape[1], axis=1), along)
     return made[one], labels
 
@@ -151,46 +151,44 @@ def _reshaped(
             recorder.resize(call, "target_shape", labels, axis - 1)
         elif hasattr(call.layer, "newshape"):
             recorder.resize(call, "newshape", labels, axis)
-        elif call.arguments([value])["shape"][axis] != -1:
-            recorder.bar(labels, f"{call.path} has a fixed shape")
+        else:
+            recorder.resize(call, "shape", labels, axis)
     return value.with_labels(shape, found)
 
 
 @rule("Permute", homogeneous=True)
 def permute(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
     """The axes change places and take their units along."""
-    return moved(call, inputs[0], (0, *call.layer.dims), recorder)
+    return moved(call, inputs[0], (0, *call.layer.dims))
 
 
-@rule("op:transpose", homogeneous=True)
+@rule("op:transpose", homogeneous=True, anywhere=True)
 def transpose(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
     """As Permute, the batch axis included."""
     given = call.arguments(inputs)
     order = given.get("axes", given.get("perm"))
-    return moved(call, inputs[0], order or range(inputs[0].rank)[::-1], recorder)
+    return moved(call, inputs[0], order or range(inputs[0].rank)[::-1])
 
 
-@rule("op:swapaxes", "op:moveaxis", homogeneous=True)
+@rule("op:swapaxes", "op:moveaxis", homogeneous=True, anywhere=True)
 def swap(call: Call, inputs: list[TensorAxes], recorder: Recorder) -> TensorAxes:
     """Some axes change places."""
     given, axes = call.arguments(inputs), np.arange(inputs[0].rank)
     if call.kind == "op:swapaxes":
         a, b = given["axis1"], given["axis2"]
         axes[[a, b]] = axes[[b, a]]
-        return moved(call, inputs[0], axes.tolist(), recorder)
+        return moved(call, inputs[0], axes.tolist())
     order = _moved_order(len(axes), given["source"], given["destination"])
-    return moved(call, inputs[0], order, recorder)
+    return moved(call, inputs[0], order)
 
 
-def moved(
-    call: Call, value: TensorAxes, order: Iterable[int], recorder: Recorder
-) -> TensorAxes:
+def moved(call: Call, value: TensorAxes, order: Iterable[int]) -> TensorAxes:
     """Describe a tensor whose axes were put into another order."""
     order = [axis % value.rank for axis in order]
-    if order[0] != 0:
-        recorder.bar_tensor(value, f"{call.path} moves the batch axis")
     return TensorAxes(
-        call.output_shapes[0], tuple(value.labels[axis] for axis in order)
+        call.output_shapes[0],
+        tuple(value.labels[axis] for axis in order),
+        order.index(value.batch),
     )
 
 
@@ -268,3 +266,47 @@ def global_pooling(
     labels = value.labels[axis]
     target = axis if len(shape) == value.rank else 1
     return value.with_labels(shape, {} if labels is None else {target: labels})
+
+
+@rule("op:depthtospace", homogeneous=True)
+def depth_to_space(
+    call: Call, inputs: list[TensorAxes], recorder: Recorder
+) -> TensorAxes:
+    """Blocks of channels become positions: those of one place in each go together."""
+    (value,) = inputs
+    axis, size = _blocks(call, value)
+    recorder.bar_space(value, axis, call)
+    labels = value.labels[axis]
+    if labels is not None:
+        recorder.tie_groups(labels, size)
+        labels = labels[: len(labels) // size]
+    shape = call.output_shapes[0]
+    return value.with_labels(shape, {} if labels is None else {axis: labels})
+
+
+@rule("op:spacetodepth", "op:extractpatches", homogeneous=True)
+def space_to_depth(
+    call: Call, inputs: list[TensorAxes], recorder: Recorder
+) -> TensorAxes:
+    """Positions become blocks of channels, each of all channels."""
+    (value,) = inputs
+    shape = call.output_shapes[0]
+    axis, size = _blocks(call, value)
+    recorder.bar_space(value, axis, call)
+    labels = value.labels[axis]
+    found = {} if labels is None else {axis: np.tile(labels, size)}
+    if hasattr(call.layer, "strides"):  # Keras takes patches by a convolution
+        uses = positions(shape, [axis] if found else [])
+        width = size if found else size * (value.shape[axis] or 0)
+        rows = () if labels is None else (labels, found[axis])
+        recorder.multiply(call, uses and uses * width, rows)
+    return value.with_labels(shape, found)
+
+
+def _blocks(call: Call, value: TensorAxes) -> tuple[int, int]:
+    """Return the axis of channels, and how many positions there are in a block."""
+    given = call.arguments([value])
+    first = str(given.get("data_format")) in ("channels_first", "NCHW")
+    size = given.get("block_size", given.get("size", given.get("sizes")))
+    sides = (size, size) if isinstance(size, int) else size
+    return 1 if first else value.rank - 1, int(np.prod(sides))

@@ -21,7 +21,7 @@ def stays_of_its_class(graph: ChannelGraph) -> bool:
     structure = {group.name: isomorphic(group) for group in graph.groups}
     return any(
         len(stack.groups) > 1 and len({structure[name] for name in stack.groups}) == 1
-        for stack in graph.sized(None).stacks or ()
+        for stack in graph.sizes.of(None).stacks or ()
     )
 
 
@@ -41,13 +41,13 @@ def stacks_of(
     """
     names = {group.name for group in groups}
     if uniform:
-        if not is_own_class(graph.model) or not (whole := graph.sized(None)).stacks:
+        if not is_own_class(graph.model) or not (whole := graph.sizes.of(None)).stacks:
             return list(alike(groups)), {}
         return _said(whole, names)
     stacks: list[Stack] = []
     unsaid: dict[str, str] = {}
     for node in _closed(graph, graph.source.blueprint):
-        found, others = _said(graph.sized(node), names)
+        found, others = _said(graph.sizes.of(node), names)
         stacks += found
         unsaid |= others
     said = {name for stack in stacks for name in stack.groups}

@@ -308,8 +308,7 @@ def _decide(
         gone = unread | constants.found
         while True:  # one at least stays of every layer
             removed[group.roots] = gone
-            emptied = any(removed[graph.makers[name]].all() for name in group.makers)
-            if not emptied or not gone.any():
+            if not graph.emptied(removed) or not gone.any():
                 break
             gone[np.flatnonzero(gone)[-1]] = False
         folds.fold(constants, gone & ~unread)
