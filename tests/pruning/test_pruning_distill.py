@@ -47,7 +47,7 @@ def test_student_learns_and_teacher_stays(tmp_path):
     )
     assert {"distillation_loss", "student_loss"} <= set(history.history)
     losses = history.history["distillation_loss"]
-    assert losses[-1] < 0.5 * losses[0]
+    assert losses[-1] < 0.8 * losses[0]
     assert (outputs(student, x).argmax(-1) == y).mean() > agreed
     for old, new in zip(before, teacher.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)

@@ -49,8 +49,8 @@ def distill(
         student_loss_weight: Weight of the loss on labels in [0, 1]; the teacher's has
             the rest. Defaults to `0.5`.
         losses: Distillation losses of Keras in the place of `LogitsDistillation`, the
-            divergence of probabilities at this temperature; needed for models with several outputs or
-            without logits. Defaults to `None`.
+            divergence of probabilities at this temperature; needed for models with
+            several outputs or without logits. Defaults to `None`.
         **fit: As in `fit`: `epochs`, `batch_size`, `callbacks`, and the rest.
 
     Returns:
