@@ -48,8 +48,23 @@ def resnet(name):
     return keras.Model(inputs, L.Dense(10)(x), name=name)
 
 
+def vit(name):
+    """Three blocks of attention on 49 positions, behind two convolutions."""
+    x = inputs = keras.Input((28, 28, 1))
+    x = L.Reshape((49, 64))(conv_bn(conv_bn(x, 32, 2), 64, 2))
+    x = L.Dense(64, name="embed")(x)
+    for _ in range(3):
+        y = L.LayerNormalization()(x)
+        x = L.Add()([x, L.MultiHeadAttention(4, 16)(y, y)])
+        y = L.Dense(128, activation="gelu")(L.LayerNormalization()(x))
+        x = L.Add()([x, L.Dense(64)(y)])
+    x = L.GlobalAveragePooling1D()(L.LayerNormalization()(x))
+    return keras.Model(inputs, L.Dense(10)(x), name=name)
+
+
 NETS = {"mlp": mlp, "vgg": vgg, "resnet": resnet}
-EPOCHS = {"mlp": 12, "vgg": 5, "resnet": 6}
+OTHERS = {"vit": vit}  # of other benchmarks
+EPOCHS = {"mlp": 12, "vgg": 5, "resnet": 6, "vit": 3}
 
 
 def images(split):
@@ -76,7 +91,7 @@ def trained(kind, seed):
     if file.exists():
         return keras.models.load_model(file)
     keras.utils.set_random_seed(seed)
-    model = NETS[kind](f"{kind}_{seed}")
+    model = {**NETS, **OTHERS}[kind](f"{kind}_{seed}")
     x, y = images("train")
     batch, epochs = 128, EPOCHS[kind]
     rate = keras.optimizers.schedules.CosineDecay(

@@ -17,6 +17,7 @@ import tf_spline_prune as tsp
 # Classes that the package makes and the user reads, or that rules are written with.
 RECORDS = {
     *("Cost", "ExportReport", "PartitionCodes", "Report", "ResidualBlock"),
+    "ResidualStream",
     *("SanityReport", "Sensitivity", "Slice", "criteria.Connections"),
     *("criteria.UnitPairs", "criteria.UserFunction", "datasets.DatasetInfo"),
     *("graph.Barrier", "graph.Call", "graph.Group", "graph.Meeting", "graph.Member"),
@@ -129,6 +130,15 @@ class Bench:
             y = k.layers.Dense(5, activation="relu", name=name)(x)
             x = k.layers.Add()([x, k.layers.Dense(4)(y)])
         return k.Model(entry, k.layers.Dense(3)(x))
+
+    @functools.cached_property
+    def stream(self):
+        k = self.keras
+        x = entry = k.Input((4,))
+        x = k.layers.Dense(6, name="s1")(x)
+        y = k.layers.Dense(5, activation="relu")(k.layers.LayerNormalization()(x))
+        x = k.layers.Add()([x, k.layers.Dense(6)(y)])
+        return k.Model(entry, k.layers.Dense(3)(k.layers.LayerNormalization()(x)))
 
     @functools.cached_property
     def x(self):
@@ -398,6 +408,12 @@ class Bench:
                 t.residual_blocks,
                 {"model": b.blocks, "data": b.x, "importance": "loss", "seed": 0},
             ),
+            "prune_hidden": lambda: (
+                t.prune_hidden,
+                {"model": b.stream, "size": 4, "data": b.x, "method": "auto"}
+                | {"recover": "auto", "round_to": 2, "seed": 0, "verify": True},
+            ),
+            "residual_streams": lambda: (t.residual_streams, {"model": b.stream}),
             "refit_data_free": lambda: (
                 t.refit_data_free,
                 {"model": b.norm, "small": t.plan(b.norm, sparsity=0.5).apply(b.norm)}

@@ -5,8 +5,8 @@
 
 A GPT-like model of KerasHub learns the letters of a text; by default the King James
 Bible, as Debian's program `bible` prints it (`apt install bible-kjv`). Then it is cut
-to 70 % and 50 % of its parameters, in several ways: neurons, heads, both, and whole
-blocks. For each the perplexity per letter on text that was held out is shown: as it
+to 70 % and 50 % of its parameters, in several ways: neurons, heads, both, the hidden
+size, and whole blocks. For each the perplexity per letter on text that was held out is shown: as it
 is, after its layers were solved again by least squares, and after a short
 distillation. Next to them: as many neurons and heads drawn at random, and the same
 small model trained from scratch for the time that the distillation took. What comes
@@ -47,7 +47,10 @@ FULL = {
     "distilled": 200,
     "texts": 256,
     "sizes": (0.7, 0.5),
-    "ways": ("neurons", "heads", "neurons and heads", "as many at random", "blocks"),
+    "ways": (
+        *("neurons", "heads", "neurons and heads", "as many at random"),
+        *("hidden size", "blocks"),
+    ),
 }
 QUICK = {
     "model": {"blocks": 2, "heads": 8, "hidden": 64, "neurons": 256},
@@ -255,6 +258,23 @@ def with_blocks(model, kept):
     return small
 
 
+def by_hidden_size(model, size, data):
+    """Make the stream between the blocks narrower; out come plain layers.
+
+    They write nothing by themselves. Gemma's table of letters is its head too, so the
+    stream cannot be rotated: of its units as they are the largest stay.
+    """
+    inputs, _ = data
+    given = {
+        k: keras.Input(v.shape[1:], name=k, dtype="int32") for k, v in inputs.items()
+    }
+    backbone = model.backbone
+    scores = backbone.token_embedding(backbone.call(given), reverse=True)
+    plain = keras.Model(given, scores)
+    go = functools.partial(tsp.prune_hidden, plain, size, data=inputs, method="select")
+    return go(recover=None), go(recover="least_squares")
+
+
 NEURONS, HEADS = ".*/ffw_.*", ".*/(query|key|value|attention).*"
 WAYS = {
     "neurons": lambda model, size, data: by_units(NEURONS, model, size, data[0]),
@@ -263,6 +283,7 @@ WAYS = {
     "as many at random": lambda model, size, data: by_units(
         None, model, size, data[0], criterion="random"
     ),
+    "hidden size": by_hidden_size,
     "blocks": by_depth,
 }
 

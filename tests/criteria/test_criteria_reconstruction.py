@@ -279,7 +279,7 @@ def test_more_units_than_pairs_fit(K, monkeypatch):
     )
 
 
-def test_heads_are_seen_by_their_weights(K):
+def test_a_head_that_the_projection_hardly_reads_goes_first(K):
     L = K.layers
     inputs = K.Input((4, 6))
     x = L.MultiHeadAttention(4, 3, name="attention")(inputs, inputs)

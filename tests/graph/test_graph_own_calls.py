@@ -141,3 +141,84 @@ def test_what_takes_more_than_its_tensor_is_a_barrier(factor):
     y = By(name="by")(x, factor=factor)
     model = keras.Model(x._keras_history.operation.input, layers.Dense(2)(y))
     assert not tsp.ChannelGraph(model).groups
+
+
+class Root(layers.Layer):
+    """Divides by the root mean square, and scales by numbers about one."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(shape[-1],), initializer="normal")
+
+    def call(self, x):
+        square = ops.mean(ops.square(x), axis=-1, keepdims=True)
+        return x * ops.rsqrt(square + 1e-6) * (1 + self.scale)
+
+
+class PerPosition(Scale):
+    """Takes the mean over positions off: every unit alone."""
+
+    def call(self, x):
+        return (x - ops.mean(x, axis=1, keepdims=True)) * self.gamma
+
+
+class Vectors(layers.Layer):
+    """A vector for each position, whatever goes in."""
+
+    def build(self, shape):
+        self.table = self.add_weight(shape=(5, shape[-1]), initializer="normal")
+
+    def call(self, x):
+        return ops.broadcast_to(self.table[: x.shape[1]], ops.shape(x))
+
+
+class Shifted(Vectors):
+    """What goes in counts, a little."""
+
+    def call(self, x):
+        return super().call(x) + 1e-3 * x
+
+
+def test_a_users_normalisation_runs_over_the_units_that_are_left():
+    model = model_with(Root(name="root"))
+    assert "root (custom:Root) normalises" in tsp.ChannelGraph(model).explain("hidden")
+    (group,) = tsp.ChannelGraph(model, approximate=True).groups
+    assert group.approximate == ("root",)
+    small = tsp.remove_units(model, {"hidden": [0, 5]}, approximate=True)
+    x = np.random.default_rng(1).normal(size=(5, 3, 4)).astype("float32")
+    (w, b), (scale,), (v, c) = (layer.get_weights() for layer in model.layers[1:])
+    left = [1, 2, 3, 4, 6, 7]
+    y = (x @ w + b)[..., left].astype("float64")
+    y /= np.sqrt((y**2).mean(axis=-1, keepdims=True) + 1e-6)
+    expected = y * (1 + scale[left]) @ v[left] + c
+    np.testing.assert_allclose(small(x), expected, atol=1e-5)
+
+
+def test_means_over_positions_leave_every_unit_alone():
+    model = model_with(PerPosition())
+    small = tsp.remove_units(model, {"hidden": [0, 5]})
+    kernel, bias = model.get_layer("top").get_weights()
+    kernel[[0, 5]] = 0
+    model.get_layer("top").set_weights([kernel, bias])
+    x = np.random.default_rng(1).normal(size=(5, 3, 4)).astype("float32")
+    np.testing.assert_allclose(small(x), model(x), atol=1e-5)
+
+
+def test_a_table_of_positions_makes_the_units_that_it_is_added_to():
+    def built(table):
+        x = inputs = keras.Input((3, 4))
+        y = layers.Dense(SIZE, name="hidden")(x)
+        y = layers.Add()([y, table(y)])
+        return keras.Model(inputs, layers.Dense(2, name="top")(y))
+
+    keras.utils.set_random_seed(0)
+    model = built(Vectors(name="table"))
+    (group,) = tsp.ChannelGraph(model).groups
+    assert group.makers == ("hidden", "table")
+    small = tsp.remove_units(model, {"hidden": [0, 5]})
+    assert small.get_layer("table").get_weights()[0].shape == (5, SIZE - 2)
+    kernel, bias = model.get_layer("top").get_weights()
+    kernel[[0, 5]] = 0
+    model.get_layer("top").set_weights([kernel, bias])
+    x = np.random.default_rng(1).normal(size=(5, 3, 4)).astype("float32")
+    np.testing.assert_allclose(small(x), model(x), atol=1e-5)
+    assert not tsp.ChannelGraph(built(Shifted(name="table"))).groups

@@ -478,3 +478,23 @@ def test_patches_cost_the_convolution_that_takes_them():
     small = tsp.remove_units(model, {"a": [1, 3]})
     patches = 4 * 2 * (2 * 4 * 4) * (2 * 4 * 4)
     assert tsp.cost(small).macs == 64 * 3 * 4 + patches + 64 * 4 * 2
+
+
+def test_twins_are_merged_within_a_part():
+    x = keras.Input((6,))
+    h = keras.layers.Dense(12, activation="relu", name="a")(x)
+    one, two = keras.ops.split(h, 2, axis=-1)
+    y = keras.layers.Concatenate()([keras.layers.Dense(4, name="r0")(one), two])
+    model = settle(keras.Model(x, keras.layers.Dense(2, name="head")(y)))
+    kernel, bias = model.get_layer("a").get_weights()
+    # In each half one unit is a multiple of another, and one of a unit of the other.
+    for unit, twin, scale in ((1, 4, 2.0), (8, 10, 0.5), (3, 11, 3.0)):
+        kernel[:, unit], bias[unit] = scale * kernel[:, twin], scale * bias[twin]
+    model.get_layer("a").set_weights([kernel, bias])
+    plan = tsp.plan(model, "spline", sparsity=1 / 6, scope="layer", layers="a")
+    pairs = {frozenset(pair[:2]) for pair in plan.merges["a"]}
+    assert pairs == {frozenset((1, 4)), frozenset((8, 10))}
+    small = plan.apply(tsp.merge(model, plan))
+    x = np.random.default_rng(0).normal(size=(20, 6)).astype("float32")
+    assert small.get_layer("a").units == 10
+    np.testing.assert_allclose(small(x), model(x), atol=1e-5)

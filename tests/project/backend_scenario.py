@@ -115,6 +115,19 @@ def without_blocks(found):
     found["shallow"] = tsp.drop_blocks(model, 1, data=(x, y)).predict(x, verbose=0)
 
 
+def narrower(found):
+    L = keras.layers
+    x = inputs = keras.Input(SHAPE)
+    x = L.Dense(6, name="stem")(L.GlobalAveragePooling2D()(x))
+    y = L.Dense(9, activation="relu", name="wide")(L.LayerNormalization(name="a")(x))
+    x = L.Add(name="add")([x, L.Dense(6, name="narrow")(y)])
+    x = L.Dense(3, name="scores")(L.LayerNormalization(name="b")(x))
+    model, (x, _) = drawn(keras.Model(inputs, x)), data()
+    for method in ("rotate", "select"):
+        small = tsp.prune_hidden(model, 4, data=x, method=method)
+        found[f"narrow by {method}"] = small.predict(x, verbose=0)
+
+
 def core(found):
     model, (x, y) = drawn(network()), data()
     codes = tsp.PartitionCoder(model)(x)
@@ -142,6 +155,7 @@ def core(found):
     norm = tsp.recalibrate_batchnorm(model, x).get_layer("stem_bn")
     found["mean"] = keras.ops.convert_to_numpy(norm.moving_mean)
     without_blocks(found)
+    narrower(found)
 
 
 def results():

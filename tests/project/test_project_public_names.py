@@ -16,15 +16,17 @@ NAMES = {
         ArchitectureEarlyBird ChannelGraph Cost ExportReport
         LocalComplexityLogger MaskEarlyBird MaskPruning MaskedLayer
         PartitionCoder PartitionCodes PruningPlan PruningSummaries Report
-        ResidualBlock SanityReport Sensitivity SignalPropagationLogger Slice
+        ResidualBlock ResidualStream SanityReport Sensitivity
+        SignalPropagationLogger Slice
         SliceRecorder SplineEarlyBird apply_masks callbacks check_criterion
         check_rule compose cost criteria datasets distill drop_blocks errors
         export_litert export_onnx export_saved_model generative graph
         initialization jacobian_rank least_squares litert load_weights
         local_affine local_complexity lossless max_regions merge
-        partition_distance plan probes prune prune_at_init prune_in_rounds
-        prune_once recalibrate_batchnorm refit_data_free register_rule
-        remove_units report reporting residual_blocks sanity_checks
+        partition_distance plan probes prune prune_at_init prune_hidden
+        prune_in_rounds prune_once recalibrate_batchnorm refit_data_free
+        register_rule remove_units report reporting residual_blocks
+        residual_streams sanity_checks
         schedules sensitivity shrink slice2d strip_masks training_flops
         unit_distances update_masks verify visualize weight_sparsity
         wrap_with_masks write_serving_config
@@ -90,10 +92,11 @@ NAMES = {
         minibatch mix noise plane
     """,
     "pruning": """
-        PruningPlan ResidualBlock SanityReport Sensitivity check_rule
+        PruningPlan ResidualBlock ResidualStream SanityReport Sensitivity check_rule
         compose distill drop_blocks least_squares lossless merge plan prune
-        prune_in_rounds recalibrate_batchnorm refit_data_free remove_units
-        residual_blocks sanity_checks sensitivity verify
+        prune_hidden prune_in_rounds recalibrate_batchnorm refit_data_free
+        remove_units residual_blocks residual_streams sanity_checks sensitivity
+        verify
     """,
     "reporting": """
         Report report training_flops

@@ -74,6 +74,7 @@ from tf_spline_prune.compat.data._calibration import (
     Watcher as Watcher,
     arranged as arranged,
     check_inputs as check_inputs,
+    counted as counted,
 )
 from tf_spline_prune.compat.data._data_range import guesses as guesses, misfit as misfit
 from tf_spline_prune.compat.data._model_inputs import sample_inputs as sample_inputs
@@ -132,6 +133,7 @@ from tf_spline_prune.compat.graph._kernels import (
 from tf_spline_prune.compat.graph._own_weights import (
     entries_that_count as entries_that_count,
     graphs_of_call as graphs_of_call,
+    table_given as table_given,
 )
 from tf_spline_prune.compat.graph._trace import (
     is_its_graph as is_its_graph,

@@ -11,7 +11,8 @@ from tf_spline_prune.compat import (
     Call,
     Values,
     Watcher,
-    numpy_of,
+    counted,
+    fitting_batch,
     watch,
 )
 from tf_spline_prune.criteria._criterion import (
@@ -23,19 +24,29 @@ from tf_spline_prune.criteria._criterion import (
 )
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph import ChannelGraph, Group
-from tf_spline_prune.graph._readings import Reading, by_call, readings
+from tf_spline_prune.graph._readings import (
+    Reading,
+    by_call,
+    pairings,
+    read_by,
+    readings,
+)
 
-Statistic = Literal["mean", "apoz"]
+Statistic = Literal["mean", "apoz", "l2"]
 
 
 @dataclass
 class Activation(Criterion):
     """Score units by how active they are where they are consumed.
 
+    Attention heads are seen at the input of the projection out of them.
+
     Args:
         statistic: `"mean"`: the mean absolute value; `"apoz"`: the fraction of values
             that are not zero, so that a high average percentage of zeros is pruned
-            first. Defaults to `"mean"`.
+            first; `"l2"`: the root of the sum, over inputs, of the squared mean
+            absolute value over the positions of each, and of a head the length of the
+            vector of these over its dimensions. Defaults to `"mean"`.
         batch_size: How many inputs run at a time. Defaults to `64`.
         reduction: How a group's consumers are joined: `"mean"`, `"sum"`, `"max"` or
             `"first"`. Defaults to `"mean"`.
@@ -54,7 +65,9 @@ class Activation(Criterion):
     Source: Hu et al., "Network Trimming: A Data-Driven Neuron Pruning Approach
     towards Efficient Deep Architectures", arXiv 1607.03250 (`"apoz"`); Molchanov
     et al., "Pruning Convolutional Neural Networks for Resource Efficient
-    Inference", ICLR 2017, section 2.2 (`"mean"`).
+    Inference", ICLR 2017, section 2.2 (`"mean"`); Muralidharan et al., "Compact
+    Language Models via Pruning and Knowledge Distillation", NeurIPS 2024, section 2.2
+    (`"l2"`).
     """
 
     statistic: Statistic = "mean"
@@ -86,30 +99,72 @@ class Activation(Criterion):
                 "inputs. Pass `data=x`. Received: no data"
             )
         super().prepare(graph, data, seed)
-        self._readings = {g.name: readings(graph, g) for g in graph.groups}
+        # Keys meet queries; how active they are at the projection tells half of it.
+        self._readings = {
+            group.name: readings(graph, group, inside=True)
+            for group in graph.groups
+            if not any(one.inside for one in pairings(graph, group) or ())
+        }
         everyone = [one for found in self._readings.values() for one in found]
         self._sums: dict[Reading, np.ndarray] = {}
+        self._counts: dict[Reading, float] = {}
         at = by_call(everyone)
+        size = data.at_once or fitting_batch(graph.graph, self.batch_size)
+        seen = dict.fromkeys((call.key for call in graph.graph.calls), 0)
 
         def visit(call: Call, values: Values) -> None:
-            for reading in at[call.name]:
-                tensor = numpy_of(values, call.inputs[reading.input])
-                new = self._statistic(reading, tensor)
+            examples = min(size, len(data) - seen[call.key])
+            seen[call.key] += examples
+            for reading, tensor in read_by(at[call.name], call, values):
+                counts = counted(values, tensor, reading.places(tensor))
+                # A reshape may have moved positions to the batch axis.
+                tensor = reading.moved(tensor)
+                tensor = tensor.reshape(examples, -1, *tensor.shape[2:])
+                places = np.full(examples, float(tensor.shape[1]))
+                if counts is not None:
+                    counts = counts.reshape(examples, -1)
+                    places = counts.sum(axis=1, dtype="float64")
+                new = self._statistic(reading, tensor, counts, places)
                 self._sums[reading] = self._sums.get(reading, 0.0) + new
+                self._counts[reading] = self._counts.get(reading, 0.0) + places.sum()
 
         keys = [call.key for call in graph.graph.calls if call.name in at]
         watch(graph.graph, data, self.batch_size, [Watcher(keys, visit)])
 
-    def _statistic(self, reading: Reading, tensor: np.ndarray) -> np.ndarray:
-        others = tuple(a for a in range(tensor.ndim) if a != reading.axis)
+    def _statistic(
+        self,
+        reading: Reading,
+        tensor: np.ndarray,
+        counts: np.ndarray | None,
+        places: np.ndarray,
+    ) -> np.ndarray:
+        """Sum over the examples of a batch.
+
+        Args:
+            reading: The reading.
+            tensor: Array of shape `(n, places, size of the axis, sizes beside it)`.
+            counts: Array of shape `(n, places)`, bool; `None` if all places count.
+            places: Array of shape `(n,)`: how many count.
+
+        Returns:
+            Array of shape `(size of the axis, sizes beside it)`, or, of squares, of
+            shape `(units,)`.
+        """
         values = tensor != 0 if self.statistic == "apoz" else np.abs(tensor)
-        mean = values.mean(axis=others, dtype="float64")
-        # So many examples, over all uses of a shared layer, make up the sum.
-        return np.append(mean * len(tensor), len(tensor))
+        if counts is not None:
+            values = values * counts[:, :, None, None]
+        totals = values.sum(axis=1, dtype="float64")
+        if self.statistic != "l2":
+            return np.asarray(totals.sum(axis=0))
+        mean = totals / np.maximum(places, 1)[:, None, None]
+        mean = mean[:, reading.positions]
+        if not reading.in_blocks:  # positions of one kind, such as those of images
+            mean = mean.mean(axis=2, keepdims=True)
+        return np.asarray(np.square(mean).sum(axis=(0, 2, 3)))
 
     def reason_against(self, group: Group) -> str | None:
         """Return why a group cannot be scored, or `None` if it can."""
-        if self._readings[group.name]:
+        if self._readings.get(group.name):
             return None
         return f"{self.name} needs a layer that consumes the units of another one"
 
@@ -117,7 +172,11 @@ class Activation(Criterion):
         """Return one score per unit of a group; higher means keep."""
         found = []
         for reading in self._readings[group.name]:
-            sums = self._sums[reading]
-            mean = sums[reading.positions].mean(axis=1) / sums[-1]
+            mean = self._sums[reading]
+            if self.statistic == "l2":
+                mean = np.sqrt(mean)
+            else:
+                mean = mean[reading.positions].mean(axis=(1, 2))
+                mean = mean / self._counts[reading]
             found.append(mean / divisor(mean, self.normalizer))
         return reduced(found, self.reduction)

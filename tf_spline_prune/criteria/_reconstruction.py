@@ -1,6 +1,7 @@
 """`Reconstruction`: the units that the others can best make up for go first."""
 
 import copy
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,13 +17,20 @@ from tf_spline_prune.compat import (
     Call,
     Values,
     Watcher,
-    numpy_of,
+    counted,
     watch,
 )
 from tf_spline_prune.criteria._criterion import Criterion
 from tf_spline_prune.errors import CalibrationError
 from tf_spline_prune.graph import ChannelGraph, Group
-from tf_spline_prune.graph._readings import Reading, by_call, readings
+from tf_spline_prune.graph._readings import (
+    Pairing,
+    Reading,
+    by_call,
+    pairings,
+    read_by,
+    readings,
+)
 
 # Beyond this many units the products of all pairs do not fit into memory.
 _MOST_UNITS = 8192
@@ -38,6 +46,8 @@ _EXCHANGES = 32
 _LEAST = 1e-7
 _FROM_ANYWHERE = 64
 _BEGINNINGS = 4
+# Blocks are exchanged if it takes no more multiplications than this to try each.
+_MOST_WORK = 2**33
 # Beyond so many units, float32 does.
 _COARSE = 1024
 # If fewer than this part of the units stay, the others' places are given up.
@@ -60,9 +70,17 @@ class Reconstruction(Criterion):
 
     `least_squares` carries out the refit that is assumed here.
 
-    Units that only the layer consumes that produces them, such as attention heads, and
-    those of layers with more than 8,192 units are taken to vary independently, as much
-    as their weights say.
+    Attention heads, and other units of which a consumer sees several entries that have
+    weights of their own, go block by block, with the same exactness: heads are seen at
+    the input of the projection out of them.
+
+    Units that are multiplied with those of another tensor, such as sizes of keys with
+    those of queries, lose the squares of their products, as a fraction of those of all,
+    but for what a softmax over the keys does not see; nothing makes up for them.
+
+    Units that meet in another way, such as in `Dot`, and those of which a consumer sees
+    more than 8,192 entries are taken to vary independently, as much as their weights
+    say.
 
     Under a target, the loss is divided by the multiply-accumulates, parameters or bytes
     that a unit saves.
@@ -120,12 +138,20 @@ class Reconstruction(Criterion):
                 "`data=x_train[:512]`."
             )
         self._readings: dict[str, list[Reading]] = {}
+        self._pairings: dict[str, list[Pairing]] = {}
         for group in graph.groups:
-            if group.num_units <= _MOST_UNITS:
-                self._readings[group.name] = readings(graph, group)
+            found, met = readings(graph, group, inside=True), pairings(graph, group)
+            fits = all(reading.width <= _MOST_UNITS for reading in found)
+            if met is not None and fits and group.num_units <= _MOST_UNITS:
+                self._readings[group.name] = found
+                self._pairings[group.name] = met
         data = data.drawn(self.max_inputs, seed)
         self._moments: dict[Reading, np.ndarray] = {}
         at = by_call(one for found in self._readings.values() for one in found)
+        meeting: dict[str, list[Pairing]] = {}
+        for one in (one for met in self._pairings.values() for one in met):
+            meeting.setdefault(one.call, []).append(one)
+        self._squares: dict[Pairing, np.ndarray] = {}
         rng = np.random.default_rng(seed)
         waiting: dict[Reading, list[np.ndarray]] = {}
 
@@ -135,25 +161,30 @@ class Reconstruction(Criterion):
             self._moments[reading] = new if held is None else _merged(held, new)
 
         def visit(call: Call, values: Values) -> None:
-            for reading in at[call.name]:
-                tensor = numpy_of(values, call.inputs[reading.input])
+            for one in meeting.get(call.name, ()):
+                new = one.squares(call, values)
+                self._squares[one] = self._squares.get(one, 0.0) + new
+            for reading, tensor in read_by(at.get(call.name, ()), call, values):
                 rows = waiting.setdefault(reading, [])
-                rows.append(_rows(reading, tensor, len(data), rng))
+                count = counted(values, tensor, reading.places(tensor))
+                rows.append(_rows(reading, tensor, count, len(data), rng))
                 # Products of all units are worth it only for as many rows.
-                if sum(map(len, rows)) >= len(reading.positions):
+                if sum(map(len, rows)) >= reading.width:
                     take_in(reading)
 
-        keys = [call.key for call in graph.graph.calls if call.name in at]
+        looked = {*at, *meeting}
+        keys = [call.key for call in graph.graph.calls if call.name in looked]
         watch(graph.graph, data, self.batch_size, [Watcher(keys, visit)])
         for reading in list(waiting):
             take_in(reading)
 
     def scores(self, group: Group) -> np.ndarray:
         """Return one score per unit of a group; higher means keep."""
-        if not self._readings.get(group.name):
+        if not self._sees(group):
             return self._unseen(group)
-        consumers = [_Consumer(*seen) for seen in self._seen(group)]
-        return _eliminate(consumers, group.num_units)
+        units = group.num_units
+        consumers = [_Consumer(*seen, units) for seen in self._seen(group)]
+        return _eliminate(consumers, units)
 
     def exchanged(self, group: Group, gone: np.ndarray) -> np.ndarray:
         """Exchange units that go for units that stay, while that lowers the loss.
@@ -168,8 +199,7 @@ class Reconstruction(Criterion):
         Returns:
             As many indices.
         """
-        known = self._readings.get(group.name)
-        if not known or not len(gone) or group.num_units > _EXCHANGED:
+        if not self._sees(group) or not len(gone) or group.num_units > _EXCHANGED:
             return gone
         seen = []
         for covariance, products in self._seen(group):
@@ -179,24 +209,40 @@ class Reconstruction(Criterion):
                 seen.append((covariance, aims / energy))
         if not seen:
             return gone
+        if any(len(covariance) > group.num_units for covariance, _ in seen):
+            return _exchange_blocks(seen, gone, group.num_units)
         return _exchanged(seen, gone, np.random.default_rng(self.seed))
+
+    def _sees(self, group: Group) -> bool:
+        """Return whether any consumer of a group is seen, and all of them are."""
+        known = self._readings.get(group.name), self._pairings.get(group.name)
+        return any(known)
 
     def _seen(self, group: Group) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield how the units vary at each consumer, noise added, and the products.
 
-        Those of its weights, unit by unit, which are all that matters of them.
+        Those of its weights, entry by entry, which are all that matters of them.
         """
         for reading in self._readings[group.name]:
             moments = self._moments[reading]
-            products = np.zeros((group.num_units, group.num_units))
+            products = np.zeros((reading.width, reading.width))
             for member in group.consumers:
-                if member.path == reading.path:
+                if not reading.is_through(member):
+                    continue
+                if reading.in_blocks:
+                    kernel = self.graph.arrays[member.path][member.name]
+                    weights = reading.blocks(kernel, member)
+                else:
                     weights = self.graph.rows(member)
-                    if group.num_units > _COARSE:
-                        weights = weights.astype("float32", copy=False)
-                    products += weights @ weights.T
+                if reading.width > _COARSE:
+                    weights = weights.astype("float32", copy=False)
+                products += weights @ weights.T
             covariance = moments[:-1, :-1] / moments[-1, -1]
             yield _with_noise(covariance, self.ridge), products
+        for one in self._pairings[group.name]:
+            # No weight of another unit makes up for what is not multiplied any more.
+            squares = np.diag(self._squares[one])
+            yield _with_noise(squares, self.ridge), np.eye(group.num_units)
 
     def _unseen(self, group: Group) -> np.ndarray:
         """Score units by their weights alone, as if they varied one by one."""
@@ -219,13 +265,18 @@ class _Consumer:
     """One consumer of a group: what it loses with each unit that is left.
 
     Args:
-        covariance: How the units vary together, array of shape `(units, units)`.
+        covariance: How what it reads of the units varies together, unit by unit: array
+            of shape `(entries, entries)`, equally many for each unit.
         products: The products of its weights, summed over its outputs, array of the
             same shape. Its memory is used up.
+        units: How many units there are. Defaults to `None`: as many as entries.
     """
 
-    def __init__(self, covariance: np.ndarray, products: np.ndarray) -> None:
+    def __init__(
+        self, covariance: np.ndarray, products: np.ndarray, units: int | None = None
+    ) -> None:
         self.products = products
+        self.each = len(products) // (units or len(products))
         self.energy = float(np.vdot(products, covariance))
         self.inverse = inverse_of(covariance)
         if len(self.inverse) > _COARSE:
@@ -234,15 +285,29 @@ class _Consumer:
 
     def losses(self) -> np.ndarray:
         """Return the loss with each unit, as a fraction of the output's variance."""
+        units = len(self.products) // self.each
         if not self.energy > 0:
-            return np.zeros(len(self.products))
-        squares = np.maximum(np.diag(self.products), 0.0)
-        return np.asarray(squares / np.diag(self.inverse) / self.energy)
+            return np.zeros(units)
+        if self.each == 1:
+            squares = np.maximum(np.diag(self.products), 0.0)
+            return np.asarray(squares / np.diag(self.inverse) / self.energy)
+        inverse, products = (
+            np.stack([_block(matrix, self.entries([u])) for u in range(units)])
+            for matrix in (self.inverse, self.products)
+        )
+        lost = np.trace(np.linalg.solve(inverse, products), axis1=1, axis2=2)
+        return np.asarray(np.maximum(lost, 0.0) / self.energy)
+
+    def entries(self, places: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return the indices of all that belongs to some units."""
+        first = np.asarray(places)[:, None] * self.each
+        return np.asarray((first + np.arange(self.each)).ravel())
 
     def part(self, places: np.ndarray) -> "_Consumer":
         """Look at some of the units only, in ascending order."""
         part = copy.copy(self)
-        among = np.ix_(places, places)
+        entries = self.entries(places)
+        among = np.ix_(entries, entries)
         part.inverse, part.products = self.inverse[among], self.products[among]
         return part
 
@@ -251,6 +316,7 @@ class _Consumer:
 
         Their places stay, with no effect.
         """
+        places = self.entries(places)
         inverse, products = (_lines(m, places) for m in (self.inverse, self.products))
         fractions = np.linalg.solve(inverse[:, places], inverse)
         fractions[:, places] = 0.0
@@ -260,6 +326,12 @@ class _Consumer:
         for matrix, own in ((self.inverse, 1.0), (self.products, 0.0)):
             matrix[places] = matrix[:, places] = 0.0
             matrix[places, places] = own
+
+
+def _block(matrix: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return a block about the diagonal of a matrix whose upper triangle is true."""
+    block = np.triu(matrix[np.ix_(places, places)])
+    return np.asarray(block + np.triu(block, 1).T)
 
 
 def _lines(matrix: np.ndarray, places: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -383,27 +455,84 @@ def _exchange(
     return gone, -fitted
 
 
+def _exchange_blocks(
+    consumers: list[tuple[np.ndarray, np.ndarray]], gone: np.ndarray, count: int
+) -> np.ndarray:
+    """Do what `_exchange` does for units of several entries.
+
+    Of few units every choice is tried, of more every exchange, until none is better.
+
+    Args:
+        consumers: As for `_exchange`, entry by entry.
+        gone: Indices of the units that go.
+        count: How many units there are.
+
+    Returns:
+        As many indices; the same ones where there are too many choices.
+    """
+    units = np.arange(count)
+    kept = np.setdiff1d(units, gone)
+    sizes = [len(covariance) // count * len(kept) for covariance, _ in consumers]
+    each_takes = max(sizes) ** 3
+    if len(kept) * len(gone) * each_takes > _MOST_WORK:
+        return gone
+
+    def fitted(kept: np.ndarray) -> float:
+        """Return how much those that are kept make of what the consumers compute."""
+        total = 0.0
+        for covariance, aims in consumers:
+            each = len(covariance) // count
+            entries = (kept[:, None] * each + np.arange(each)).ravel()
+            among = np.ix_(entries, entries)
+            total += float(np.vdot(inverse_of(covariance[among]), aims[among]))
+        return total
+
+    if math.comb(count, len(kept)) * each_takes <= _MOST_WORK:
+        every = itertools.combinations(range(count), len(kept))
+        return np.setdiff1d(units, max(every, key=lambda one: fitted(np.array(one))))
+    found = fitted(kept)
+    for _ in range(_EXCHANGES):
+        choices = [
+            np.append(np.delete(kept, place), unit)
+            for place in range(len(kept))
+            for unit in np.setdiff1d(units, kept)
+        ]
+        made = [fitted(choice) for choice in choices]
+        if not choices or not max(made) > found + _LEAST:
+            break
+        found, kept = max(made), choices[int(np.argmax(made))]
+    return np.setdiff1d(units, kept)
+
+
 def _rows(
-    reading: Reading, tensor: np.ndarray, count: int, rng: np.random.Generator
+    reading: Reading,
+    tensor: np.ndarray,
+    counts: np.ndarray | None,
+    count: int,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Arrange what is read of a batch by unit, at some positions where there are many.
 
     Args:
         reading: The reading.
         tensor: What it reads, a batch of it.
+        counts: Array of shape `(places,)`, bool: which count; `None` if all do.
         count: How many inputs there are in all batches.
         rng: Draws the positions.
 
     Returns:
-        Array of shape `(rows, units)`.
+        Array of shape `(rows, entries)`, those of each unit side by side.
     """
-    units, each = reading.positions.shape
-    moved = np.moveaxis(tensor, reading.axis, -1)
-    moved = moved.reshape(-1, moved.shape[-1])
-    wanted = max(_ENOUGH, _PER_UNIT * units) * len(tensor) / (count * each)
+    moved = reading.moved(tensor)
+    moved = moved.reshape(-1, *moved.shape[2:])
+    if counts is not None:
+        moved = moved[counts]
+    alike = 1 if reading.in_blocks else reading.each
+    wanted = max(_ENOUGH, _PER_UNIT * reading.width) * len(tensor) / (count * alike)
     if wanted < len(moved):
         moved = moved[rng.choice(len(moved), math.ceil(wanted), replace=False)]
-    return np.asarray(moved[:, reading.positions.T].reshape(-1, units))
+    chosen = reading.positions if reading.in_blocks else reading.positions.T
+    return np.asarray(moved[:, chosen].reshape(-1, reading.width))
 
 
 def _moments(rows: np.ndarray) -> np.ndarray:

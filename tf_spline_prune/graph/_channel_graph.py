@@ -411,7 +411,13 @@ class ChannelGraph:
     def path_of(self, group: Group) -> UnitPath:
         """Follow a group's units from the layer that produces them to its consumers."""
         if group.name not in self._paths:
-            self._paths[group.name] = follow(group, self.graph)
+            mine = self.owners([group]) == 0
+
+            def holds(tensor: Tensor) -> bool:
+                held = self.axes[tensor].kept.values()
+                return any(mine[self._root[labels]].any() for labels in held)
+
+            self._paths[group.name] = follow(group, self.graph, holds)
         return self._paths[group.name]
 
     def kept_counts(self, removed: np.ndarray) -> dict[tuple[str, str], list[int]]:

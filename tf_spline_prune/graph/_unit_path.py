@@ -1,6 +1,6 @@
 """The way of a unit from the layer that produces it to those that consume it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,12 +34,13 @@ class UnitPath:
     mergeable: bool
 
 
-def follow(group: Group, graph: Graph) -> UnitPath:
+def follow(group: Group, graph: Graph, holds: Callable[[Tensor], bool]) -> UnitPath:
     """Follow the units of a group through a graph.
 
     Args:
         group: A group of the channel graph.
         graph: The calls.
+        holds: Whether a tensor holds some of the units.
 
     Returns:
         The path.
@@ -73,7 +74,7 @@ def follow(group: Group, graph: Graph) -> UnitPath:
                 mergeable
                 and (is_linear(call) or not behind)
                 and is_homogeneous_activation(call)
-                and _hands_scales_on(graph, tail, consumers)
+                and _hands_scales_on(graph, tail, consumers, holds)
             )
     return UnitPath(norms, activation, mergeable and made)
 
@@ -123,7 +124,12 @@ def _activation(graph: Graph, call: Call, tail: Tensor) -> str | None:
     return consumers[0].name if len(consumers) == 1 else None
 
 
-def _hands_scales_on(graph: Graph, tensor: Tensor, consumers: set[str]) -> bool:
+def _hands_scales_on(
+    graph: Graph,
+    tensor: Tensor,
+    consumers: set[str],
+    holds: Callable[[Tensor], bool],
+) -> bool:
     """Return whether a scale of a unit reaches every consumer unchanged."""
     for call in graph.consumers_of[tensor]:
         if call.path in consumers:
@@ -131,6 +137,7 @@ def _hands_scales_on(graph: Graph, tensor: Tensor, consumers: set[str]) -> bool:
         rule = rule_of(call)
         if rule is None or not rule.homogeneous(call):
             return False
-        if not all(_hands_scales_on(graph, out, consumers) for out in call.outputs):
+        made = filter(holds, call.outputs)  # of its parts some may hold other units
+        if not all(_hands_scales_on(graph, out, consumers, holds) for out in made):
             return False
     return True

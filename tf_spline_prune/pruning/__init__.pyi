@@ -32,4 +32,9 @@ from tf_spline_prune.pruning.recovery._least_squares import (
 from tf_spline_prune.pruning.recovery._recalibrate_batchnorm import (
     recalibrate_batchnorm as recalibrate_batchnorm,
 )
+from tf_spline_prune.pruning.width._prune_hidden import (
+    ResidualStream as ResidualStream,
+    prune_hidden as prune_hidden,
+    residual_streams as residual_streams,
+)
 from tf_spline_prune.pruning.without_loss._lossless import lossless as lossless

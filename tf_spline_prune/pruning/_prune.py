@@ -98,8 +98,9 @@ def prune(
             these, or a function of the layer. Defaults to `None`, which means all.
         data: Inputs for recovery and for criteria that need any: an array of shape `(n,
             *input shape)`, a list or dict of arrays for several inputs, a tuple of
-            inputs and labels, or batches of these. A few hundred are enough. Defaults
-            to `None`.
+            inputs and labels, or batches of these. Sample weights of shape `(n,
+            positions)` behind the labels leave out positions of weight 0, such as
+            padding. A few hundred are enough. Defaults to `None`.
         round_to: Keep a multiple of this many units of each group. Defaults to `1`.
         min_units: Keep at least this many units of each group. Defaults to `1`.
         max_sparsity: Prune at most this fraction of a group, in [0, 1). Defaults to

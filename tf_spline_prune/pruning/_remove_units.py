@@ -70,7 +70,10 @@ def remove_units(
 
 
 def build_pruned(
-    graph: ChannelGraph, removed: np.ndarray, weights: Weights | None
+    graph: ChannelGraph,
+    removed: np.ndarray,
+    weights: Weights | None,
+    entries: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Any:
     """Build the model without the removed units.
 
@@ -79,11 +82,15 @@ def build_pruned(
         removed: Array of shape `(labels,)`, bool, indexed by unit.
         weights: The weights to slice, by path and name: all, or those that are not
             the model's own; `None` keeps fresh ones.
+        entries: By path, entries of the layers' configs that change besides. Defaults
+            to `None`.
 
     Returns:
         A new model.
     """
     changes = graph.changes(removed)
+    for path, changed in (entries or {}).items():
+        changes.setdefault(path, {}).update(changed)
     given = weights or {}
 
     def array(path: str) -> dict[str, np.ndarray]:
@@ -182,31 +189,41 @@ def folded(
     """
     changed: dict[str, dict[str, np.ndarray]] = {}
     for path, triples in merges.items():
-        group = next(
-            (g for g in graph.groups if [m.path for m in g.producers] == [path]), None
-        )
-        if group is None:
+        groups = [g for g in graph.groups if [m.path for m in g.producers] == [path]]
+        if not groups:
             raise PlanError(
                 f"The plan merges units of {path!r}, which cannot be merged in this "
                 "model. Make the plan again."
             )
-        known = range(len(group.producers[0].positions))
-        if not all(unit in known and twin in known for unit, twin, _ in triples):
+        places = [
+            {int(p): i for i, p in enumerate(group.producers[0].positions[:, 0])}
+            for group in groups
+        ]
+        if not all(
+            any({unit, twin} <= place.keys() for place in places)
+            for unit, twin, _ in triples
+        ):
             raise PlanError(
-                f"The layer {path!r} has {len(known)} units, counted from 0. Received: "
-                f"merges of other units in the plan"
+                f"The plan merges units of {path!r} that are not used alike in this "
+                "model. Make the plan again. Received: merges of other units than "
+                f"{[sorted(place) for place in places]}"
             )
-        place = {int(p): i for i, p in enumerate(group.producers[0].positions[:, 0])}
-        for consumer in group.consumers:
-            arrays = changed.setdefault(consumer.path, {})
-            array = arrays.get(consumer.name)
-            if array is None:
-                array = graph.arrays[consumer.path][consumer.name].copy()
-                arrays[consumer.name] = array
-            rows = np.moveaxis(array, consumer.axis, 0)  # a view: edits `array`
-            for unit, twin, scale in triples:
-                source = consumer.positions[place[unit]]
-                rows[consumer.positions[place[twin]]] += scale * rows[source]
+        for group, place in zip(groups, places, strict=True):
+            mine = [
+                (place[unit], place[twin], scale)
+                for unit, twin, scale in triples
+                if unit in place
+            ]
+            for consumer in group.consumers:
+                arrays = changed.setdefault(consumer.path, {})
+                array = arrays.get(consumer.name)
+                if array is None:
+                    array = graph.arrays[consumer.path][consumer.name].copy()
+                    arrays[consumer.name] = array
+                rows = np.moveaxis(array, consumer.axis, 0)  # a view: edits `array`
+                for unit, twin, scale in mine:
+                    source = consumer.positions[unit]
+                    rows[consumer.positions[twin]] += scale * rows[source]
     return changed
 
 

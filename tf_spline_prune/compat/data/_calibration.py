@@ -13,9 +13,12 @@ import numpy as np
 from tf_spline_prune._checks import received
 from tf_spline_prune.compat.data._data_range import warn_of_misfit
 from tf_spline_prune.compat.graph._blueprint import Input
-from tf_spline_prune.compat.graph._graph import Call, Graph, Values, fixed_size
+from tf_spline_prune.compat.graph._graph import Call, Graph, Tensor, Values, fixed_size
 from tf_spline_prune.compat.run._execution import to_numpy
 from tf_spline_prune.errors import CalibrationError, CalibrationWarning, warn
+
+# What stands for the positions that count, among the tensors of a batch.
+_COUNTED = Tensor("positions that count")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +43,8 @@ class Calibration:
         inputs: One array per input of the model, of shape `(n, *input shape)`.
         labels: What the model should answer, as the model's loss takes it; `None`
             where there are no labels.
+        counts: Array of shape `(n, positions)`, bool: which positions of a sequence
+            count; `None` if all do.
         at_once: How many inputs the model takes at a time, if it fixes that; there
             is a multiple of it.
         company: Who looks on when just these inputs run through the model.
@@ -48,6 +53,7 @@ class Calibration:
 
     inputs: list[np.ndarray]
     labels: Any = None
+    counts: np.ndarray | None = None
     at_once: int | None = None
     company: list[Watcher] = field(default_factory=list)
     draws: dict[tuple[int, int], "Calibration"] = field(default_factory=dict)
@@ -60,10 +66,19 @@ class Calibration:
 
         A model that fixes the size of its batches gets batches of that size.
         """
+        for part in self.parts(size):
+            yield part.inputs, part.labels
+
+    def parts(self, size: int) -> Iterator["Calibration"]:
+        """Yield the data, `size` inputs at a time, as `batches` does."""
         size = self.at_once or size
         for start in range(0, len(self), size):
-            part = self._at(slice(start, start + size))
-            yield part.inputs, part.labels
+            yield self._at(slice(start, start + size))
+
+    def note_positions(self, values: Values) -> None:
+        """Write down which positions of these inputs count, for `counted`."""
+        if self.counts is not None:
+            values[_COUNTED] = self.counts
 
     def drawn(self, most: int, seed: int) -> "Calibration":
         """Draw at most so many inputs, with their labels, in random order.
@@ -82,7 +97,8 @@ class Calibration:
         if labels is not None:  # which would be a leaf
             labels = keras.tree.map_structure(lambda y: y[chosen], labels)
         inputs = [x[chosen] for x in self.inputs]
-        return Calibration(inputs, labels, self.at_once)
+        counts = None if self.counts is None else self.counts[chosen]
+        return Calibration(inputs, labels, counts, self.at_once)
 
     @classmethod
     def of(cls, data: Any, graph: Graph, trained: bool = True) -> "Calibration":
@@ -90,8 +106,10 @@ class Calibration:
 
         Args:
             data: Inputs (an array; a list of arrays or a dict by input name for a
-                model with several), a tuple of inputs and labels, or an iterable of
-                batches of these: a `tf.data.Dataset`, a `keras.utils.Sequence`.
+                model with several), a tuple of inputs and labels and perhaps sample
+                weights, or an iterable of batches of these: a `tf.data.Dataset`, a
+                `keras.utils.Sequence`. Of sample weights of shape `(n, positions)` it
+                is looked at which are zero: these positions, of padding, do not count.
             graph: The traced model.
             trained: Whether a model that has been trained should know the labels.
 
@@ -104,9 +122,9 @@ class Calibration:
         if isinstance(data, cls):
             return data
         if hasattr(data, "__array__") or isinstance(data, (list, tuple, Mapping)):
-            given, labels = _split(data)
+            given, labels, weights = _split(data)
         else:
-            given, labels = _gathered(data)
+            given, labels, weights = _gathered(data)
         inputs = graph.inputs
         arrays = check_inputs(given, inputs, "calibration data", CalibrationError)
         if labels is not None:
@@ -126,7 +144,43 @@ class Calibration:
         ordered = arranged(given, inputs, "calibration data", CalibrationError)
         known = labels if trained else None
         warn_of_misfit(graph, [to_numpy(x) for x in ordered], known)
-        return _whole_batches(cls(arrays, labels, fixed_size(inputs)))
+        positions = _counted_positions(weights, len(arrays[0]))
+        return _whole_batches(cls(arrays, labels, positions, fixed_size(inputs)))
+
+
+def counted(values: Values, array: np.ndarray, rows: int) -> np.ndarray | None:
+    """Find which rows of a tensor are positions that count.
+
+    Args:
+        values: The tensors of a batch.
+        array: The tensor, batch axis first.
+        rows: How many rows it has, those of one position one after the other.
+
+    Returns:
+        Array of shape `(rows,)`, bool; `None` if all count, or if the tensor has no
+        axis of these positions.
+    """
+    counts = values.get(_COUNTED)
+    if counts is None or array.ndim <= 2 or array.shape[:2] != counts.shape:
+        return None
+    each, rest = divmod(rows, counts.size)
+    return None if rest else np.repeat(counts.ravel(), each)
+
+
+def _counted_positions(weights: Any, count: int) -> np.ndarray | None:
+    """Find in sample weights which positions count, if they have one for each."""
+    if not hasattr(weights, "__array__"):  # none, or one for each of several outputs
+        return None
+    array = to_numpy(weights)
+    if array.ndim != 2:
+        return None
+    if len(array) != count or not array.any():
+        raise CalibrationError(
+            "Sample weights have one entry for each position of each input, 0 for "
+            f"those that do not count, and not only zeros. Expected: shape ({count}, "
+            f"positions). Received: {received(weights)}"
+        )
+    return array != 0
 
 
 def _whole_batches(data: Calibration) -> Calibration:
@@ -148,19 +202,19 @@ def _whole_batches(data: Calibration) -> Calibration:
     return data._at(slice(used))
 
 
-def _split(batch: Any) -> tuple[Any, Any]:
-    """Part inputs from labels; as in Keras, a tuple holds both."""
+def _split(batch: Any) -> tuple[Any, Any, Any]:
+    """Part inputs, labels and sample weights; as in Keras, a tuple holds all."""
     if not isinstance(batch, tuple):
-        return batch, None
+        return batch, None, None
     if not 1 <= len(batch) <= 3:
         raise CalibrationError(
             "A tuple holds inputs, labels, and perhaps sample weights. Received: "
             f"{len(batch)} items; put the inputs of a model with several into a list"
         )
-    return batch[0], (batch[1] if len(batch) > 1 else None)
+    return (*batch, None, None)[:3]
 
 
-def _gathered(data: Any) -> tuple[Any, Any]:
+def _gathered(data: Any) -> tuple[Any, Any, Any]:
     """Put the batches of a data set together."""
     endless = getattr(data, "cardinality", None)
     if callable(endless) and int(endless()) == -1:
@@ -182,8 +236,9 @@ def _gathered(data: Any) -> tuple[Any, Any]:
         raise CalibrationError(
             f"The data set is empty: it gave no batch. Received: {received(data)}"
         )
-    inputs, labels = zip(*parts, strict=True)
-    return _joined(inputs), None if labels[0] is None else _joined(labels)
+    inputs, *others = zip(*parts, strict=True)
+    labels, weights = (None if one[0] is None else _joined(one) for one in others)
+    return _joined(inputs), labels, weights
 
 
 def _joined(parts: Sequence[Any]) -> Any:

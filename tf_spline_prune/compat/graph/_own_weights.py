@@ -119,3 +119,38 @@ def entries_that_count(
             if np.allclose(given, np.take(whole, fewer, axis), 1e-4, 1e-5):
                 return keys
     return None
+
+
+def table_given(layer: Any, shape: Shape) -> str | None:
+    """Find the one weight of a layer that is all that it gives, whatever goes in.
+
+    Args:
+        layer: A layer of Keras 3 that takes one tensor.
+        shape: Shape of the tensor, batch axis first.
+
+    Returns:
+        The name of the weight, of which the first rows are given out for every example;
+        `None` if the layer does something else.
+    """
+    if flavour_of(layer) != "keras" or len(shape) != 3:
+        return None
+    steps, size = (number or 0 for number in shape[1:])
+    weights = weight_variables(layer)
+    if len(weights) != 1:
+        return None
+    ((name, variable),) = weights.items()
+    if len(variable.shape) != 2 or variable.shape[1] != size:
+        return None
+    table = keras.ops.convert_to_numpy(variable)[None, :steps]
+    rng = np.random.default_rng(0)
+    for _ in range(_BATCH):
+        drawn = rng.normal(size=(_BATCH, steps, size)).astype("float32")
+        try:
+            with states_kept(layer), streams_kept():
+                given = keras.ops.convert_to_numpy(layer(drawn))
+        except Exception:  # whatever a user's `call` raises
+            return None
+        rows = np.broadcast_to(table, (_BATCH, *table.shape[1:]))
+        if given.shape != rows.shape or not np.array_equal(given, rows):
+            return None
+    return name

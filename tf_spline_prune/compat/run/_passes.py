@@ -38,10 +38,11 @@ def watch(
     size = fitting_batch(graph, batch_size)
     states = changed_at_inference(graph.model)
     progress = Progress(math.ceil(len(data) / (data.at_once or size)), "batch")
-    for inputs, _ in data.batches(size) if keys else ():
+    for part in data.parts(size) if keys else ():
         with values_kept(states):
-            tensors = [keras.ops.convert_to_tensor(x) for x in inputs]
+            tensors = [keras.ops.convert_to_tensor(x) for x in part.inputs]
             values: Values = dict(zip(graph.input_tensors, tensors, strict=True))
+            part.note_positions(values)
             for place, key in enumerate(order[: last + 1]):
                 call = graph.call_of[key]
                 for watcher in watchers:

@@ -110,6 +110,12 @@ def reversible_embedding(
 ) -> TensorAxes | list[TensorAxes]:
     """Makes units as an embedding does; backwards, reads them and makes words."""
     if not call.arguments(inputs)["reverse"]:
+        made = recorder.units(call, call.layer.output_dim)
+        # Of a table of its own, whether or not it is used.
+        axes = (made, None)
+        recorder.weight(
+            call, "reverse_embeddings", axes, ("in", None), 0, optional=True
+        )
         return embedding(call, inputs, recorder)
     (value,) = inputs
     last = value.rank - 1

@@ -169,8 +169,9 @@ def plan(
             these, or a function of the layer. A group is pruned only if all layers that
             produce its units may be. Defaults to `None`, which means all.
         data: Inputs for criteria that need any, shape `(n, *input shape)`; with labels,
-            `(inputs, labels)`, for criteria that differentiate the loss. Defaults to
-            `None`.
+            `(inputs, labels)`, for criteria that differentiate the loss; with sample
+            weights of shape `(n, positions)` behind, positions of weight 0, such as
+            padding, are left out. Defaults to `None`.
         round_to: Keep a multiple of this many units of each group. Defaults to `1`.
         min_units: Keep at least this many units of each group; one that has no more is
             kept whole, and listed. Defaults to `1`.
@@ -519,14 +520,15 @@ def _merges(
     counts: np.ndarray,
 ) -> dict[str, tuple[tuple[int, int, float], ...]]:
     """List, in the order of removal, whose twin takes over with which scale."""
-    found = {}
+    found: dict[str, tuple[tuple[int, int, float], ...]] = {}
     for group, ranking, count in zip(groups, rankings, counts, strict=True):
         if not count or not graph.path_of(group).mergeable:
             continue
         producer = group.producers[0].positions
         if producer.shape[1] != 1:
             continue
-        found[group.producers[0].path] = tuple(
+        path = group.producers[0].path  # several groups may be of one layer
+        found[path] = found.get(path, ()) + tuple(
             (int(producer[unit, 0]), int(producer[twin, 0]), float(scale))
             for unit, twin, scale in zip(
                 ranking.order[:count],

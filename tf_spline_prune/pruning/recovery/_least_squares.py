@@ -83,7 +83,9 @@ def least_squares(
         plan: The plan.
         data: Inputs: an array of shape `(n, *input shape)`, a list of arrays or a dict
             for several inputs, or batches such as a `tf.data.Dataset`. Labels are
-            ignored. A few hundred are enough.
+            ignored; of sample weights, `(inputs, labels, weights)`, of shape `(n,
+            positions)` the positions of weight 0, such as padding, are left out. A few
+            hundred are enough.
         ridge: How strongly the present weights are held to, as a fraction of the mean
             square of the layer's inputs; 0 for not at all. Defaults to `1e-3`.
         batch_size: How many inputs run at a time. Defaults to `32`.

@@ -303,7 +303,12 @@ class LinearView:
         return np.zeros(0) if source is None else source(call, values)
 
     def rows(
-        self, call: Call, values: Values, chosen: np.ndarray, states: np.ndarray | None
+        self,
+        call: Call,
+        values: Values,
+        chosen: np.ndarray,
+        states: np.ndarray | None,
+        taken: np.ndarray | None = None,
     ) -> np.ndarray:
         """Return rows of what the kernel multiplies.
 
@@ -312,13 +317,15 @@ class LinearView:
             values: The tensors before it.
             chosen: Indices of rows.
             states: The same rows of the states, if it has any.
+            taken: What `taken` gave, if it is known. Defaults to `None`.
 
         Returns:
             Array of shape `(groups, len(chosen), d)`.
         """
         parts = []
         if self.source is not None:
-            parts.append(self.arrangement.rows(self.source(call, values), chosen))
+            x = self.source(call, values) if taken is None else taken
+            parts.append(self.arrangement.rows(x, chosen))
         if states is not None:
             parts.append(states[None])
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
@@ -387,6 +394,18 @@ def _first_of(given: Given) -> Source:
     return lambda call, values: as_numbers(sequence_and_states(*given(call, values))[0])
 
 
+def _argument(part: str) -> Source:
+    """Return what tells the argument that a projection into heads is given as it is."""
+    name = "query" if part == "gate" else part
+
+    def source(call: Call, values: Values) -> np.ndarray:
+        given = call.arguments([values[tensor] for tensor in call.inputs])
+        found = given.get(name)
+        return as_numbers(given["value"] if found is None else found)
+
+    return source
+
+
 def _plain_views(
     layer: Any, kind: str, taken: Sequence[int | None], made: Sequence[int | None]
 ) -> list[LinearView]:
@@ -442,13 +461,14 @@ def _attention(layer: Any) -> list[LinearView]:
         if part is None:
             continue
         letters = tuple(part.equation.replace("->", ",").split(","))
-        view = _einsum(part, letters, ends=name == "attention_output")
+        ends = name == "attention_output"
+        view = _einsum(part, letters, ends)
         found.append(
             replace(
                 view,
                 kernels=(f"{name}/kernel",),
                 bias=view.bias and (f"{name}/bias", None),
-                source=_first_of(_inside(name)),
+                source=_first_of(_inside(name)) if ends else _argument(name),
             )
         )
     return found

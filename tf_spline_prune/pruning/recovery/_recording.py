@@ -11,6 +11,7 @@ from tf_spline_prune.compat import (
     Tensor,
     Values,
     Watcher,
+    counted,
     numpy_of,
     watch,
 )
@@ -190,12 +191,14 @@ class Recording:
         if not product.looks:
             return
         uses = len(self.graph.graph.uses[call.path])
-        number = min(total, max(1, round(wanted * size / inputs / uses)))
-        chosen = np.sort(product.rng.choice(total, number, replace=False))
+        count = counted(values, taken, total)
+        free = np.arange(total) if count is None else np.flatnonzero(count)
+        number = min(len(free), max(1, round(wanted * size / inputs / uses)))
+        chosen = np.sort(product.rng.choice(free, number, replace=False))
         states = None
         if view.states is not None:
             states = arrangement.rows(view.states(call, values), chosen)[0]
-        rows = view.rows(call, values, chosen, states)
+        rows = view.rows(call, values, chosen, states, taken)
         matrix = product.matrix.astype(rows.dtype, copy=False)
         targets = (rows @ matrix).swapaxes(0, 1).reshape(number, -1)
         addends = None
