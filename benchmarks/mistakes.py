@@ -315,6 +315,14 @@ MUTANTS = (
         _of("pruning", "linear_views.py::test_product_is_what_the_layer_computes"),
     ),
     Mutant(
+        "logits are no probabilities",
+        "A student learns by the divergence of the teacher's raw logits from its own.",
+        "tf_spline_prune/pruning/recovery/_distill.py",
+        "loss=keras.losses.KLDivergence()",
+        'loss="kl_divergence"',
+        _of("pruning", "distill.py::test_the_loss_is_the_divergence_of_probabilities"),
+    ),
+    Mutant(
         "variance about the first batch",
         "Recalibrated variances hold how far the mean is from the first batch's.",
         "tf_spline_prune/pruning/recovery/_recalibrate_batchnorm.py",

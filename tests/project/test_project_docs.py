@@ -51,7 +51,12 @@ def snippets(page):
 
 
 # Two pages are run by their rooms, which look at what they make.
-ELSEWHERE = {"README.md", "at_initialization.md", "generators.md"}
+ELSEWHERE = {
+    "README.md",
+    "at_initialization.md",
+    "generators.md",
+    "language_models.md",
+}
 SHOWN = [
     pytest.param(
         page, id=page.stem, marks=pytest.mark.slow if page.stem == "guide" else ()

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import keras
+
 from tf_spline_prune._checks import POSITIVE, Real, checked
 from tf_spline_prune.compat import (
     require_distillation,
@@ -46,9 +48,9 @@ def distill(
         temperature: Logits are divided by it before the softmax. Defaults to `3.0`.
         student_loss_weight: Weight of the loss on labels in [0, 1]; the teacher's has
             the rest. Defaults to `0.5`.
-        losses: Distillation losses of Keras in the place of
-            `LogitsDistillation(temperature)`; needed for models with several outputs or
-            without logits. Defaults to `None`.
+        losses: Distillation losses of Keras in the place of `LogitsDistillation`, the
+            divergence of probabilities at this temperature; needed for models with
+            several outputs or without logits. Defaults to `None`.
         **fit: As in `fit`: `epochs`, `batch_size`, `callbacks`, and the rest.
 
     Returns:
@@ -92,7 +94,11 @@ def distill(
         )
     if losses is None:
         _require_logits(teacher, student, loss if labelled else None)
-        losses = keras_distillation.LogitsDistillation(temperature=temperature)
+        # Named by its text, the divergence would be that of the logits themselves, for
+        # Keras (3.15) takes the softmax before an instance of the class only.
+        losses = keras_distillation.LogitsDistillation(
+            temperature=temperature, loss=keras.losses.KLDivergence()
+        )
     with trainability_kept(teacher):
         distiller = keras_distillation.Distiller(
             teacher, student, losses, student_loss_weight=student_loss_weight
