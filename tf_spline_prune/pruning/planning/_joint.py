@@ -56,7 +56,7 @@ def stacks_of(
 
 
 def _said(sized: Sized, names: set[str]) -> tuple[list[Stack], dict[str, str]]:
-    """Tell what a config says from what it does not."""
+    """Separate what a config says from what it does not."""
     stacks = [one for one in sized.stacks or () if names.issuperset(one.groups)]
     said = {name for stack in stacks for name in stack.groups}
     why = f"the config of {sized.kind} says no size for them alone"

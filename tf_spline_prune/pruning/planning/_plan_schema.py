@@ -186,7 +186,7 @@ _PLAN = _record(
         "after": _COST,
         "achieved": _either(_NONE, _list_of(_NUMBER, 2)),
         "input_shapes": _either(_NONE, _dict_of(_list_of(_COUNT))),
-        "plain": _dict_of(_TEXT),
+        "plain": _either(_NONE, _dict_of(_TEXT)),
     },
     optional=["achieved", "input_shapes", "plain"],  # plans of old do not say them
 )

@@ -56,7 +56,8 @@ class PruningPlan:
         input_shapes: The shapes of the inputs, without the batch axis, at which the
             model was read; `None` where it was read at any. Defaults to `None`.
         plain: The models and layers of users' classes that come out as plain layers, by
-            path (`""` is the model), and why. Defaults to none.
+            path (`""` is the model), and why; `None` in older plans. Defaults to
+            `None`.
 
     Example:
 
@@ -82,7 +83,7 @@ class PruningPlan:
     after: Cost
     achieved: tuple[float, float] | None = None
     input_shapes: Mapping[str, tuple[int, ...]] | None = None
-    plain: Mapping[str, str] = field(default_factory=dict, repr=False)
+    plain: Mapping[str, str] | None = field(default=None, repr=False)
 
     @checked(weights=WEIGHTS)
     def apply(
@@ -175,7 +176,6 @@ class PruningPlan:
         if given["input_shapes"] is not None:
             shapes = given["input_shapes"].items()
             given["input_shapes"] = {name: tuple(shape) for name, shape in shapes}
-        given["plain"] = dict(given["plain"] or {})
         return cls(**given)
 
     @checked(path=Path())
