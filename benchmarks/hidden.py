@@ -30,6 +30,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[56, 48, 32, 16])
     options = parser.parse_args()
     keras.utils.disable_interactive_logging()
     train, test = criteria_nets.images("train"), criteria_nets.images("test")
@@ -39,7 +40,7 @@ def main():
     heads = "hidden size, MACs, parameters, rotated, and recovered, selected"
     heads = [*heads.split(", "), "and recovered", "drawn"]
     print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
-    for size in (56, 48, 32, 16):
+    for size in options.sizes:
         ways = {
             (method, recover): []
             for method in ("rotate", "select")

@@ -9,8 +9,8 @@ to 70 % and 50 % of its parameters, in several ways: neurons, heads, both, the h
 size, and whole blocks. For each the perplexity per letter on text that was held out is
 shown: as it is, after its layers were solved again by least squares, and after a short
 distillation. Next to them: as many neurons and heads drawn at random, and the same
-small model trained from scratch for the time that the distillation took. Without
-neurons, heads or blocks a model stays of its class, so it writes by its own
+small model trained from scratch for the time that the distillation took. What has
+fewer neurons, heads or blocks is still a model of its class, so it writes by its own
 `generate()`. `--quick` takes about two minutes on two cores, all of it about twenty.
 """
 

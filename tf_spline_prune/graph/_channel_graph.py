@@ -41,7 +41,7 @@ from tf_spline_prune.graph._grouping import (
 from tf_spline_prune.graph._input_shapes import INPUT_SHAPES, InputShapes, read_at
 from tf_spline_prune.graph._recorder import Recorder
 from tf_spline_prune.graph._selection import Nameable
-from tf_spline_prune.graph._stacks import Sizes
+from tf_spline_prune.graph._stacks import Sizes, closed_in, unsaid_of
 from tf_spline_prune.graph._unit_path import UnitPath, follow
 from tf_spline_prune.graph.rules import describe, has_own_rule
 
@@ -174,7 +174,18 @@ class ChannelGraph:
             self._root,
             reasons,
         )
-        self.barriers = (*find_barriers(self.makers, reasons), *self._unseen())
+        unsaid = unsaid_of(self) if self.closed else []
+        gone = {group.name for _, group, _ in unsaid}
+        self.groups = tuple(g for g in self.groups if g.name not in gone)
+        for _, group, why in unsaid:
+            reasons.update(dict.fromkeys(group.roots.tolist(), why))
+        vars(self).pop("sizes", None)  # of which some groups are gone
+        whole = {path: Barrier(path, 0, why) for path, _, why in unsaid}
+        self.barriers = (
+            *find_barriers(self.makers, reasons),
+            *self._unseen(),
+            *whole.values(),
+        )
         self._paths: dict[str, UnitPath] = {}
 
     def _labelled(
@@ -330,23 +341,10 @@ class ChannelGraph:
         """What the configs of users' classes say of the numbers of units."""
         return Sizes(self)
 
-    def is_open(self, node: Node) -> bool:
-        """Return whether the calls in a layer made of layers are known at any size.
-
-        Only then can it come out as plain layers. What is traced at known sizes may be
-        made of other calls.
-        """
-        if node.inner is None:
-            return False
-        inside = [
-            {
-                (call.path, call.kind)
-                for call in graph.calls
-                if call.path.startswith(f"{node.path}/")
-            }
-            for graph in (self.source, self.graph)
-        ]
-        return inside[0] == inside[1]
+    @functools.cached_property
+    def closed(self) -> dict[str, Node]:
+        """The layers made of layers that can only be made by their class, by path."""
+        return closed_in(self.source, self.graph)
 
     def left(self, removed: np.ndarray) -> dict[str, tuple[int, int]]:
         """Count the units of each group, and those that are left of them."""

@@ -7,10 +7,13 @@ from fractions import Fraction
 from typing import Any
 
 from tf_spline_prune.compat import (
+    Blueprint,
+    Graph,
     Node,
     Place,
     SizeEntry,
     difference_of,
+    is_own_class,
     size_entries,
     sketch,
 )
@@ -194,6 +197,74 @@ class Sizes:
         except Exception:  # whatever a user's class raises
             return False
         return difference_of(graph.graph, graph.changes(removed), made, True) is None
+
+
+def closed_in(source: Graph, looked_at: Graph) -> dict[str, Node]:
+    """Find the layers made of layers that can only be made by their class.
+
+    One can come out as plain layers only if the calls in it are known at any size, and
+    are those that were looked at.
+
+    Args:
+        source: The graph of the model as it is.
+        looked_at: The one at known sizes, in which more layers are traced.
+
+    Returns:
+        How they are called, by path.
+    """
+    found: dict[str, Node] = {}
+    shut = [f"{call.path}/" for call in source.calls if call.why]
+
+    def inside(graph: Graph, node: Node) -> set[tuple[str, str]]:
+        return {
+            (call.path, call.kind)
+            for call in graph.calls
+            if call.path.startswith(f"{node.path}/")
+            and not any(f"{call.path}/".startswith(path) for path in shut)
+        }
+
+    def visit(blueprint: Blueprint) -> None:
+        for node in blueprint.nodes:
+            inner = node.inner
+            if inner is None:
+                if node.why:
+                    found[node.path] = node
+            elif not inner.flat or inside(source, node) == inside(looked_at, node):
+                visit(inner)
+            else:
+                found[node.path] = node
+
+    if looked_at is not source:
+        visit(source.blueprint)
+    return found
+
+
+def unsaid_of(graph: Any) -> list[tuple[str, Group, str]]:
+    """Find the groups in layers made of layers whose numbers no config says.
+
+    Args:
+        graph: The channel graph of a model with layers that can only be made by their
+            class.
+
+    Returns:
+        The path of each such layer, a group in it, and why that must stay.
+    """
+    known = {group.name: group for group in graph.groups}
+    said: set[str] = set()
+    if is_own_class(graph.model):
+        said = {n for one in graph.sizes.of(None).stacks or () for n in one.groups}
+    found: list[tuple[str, Group, str]] = []
+    for node in graph.closed.values():
+        sized = graph.sizes.of(node)
+        here = {name for stack in sized.stacks or () for name in stack.groups}
+        why = f"the config of {sized.kind} says no number of them alone"
+        if sized.stacks is None:
+            why = f"{sized.kind} cannot be made again from its config"
+        because = node.why or "its calls hang on the sizes"
+        for name in sorted(set(sized.inside) - said - here):
+            reason = f"{node.path} is only made by its class ({because}), and {why}"
+            found.append((node.path, known[name], reason))
+    return found
 
 
 def _stack(groups: Sequence[Group], entries: Sequence[tuple[Place, int]]) -> Stack:

@@ -44,6 +44,10 @@ class Classes:
             self._tree[path] = node, blueprint
             values = self._graph.sizes.of(node).values(self._left)
             if isinstance(values, str):
+                inside = self._graph.sizes.of(node).inside
+                touched = any(len({*self._left[name]}) > 1 for name in inside)
+                if node is not None and blueprint is None and not touched:
+                    return  # it is copied as one layer
                 self._open(path, values)
             else:
                 self.values[path] = values
@@ -57,8 +61,8 @@ class Classes:
     def _open(self, path: str, reason: str) -> None:
         """Let one come out as plain layers, if its calls are known at any size."""
         node, blueprint = self._tree[path]
-        flat = blueprint is None or blueprint.flat
-        if node is not None and flat and not self._graph.is_open(node):
+        shut = blueprint is None or path in self._graph.closed
+        if node is not None and shut:
             raise ModelError(
                 "A layer made of layers cannot be made smaller: its class does not say "
                 "the sizes, and it does not come out as plain layers, for "

@@ -281,6 +281,8 @@ class _Builder:
                 self.layers[node.path] = self.layer_for(node)
             else:
                 self.layers[node.path] = self._made(node)
+                if node.why:  # it is made of layers, which may be known by their paths
+                    self.made.append((node.layer, self.layers[node.path]))
                 if not self.fresh:
                     self._draw_nothing(node)
                 # Before it is called: sizes may hang on it.
@@ -305,7 +307,11 @@ class _Builder:
     def pair(self) -> None:
         """Pair the layers inside what stays of its class, once that is built."""
         for owner, made in self.made:
-            for one, other in twins(owner, made):
+            try:
+                pairs = twins(owner, made)
+            except ValueError:  # then it is known as a whole
+                continue
+            for one, other in pairs:
                 self.twin_of[id(inside_masks(one))] = other
                 if other.name != one.name:  # Keras numbers what has no name
                     other.name = one.name

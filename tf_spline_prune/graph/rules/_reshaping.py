@@ -307,6 +307,6 @@ def _blocks(call: Call, value: TensorAxes) -> tuple[int, int]:
     """Return the axis of channels, and how many positions there are in a block."""
     given = call.arguments([value])
     first = str(given.get("data_format")) in ("channels_first", "NCHW")
-    size = given.get("block_size", given.get("size", given.get("sizes")))
+    size: Any = given.get("block_size", given.get("size", given.get("sizes")))
     sides = (size, size) if isinstance(size, int) else size
     return 1 if first else value.rank - 1, int(np.prod(sides))

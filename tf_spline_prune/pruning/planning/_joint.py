@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tf_spline_prune.compat import Blueprint, Node, is_own_class
+from tf_spline_prune.compat import is_own_class
 from tf_spline_prune.graph import Barrier, ChannelGraph, Group
 from tf_spline_prune.graph._stacks import Sized, Stack, alike, isomorphic
 from tf_spline_prune.pruning.planning._allocation import Allocation, CostOf
@@ -46,7 +46,7 @@ def stacks_of(
         return _said(whole, names)
     stacks: list[Stack] = []
     unsaid: dict[str, str] = {}
-    for node in _closed(graph, graph.source.blueprint):
+    for node in graph.closed.values():
         found, others = _said(graph.sizes.of(node), names)
         stacks += found
         unsaid |= others
@@ -63,17 +63,6 @@ def _said(sized: Sized, names: set[str]) -> tuple[list[Stack], dict[str, str]]:
     if sized.stacks is None:
         why = f"{sized.kind}, which holds them, cannot be made again from its config"
     return stacks, {n: why for n in sized.inside if n in names and n not in said}
-
-
-def _closed(graph: ChannelGraph, blueprint: Blueprint) -> list[Node]:
-    """List the layers made of layers that can only be made by their class."""
-    found: dict[str, Node] = {}
-    for node in blueprint.nodes:
-        if node.inner is not None and (not node.inner.flat or graph.is_open(node)):
-            found.update({one.path: one for one in _closed(graph, node.inner)})
-        elif node.inner is not None or node.why:
-            found[node.path] = node
-    return list(found.values())
 
 
 def as_barriers(groups: Sequence[Group], unsaid: dict[str, str]) -> list[Barrier]:

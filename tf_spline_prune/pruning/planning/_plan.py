@@ -235,7 +235,7 @@ def read_with_data(
     data: Any,
     approximate: bool = False,
     input_shapes: InputShapes | None = None,
-) -> tuple[ChannelGraph, Calibration | None]:
+) -> tuple[ChannelGraph, Any]:
     """Read a model, at the sizes of the data if it has none of its own.
 
     Args:
@@ -245,7 +245,8 @@ def read_with_data(
         input_shapes: As in `plan`.
 
     Returns:
-        The model's channel graph, and the data in memory, if there are any.
+        The model's channel graph, and the data in memory, a `Calibration`; `None` if
+        there are none.
     """
     graph = ChannelGraph(model, approximate=approximate, input_shapes=input_shapes)
     if data is None:

@@ -28,7 +28,6 @@ from tf_spline_prune.compat import (
     run_to_ends,
     states_kept,
     to_numpy,
-    trace,
     warn_of_lost_training,
 )
 from tf_spline_prune.errors import (
@@ -42,6 +41,7 @@ from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.pruning._remove_units import build_pruned
 from tf_spline_prune.pruning.checks._closeness import answers, scale_of, tolerances_of
 from tf_spline_prune.pruning.checks._verify import require_verified
+from tf_spline_prune.pruning.planning._plan import read_with_data
 from tf_spline_prune.pruning.recovery._least_squares import refit
 from tf_spline_prune.pruning.recovery._recording import Recording
 from tf_spline_prune.pruning.width._looking import look_at
@@ -233,7 +233,7 @@ def prune_hidden(
     Distillation", NeurIPS 2024.
     """
     require_flavour(model)
-    graph = ChannelGraph(model, approximate=True)
+    graph, given = read_with_data(model, data, approximate=True)
     streams = streams_of(graph)
     if not streams:
         raise ModelError(_without_stream(graph))
@@ -245,7 +245,7 @@ def prune_hidden(
             'A stream cannot be rotated; `method="select"` chooses among its units as '
             f"they are. Received: method='rotate', {'; '.join(reasons)}"
         )
-    given = Calibration.of(data, graph.graph).drawn(_MOST_INPUTS, seed)
+    given = given.drawn(_MOST_INPUTS, seed)
     if reasons and method == "auto":
         warn(
             "A stream cannot be rotated, so units of it are chosen as they are: "
@@ -262,7 +262,9 @@ def prune_hidden(
         small = _rotated(graph, [s for s in streams if not s.reason], asked, stages)
     if selects:
         if rotates:  # the others have changed what these see
-            graph = ChannelGraph(small, approximate=True)
+            graph = ChannelGraph(
+                small, approximate=True, input_shapes=graph.input_shapes
+            )
         chosen = [s for s in streams_of(graph) if method == "select" or s.reason]
         small = _selected(graph, chosen, asked, stages)
     warn_of_lost_training(model, small)
@@ -330,7 +332,7 @@ def _rotated(
         entries.update(epsilons(basis))
     with stages.stage():
         small = build_pruned(graph, removed, changed, entries)
-    cut = trace(small)
+    cut = graph.traced(small)
     if asked.verify:
         with stages.stage():
             _require_alike(graph.graph, bases, cut, asked.data)
@@ -353,7 +355,7 @@ def _selected(
         removed[seen.stream.group.roots[order[left:]]] = True
     with stages.stage():
         small = build_pruned(graph, removed, {})
-    cut = trace(small)
+    cut = graph.traced(small)
     if asked.verify:
         with stages.stage():
             require_verified(graph, cut, removed, {})

@@ -79,6 +79,9 @@ class Stream:
 def streams_of(graph: ChannelGraph) -> list[Stream]:
     """Find the streams of a model that can be made narrower.
 
+    A weight has one entry per unit of a stream: dimensions of heads that are turned in
+    pairs, over which a normalisation may run too, are none.
+
     Args:
         graph: The model's channel graph, with `approximate=True`.
 
@@ -94,7 +97,8 @@ def streams_of(graph: ChannelGraph) -> list[Stream]:
             if (owner[graph.units_of(meeting.labels)] == 0).any()
         }
         calls = [call for call in graph.graph.calls if call.name in keys]
-        if calls:
+        alone = all(member.positions.shape[1] == 1 for member in group.members)
+        if calls and alone:
             streams.append(_Walk(graph, group, calls).stream())
     return streams
 
