@@ -42,8 +42,9 @@ def read_at(model: Any, asked: InputShapes | None) -> tuple[Graph, Graph]:
         ValueError: If the shapes do not fit the inputs.
     """
     own = trace(model)
-    if asked is not None:
-        shapes = _filled(own, asked)
+    is_open = any(None in entry.shape[1:] for entry in own.inputs)
+    shapes = None if asked is None else _filled(own, asked)
+    if shapes is not None and is_open:
         try:
             return own, trace(model, shapes, looked_at=True)
         except ModelError:
@@ -58,7 +59,6 @@ def read_at(model: Any, asked: InputShapes | None) -> tuple[Graph, Graph]:
     untraced = _untraced(own)
     if not untraced:
         return own, own
-    is_open = any(None in entry.shape[1:] for entry in own.inputs)
     for length in _LENGTHS if is_open else _LENGTHS[:1]:
         shapes = {
             entry.name: (entry.shape[0], *(n or length for n in entry.shape[1:]))

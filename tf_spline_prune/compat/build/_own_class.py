@@ -48,6 +48,7 @@ class SizeEntry:
 # What was found, by class, config and sizes; it hangs on nothing else.
 _TRIED: dict[tuple[type, str, tuple[int, ...]], list[SizeEntry] | None] = {}
 _MOST = 64
+_MOST_TIMES = 4
 
 
 def is_own_class(owner: Any) -> bool:
@@ -62,8 +63,8 @@ def size_entries(
 
     Args:
         owner: A built model or layer of a user's class.
-        sizes: Numbers of units that there are. Only entries that divide one of them, or
-            that one of them divides, are tried.
+        sizes: Numbers of units that there are. Only entries are tried that are one of
+            them, a quarter of it to four times of it.
         node: How a layer is called. Defaults to `None`, for a model.
 
     Returns:
@@ -91,7 +92,7 @@ def _by_trying(
         return None
     found = []
     for place, value in _numbers(config):
-        if not any(size % value == 0 or value % size == 0 for size in sizes):
+        if not any(_may_say(value, size) for size in sizes):
             continue
         for other in dict.fromkeys((2 * value, value // 2)):
             shapes = _shapes(owner, changed(config, {place: other}), node)
@@ -108,6 +109,12 @@ def _by_trying(
                 found.append(SizeEntry(place, value, axes))
                 break
     return found
+
+
+def _may_say(value: int, size: int) -> bool:
+    """Return whether a number may say a size: as it is, a part or a multiple of it."""
+    whole = size % value == 0 or value % size == 0
+    return whole and size <= _MOST_TIMES * value and value <= _MOST_TIMES * size
 
 
 def resized(owner: Any, values: Mapping[Place, int], node: Node | None = None) -> Any:

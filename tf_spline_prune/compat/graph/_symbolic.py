@@ -63,7 +63,11 @@ def sized(functional: Any, shapes: Sequence[Shape]) -> Any:
     ]
     given = pack(structure_of(functional)[0], inputs)
     with _uses_kept(functional):
-        return keras_module.Model(given, functional.call(given), name=functional.name)
+        if hasattr(functional, "_run_through_graph"):  # its `call` would also convert
+            outputs = functional._run_through_graph(given, operation_fn=lambda op: op)
+        else:
+            outputs = functional.call(given)
+        return keras_module.Model(given, outputs, name=functional.name)
 
 
 @contextlib.contextmanager
