@@ -188,7 +188,8 @@ def _settled(
             states stay.
         run: Takes one array per input; calls what was traced.
         sized: Whether the trace was joined from two with batches of known sizes. It
-            is tested in any case then, with other sizes.
+            is tested in any case then, with other sizes; but not the sketch of a
+            layer, whose weights have no values.
 
     Returns:
         Whether the trace can be run and gives what was traced gives.
@@ -209,7 +210,8 @@ def _settled(
         str(place): (shape_of(tensor), dtype_of(tensor))
         for place, tensor in enumerate(traced.inputs)
     }
-    for batch in (1, 5) if sized else (2, 3) if unsettled else ():
+    batches = (1, 5) if sized else (2, 3) if unsettled else ()
+    for batch in batches if _has_values(owner) else ():
         arrays = list(random_inputs(specs, batch, seed=0).values())
         given = [keras.ops.convert_to_tensor(array) for array in arrays]
         try:
@@ -223,6 +225,13 @@ def _settled(
         except Exception:  # whatever an operation raises that is given no size
             return False
     return True
+
+
+def _has_values(owner: Any) -> bool:
+    """Return whether the weights of a layer have values; those of a sketch do not."""
+    return all(
+        getattr(weight, "_value", weight) is not None for weight in owner.weights
+    )
 
 
 def _has_open_size(node: Any) -> bool:
