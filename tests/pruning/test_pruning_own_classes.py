@@ -181,3 +181,21 @@ def test_frozen_layers_stay_frozen():
         for one in (model, small)
     ]
     assert flags[0] == flags[1] and len(flags[0]) < len(model.weights)
+
+
+def test_steps_by_hand_keep_the_class_too():
+    model, x = backbone(), given(6, 64)
+    plan = tsp.plan(model, "magnitude", target_params=0.8, data=x)
+    small = tsp.least_squares(model, plan.apply(model), plan, x)
+    assert type(small) is Backbone
+    cut, solved = (
+        np.abs(np.asarray(one(x)) - np.asarray(model(x))).mean()
+        for one in (plan.apply(model), small)
+    )
+    assert solved < cut
+
+
+def test_the_hidden_size_of_a_task_is_an_entry_of_its_config():
+    task = Task(backbone(width=16), name="task")
+    small = tsp.prune_hidden(task, 0.75, data=given(6, 64), method="select")
+    assert type(small) is Task and small.backbone.sizes["width"] == 12

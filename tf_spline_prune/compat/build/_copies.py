@@ -18,7 +18,13 @@ from tf_spline_prune.compat._weights import (
     weight_variables,
     write_values,
 )
+from tf_spline_prune.compat.build._own_class import (
+    Place,
+    is_own_class,
+    size_entries,
+)
 from tf_spline_prune.compat.build._rebuild import rebuild
+from tf_spline_prune.compat.build._same_graph import difference_of
 from tf_spline_prune.compat.graph._blueprint import (
     Arguments,
     Blueprint,
@@ -42,9 +48,16 @@ def with_weights(model: Any, weights: Weights) -> Any:
         weights: New arrays by layer path and weight name; the rest is copied.
 
     Returns:
-        A new model of the same flavour and shape; the original is untouched.
+        A new model of the same flavour and shape, of the same class where that is
+        made from its config; the original is untouched.
     """
-    return copied(trace(model), weights)
+    graph = trace(model)
+    if is_own_class(model) and size_entries(model, ()) is not None:
+        with contextlib.suppress(ModelError):
+            made = copied(graph, weights, classes={"": {}})
+            if difference_of(graph, {}, trace(made)) is None:
+                return made
+    return copied(graph, weights)
 
 
 def with_dtype(model: Any, dtype: str) -> Any:
@@ -70,7 +83,10 @@ def with_dtype(model: Any, dtype: str) -> Any:
 
 
 def copied(
-    graph: Graph, weights: Weights | None = None, dtype: str | None = None
+    graph: Graph,
+    weights: Weights | None = None,
+    dtype: str | None = None,
+    classes: Mapping[str, Mapping[Place, int]] | None = None,
 ) -> Any:
     """Copy a model that is traced, as `with_weights` and `with_dtype` do."""
     current, changed = CurrentWeights(graph), weights or {}
@@ -78,6 +94,7 @@ def copied(
         graph if dtype is None else flat_graph(_in_dtype(graph.blueprint, dtype)),
         weights=lambda path: {**current[path], **changed.get(path, {})},
         dtype=dtype,
+        classes=classes,
     )
 
 

@@ -124,7 +124,8 @@ def reversible_embedding(
     uses, rows = positions(value.shape, [*inner, last]), tuple(inner.values())
     if call.layer.tie_weights:
         made = recorder.units(call, call.layer.output_dim)
-        recorder.tie(made, taken)
+        # The table makes units, and speaks of none that it reads.
+        recorder.contract(call, (0, last, taken), made)
         recorder.weight(call, "embeddings", (None, made), (None, "out"), uses, rows)
     else:
         recorder.weight(
