@@ -328,7 +328,8 @@ class ChannelGraph:
 
     def traced(self, small: Any) -> Graph:
         """Trace a smaller model of the same inputs as this one was."""
-        return trace(small, self._full_shapes, self.graph is not self.source)
+        whole = [call.path for call in self.graph.calls if call.why]
+        return trace(small, self._full_shapes, self.graph is not self.source, whole)
 
     @property
     def _full_shapes(self) -> dict[str, Shape] | None:

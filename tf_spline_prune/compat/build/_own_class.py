@@ -234,7 +234,11 @@ def sketch(owner: Any, values: Mapping[Place, int]) -> Any:
     Raises:
         Exception: Whatever the class raises.
     """
-    return _sketch(owner, changed(_config(owner), values), None)
+    made = _sketch(owner, changed(_config(owner), values), None)
+    for one, other in twins(owner, made):
+        if other.name != one.name:  # Keras numbers what has no name
+            other.name = one.name
+    return made
 
 
 def _sketch(owner: Any, config: Any, node: Node | None) -> Any:

@@ -5,7 +5,7 @@
 """
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -51,7 +51,10 @@ from tf_spline_prune.errors import ModelError
 
 
 def trace(
-    model: Any, shapes: Mapping[str, Shape] | None = None, looked_at: bool = False
+    model: Any,
+    shapes: Mapping[str, Shape] | None = None,
+    looked_at: bool = False,
+    whole: Collection[str] = (),
 ) -> Graph:
     """Read a model as a graph of calls.
 
@@ -66,6 +69,7 @@ def trace(
         looked_at: Whether the graph is only looked at and run, and nothing is built
             from it: then layers made of layers are read, too, of which something would
             be lost in a graph of plain layers. Defaults to `False`.
+        whole: Paths of layers made of layers that stay one call. Defaults to `()`.
 
     Returns:
         The graph.
@@ -75,7 +79,7 @@ def trace(
         ModelError: If it is not built, or its `call` cannot be traced.
     """
     require_flavour(model)
-    names = _Names(shapes is not None, looked_at)
+    names = _Names(shapes is not None, looked_at, whole)
     functional = _functional(model)
     traced = functional is None
     if functional is None:
@@ -116,11 +120,18 @@ class _Names:
     Args:
         sized: Whether nested models are read at the sizes with which they are called.
         looked_at: As in `trace`.
+        whole: As in `trace`.
     """
 
-    def __init__(self, sized: bool = False, looked_at: bool = False) -> None:
+    def __init__(
+        self,
+        sized: bool = False,
+        looked_at: bool = False,
+        whole: Collection[str] = (),
+    ) -> None:
         self.sized = sized
         self.looked_at = looked_at
+        self.whole = set(whole)
         self._paths: dict[int, str] = {}
         self._used: set[str] = set()
         # Layers made of layers, as they were traced, and how they were called.
@@ -260,6 +271,8 @@ def _inner(
     if hasattr(layer, "layers"):
         functional = _functional(layer)
     flat = functional is None
+    if flat and prefix.rstrip("/") in names.whole:
+        return None, "it is one call"
     if functional is None and is_composite(layer):
         # One tensor in two places is traced as one.
         places = {id(tensor): f"tensor {i}" for i, tensor in enumerate(tensors)}
