@@ -54,6 +54,7 @@ from tf_spline_prune.compat.build._model_class import (
     warn_of_lost_training as warn_of_lost_training,
 )
 from tf_spline_prune.compat.build._own_class import (
+    NotMade as NotMade,
     Place as Place,
     SizeEntry as SizeEntry,
     is_own_class as is_own_class,

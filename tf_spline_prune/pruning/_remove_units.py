@@ -7,6 +7,7 @@ import numpy as np
 
 from tf_spline_prune._checks import Flag, Having, checked
 from tf_spline_prune.compat import (
+    NotMade,
     copied,
     difference_of,
     rebuild,
@@ -99,14 +100,18 @@ def build_pruned(
 
     classes = Classes(graph, removed)
     while True:
-        small = rebuild(
-            graph.source,
-            changes,
-            array,
-            fresh=weights is None,
-            classes=classes.values,
-            read=graph.graph,
-        )
+        try:
+            small = rebuild(
+                graph.source,
+                changes,
+                array,
+                fresh=weights is None,
+                classes=classes.values,
+                read=graph.graph,
+            )
+        except NotMade as error:
+            classes.give_up(error.path, error.why)
+            continue
         if not classes.values:
             break
         difference = difference_of(graph.graph, changes, graph.traced(small))

@@ -19,6 +19,7 @@ from tf_spline_prune.compat.build._config import config_of, from_config
 from tf_spline_prune.compat.build._mended_config import completed, told_config
 from tf_spline_prune.compat.graph._blueprint import Node
 from tf_spline_prune.compat.run._states import streams_kept
+from tf_spline_prune.errors import ModelError
 
 Place = tuple[str | int, ...]
 """Keys and positions that lead to an entry of a config."""
@@ -27,6 +28,23 @@ Shapes = list[tuple[int, ...]]
 _NO_SIZES = ("dtype", "name", "build_config", "trainable", "seed", "registered_name")
 # For a number that stands in the place of an open size; see `Node.input_shapes`.
 _ANY = 16
+
+
+class NotMade(ModelError):
+    """A class that could not make one of its own with other sizes.
+
+    Attributes:
+        path: Path of the layer; `""` is the model.
+        why: What it raised.
+    """
+
+    def __init__(self, owner: Any, path: str, error: Exception) -> None:
+        self.path, self.why = path, f"{type(error).__name__}: {error}"
+        super().__init__(
+            "A layer made of layers cannot be made again with other sizes. Received: "
+            f"{path or owner.name!r} of the class {type(owner).__name__}, which "
+            f"raised {self.why}"
+        )
 
 
 @dataclass(frozen=True)

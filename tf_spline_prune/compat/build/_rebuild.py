@@ -32,7 +32,7 @@ from tf_spline_prune.compat.build._mended_config import (
     told_config,
 )
 from tf_spline_prune.compat.build._model_class import build_as
-from tf_spline_prune.compat.build._own_class import Place, resized, twins
+from tf_spline_prune.compat.build._own_class import NotMade, Place, resized, twins
 from tf_spline_prune.compat.build._parts import in_policy, part_configs, parts_of
 from tf_spline_prune.compat.graph._blueprint import (
     Arguments,
@@ -296,11 +296,7 @@ class _Builder:
         try:
             made = resized(owner, self.classes[path], node)
         except Exception as error:
-            raise ModelError(
-                "A layer made of layers cannot be made again with other sizes. "
-                f"Received: {path or owner.name!r} of the class "
-                f"{type(owner).__name__}, which raised {type(error).__name__}: {error}"
-            ) from error
+            raise NotMade(owner, path, error) from error
         self.made.append((owner, made))
         return made
 
