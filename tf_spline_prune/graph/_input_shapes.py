@@ -43,18 +43,17 @@ def read_at(model: Any, asked: InputShapes | None) -> tuple[Graph, Graph]:
     """
     own = trace(model)
     is_open = any(None in entry.shape[1:] for entry in own.inputs)
-    shapes = None if asked is None else _filled(own, asked)
-    if shapes is not None and is_open:
+    filled = None if asked is None else _filled(own, asked)
+    if filled is not None and is_open:
         try:
-            return own, trace(model, shapes, looked_at=True)
+            return own, trace(model, filled, looked_at=True)
         except ModelError:
             raise
         except Exception as error:  # whatever a layer raises at a size
             raise ModelError(
                 "The model cannot be read with inputs of these shapes. Give such as "
-                "it can be called on. Received: input_shapes="
-                f"{dict(asked)}, with which {type(error).__name__} was raised: "
-                f"{error}"
+                f"it can be called on. Received: input_shapes={asked}, with which "
+                f"{type(error).__name__} was raised: {error}"
             ) from error
     untraced = _untraced(own)
     if not untraced:
