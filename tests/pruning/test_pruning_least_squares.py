@@ -3,6 +3,7 @@
 import dataclasses
 import types
 
+import keras
 import numpy as np
 import pytest
 import zoo
@@ -711,3 +712,21 @@ def test_a_plan_that_removes_nothing(K):
     result = tsp.least_squares(model, plan.apply(model), plan, points(9, 12))
     for one, two in zip(result.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def test_windows_on_the_batch_axis_count_as_positions():
+    """Units that others repeat are made up for exactly, with fewer inputs than rows."""
+    x = keras.Input((8, 6))
+    y = keras.ops.reshape(keras.layers.Dense(4, name="first")(x), (-1, 2, 4))
+    y = keras.layers.Dense(12, activation="relu", name="up")(y)
+    y = keras.ops.reshape(keras.layers.Dense(4, name="down")(y), (-1, 8, 4))
+    model = keras.Model(x, keras.layers.Dense(3)(keras.layers.Flatten()(y)))
+    up = model.get_layer("up")
+    kernel, bias = (np.array(weight) for weight in up.get_weights())
+    kernel[:, 6:], bias[6:] = kernel[:, :6], bias[:6]
+    up.set_weights([kernel, bias])
+    data = np.random.default_rng(0).normal(size=(64, 8, 6)).astype("float32")
+    plan = tsp.plan(model, "random", sparsity={"up": 0.25}, seed=0)
+    plan = dataclasses.replace(plan, removed={"up": [6, 9, 11]}, merges={})
+    small = tsp.least_squares(model, plan.apply(model), plan, data, batch_size=16)
+    np.testing.assert_allclose(small(data), model(data), atol=1e-3)

@@ -147,6 +147,8 @@ class ChannelGraph:
             check_finite(path, weights)
         shapes = {path: self.arrays.shapes(path) for path in self.arrays}
         self.axes: dict[Tensor, TensorAxes] = {}
+        # By call how many rows of the batch axis each example has there.
+        self.times: dict[str, int | None] = {}
         recorder, self._root, reasons = self._labelled(shapes)
         self.weights: dict[tuple[str, str], WeightFact] = recorder.weights
         self.edits = tuple(recorder.edits)
@@ -244,6 +246,7 @@ class ChannelGraph:
             moved = any(value.batch for value in values)
             times = None if moved and call.kind == "op:reshape" else times
             rows.update(dict.fromkeys(call.outputs, _rows_after(call, times)))
+            self.times[call.key] = times
             self.axes.update(zip(call.outputs, found, strict=True))
             calls.append(call)
         # From here on with all sizes that are known.

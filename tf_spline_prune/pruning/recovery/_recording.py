@@ -179,7 +179,9 @@ class Recording:
         """Record some positions of a batch, unless there are enough."""
         view, arrangement = product.view, product.view.arrangement
         taken = view.taken(call, values)
-        total, size = arrangement.num_rows(taken), len(taken)
+        total = arrangement.num_rows(taken)
+        # Windows, or other positions, may stand on the batch axis.
+        size = max(1, len(taken) // (self.graph.times.get(call.key) or 1))
         each = total / size
         wanted = self.enough(*product.matrix.shape)
         inputs = max(_LEAST_INPUTS, math.ceil(wanted / max(1.0, _PART * each)))
