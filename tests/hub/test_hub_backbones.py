@@ -170,7 +170,7 @@ def test_backbones_are_pruned_verified_saved_and_loaded(name, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_task_stays_a_task_and_writes():
+def test_a_task_stays_a_task_and_writes(tmp_path):
     model = hub.models.GemmaCausalLM(backbone=build("Gemma"), preprocessor=None)
     given = draw(model)
     small = tsp.prune(model, sparsity=0.5, scope="uniform", data=given)
@@ -187,3 +187,10 @@ def test_a_task_stays_a_task_and_writes():
     scores = small({"token_ids": written, "padding_mask": ones}, training=False)
     best = keras.ops.convert_to_numpy(keras.ops.argmax(scores, axis=-1))
     np.testing.assert_array_equal(written[:, known:], best[:, known - 1 : -1])
+
+    # And it is a preset like any other.
+    small.save_to_preset(str(tmp_path / "preset"))
+    loaded = type(model).from_preset(str(tmp_path / "preset"))
+    again = {"token_ids": written, "padding_mask": ones}
+    for one, other in zip(answers(loaded, again), answers(small, again), strict=True):
+        np.testing.assert_array_equal(one, other)
