@@ -522,6 +522,31 @@ MUTANTS = (
         "a.argmax(0) == b.argmax(0)",
         _of("cli", "commands.py::test_decisions_are_those_of_each_input"),
     ),
+    # classes that say their sizes
+    Mutant(
+        "what hangs on a size is overlooked",
+        "A class that divides by its size is taken for one that only has it.",
+        "tf_spline_prune/graph/_stacks.py",
+        "true = tuple(stack for stack in found.stacks if self._is_true(stack))",
+        "true = found.stacks",
+        _of("pruning", "own_classes.py::test_a_task_stays_a_task_and_shares"),
+    ),
+    Mutant(
+        "forgotten arguments are forgotten",
+        "What `get_config` leaves out has its default in the smaller block.",
+        "tf_spline_prune/compat/build/_own_class.py",
+        "config = completed(owner, config)",
+        "config = dict(config)",
+        _of("pruning", "own_classes.py::test_what_a_config_cannot_say_comes_out"),
+    ),
+    Mutant(
+        "a step of one unit in every group",
+        "Groups of a stack lose a unit each, however many units one step takes.",
+        "tf_spline_prune/pruning/planning/_joint.py",
+        "return np.asarray(counts[self._lane] * self._step)",
+        "return np.asarray(counts[self._lane])",
+        _of("pruning", "own_classes.py::test_steps_are_as_large_as_the_config_says"),
+    ),
     # what all of them stand on
     Mutant(
         "scales begin at zero",

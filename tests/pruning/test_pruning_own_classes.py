@@ -199,3 +199,13 @@ def test_the_hidden_size_of_a_task_is_an_entry_of_its_config():
     task = Task(backbone(width=16), name="task")
     small = tsp.prune_hidden(task, 0.75, data=given(6, 64), method="select")
     assert type(small) is Task and small.backbone.sizes["width"] == 12
+
+
+def test_steps_are_as_large_as_the_config_says():
+    """One number, of which the first block has all and the others half."""
+    model = backbone(half=True, num_layers=3)
+    plan = tsp.plan(model, "magnitude", sparsity=0.25, scope="uniform", layers=".*/up")
+    assert plan.units["block_0/up"] == (12, 9) or plan.units["block_0/up"] == (12, 8)
+    counts = [plan.units[f"block_{number}/up"][1] for number in range(3)]
+    assert counts[0] == 2 * counts[1] == 2 * counts[2]
+    assert type(plan.apply(model)) is Backbone
