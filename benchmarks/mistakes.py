@@ -529,7 +529,10 @@ MUTANTS = (
         "tf_spline_prune/graph/_stacks.py",
         "true = tuple(stack for stack in found.stacks if self._is_true(stack))",
         "true = found.stacks",
-        _of("pruning", "own_classes.py::test_a_task_stays_a_task_and_shares"),
+        _of(
+            "pruning",
+            "own_classes.py::test_a_task_stays_a_task_and_shares_its_preprocessor",
+        ),
     ),
     Mutant(
         "forgotten arguments are forgotten",
@@ -537,7 +540,10 @@ MUTANTS = (
         "tf_spline_prune/compat/build/_own_class.py",
         "config = completed(owner, config)",
         "config = dict(config)",
-        _of("pruning", "own_classes.py::test_what_a_config_cannot_say_comes_out"),
+        _of(
+            "pruning",
+            "own_classes.py::test_what_a_config_cannot_say_comes_out_in_the_class_of_its_blocks",
+        ),
     ),
     Mutant(
         "a step of one unit in every group",
