@@ -247,7 +247,7 @@ def test_decoder_without_rules(K):
     model = K.Model(inputs, x)
     blocks = 10 * 30 + 30 * 30 + 2 * 30 * 30
     assert tsp.cost(model).macs == 20 * 40 + 40 * 10 + blocks
-    with pytest.raises(BudgetError, match="decoder_0: no rule.*decoder_1: no rule"):
+    with pytest.raises(BudgetError, match="decoder_0.*no rule.*decoder_1.*no rule"):
         tsp.plan(model, target_macs=0.5)
     plan = tsp.plan(model, target_macs=0.8)
     assert plan.after.macs == tsp.cost(plan.apply(model)).macs

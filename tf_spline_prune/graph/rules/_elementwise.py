@@ -306,12 +306,19 @@ def _fixed_arrays(
     for key, value in call.arguments(inputs).items():
         if isinstance(value, TensorAxes) or key.startswith("_"):
             continue
-        if isinstance(value, (list, tuple)) and np.asarray(value).dtype.kind in "biuf":
+        if isinstance(value, (list, tuple)) and _are_numbers(value):
             named.append((key, np.shape(value)))
         elif (shape := tuple(getattr(value, "shape", None) or ())) in inside:
             named.append((key, shape))
             inside.remove(shape)
     return named + [(None, shape) for shape in inside]
+
+
+def _are_numbers(value: Any) -> bool:
+    """Return whether a list, or lists in it, hold nothing but numbers."""
+    if isinstance(value, (list, tuple)):
+        return all(map(_are_numbers, value))
+    return isinstance(value, (bool, int, float))
 
 
 @rule("Concatenate", "op:concat", "op:concatenate", homogeneous=True)
