@@ -7,6 +7,7 @@ a scope in which variables have shapes and no values (Keras 3).
 """
 
 import contextlib
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -261,7 +262,8 @@ def sketch(owner: Any, values: Mapping[Place, int]) -> Any:
 
 def _sketch(owner: Any, config: Any, node: Node | None) -> Any:
     try:
-        with _no_values(), streams_kept():
+        with _no_values(), streams_kept(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that one is built otherwise than usual
             twin = from_config(owner, config)
             if len(twin.weights) != len(owner.weights):
                 _build(owner, twin, node)

@@ -310,7 +310,8 @@ class _Builder:
             for one, other in pairs:
                 self.twin_of[id(inside_masks(one))] = other
                 if other.name != one.name:  # Keras numbers what has no name
-                    other.name = one.name
+                    with contextlib.suppress(AttributeError):  # fixed in tf_keras
+                        other.name = one.name
                 if getattr(one, "trainable", True) != other.trainable:
                     other.trainable = one.trainable
 

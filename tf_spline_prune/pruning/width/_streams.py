@@ -79,7 +79,7 @@ class Stream:
 def streams_of(graph: ChannelGraph) -> list[Stream]:
     """Find the streams of a model that can be made narrower.
 
-    A weight has one entry per unit of a stream: dimensions of heads that are turned in
+    What writes a stream has one entry per unit: dimensions of heads that are turned in
     pairs, over which a normalisation may run too, are none.
 
     Args:
@@ -97,7 +97,7 @@ def streams_of(graph: ChannelGraph) -> list[Stream]:
             if (owner[graph.units_of(meeting.labels)] == 0).any()
         }
         calls = [call for call in graph.graph.calls if call.name in keys]
-        alone = all(member.positions.shape[1] == 1 for member in group.members)
+        alone = all(member.positions.shape[1] == 1 for member in group.producers)
         if calls and alone:
             streams.append(_Walk(graph, group, calls).stream())
     return streams

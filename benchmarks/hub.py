@@ -1,7 +1,7 @@
 """Shrinks a small model of every backbone class of KerasHub, and tests what comes out.
 
-    python benchmarks/keras_hub.py --json keras_hub.jsonl
-    python benchmarks/keras_hub.py --models BertBackbone LlamaBackbone
+    python benchmarks/hub.py --json keras_hub.jsonl
+    python benchmarks/hub.py --models BertBackbone LlamaBackbone
 
 The models have two layers and random weights; where their inputs are of any length,
 they are read at 16 positions. 70 % of the multiply-accumulates are to stay, or of the
@@ -38,9 +38,6 @@ from keras_hub_models import (
     class_names,
     input_shapes,
 )
-
-# This file has the name of the package that it is about, which is imported later.
-sys.path = [p for p in sys.path if pathlib.Path(p) != pathlib.Path(__file__).parent]
 
 TARGET = 0.7
 ONE_OF_A_KIND = re.compile(r"\S*/|[_ ]\d+|\d+(,\d+)*")
