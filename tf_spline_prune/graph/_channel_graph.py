@@ -181,7 +181,6 @@ class ChannelGraph:
         self.groups = tuple(g for g in self.groups if g.name not in gone)
         for _, group, why in unsaid:
             reasons.update(dict.fromkeys(group.roots.tolist(), why))
-        vars(self).pop("sizes", None)  # of which some groups are gone
         whole = {path: Barrier(path, 0, why) for path, _, why in unsaid}
         self.barriers = (
             *find_barriers(self.makers, reasons),

@@ -61,12 +61,12 @@ class Sized:
 
         Args:
             left: For the name of each group how many units it has, and how many are
-                left.
+                left; groups that are not named stay.
         """
         if self.stacks is None:
             return f"{self.kind} cannot be made again from its config"
         values: dict[Place, int] = {}
-        unsaid = {name for name in self.inside if left[name][0] != left[name][1]}
+        unsaid = {n for n in self.inside if n in left and left[n][0] != left[n][1]}
         for stack in self.stacks:
             unsaid.difference_update(stack.groups)
             fractions = {Fraction(*left[name][::-1]) for name in stack.groups}
@@ -118,7 +118,8 @@ class Sizes:
     def __init__(self, graph: Any) -> None:
         self._graph = graph
         self._found: dict[str, Sized] = {}
-        owners = graph.owners(graph.groups)
+        self._groups: Sequence[Group] = graph.groups
+        owners = graph.owners(self._groups)
         # For each axis of a weight the numbers of the groups whose units it holds, and
         # -1 for units that must stay.
         self._held: dict[Axis, set[int]] = {
@@ -150,7 +151,7 @@ class Sizes:
 
     def _read(self, node: Node | None) -> Sized:
         """Find which groups a config sizes, and together with which."""
-        groups: Sequence[Group] = self._graph.groups
+        groups = self._groups
         owner = node.layer if node else self._graph.model
         keys = [self._places.get(id(weight)) for weight in owner.weights]
         axes_of: dict[int, set[Axis]] = {}

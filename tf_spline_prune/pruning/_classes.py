@@ -45,7 +45,8 @@ class Classes:
             values = self._graph.sizes.of(node).values(self._left)
             if isinstance(values, str):
                 inside = self._graph.sizes.of(node).inside
-                touched = any(len({*self._left[name]}) > 1 for name in inside)
+                left = (self._left.get(name, (0, 0)) for name in inside)
+                touched = any(whole != rest for whole, rest in left)
                 if node is not None and blueprint is None and not touched:
                     return  # it is copied as one layer
                 self._open(path, values)
@@ -93,6 +94,5 @@ def _made_of_layers(blueprint: Blueprint) -> Iterator[Node]:
     for node in blueprint.nodes:
         if node.path not in seen:
             seen.add(node.path)
-            made_of = getattr(node.layer, "_flatten_layers", None)
-            if made_of and any(True for _ in made_of(include_self=False)):
+            if node.inner is not None or node.why:
                 yield node

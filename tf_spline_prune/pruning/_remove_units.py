@@ -110,6 +110,8 @@ def build_pruned(
                 read=graph.graph,
             )
         except NotMade as error:
+            if not classes.values:
+                raise
             classes.give_up(error.path, error.why)
             continue
         if not classes.values:

@@ -64,8 +64,8 @@ class SizeEntry:
     axes: frozenset[tuple[int, int]]
 
 
-# What was found, by class, config and sizes; it hangs on nothing else.
-_TRIED: dict[tuple[type, str, tuple[int, ...]], list[SizeEntry] | None] = {}
+# What was found, by class, config, shapes of the weights, and sizes.
+_TRIED: dict[Any, list[SizeEntry] | None] = {}
 _MOST = 64
 _MOST_TIMES = 4
 
@@ -94,7 +94,8 @@ def size_entries(
     if config is None or "input_layers" in config:
         return None
     # Of a dozen blocks of one class all answer alike.
-    key = (type(owner), repr({**config, "name": ""}), tuple(sorted(sizes)))
+    held = tuple(tuple(weight.shape) for weight in owner.weights)
+    key = (type(owner), repr({**config, "name": ""}), held, tuple(sorted(sizes)))
     if key not in _TRIED:
         while len(_TRIED) >= _MOST:
             _TRIED.pop(next(iter(_TRIED)))

@@ -103,8 +103,8 @@ def rebuild(
             model = builder.build(graph.blueprint)
     for layer, name, initializer in builder.undrawn:
         vars(layer)[name] = initializer
-    builder.pair()
     read = read or graph
+    builder.pair(read.layers)
     current = CurrentWeights(read)
     for path, source in read.layers.items():
         layer = builder.twin_of.get(id(source), builder.layers.get(path))
@@ -180,7 +180,7 @@ class _Builder:
         self.fresh = fresh
         self.classes = classes or {}
         # What stays of its class, and for each layer inside the one in its place.
-        self.made: list[tuple[Any, Any]] = []
+        self.made: list[tuple[Any, Any, str]] = []
         self.twin_of: dict[int, Any] = {}
         self.undrawn: list[tuple[Any, str, Any]] = []
         self.layer_for = layer_for
@@ -282,7 +282,8 @@ class _Builder:
             else:
                 self.layers[node.path] = self._made(node)
                 if node.why:  # it is made of layers, which may be known by their paths
-                    self.made.append((node.layer, self.layers[node.path]))
+                    made = self.layers[node.path]
+                    self.made.append((node.layer, made, node.path))
                 if not self.fresh:
                     self._draw_nothing(node)
                 # Before it is called: sizes may hang on it.
@@ -297,16 +298,22 @@ class _Builder:
             made = resized(owner, self.classes[path], node)
         except Exception as error:
             raise NotMade(owner, path, error) from error
-        self.made.append((owner, made))
+        self.made.append((owner, made, path))
         return made
 
-    def pair(self) -> None:
-        """Pair the layers inside what stays of its class, once that is built."""
-        for owner, made in self.made:
+    def pair(self, known: Collection[str]) -> None:
+        """Pair the layers inside what stays of its class, once that is built.
+
+        Args:
+            known: Paths of what has weights that are written as a whole.
+        """
+        for owner, made, path in self.made:
+            if path in known:
+                continue
             try:
                 pairs = twins(owner, made)
-            except ValueError:  # then it is known as a whole
-                continue
+            except ValueError as error:
+                raise NotMade(owner, path, error) from error
             for one, other in pairs:
                 self.twin_of[id(inside_masks(one))] = other
                 if other.name != one.name:  # Keras numbers what has no name
@@ -320,8 +327,9 @@ class _Builder:
         known = {
             id(weight) for layer in layers for weight in getattr(layer, "weights", ())
         }
-        for owner, made in self.made:
-            for old, new in zip(owner.weights, made.weights, strict=True):
+        for owner, made, _ in self.made:
+            # Of as many as they are, for what was paired is made of the same layers.
+            for old, new in zip(owner.weights, made.weights, strict=False):
                 if id(old) not in known and tuple(old.shape) == tuple(new.shape):
                     write_values(new, values_of(old))
 

@@ -1,6 +1,10 @@
 """How far the outputs of two models are apart, and how far rounding may take them."""
 
+from typing import Any
+
 import numpy as np
+
+from tf_spline_prune.compat import to_numpy
 
 # How far two equal models may lie apart, relative to the spread of the outputs, and
 # what rounding makes of their size: by the dtype of the model, and by that in which
@@ -85,6 +89,26 @@ def answers(
         for one, other, scale in zip(found, reference, scales, strict=True)
     )
     return max((float("inf") if np.isnan(r) else r for r in ratios), default=0.0)
+
+
+def times_apart(expected: Any, found: Any, own: str) -> float:
+    """Return how many times what rounding explains the tensors of two runs differ.
+
+    Args:
+        expected: Lists of tensors of any kind.
+        found: As many of the same shapes.
+        own: The coarsest dtype that the model computes in.
+
+    Returns:
+        The largest ratio of all; above 1 it is a fault.
+    """
+    wanted, given = (
+        [to_numpy(tensor).astype("float64") for one in lists for tensor in one]
+        for lists in (expected, found)
+    )
+    dtype = "float64" if own == "float64" else "float32"
+    scales = [scale_of(one, dtype) for one in wanted]
+    return answers(given, wanted, scales, tolerances_of(own, dtype))
 
 
 def larger(first: float, second: float) -> float:

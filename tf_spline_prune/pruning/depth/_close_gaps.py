@@ -10,8 +10,6 @@ from tf_spline_prune.compat import (
     Calibration,
     Call,
     Graph,
-    Passes,
-    Progress,
     Tensor,
     Values,
     Watcher,
@@ -29,8 +27,7 @@ from tf_spline_prune.pruning.depth._branches import (
 )
 from tf_spline_prune.pruning.recovery._least_squares import (
     Product,
-    solve,
-    warn_if_scarce,
+    solve_in_order,
 )
 from tf_spline_prune.pruning.recovery._linear_views import linear_views
 from tf_spline_prune.pruning.recovery._output_tail import (
@@ -186,15 +183,8 @@ def close_gaps(
     _record(recording, tasks)
     cut, tensors = _standing_for(graph, dropped, left, small)
     products = [_product(graph, task, cut, tensors) for task in tasks]
-    products = [p for p in products if p.lost or p.old.num_rows >= p.sizes[1]]
-    warn_if_scarce(products, len(recording.data))
-    passes = Passes([cut], recording.data, recording.batch_size)
-    progress = Progress(len(products), "layer")
-    for product in products:
-        enough = recording.enough(*product.sizes)
-        solve(product, passes, enough, ridge, _RELU_STEPS)
-        progress.step()
-    return [product.calls[0].path for product in products]
+    solved = solve_in_order(products, cut, recording, ridge, _RELU_STEPS)
+    return [product.calls[0].path for product in solved]
 
 
 @dataclass(frozen=True, eq=False)

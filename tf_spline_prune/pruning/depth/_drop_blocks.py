@@ -37,7 +37,6 @@ from tf_spline_prune.compat import (
     run_to_ends,
     sample_inputs,
     states_kept,
-    to_numpy,
     trace,
     warn_of_lost_training,
 )
@@ -49,7 +48,7 @@ from tf_spline_prune.errors import (
     VerificationError,
     warn,
 )
-from tf_spline_prune.pruning.checks._closeness import answers, scale_of, tolerances_of
+from tf_spline_prune.pruning.checks._closeness import times_apart
 from tf_spline_prune.pruning.checks._measuring import measured
 from tf_spline_prune.pruning.depth._branches import (
     Branch,
@@ -465,12 +464,7 @@ def _require_alike(
         whole = run_to_ends(graph, tensors, with_zeros(dropped))
     with states_kept(small, fresh=True):
         found = [own_outputs(cut, inputs), run_to_ends(cut, tensors)[1]]
-    references = [to_numpy(x).astype("float64") for one in whole for x in one]
-    results = [to_numpy(x).astype("float64") for one in found for x in one]
-    own = coarsest_dtype(graph.model)
-    dtype = "float64" if own == "float64" else "float32"
-    scales = [scale_of(one, dtype) for one in references]
-    times = answers(results, references, scales, tolerances_of(own, dtype))
+    times = times_apart(whole, found, coarsest_dtype(graph.model))
     if not times <= 1:
         raise VerificationError(
             "The smaller model computes something else than the original with zeros in "

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,16 +170,39 @@ def refit(
         )
     recording.run()
     products = _products(graph, cut, removed, recording)
+    solve_in_order(products, cut, recording, ridge, relu_steps, max_bytes)
+
+
+def solve_in_order(
+    products: Sequence["Product"],
+    cut: Graph,
+    recording: Recording,
+    ridge: float,
+    relu_steps: int,
+    max_bytes: int = 2**29,
+) -> list["Product"]:
+    """Solve products of the small model one after the other, in place.
+
+    Args:
+        products: The products, in the order of computation.
+        cut: The smaller model, traced; its weights change.
+        recording: What the original's products are.
+        ridge: As in `least_squares`.
+        relu_steps: See there.
+        max_bytes: See there. Defaults to `2**29`.
+
+    Returns:
+        Those that were solved.
+    """
     # What lost nothing need not be solved on too little.
-    products = [p for p in products if p.lost or p.old.num_rows >= p.sizes[1]]
-    data = recording.data
-    warn_if_scarce(products, len(data))
-    passes = Passes([cut], data, recording.batch_size, max_bytes)
-    progress = Progress(len(products), "layer")
-    for product in products:
-        enough = recording.enough(*product.sizes)
-        solve(product, passes, enough, ridge, relu_steps)
+    chosen = [p for p in products if p.lost or p.old.num_rows >= p.sizes[1]]
+    warn_if_scarce(chosen, len(recording.data))
+    passes = Passes([cut], recording.data, recording.batch_size, max_bytes)
+    progress = Progress(len(chosen), "layer")
+    for product in chosen:
+        solve(product, passes, recording.enough(*product.sizes), ridge, relu_steps)
         progress.step()
+    return chosen
 
 
 @dataclass(eq=False)

@@ -27,7 +27,6 @@ from tf_spline_prune.compat import (
     require_flavour,
     run_to_ends,
     states_kept,
-    to_numpy,
     warn_of_lost_training,
 )
 from tf_spline_prune.errors import (
@@ -39,7 +38,7 @@ from tf_spline_prune.errors import (
 )
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.pruning._remove_units import build_pruned
-from tf_spline_prune.pruning.checks._closeness import answers, scale_of, tolerances_of
+from tf_spline_prune.pruning.checks._closeness import times_apart
 from tf_spline_prune.pruning.checks._verify import require_verified
 from tf_spline_prune.pruning.planning._plan import read_with_data
 from tf_spline_prune.pruning.recovery._least_squares import refit
@@ -375,12 +374,7 @@ def _require_alike(
         whole = run_in_bases(graph, bases, tensors)
     with states_kept(cut.model, fresh=True):
         found = [own_outputs(cut, inputs), run_to_ends(cut, tensors)[1]]
-    references = [to_numpy(x).astype("float64") for one in whole for x in one]
-    results = [to_numpy(x).astype("float64") for one in found for x in one]
-    own = coarsest_dtype(graph.model)
-    dtype = "float64" if own == "float64" else "float32"
-    scales = [scale_of(one, dtype) for one in references]
-    times = answers(results, references, scales, tolerances_of(own, dtype))
+    times = times_apart(whole, found, coarsest_dtype(graph.model))
     if not times <= 1:
         raise VerificationError(
             "The narrow model computes something else than the original in which every "

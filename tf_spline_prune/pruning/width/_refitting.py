@@ -8,15 +8,12 @@ from tf_spline_prune.compat import (
     Calibration,
     Call,
     Graph,
-    Passes,
-    Progress,
     read_weights,
 )
 from tf_spline_prune.graph import ChannelGraph
 from tf_spline_prune.pruning.recovery._least_squares import (
     Product,
-    solve,
-    warn_if_scarce,
+    solve_in_order,
 )
 from tf_spline_prune.pruning.recovery._linear_views import LinearView, linear_views
 from tf_spline_prune.pruning.recovery._output_tail import output_tail
@@ -70,14 +67,7 @@ def refit_rotated(
                 _turn(old, written.matrix)
             lost = call.path in readers
             products.append(_product(cut, cut.call_of[key], old, view, lost))
-    products = [p for p in products if p.lost or p.old.num_rows >= p.sizes[1]]
-    warn_if_scarce(products, len(recording.data))
-    passes = Passes([cut], recording.data, recording.batch_size)
-    progress = Progress(len(products), "layer")
-    for product in products:
-        enough = recording.enough(*product.sizes)
-        solve(product, passes, enough, _RIDGE, _RELU_STEPS)
-        progress.step()
+    solve_in_order(products, cut, recording, _RIDGE, _RELU_STEPS)
 
 
 def _turn(old: Recorded, matrix: np.ndarray) -> None:
